@@ -1,0 +1,134 @@
+//! The way of a notification: decoded, mapped alert by alert, delivered, and counted.
+//!
+//! Knows the rooms on the way and their order, and nothing of HTTP.
+
+use std::io::{self, Write};
+use std::sync::Mutex;
+use std::time::Instant;
+
+use log::{error, warn};
+
+use crate::event::Event;
+use crate::mapping::{Context, Mapping, Refusal};
+use crate::notification::{DecodeError, Notification};
+use crate::publisher::{DeliveryError, Message, Publisher};
+
+/// Where events go.
+pub enum Outlet {
+    /// To RabbitMQ.
+    Broker(Publisher),
+    /// To a stream, one JSON line an event (`--stdout`).
+    Stream(Mutex<Box<dyn Write + Send>>),
+}
+
+/// What came of a notification whose mapped events have all been delivered.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// How many events were delivered.
+    pub published: usize,
+    /// The alerts that could not be mapped.
+    pub refused: Vec<Refused>,
+}
+
+/// An alert that could not be mapped.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The alert's.
+    pub fingerprint: String,
+    /// Which field, and why.
+    pub refusal: Refusal,
+}
+
+/// Why a notification's events are not delivered.
+#[derive(Debug, thiserror::Error)]
+pub enum BridgeError {
+    /// It is no notification.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// The events did not get through.
+    #[error(transparent)]
+    Delivery(#[from] DeliveryError),
+}
+
+/// A notification's alerts, mapped.
+#[derive(Debug, Default)]
+pub struct Mapped {
+    /// In the alerts' order.
+    pub events: Vec<Event>,
+    /// In the alerts' order.
+    pub refused: Vec<Refused>,
+}
+
+/// Maps all alerts of a notification, in their order. What an operator should hear of is logged.
+pub fn map(mapping: &Mapping, notification: &Notification, received_at: &str) -> Mapped {
+    if notification.truncated_alerts > 0 {
+        warn!(
+            receiver:% = notification.receiver, alerts = notification.truncated_alerts;
+            "Alertmanager has cut alerts off (max_alerts): they are sent nowhere"
+        );
+    }
+    let mut mapped = Mapped::default();
+    let Some(first) = notification.alerts.first() else { return mapped };
+    let context = Context::new(notification, first, received_at);
+    for alert in &notification.alerts {
+        let (event, warnings) = mapping.map(&context.sibling(alert));
+        for warning in warnings {
+            warn!(fingerprint:% = alert.fingerprint, field:% = warning.field; "{}", warning.reason);
+        }
+        match event {
+            Ok(event) => mapped.events.push(event),
+            Err(refusal) => {
+                error!(
+                    fingerprint:% = alert.fingerprint, field:% = refusal.field;
+                    "an alert can't be mapped and is not published: {}", refusal.reason
+                );
+                mapped.refused.push(Refused { fingerprint: alert.fingerprint.clone(), refusal });
+            }
+        }
+    }
+    mapped
+}
+
+/// The whole way of a body. `Ok` means: every event that could be mapped is delivered.
+pub fn pass(mapping: &Mapping, outlet: &Outlet, body: &[u8], received_at: &str, deadline: Instant) -> Result<Outcome, BridgeError> {
+    let notification = Notification::decode(body)?;
+    let Mapped { events, refused } = map(mapping, &notification, received_at);
+    outlet.deliver(&events, deadline)?;
+    Ok(Outcome { published: events.len(), refused })
+}
+
+impl Outlet {
+    /// Delivers all of the events, in order, or says why not.
+    fn deliver(&self, events: &[Event], deadline: Instant) -> Result<(), DeliveryError> {
+        let messages = encode(events)?;
+        match self {
+            Self::Broker(publisher) => publisher.deliver(messages, deadline),
+            Self::Stream(stream) => {
+                let mut stream = stream.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                write_lines(&mut *stream, &messages).map_err(|error| DeliveryError::Output(error.to_string()))
+            }
+        }
+    }
+
+    /// Whether events would get through now; if not, why.
+    pub fn readiness(&self) -> Result<(), String> {
+        match self {
+            Self::Broker(publisher) if publisher.status().is_ready() => Ok(()),
+            Self::Broker(publisher) => Err(publisher.status().describe()),
+            Self::Stream(_) => Ok(()),
+        }
+    }
+}
+
+fn encode(events: &[Event]) -> Result<Vec<Message>, DeliveryError> {
+    events.iter().map(Message::encode).collect::<Result<_, _>>().map_err(|error| DeliveryError::Output(error.to_string()))
+}
+
+/// Writes each message's JSON on a line of its own.
+fn write_lines(stream: &mut dyn Write, messages: &[Message]) -> io::Result<()> {
+    for message in messages {
+        stream.write_all(message.body())?;
+        stream.write_all(b"\n")?;
+    }
+    stream.flush()
+}

@@ -1,0 +1,201 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use log::LevelFilter;
+use pico_args::Arguments;
+
+use crate::config::{DEFAULT_PATH, Overrides};
+use crate::logging::Format;
+use crate::suggest::did_you_mean;
+
+/// What `--help` prints.
+pub const HELP: &str = "\
+Turns Prometheus Alertmanager notifications into Canopsis events on RabbitMQ.
+
+Usage: canopsis-connector-prometheus [OPTIONS]
+
+  -c, --config FILE        the configuration
+                           [default: /etc/canopsis-connectors/prometheus/config.yml]
+      --host ADDR          listen on this address instead of http.listen's
+  -p, --port N             listen on this port instead of http.listen's; 0 takes a free one
+      --check              check the configuration, print a summary, and end
+      --dry-run FILE|-     read a notification (as Alertmanager posts it), print each event as
+                           one JSON line, and end; 1 if an alert can't be mapped
+      --stdout             serve, but print the events instead of publishing them
+      --log-level LEVEL    error, warn, info, debug or trace [default: info]
+      --log-format FORMAT  text, json or auto (for the journal where it listens, else text)
+                           [default: auto]
+  -V, --version            print the version and end
+  -h, --help               print this and end
+
+Environment (it takes precedence over the file):
+  CPS_AMQP_URL                 the broker; several URLs are separated by white space
+  PROMETHEUS_BEARER_TOKEN      the token that senders must show
+  PROMETHEUS_BEARER_TOKEN_FILE a file that holds it
+
+Exit status: 0 fine; 1 failed at run time; 2 wrong command line or configuration.
+";
+
+const FLAGS: &[&str] = &[
+    "--config",
+    "--host",
+    "--port",
+    "--check",
+    "--dry-run",
+    "--stdout",
+    "--log-level",
+    "--log-format",
+    "--version",
+    "--help",
+];
+
+/// What is to be done.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Serve, and publish to the broker.
+    Serve,
+    /// Serve, and print the events.
+    ServeToStdout,
+    /// `--check`
+    Check,
+    /// `--dry-run`; `-` is standard input.
+    DryRun(PathBuf),
+    /// `--help`
+    Help,
+    /// `--version`
+    Version,
+}
+
+/// A command line that makes sense.
+#[derive(Debug)]
+pub struct Cli {
+    /// What is to be done.
+    pub task: Task,
+    /// The configuration's file.
+    pub config: PathBuf,
+    /// What is said over the file.
+    pub overrides: Overrides,
+    /// How much is logged.
+    pub log_level: LevelFilter,
+    /// How it is logged.
+    pub log_format: Format,
+}
+
+/// Why a command line makes no sense.
+#[derive(Debug, thiserror::Error)]
+pub enum UsageError {
+    /// A value is missing or wrong.
+    #[error("{0}")]
+    Value(#[from] pico_args::Error),
+    /// Something that is no option.
+    #[error("unknown argument {0:?}{1}")]
+    Unknown(OsString, String),
+    /// Two tasks at once.
+    #[error("--check, --dry-run and --stdout exclude each other")]
+    Conflict,
+}
+
+impl Cli {
+    /// Reads the arguments (without the program's name).
+    pub fn parse(arguments: Vec<OsString>) -> Result<Self, UsageError> {
+        let mut arguments = Arguments::from_vec(arguments);
+        let help = arguments.contains(["-h", "--help"]);
+        let version = arguments.contains(["-V", "--version"]);
+        let path = |text: &std::ffi::OsStr| Ok::<_, std::convert::Infallible>(PathBuf::from(text));
+        let config = arguments.opt_value_from_os_str(["-c", "--config"], path)?;
+        let overrides = Overrides {
+            host: arguments.opt_value_from_fn("--host", host)?,
+            port: arguments.opt_value_from_str(["-p", "--port"])?,
+        };
+        let check = arguments.contains("--check");
+        let dry_run = arguments.opt_value_from_os_str("--dry-run", path)?;
+        let stdout = arguments.contains("--stdout");
+        let log_level = arguments.opt_value_from_fn("--log-level", level)?;
+        let log_format = arguments.opt_value_from_fn("--log-format", format)?;
+        if let Some(unknown) = arguments.finish().into_iter().next() {
+            let hint = did_you_mean(&unknown.to_string_lossy(), FLAGS);
+            return Err(UsageError::Unknown(unknown, hint));
+        }
+        let task = match (check, dry_run, stdout) {
+            _ if help => Task::Help,
+            _ if version => Task::Version,
+            (false, None, false) => Task::Serve,
+            (false, None, true) => Task::ServeToStdout,
+            (true, None, false) => Task::Check,
+            (false, Some(file), false) => Task::DryRun(file),
+            _ => return Err(UsageError::Conflict),
+        };
+        Ok(Self {
+            task,
+            config: config.unwrap_or_else(|| PathBuf::from(DEFAULT_PATH)),
+            overrides,
+            log_level: log_level.unwrap_or(LevelFilter::Info),
+            log_format: log_format.unwrap_or(Format::Auto),
+        })
+    }
+}
+
+fn host(text: &str) -> Result<String, &'static str> {
+    let text = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    if text.is_empty() { Err("an address is needed") } else { Ok(text.to_owned()) }
+}
+
+fn level(text: &str) -> Result<LevelFilter, &'static str> {
+    match text.parse() {
+        Ok(LevelFilter::Off) | Err(_) => Err("known are error, warn, info, debug and trace"),
+        Ok(level) => Ok(level),
+    }
+}
+
+fn format(text: &str) -> Result<Format, &'static str> {
+    Format::parse(text).ok_or("known are text, json and auto")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, UsageError> {
+        Cli::parse(line.split_whitespace().map(OsString::from).collect())
+    }
+
+    #[test]
+    fn every_option_is_understood_and_helped_with() {
+        let cli = parse("-c /a --host [::1] -p 1 --stdout --log-level debug --log-format=json").unwrap();
+        assert_eq!((cli.task, cli.config), (Task::ServeToStdout, PathBuf::from("/a")));
+        assert_eq!((cli.overrides.host.as_deref(), cli.overrides.port), (Some("::1"), Some(1)));
+        assert_eq!((cli.log_level, cli.log_format), (LevelFilter::Debug, Format::Json));
+        for (line, task) in [
+            ("", Task::Serve),
+            ("--check", Task::Check),
+            ("--dry-run -", Task::DryRun(PathBuf::from("-"))),
+            ("--version --check", Task::Version),
+            ("-h", Task::Help),
+        ] {
+            assert_eq!(parse(line).unwrap().task, task, "{line}");
+        }
+        for flag in FLAGS {
+            assert!(HELP.contains(flag), "{flag}");
+        }
+        assert!(HELP.contains(DEFAULT_PATH));
+    }
+
+    #[test]
+    fn wrong_lines_say_why() {
+        for (line, reason) in [
+            ("--chek", "unknown argument \"--chek\"; did you mean \"--check\"?"),
+            ("file.yml", "unknown argument \"file.yml\""),
+            ("--port", "'--port' option doesn't have an associated value"),
+            ("--port 70000", "failed to parse '70000'"),
+            ("--log-level off", "known are error, warn"),
+            ("--log-format xml", "known are text, json and auto"),
+            ("--check --stdout", "exclude each other"),
+            ("--check --check", "unknown argument"),
+        ] {
+            let error = parse(line).unwrap_err().to_string();
+            assert!(error.contains(reason), "{line}: {error}");
+        }
+    }
+}

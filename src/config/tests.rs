@@ -1,0 +1,206 @@
+//! The configuration as a whole: what is taken, and how each mistake is told.
+
+use std::fs;
+
+use super::*;
+use crate::secret::Secret;
+
+const MINIMAL: &str = "
+http: {bearer_token: sesame-word}
+connector: prometheus
+connector_name: p1
+component: {type: copy, value: labels.instance}
+resource: {type: copy, value: labels.alertname}
+state: 2
+";
+
+fn load_with(text: &str, variables: &[(&str, &str)], overrides: &Overrides) -> Result<Config, ConfigError> {
+    let environment =
+        |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| Ok((*value).to_owned()));
+    Config::from_text(text.to_owned(), Path::new("test.yml"), overrides, &environment)
+}
+
+fn load(text: &str) -> Result<Config, ConfigError> {
+    load_with(text, &[], &Overrides::default())
+}
+
+fn mistakes(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
+    match load_with(text, variables, &Overrides::default()) {
+        Err(ConfigError::Mistakes { mistakes, .. }) => mistakes.iter().map(ToString::to_string).collect(),
+        other => panic!("no mistakes in {text}: {other:?}"),
+    }
+}
+
+#[test]
+fn defaults() {
+    let config = load(MINIMAL).unwrap();
+    assert_eq!(config.publisher.urls[0].to_string(), "amqp://cpsrabbit@localhost:5672/canopsis");
+    assert_eq!(config.publisher.exchange, "canopsis.events");
+    assert_eq!(config.http.listen.to_string(), "0.0.0.0:18401");
+    assert_eq!(config.http.max_body_bytes, 16 * 1024 * 1024);
+    assert_eq!(config.http.answer_timeout.as_secs(), 8);
+    assert_eq!(config.http.tokens, [Secret::new("sesame-word")]);
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+}
+
+#[test]
+fn command_line_over_environment_over_file() {
+    let text = MINIMAL.replace("{bearer_token: sesame-word}", "{bearer_token: sesame-word, listen: '127.0.0.1:1'}")
+        + "amqp: {url: [amqp://a:b@one/v, amqps://two]}";
+    let file = load(&text).unwrap();
+    assert_eq!(file.publisher.urls.iter().map(ToString::to_string).collect::<Vec<_>>(), ["amqp://a@one:5672/v", "amqps://guest@two:5671/%2F"]);
+    let variables = [(ENV_AMQP_URL, " amqp://three\n amqp://four "), (ENV_TOKEN, "other")];
+    let overrides = Overrides { host: Some("::1".to_owned()), port: Some(2) };
+    let config = load_with(&text, &variables, &overrides).unwrap();
+    assert_eq!(config.publisher.urls.iter().map(|url| url.host.as_str()).collect::<Vec<_>>(), ["three", "four"]);
+    assert_eq!(config.http.tokens, [Secret::new("other")]);
+    assert_eq!(config.http.listen.to_string(), "[::1]:2");
+}
+
+#[test]
+fn the_shipped_file_is_valid_and_warns_of_its_token() {
+    let config = load(include_str!("../../config.yml")).unwrap();
+    assert_eq!(config.http.tokens, [Secret::new(DEFAULT_TOKEN)]);
+    let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].starts_with("http.bearer_token: is the default one"), "{warnings:?}");
+}
+
+#[test]
+fn tokens_come_from_a_list_or_a_file() {
+    let several = load(&MINIMAL.replace("sesame-word", "[one, two]")).unwrap();
+    assert_eq!(several.http.tokens, [Secret::new("one"), Secret::new("two")]);
+    let path = std::env::temp_dir().join(format!("token-{}", std::process::id()));
+    fs::write(&path, "from-file\r\n").unwrap();
+    let place = path.to_str().unwrap();
+    let file = load(&MINIMAL.replace("bearer_token: sesame-word", &format!("bearer_token_file: {place}"))).unwrap();
+    let environment = load_with(MINIMAL, &[(ENV_TOKEN_FILE, place)], &Overrides::default()).unwrap();
+    fs::remove_file(&path).unwrap();
+    assert_eq!(file.http.tokens, [Secret::new("from-file")]);
+    assert_eq!(environment.http.tokens, [Secret::new("from-file")]);
+}
+
+#[test]
+fn every_mistake_is_told_at_once_with_its_line() {
+    let text = "\
+amqp:
+  url: http://u:hunter2@h/v
+  exchnge: x
+http:
+  listen: 18401
+  bearer_token: ''
+  max_body_bytes: big
+  answer_timeout: 8
+event_type: check
+conector: prometheus
+connector: {type: copy, value: labels.job}
+connector_name:
+  type: tempalte
+  value: x
+component: {type: copy, value: lables.instance}
+resource:
+  - {type: copy, value: labels}
+  - {type: template, value: '{{ if .Field }}x', field: labels.a}
+state: {type: map, field: labels.severity, values: [1]}
+output: {type: template, value: x, field: labels.a, regexp: '('}
+output_length: 0
+tags: {type: copy, value: labels.a}
+author: {value: x}
+extra_infos_prefix: ''
+extra_infos:
+  state: 1
+  fine: {type: copy, value: fingerprint, feild: x}
+  fine: 2
+bearer_token: x
+";
+    let expected = [
+        "line 2: amqp.url: the URL must begin with amqp:// or amqps://",
+        "line 3: amqp.exchnge: unknown key; did you mean \"exchange\"?",
+        "line 5: http.listen: must be HOST:PORT, as 0.0.0.0:18401 or [::]:18401",
+        "line 6: http.bearer_token: is an empty token: nobody gets in without one",
+        "line 7: http.max_body_bytes: must be a whole number of bytes, 1024 to 134217728",
+        "line 8: http.answer_timeout: must be a duration from 100ms to 60s, as 8s",
+        "line 9: event_type: can't be set: it is always check",
+        "line 10: conector: unknown key; did you mean \"connector\"?",
+        "line 11: connector: is a constant and can't be computed: write `connector: prometheus`, or `type: set`",
+        "line 13: connector_name.type: unknown type \"tempalte\"; did you mean \"template\"? (known: set, copy, template, map)",
+        "line 15: component.value: unknown path root \"lables\"; did you mean \"labels\"?",
+        "line 17: resource[0].value: labels is a whole map, and a text is needed here: name one of its entries, as labels.NAME",
+        "line 18: resource[1].value: the template does not compile: blocks are not balanced: an {{end}} is missing, or there is one too many",
+        "line 19: state.values: must be a map of texts",
+        "line 20: output.regexp: the regexp does not compile: unclosed group",
+        "line 21: output_length: must be a whole number of characters, 1 or more",
+        "line 22: tags.value: labels.a is a text, and a whole map is needed here, as labels",
+        "line 23: author: a rule needs a type: one of set, copy, template, map",
+        "line 26: extra_infos.state: the final name \"state\" is Canopsis's own: choose another name or prefix",
+        "line 27: extra_infos.fine.feild: unknown key",
+        "line 28: extra_infos.fine: given twice",
+        "line 29: bearer_token: unknown key; did you mean \"http.bearer_token\"?",
+    ];
+    let told = mistakes(text, &[]);
+    assert_eq!(told, expected, "{told:#?}");
+    assert!(!format!("{:?}", load(text)).contains("hunter2"));
+}
+
+#[test]
+fn what_is_missing_or_wrong_elsewhere_is_told_too() {
+    for (text, variables, expected) in [
+        ("", &[][..], "connector: is missing"),
+        ("", &[], "resource: is missing"),
+        ("", &[], "http.bearer_token: is missing: nobody gets in without a token"),
+        ("- a", &[], "the file must hold keys at its top level"),
+        (MINIMAL, &[(ENV_TOKEN, "")], "PROMETHEUS_BEARER_TOKEN: is set, but empty"),
+        (MINIMAL, &[(ENV_TOKEN, "two words")], "PROMETHEUS_BEARER_TOKEN: holds a token with white space"),
+        (MINIMAL, &[(ENV_TOKEN, "a"), (ENV_TOKEN_FILE, "b")], "are both set: set one"),
+        (MINIMAL, &[(ENV_TOKEN_FILE, "/no/such")], "PROMETHEUS_BEARER_TOKEN_FILE: can't read /no/such"),
+        (MINIMAL, &[(ENV_AMQP_URL, "amqp://h amqp//x")], "CPS_AMQP_URL: the URL must begin with"),
+        (MINIMAL, &[(ENV_AMQP_URL, " ")], "CPS_AMQP_URL: is set, but empty"),
+    ] {
+        let told = mistakes(text, variables);
+        assert!(told.iter().any(|mistake| mistake.contains(expected)), "{expected}: {told:#?}");
+    }
+}
+
+#[test]
+fn tls_files_are_checked_at_load() {
+    let files = |files: &str| format!("{MINIMAL}amqp: {{url: amqps://h, {files}}}");
+    for (text, expected) in [
+        (files("ca_file: /no/ca"), "can't read /no/ca"),
+        (files("cert_file: /no/cert"), "belong together"),
+        (files("ca_file: Cargo.toml"), "Cargo.toml holds no certificate"),
+        (files("cert_file: Cargo.toml, key_file: Cargo.toml"), "openssl pkcs8"),
+    ] {
+        let told = mistakes(&text, &[]);
+        assert!(told.iter().any(|mistake| mistake.contains(expected)), "{expected}: {told:#?}");
+    }
+}
+
+#[test]
+fn what_is_probably_not_meant_is_warned_of() {
+    for (text, expected) in [
+        (MINIMAL.replace("state: 2", ""), "state: there is no rule"),
+        (format!("{MINIMAL}extra_infos: {{a: b}}"), "extra_infos_prefix: is empty"),
+        (format!("{MINIMAL}output: {{type: template, value: '{{{{ .Field }}}}'}}"), "the rule has no field"),
+        (MINIMAL.replace("sesame-word", "sesame-word, answer_timeout: 30s"), "http.answer_timeout: is over 9s"),
+        (format!("{MINIMAL}amqp: {{ca_file: x}}"), "there is none"),
+    ] {
+        let config = load(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
+        assert!(warnings.iter().any(|warning| warning.contains(expected)), "{expected}: {warnings:?}");
+    }
+}
+
+#[test]
+fn no_secret_is_shown() {
+    let text = MINIMAL.replace("sesame-word", "hunter2") + "amqp: {url: 'amqp://u:hunter2@h/v'}";
+    let config = load(&text).unwrap();
+    assert!(!format!("{config}{config:?}").contains("hunter2"), "{config}");
+}
+
+#[test]
+fn files_that_cannot_be_read_say_so() {
+    let load = |path: &str| Config::load(Path::new(path), &Overrides::default(), &|_| None).unwrap_err().to_string();
+    assert!(load("/no/such.yml").contains("/no/such.yml: No such file"));
+    let error = Config::from_text("a: [".to_owned(), Path::new("b.yml"), &Overrides::default(), &|_| None).unwrap_err();
+    assert!(error.to_string().starts_with("b.yml: line 2: not valid YAML"), "{error}");
+}

@@ -1,0 +1,99 @@
+//! Which request gets which answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use jiff::Timestamp;
+use log::{debug, warn};
+
+use super::{Answer, Problem, Request, Settings, auth};
+use crate::bridge::{self, BridgeError, Outlet};
+use crate::mapping::Mapping;
+
+/// Everything that an answer depends on.
+pub struct Routes {
+    settings: Settings,
+    mapping: Mapping,
+    outlet: Arc<Outlet>,
+    stopping: AtomicBool,
+}
+
+impl Routes {
+    /// Puts the rooms together.
+    pub fn new(settings: Settings, mapping: Mapping, outlet: Arc<Outlet>) -> Self {
+        Self { settings, mapping, outlet, stopping: AtomicBool::new(false) }
+    }
+
+    /// From here on notifications are refused with 503: the process is about to end.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+    }
+
+    /// Answers a request.
+    pub fn answer(&self, request: &mut Request<'_>) -> Answer {
+        let started = Instant::now();
+        let answer = self.route(request).unwrap_or_else(|problem| {
+            if matches!(problem, Problem::NotReady(_)) {
+                debug!(peer:% = request.peer; "{problem}");
+            } else {
+                let status = problem.answer().status;
+                warn!(peer:% = request.peer, method:% = request.method, status; "{problem}");
+            }
+            problem.answer()
+        });
+        let milliseconds = started.elapsed().as_millis();
+        debug!(
+            peer:% = request.peer, method:% = request.method, target:% = request.target, status = answer.status, milliseconds;
+            "request"
+        );
+        answer
+    }
+
+    fn route(&self, request: &mut Request<'_>) -> Result<Answer, Problem> {
+        let path = request.target.split(['?', '#']).next().unwrap_or_default();
+        match path {
+            "/webhook" => {
+                if request.method != "POST" {
+                    return Err(Problem::Method("POST"));
+                }
+                if !auth::is_authorized(request.authorization, &self.settings.tokens) {
+                    return Err(Problem::Unauthorized);
+                }
+                self.webhook(request)
+            }
+            "/-/healthy" => read_only(request).map(|()| Answer::ok("healthy")),
+            "/-/ready" => {
+                read_only(request)?;
+                self.outlet.readiness().map_err(Problem::NotReady).map(|()| Answer::ok("ready"))
+            }
+            _ if path.ends_with("/api/v2/alerts") || path.ends_with("/api/v1/alerts") => Err(Problem::NotAnAlertmanager),
+            _ => Err(Problem::NotFound),
+        }
+    }
+
+    fn webhook(&self, request: &mut Request<'_>) -> Result<Answer, Problem> {
+        if self.stopping.load(Ordering::SeqCst) {
+            return Err(Problem::Stopping);
+        }
+        let body = request.body.read(self.settings.max_body_bytes)?;
+        let deadline = Instant::now() + self.settings.answer_timeout;
+        let received_at = Timestamp::now().to_string();
+        let outcome = bridge::pass(&self.mapping, &self.outlet, &body, &received_at, deadline)?;
+        debug!(published = outcome.published, refused = outcome.refused.len(); "notification");
+        Ok(Answer::of(&outcome))
+    }
+}
+
+fn read_only(request: &Request<'_>) -> Result<(), Problem> {
+    if matches!(request.method, "GET" | "HEAD") { Ok(()) } else { Err(Problem::Method("GET, HEAD")) }
+}
+
+impl From<BridgeError> for Problem {
+    fn from(error: BridgeError) -> Self {
+        match error {
+            BridgeError::Decode(error) => Self::Decode(error),
+            BridgeError::Delivery(error) => Self::Delivery(error),
+        }
+    }
+}

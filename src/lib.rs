@@ -1,0 +1,19 @@
+//! Turns Prometheus Alertmanager notifications into Canopsis events on RabbitMQ.
+//!
+//! Data flows one way: HTTP, notification, mapping, event, publisher, answer. `ARCHITECTURE.md` draws the house.
+
+#![forbid(unsafe_code)]
+
+pub mod amqp_url;
+pub mod bridge;
+pub mod cli;
+pub mod config;
+pub mod event;
+pub mod http;
+pub mod logging;
+pub mod mapping;
+pub mod notification;
+pub mod publisher;
+pub mod secret;
+pub mod service;
+pub mod suggest;

@@ -1,0 +1,15 @@
+//! The program: everything is in the library, so that tests, fuzzers and benchmarks reach it too.
+
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match canopsis_connector_prometheus::service::run(std::env::args_os().skip(1).collect()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{}: {failure}", env!("CARGO_PKG_NAME"));
+            ExitCode::from(failure.exit_status())
+        }
+    }
+}

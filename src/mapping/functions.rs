@@ -1,0 +1,167 @@
+//! The functions of Canopsis's templates, besides those that Go's templates have of themselves.
+//!
+//! On a value of the wrong type the text functions give an empty text; a wrong number of values fails the template.
+
+use gotmpl::{TemplateError, Value};
+
+use super::{goregexp, gotext};
+
+type Args<'a> = &'a [Value];
+type Answer = Result<Value, TemplateError>;
+
+/// A function and the number of values it takes.
+pub struct Function {
+    /// As templates call it.
+    pub name: &'static str,
+    arity: usize,
+    body: fn(Args<'_>) -> Answer,
+}
+
+/// Every function.
+pub const FUNCTIONS: &[Function] = &[
+    Function { name: "uppercase", arity: 1, body: |a| Ok(on_text(&a[0], gotext::to_upper)) },
+    Function { name: "lowercase", arity: 1, body: |a| Ok(on_text(&a[0], gotext::to_lower)) },
+    Function { name: "trim", arity: 1, body: |a| Ok(on_text(&a[0], |text| text.trim().to_owned())) },
+    Function { name: "replace", arity: 3, body: replace },
+    Function { name: "split", arity: 3, body: split },
+    Function { name: "json", arity: 1, body: |a| json(&a[0]).map(Value::from) },
+    Function { name: "json_unquote", arity: 1, body: json_unquote },
+    Function { name: "regex_map_key", arity: 2, body: regex_map_key },
+    Function { name: "regex_map_keys", arity: 2, body: regex_map_key },
+    Function { name: "map_has_key", arity: 2, body: map_has_key },
+    Function { name: "map_as_keys", arity: 2, body: map_has_key },
+    Function { name: "substr", arity: 3, body: substr },
+    Function { name: "substrLeft", arity: 2, body: substr_left },
+    Function { name: "substrRight", arity: 2, body: substr_right },
+    Function { name: "strlen", arity: 1, body: strlen },
+    Function { name: "strpos", arity: 2, body: strpos },
+    Function { name: "strjoin", arity: 2, body: strjoin },
+    Function { name: "add", arity: 2, body: |a| arithmetic(a, |x, y| Some(x.wrapping_add(y))) },
+    Function { name: "sub", arity: 2, body: |a| arithmetic(a, |x, y| Some(x.wrapping_sub(y))) },
+    Function { name: "mult", arity: 2, body: |a| arithmetic(a, |x, y| Some(x.wrapping_mul(y))) },
+    Function { name: "div", arity: 2, body: |a| arithmetic(a, |x, y| (y != 0).then(|| x.wrapping_div(y))) },
+];
+
+impl Function {
+    /// Calls the function.
+    pub fn call(&self, args: Args<'_>) -> Answer {
+        if args.len() != self.arity {
+            return Err(TemplateError::ArgCount {
+                name: self.name.to_owned(),
+                expected: self.arity,
+                got: args.len(),
+            });
+        }
+        (self.body)(args)
+    }
+}
+
+fn empty() -> Value {
+    Value::from("")
+}
+
+fn on_text(value: &Value, change: impl Fn(&str) -> String) -> Value {
+    value.as_str().map_or_else(empty, |text| Value::from(change(text)))
+}
+
+/// `replace REGEXP NEW VALUE`, with `$1`, `${name}` in NEW
+fn replace(args: Args<'_>) -> Answer {
+    let [Value::String(pattern), Value::String(new), Value::String(text)] = args else { return Ok(empty()) };
+    let Some(regex) = goregexp::cached(pattern) else { return Ok(empty()) };
+    Ok(Value::from(regex.replace_all(text, &**new).into_owned()))
+}
+
+/// `split SEPARATOR INDEX VALUE`
+fn split(args: Args<'_>) -> Answer {
+    let [Value::String(separator), index, Value::String(text)] = args else { return Ok(empty()) };
+    let Some(index) = index.as_int().and_then(|index| usize::try_from(index).ok()) else { return Ok(empty()) };
+    let part = if separator.is_empty() {
+        // Go splits on the empty separator into characters; Rust adds an empty part at each end.
+        text.chars().nth(index).map(String::from)
+    } else {
+        text.split(&**separator).nth(index).map(str::to_owned)
+    };
+    Ok(part.map_or_else(empty, Value::from))
+}
+
+fn json(value: &Value) -> Result<String, TemplateError> {
+    gotext::to_json(value).ok_or_else(|| TemplateError::Exec("json: the value has no JSON form".to_owned()))
+}
+
+/// The JSON of a text without its quotes, to be put between quotes of one's own.
+fn json_unquote(args: Args<'_>) -> Answer {
+    let json = json(&args[0])?;
+    let inside = json.strip_prefix('"').and_then(|json| json.strip_suffix('"'));
+    Ok(Value::from(inside.unwrap_or(&json)))
+}
+
+/// `regex_map_key MAP REGEXP`: the value of the first key, in their order, that matches.
+fn regex_map_key(args: Args<'_>) -> Answer {
+    let [Value::Map(map), Value::String(pattern)] = args else { return Ok(empty()) };
+    let Some(regex) = goregexp::cached(pattern) else { return Ok(empty()) };
+    Ok(map.iter().find(|(key, _)| regex.is_match(key)).map_or_else(empty, |(_, value)| value.clone()))
+}
+
+/// `map_has_key MAP KEY`
+fn map_has_key(args: Args<'_>) -> Answer {
+    let [Value::Map(map), Value::String(key)] = args else { return Ok(Value::Bool(false)) };
+    Ok(Value::Bool(map.contains_key(&**key)))
+}
+
+fn text_part(text: &str, start: usize, count: usize) -> Value {
+    Value::from(text.chars().skip(start).take(count).collect::<String>())
+}
+
+/// Negative positions and counts are taken as 0.
+fn position(value: &Value) -> Option<usize> {
+    value.as_int().map(|value| usize::try_from(value).unwrap_or(0))
+}
+
+/// `substr TEXT START COUNT`, in characters
+fn substr(args: Args<'_>) -> Answer {
+    let (Some(text), Some(start), Some(count)) = (args[0].as_str(), position(&args[1]), position(&args[2])) else {
+        return Ok(empty());
+    };
+    Ok(text_part(text, start, count))
+}
+
+/// `substrLeft TEXT COUNT`
+fn substr_left(args: Args<'_>) -> Answer {
+    let (Some(text), Some(count)) = (args[0].as_str(), position(&args[1])) else { return Ok(empty()) };
+    Ok(text_part(text, 0, count))
+}
+
+/// `substrRight TEXT COUNT`
+fn substr_right(args: Args<'_>) -> Answer {
+    let (Some(text), Some(count)) = (args[0].as_str(), position(&args[1])) else { return Ok(empty()) };
+    Ok(text_part(text, text.chars().count().saturating_sub(count), count))
+}
+
+fn integer(value: usize) -> Value {
+    Value::Int(i64::try_from(value).unwrap_or(i64::MAX))
+}
+
+/// `strlen TEXT`, in characters
+fn strlen(args: Args<'_>) -> Answer {
+    Ok(args[0].as_str().map_or_else(empty, |text| integer(text.chars().count())))
+}
+
+/// `strpos TEXT PART`: the character PART starts at, counted from 0; -1 where it does not stand there.
+fn strpos(args: Args<'_>) -> Answer {
+    let (Some(text), Some(part)) = (args[0].as_str(), args[1].as_str()) else { return Ok(empty()) };
+    Ok(text.find(part).map_or(Value::Int(-1), |byte| integer(text[..byte].chars().count())))
+}
+
+/// `strjoin LIST SEPARATOR`
+fn strjoin(args: Args<'_>) -> Answer {
+    let [Value::List(items), Value::String(separator)] = args else { return Ok(empty()) };
+    let parts: Option<Vec<&str>> = items.iter().map(Value::as_str).collect();
+    Ok(parts.map_or_else(empty, |parts| Value::from(parts.join(separator))))
+}
+
+fn arithmetic(args: Args<'_>, operation: impl Fn(i64, i64) -> Option<i64>) -> Answer {
+    let (Some(left), Some(right)) = (args[0].as_int(), args[1].as_int()) else {
+        return Err(TemplateError::Exec("arithmetic takes two whole numbers".to_owned()));
+    };
+    operation(left, right).map(Value::Int).ok_or_else(|| TemplateError::Exec("division by zero".to_owned()))
+}

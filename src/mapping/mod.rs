@@ -1,0 +1,284 @@
+//! From an alert to an event, by the rules of the configuration.
+//!
+//! Knows alerts, rules and events; knows nothing of HTTP, files or brokers. A required name that yields nothing refuses the
+//! alert; anything optional that fails costs that field and leaves a warning.
+
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use gotmpl::Value as View;
+use serde_json::Value;
+
+mod functions;
+pub mod goregexp;
+mod gotext;
+pub mod path;
+pub mod rule;
+mod strict;
+pub mod template;
+
+use crate::event::{Event, ExtraName, Name, State};
+use crate::notification::{Alert, Labels, Notification, Status};
+use rule::{Rule, Yield, labels_view, view};
+
+/// What a firing alert is where no state can be told: an alarm is never lost to a spelling.
+const UNKNOWN_STATE: State = State::Critical;
+
+/// An alert, and all that a rule may look at around it.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// The notification the alert came in.
+    pub notification: &'a Notification,
+    /// The alert.
+    pub alert: &'a Alert,
+    /// When the notification came in: RFC 3339.
+    pub received_at: &'a str,
+    alert_view: OnceCell<View>,
+    notification_view: Rc<OnceCell<View>>,
+}
+
+impl<'a> Context<'a> {
+    /// For one alert of a notification.
+    pub fn new(notification: &'a Notification, alert: &'a Alert, received_at: &'a str) -> Self {
+        Self { notification, alert, received_at, alert_view: OnceCell::new(), notification_view: Rc::default() }
+    }
+
+    /// For another alert of the same notification, whose view is not built again.
+    pub fn sibling(&self, alert: &'a Alert) -> Self {
+        Self { alert, alert_view: OnceCell::new(), notification_view: Rc::clone(&self.notification_view), ..*self }
+    }
+
+    /// `.Alert`: the whole alert in its JSON shape.
+    fn alert_view(&self) -> &View {
+        self.alert_view.get_or_init(|| {
+            let alert = self.alert;
+            object(
+                &alert.extra,
+                [
+                    ("status", View::from(alert.status.as_str())),
+                    ("labels", labels_view(&alert.labels)),
+                    ("annotations", labels_view(&alert.annotations)),
+                    ("startsAt", View::from(alert.starts_at.as_str())),
+                    ("endsAt", View::from(alert.ends_at.as_str())),
+                    ("generatorURL", View::from(alert.generator_url.as_str())),
+                    ("fingerprint", View::from(alert.fingerprint.as_str())),
+                ],
+            )
+        })
+    }
+
+    /// `.Notification`: the notification without its alerts, in its JSON shape.
+    fn notification_view(&self) -> &View {
+        self.notification_view.get_or_init(|| {
+            let notification = self.notification;
+            object(
+                &notification.extra,
+                [
+                    ("version", View::from(notification.version())),
+                    ("status", View::from(notification.status.as_str())),
+                    ("groupKey", View::from(notification.group_key.as_str())),
+                    ("receiver", View::from(notification.receiver.as_str())),
+                    ("externalURL", View::from(notification.external_url.as_str())),
+                    ("truncatedAlerts", View::Int(i64::try_from(notification.truncated_alerts).unwrap_or(i64::MAX))),
+                    ("groupLabels", labels_view(&notification.group_labels)),
+                    ("commonLabels", labels_view(&notification.common_labels)),
+                    ("commonAnnotations", labels_view(&notification.common_annotations)),
+                ],
+            )
+        })
+    }
+}
+
+fn object<const N: usize>(extra: &BTreeMap<String, Value>, known: [(&str, View); N]) -> View {
+    let extra = extra.iter().map(|(key, value)| (Arc::from(key.as_str()), view(value)));
+    View::Map(Arc::new(extra.chain(known.map(|(key, value)| (Arc::from(key), value))).collect()))
+}
+
+/// A text field with the most characters it may have.
+#[derive(Debug)]
+pub struct Limited {
+    /// How the text is got.
+    pub rule: Rule,
+    /// In characters, not bytes.
+    pub length: usize,
+}
+
+/// All the rules: the compiled mapping of a configuration.
+#[derive(Debug)]
+pub struct Mapping {
+    /// The constant connector.
+    pub connector: Name,
+    /// Required.
+    pub connector_name: Rule,
+    /// Required.
+    pub component: Rule,
+    /// Required.
+    pub resource: Rule,
+    /// Of firing alerts.
+    pub state: Option<Rule>,
+    /// Optional.
+    pub output: Option<Limited>,
+    /// Optional.
+    pub long_output: Option<Limited>,
+    /// Optional; `<connector>.<connector_name>` otherwise.
+    pub author: Option<Rule>,
+    /// Optional.
+    pub timestamp: Option<Rule>,
+    /// Optional.
+    pub tags: Option<Rule>,
+    /// Extra informations by their final names.
+    pub extra_infos: Vec<(ExtraName, Rule)>,
+}
+
+/// Something about an alert that an operator should hear of, and that did not keep it from being published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// The event's field.
+    pub field: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// An alert that can't be published: a required name yields nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The event's field.
+    pub field: &'static str,
+    /// Why there is nothing.
+    pub reason: String,
+}
+
+impl Mapping {
+    /// Maps one alert. The warnings come with either outcome.
+    pub fn map(&self, context: &Context<'_>) -> (Result<Event, Refusal>, Vec<Warning>) {
+        let mut warnings = Vec::new();
+        let event = self.event(context, &mut warnings);
+        (event, warnings)
+    }
+
+    fn event(&self, context: &Context<'_>, warnings: &mut Vec<Warning>) -> Result<Event, Refusal> {
+        let connector_name = required(&self.connector_name, "connector_name", context)?;
+        let component = required(&self.component, "component", context)?;
+        let resource = required(&self.resource, "resource", context)?;
+        let mut field = Fields { context, warnings };
+        let author = field.text("author", self.author.as_ref());
+        Ok(Event {
+            state: field.state(self.state.as_ref()),
+            output: field.limited("output", self.output.as_ref()),
+            long_output: field.limited("long_output", self.long_output.as_ref()),
+            author: author.unwrap_or_else(|| format!("{}.{}", self.connector.as_str(), connector_name.as_str())),
+            timestamp: field.timestamp(self.timestamp.as_ref()),
+            tags: field.tags(self.tags.as_ref()),
+            extra: self.extra_infos.iter().filter_map(|(name, rule)| Some((name.clone(), field.extra(name, rule)?))).collect(),
+            connector: self.connector.clone(),
+            connector_name,
+            component,
+            resource,
+        })
+    }
+}
+
+fn required(rule: &Rule, field: &'static str, context: &Context<'_>) -> Result<Name, Refusal> {
+    let mut reason = None;
+    let yielded = rule.evaluate(context, &mut |why| reason = Some(why));
+    let text = match yielded {
+        Some(Yield::Text(text)) => text.into_owned(),
+        _ => String::new(),
+    };
+    Name::new(text).ok_or_else(|| Refusal { field, reason: reason.unwrap_or_else(|| "the rule yields nothing".to_owned()) })
+}
+
+/// The optional fields of one alert's event.
+struct Fields<'a, 'w> {
+    context: &'a Context<'a>,
+    warnings: &'w mut Vec<Warning>,
+}
+
+impl<'a> Fields<'a, '_> {
+    fn warn(&mut self, field: &str, reason: impl Into<String>) {
+        self.warnings.push(Warning { field: field.to_owned(), reason: reason.into() });
+    }
+
+    fn value(&mut self, field: &str, rule: &'a Rule) -> Option<Yield<'a>> {
+        rule.evaluate(self.context, &mut |reason| {
+            self.warnings.push(Warning { field: field.to_owned(), reason });
+        })
+    }
+
+    fn text(&mut self, field: &str, rule: Option<&'a Rule>) -> Option<String> {
+        match self.value(field, rule?)? {
+            Yield::Text(text) => Some(text.into_owned()),
+            Yield::Labels(_) | Yield::Constant(_) => None,
+        }
+    }
+
+    fn limited(&mut self, field: &str, limited: Option<&'a Limited>) -> Option<String> {
+        let limited = limited?;
+        let mut text = self.text(field, Some(&limited.rule))?;
+        if let Some((end, _)) = text.char_indices().nth(limited.length) {
+            text.truncate(end);
+        }
+        Some(text)
+    }
+
+    fn state(&mut self, rule: Option<&'a Rule>) -> State {
+        if self.context.alert.status == Status::Resolved {
+            return State::Ok;
+        }
+        let Some(rule) = rule else { return UNKNOWN_STATE };
+        let Some(text) = self.text("state", Some(rule)) else {
+            self.warn("state", "the rule yields nothing; the event's state is 3");
+            return UNKNOWN_STATE;
+        };
+        State::parse(&text).unwrap_or_else(|| {
+            self.warn("state", format!("{:?} is no state; the event's state is 3", shorten(&text)));
+            UNKNOWN_STATE
+        })
+    }
+
+    fn timestamp(&mut self, rule: Option<&'a Rule>) -> Option<i64> {
+        let text = self.text("timestamp", rule)?;
+        let text = text.trim();
+        let seconds = match text.parse::<i64>() {
+            Ok(seconds) => Some(seconds),
+            Err(_) => text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_second),
+        };
+        if seconds.is_none() {
+            self.warn("timestamp", format!("{:?} is neither Unix seconds nor RFC 3339; left out", shorten(text)));
+        }
+        // Go's zero time stands for "none", as in a firing alert's endsAt.
+        seconds.filter(|seconds| *seconds > 0)
+    }
+
+    fn tags(&mut self, rule: Option<&'a Rule>) -> Option<Labels> {
+        match self.value("tags", rule?)? {
+            Yield::Labels(labels) => Some(labels.clone()),
+            Yield::Text(_) | Yield::Constant(_) => None,
+        }
+    }
+
+    fn extra(&mut self, name: &ExtraName, rule: &'a Rule) -> Option<Value> {
+        Some(match self.value(name.as_str(), rule)? {
+            Yield::Text(text) => Value::String(text.into_owned()),
+            Yield::Labels(labels) => {
+                Value::Object(labels.iter().map(|(key, value)| (key.clone(), Value::String(value.clone()))).collect())
+            }
+            Yield::Constant(value) => value.clone(),
+        })
+    }
+}
+
+/// The beginning of a text, for a message.
+fn shorten(text: &str) -> String {
+    const MOST: usize = 64;
+    let mut short: String = text.chars().take(MOST).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
+}
+
+#[cfg(test)]
+pub mod tests;

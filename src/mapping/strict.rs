@@ -1,0 +1,171 @@
+//! What Go refuses when it parses a template, and gotmpl only when it runs it, or never: a block without its `{{end}}`, an
+//! `{{end}}` or `{{else}}` without its block, an unknown function, an undefined variable, `{{break}}` outside of a loop. An
+//! operator must hear of these at start-up, not at the first alert.
+
+use gotmpl::parse::{CommandNode, Expr, ListNode, Node, Parser, PipeNode};
+
+use super::functions::FUNCTIONS;
+use crate::suggest::did_you_mean;
+
+/// Text put behind a template before parsing. Where the tree does not end with it, the blocks are not balanced: an open
+/// one has swallowed it, or parsing ended at a stray `{{end}}` before it.
+const SENTINEL: &str = "\u{0}end of template";
+
+const BUILT_IN: &[&str] = &[
+    "and", "call", "eq", "ge", "gt", "html", "index", "js", "le", "len", "lt", "ne", "not", "or", "print", "printf",
+    "println", "slice", "urlquery",
+];
+
+/// Checks a template that gotmpl can parse; the error says what Go would not take.
+pub fn check(source: &str) -> Result<(), String> {
+    let guarded = format!("{source}{SENTINEL}");
+    let parsed = Parser::new(&guarded, "{{", "}}").and_then(Parser::parse);
+    let (tree, defines) = parsed.map_err(|error| error.to_string())?;
+    if !matches!(tree.nodes.last(), Some(Node::Text(last)) if last.text.ends_with(SENTINEL)) {
+        return Err("blocks are not balanced: an {{end}} is missing, or there is one too many".to_owned());
+    }
+    Checker::check(&tree)?;
+    defines.iter().try_for_each(|define| Checker::check(&define.body))
+}
+
+/// What a template's tree says about itself.
+#[derive(Debug, Default)]
+struct Checker {
+    variables: Vec<String>,
+    loops: usize,
+}
+
+impl Checker {
+    /// Checks a whole template, or one that is defined in it.
+    fn check(tree: &ListNode) -> Result<(), String> {
+        Self { variables: vec!["$".to_owned()], loops: 0 }.list(tree)
+    }
+
+    fn list(&mut self, list: &ListNode) -> Result<(), String> {
+        list.nodes.iter().try_for_each(|node| self.node(node))
+    }
+
+    fn node(&mut self, node: &Node) -> Result<(), String> {
+        match node {
+            Node::Text(_) => Ok(()),
+            Node::List(list) => self.list(list),
+            Node::Action(action) => self.pipe(&action.pipe),
+            Node::If(branch) | Node::With(branch) => {
+                self.scope(|checker| {
+                    checker.pipe(&branch.pipe)?;
+                    checker.scope(|checker| checker.list(&branch.body))?;
+                    checker.scope(|checker| branch.else_body.iter().try_for_each(|body| checker.list(body)))
+                })
+            }
+            Node::Range(branch) => self.scope(|checker| {
+                checker.pipe(&branch.pipe)?;
+                checker.loops += 1;
+                let body = checker.scope(|checker| checker.list(&branch.body));
+                checker.loops -= 1;
+                body?;
+                checker.scope(|checker| branch.else_body.iter().try_for_each(|body| checker.list(body)))
+            }),
+            Node::Template(template) => template.pipe.iter().try_for_each(|pipe| self.pipe(pipe)),
+            Node::Define(define) => Self::check(&define.body),
+            Node::Break(_) if self.loops == 0 => Err("{{break}} outside {{range}}".to_owned()),
+            Node::Continue(_) if self.loops == 0 => Err("{{continue}} outside {{range}}".to_owned()),
+            Node::Break(_) | Node::Continue(_) => Ok(()),
+        }
+    }
+
+    /// Variables declared inside are unknown after it.
+    fn scope(&mut self, inside: impl FnOnce(&mut Self) -> Result<(), String>) -> Result<(), String> {
+        let known = self.variables.len();
+        let result = inside(self);
+        self.variables.truncate(known);
+        result
+    }
+
+    fn pipe(&mut self, pipe: &PipeNode) -> Result<(), String> {
+        pipe.commands.iter().try_for_each(|command| self.command(command))?;
+        for name in &pipe.decl {
+            if pipe.is_assign {
+                self.variable(name)?;
+            } else {
+                self.variables.push(name.to_string());
+            }
+        }
+        Ok(())
+    }
+
+    fn command(&mut self, command: &CommandNode) -> Result<(), String> {
+        command.args.iter().try_for_each(|arg| self.expression(arg))
+    }
+
+    fn expression(&mut self, expression: &Expr) -> Result<(), String> {
+        match expression {
+            Expr::Identifier(_, name) => {
+                let name = name.as_str();
+                if BUILT_IN.contains(&name) || FUNCTIONS.iter().any(|function| function.name == name) {
+                    return Ok(());
+                }
+                let known: Vec<&str> = FUNCTIONS.iter().map(|function| function.name).chain(BUILT_IN.iter().copied()).collect();
+                Err(format!("function {name:?} not defined{}", did_you_mean(name, &known)))
+            }
+            Expr::Variable(_, name, _) => self.variable(name),
+            Expr::Pipe(_, pipe) => self.pipe(pipe),
+            Expr::Chain(_, inner, _) => self.expression(inner),
+            Expr::Dot(_) | Expr::Field(..) | Expr::String(..) | Expr::Number(..) | Expr::Bool(..) | Expr::Nil(_) => Ok(()),
+        }
+    }
+
+    fn variable(&self, name: &str) -> Result<(), String> {
+        if self.variables.iter().any(|known| known == name) {
+            return Ok(());
+        }
+        Err(format!("undefined variable {name:?}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+
+    #[test]
+    fn takes_what_go_takes() {
+        for source in [
+            "",
+            "plain",
+            "a {{- .Field -}} ",
+            "{{ $x := .Field }}{{ $x }}{{ $ }}",
+            "{{ if .Field }}a{{ else if not .Field }}b{{ else }}c{{ end }}",
+            "{{ range $i, $v := .Field }}{{ if $v }}{{ break }}{{ end }}{{ $i }}{{ else }}none{{ end }}",
+            "{{ with $x := .Field }}{{ $x }}{{ end }}",
+            "{{ define \"t\" }}{{ range . }}{{ continue }}{{ end }}{{ end }}{{ template \"t\" .Field }}",
+            "{{ $x := 1 }}{{ if true }}{{ $x = 2 }}{{ end }}{{ $x }}",
+            "{{ (split \":\" 0 .Field) | printf \"%s {{end}}\" }}",
+            "{{/* {{end}} */}}",
+        ] {
+            assert_eq!(check(source), Ok(()), "{source}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_go_refuses() {
+        for (source, reason) in [
+            ("{{ if .Field }}a", "not balanced"),
+            ("{{ range .Field }}a{{ else }}b", "not balanced"),
+            ("{{ define \"t\" }}a", "not balanced"),
+            ("a{{ end }}", "not balanced"),
+            ("a{{ else }}b", "not balanced"),
+            ("{{ if .Field }}a{{ end }}{{ end }}", "not balanced"),
+            ("{{ upercase .Field }}", "function \"upercase\" not defined; did you mean \"uppercase\"?"),
+            ("{{ if eq (nosuch .) 1 }}{{ end }}", "function \"nosuch\" not defined"),
+            ("{{ $x }}", "undefined variable \"$x\""),
+            ("{{ if true }}{{ $x := 1 }}{{ end }}{{ $x }}", "undefined variable"),
+            ("{{ $x = 1 }}", "undefined variable"),
+            ("{{ break }}", "{{break}} outside {{range}}"),
+            ("{{ range .Field }}{{ else }}{{ continue }}{{ end }}", "{{continue}} outside {{range}}"),
+            ("{{ .Field ", "unexpected character"),
+            ("{{ \"a }}", "unterminated string"),
+        ] {
+            let error = check(source).expect_err(source);
+            assert!(error.contains(reason), "{source}: {error}");
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! A Go template: compiled and checked once, rendered for every alert.
+
+use std::fmt::{self, Write};
+
+use gotmpl::{MissingKey, TemplateError, Value};
+
+use super::functions::FUNCTIONS;
+use super::strict;
+
+/// No user writes this name, so that no `{{define}}` collides with the template itself.
+const OUTER_NAME: &str = "\u{0}rule";
+
+/// What one template may write, in bytes: far more than any field of an event needs.
+const MOST_OUTPUT: usize = 1 << 20;
+
+/// How often all loops of one template together may turn.
+const MOST_TURNS: u64 = 100_000;
+
+/// A template that Go would take, too.
+pub struct Template(gotmpl::Template);
+
+impl fmt::Debug for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Template(..)")
+    }
+}
+
+/// Why a text is not a template.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ParseError(String);
+
+/// Why a template failed as it ran.
+#[derive(Debug, thiserror::Error)]
+pub enum RenderError {
+    /// A missing key, a wrong type, a function that refuses its values...
+    #[error("{0}")]
+    Failed(#[from] TemplateError),
+    /// It wrote more than any event can use.
+    #[error("it wrote more than {MOST_OUTPUT} bytes")]
+    TooLong,
+}
+
+impl Template {
+    /// Compiles a template; missing keys are errors as it runs.
+    pub fn parse(source: &str) -> Result<Self, ParseError> {
+        let mut template =
+            gotmpl::Template::new(OUTER_NAME).missing_key(MissingKey::Error).max_range_iters(MOST_TURNS);
+        for function in FUNCTIONS {
+            template = template.func(function.name, |args| function.call(args));
+        }
+        let template = template.parse(source).map_err(|error| match error {
+            TemplateError::Parse { line, col, message, .. } | TemplateError::Lex { line, col, message, .. } => {
+                ParseError(format!("at {line}:{col} of the template: {message}"))
+            }
+            other => ParseError(other.to_string()),
+        })?;
+        strict::check(source).map_err(ParseError)?;
+        Ok(Self(template))
+    }
+
+    /// Renders the template with `data` as its dot.
+    pub fn render(&self, data: &Value) -> Result<String, RenderError> {
+        let mut out = Bounded { text: String::new(), overflowed: false };
+        match self.0.execute_fmt(&mut out, data) {
+            Ok(()) => Ok(out.text),
+            Err(_) if out.overflowed => Err(RenderError::TooLong),
+            Err(error) => Err(RenderError::Failed(error)),
+        }
+    }
+}
+
+struct Bounded {
+    text: String,
+    overflowed: bool,
+}
+
+impl Write for Bounded {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if self.text.len() + text.len() > MOST_OUTPUT {
+            self.overflowed = true;
+            return Err(fmt::Error);
+        }
+        self.text.push_str(text);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::mapping::rule::{matched_groups, view};
+
+    /// What Go itself answers, measured with Go 1.19.
+    const GOLDENS: &str = include_str!("../../tests/data/template-goldens.json");
+
+    #[derive(serde::Deserialize)]
+    struct Golden {
+        name: String,
+        field: serde_json::Value,
+        regexp: Option<String>,
+        template: String,
+        output: Option<String>,
+        #[serde(default)]
+        error: bool,
+    }
+
+    fn render(golden: &Golden) -> Result<String, String> {
+        let mut data: BTreeMap<Arc<str>, Value> = BTreeMap::new();
+        data.insert("Field".into(), view(&golden.field));
+        if let Some(regexp) = &golden.regexp {
+            let regexp = crate::mapping::goregexp::compile(regexp).map_err(|error| error.to_string())?;
+            let groups = golden.field.as_str().and_then(|text| matched_groups(&regexp, text));
+            data.insert("RegexMatch".into(), groups.ok_or("the regexp does not match")?);
+        }
+        let template = Template::parse(&golden.template).map_err(|error| error.to_string())?;
+        template.render(&Value::Map(Arc::new(data))).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn every_golden_case_comes_out_as_go_has_it() {
+        let goldens: Vec<Golden> = serde_json::from_str(GOLDENS).unwrap();
+        assert_eq!(goldens.len(), 58);
+        for golden in &goldens {
+            let rendered = render(golden);
+            if golden.error {
+                assert!(rendered.is_err(), "{}: {rendered:?}", golden.name);
+            } else {
+                assert_eq!(rendered.as_ref().ok(), golden.output.as_ref(), "{}: {rendered:?}", golden.name);
+            }
+        }
+    }
+
+    #[test]
+    fn what_gotmpl_alone_would_get_wrong() {
+        let text = |template: &str, field: &str| {
+            let data = BTreeMap::from([(Arc::from("Field"), Value::from(field))]);
+            Template::parse(template).unwrap().render(&Value::Map(Arc::new(data))).map_err(|error| error.to_string())
+        };
+        // A {{define}} of any name a user would write does not collide with the template itself.
+        assert_eq!(text("{{define \"t\"}}<{{.}}>{{end}}{{template \"t\" .Field}}", "x").as_deref(), Ok("<x>"));
+        assert_eq!(text("{{ uppercase .Field }}", "straße").as_deref(), Ok("STRAßE"));
+        assert_eq!(text("{{ split \"\" 1 .Field }}", "日本").as_deref(), Ok("本"));
+        assert_eq!(text("{{ substr .Field -1 2 }}|{{ substr .Field 1 -2 }}|{{ substr .Field 9 2 }}", "abc").as_deref(), Ok("ab||"));
+        assert_eq!(text("{{ strlen .Field.x }}", "x").is_err(), true);
+        assert!(text("{{ uppercase }}", "x").unwrap_err().contains("expects 1, got 0"));
+        assert!(text("{{ range $i := 1000000 }}x{{ end }}", "x").is_err());
+        assert!(text("{{ range $i := 60000 }}12345678901234567890{{ end }}", "x").unwrap_err().contains("1048576 bytes"));
+        assert!(text("{{ template \"nosuch\" }}", "x").is_err());
+    }
+}

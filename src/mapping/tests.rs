@@ -1,0 +1,173 @@
+//! The mapping as a whole.
+
+use super::*;
+
+/// A notification with one firing alert that has a bit of everything.
+pub fn sample() -> Notification {
+    let body = r#"{"version":"4","status":"firing","groupKey":"{}:{}","receiver":"canopsis","externalURL":"http://am:9093",
+        "truncatedAlerts":3,"groupLabels":{"alertname":"InstanceDown"},"commonLabels":{"job":"node1"},
+        "commonAnnotations":{},"novelty":{"deep":[1,2.5,true,null]},"alerts":[{"status":"firing",
+        "labels":{"alertname":"InstanceDown","a.dotted.name":"dotted","empty":"","severity":"critical",
+        "instance":"node_exporter:9100"},"annotations":{"title":"Instance node_exporter:9100 down"},
+        "startsAt":"2026-11-22T14:10:49Z","endsAt":"0001-01-01T00:00:00Z","generatorURL":"",
+        "fingerprint":"86714e72c9c59990"}]}"#;
+    Notification::decode(body.as_bytes()).unwrap()
+}
+
+/// A mapping whose required names are fine, and a few lines more.
+fn mapping(lines: &str) -> Mapping {
+    let defaults = [
+        ("connector:", "connector: prometheus"),
+        ("connector_name:", "connector_name: p1"),
+        ("component:", "component: {type: copy, value: labels.instance}"),
+        ("resource:", "resource: {type: copy, value: labels.alertname}"),
+    ];
+    let mut text = format!("http: {{bearer_token: t}}\n{lines}\n");
+    for (key, line) in defaults {
+        if !text.lines().any(|line| line.starts_with(key)) {
+            text.push_str(&format!("{line}\n"));
+        }
+    }
+    let path = std::path::Path::new("test.yml");
+    crate::config::Config::from_text(text, path, &crate::config::Overrides::default(), &|_| None).unwrap().mapping
+}
+
+fn map(lines: &str, notification: &Notification) -> (Result<Value, Refusal>, Vec<Warning>) {
+    let context = Context::new(notification, &notification.alerts[0], "2026-01-01T00:00:00Z");
+    let (event, warnings) = mapping(lines).map(&context);
+    (event.map(|event| serde_json::to_value(&event).unwrap()), warnings)
+}
+
+/// The event's field that a few lines give, and the warnings' reasons.
+fn field(name: &str, lines: &str) -> (Value, Vec<String>) {
+    let (event, warnings) = map(lines, &sample());
+    (event.unwrap()[name].clone(), warnings.into_iter().map(|warning| warning.reason).collect())
+}
+
+#[test]
+fn each_form_of_rule_yields_what_it_should() {
+    for (rule, value) in [
+        ("plain", "plain"),
+        ("1.10", "1.10"),
+        ("{type: set, value: x}", "x"),
+        ("{type: copy, value: labels.severity}", "critical"),
+        ("{type: template, value: '{{ uppercase .Field }}!', field: labels.severity}", "CRITICAL!"),
+        ("{type: template, value: '{{ .Field.severity }}', field: labels}", "critical"),
+        ("{type: template, value: '{{ .RegexMatch.h }}', field: labels.instance, regexp: '^(?P<h>[^:]+)'}", "node_exporter"),
+        ("{type: template, value: '{{ .Alert.labels.severity }} {{ .Alert.fingerprint }}'}", "critical 86714e72c9c59990"),
+        ("{type: template, value: '{{ .Notification.receiver }} {{ .Notification.truncatedAlerts }}'}", "canopsis 3"),
+        ("{type: template, value: '{{ json .Notification.novelty }}'}", r#"{"deep":[1,2.5,true,null]}"#),
+        ("{type: template, value: '{{ index .Alert.labels \"a.dotted.name\" }}'}", "dotted"),
+        ("{type: map, field: labels.severity, values: {critical: bad}, default: odd}", "bad"),
+        ("{type: map, field: labels.alertname, values: {critical: bad}, default: odd}", "odd"),
+        ("[{type: copy, value: labels.nosuch}, {type: map, field: labels.severity, values: {a: b}}, last]", "last"),
+        ("[{type: template, value: '{{ .Field }}', field: labels.empty}, last]", "last"),
+        ("[{type: template, value: '{{ .RegexMatch.x }}', field: labels.severity, regexp: '(?P<x>z)'}, last]", "last"),
+        ("{type: template, value: x, field: '', regexp: ''}", "x"),
+    ] {
+        assert_eq!(field("output", &format!("output: {rule}")), (Value::from(value), Vec::new()), "{rule}");
+    }
+}
+
+#[test]
+fn a_required_name_that_yields_nothing_refuses_the_alert() {
+    for (lines, name, reason) in [
+        ("component: {type: copy, value: labels.nosuch}", "component", "the rule yields nothing"),
+        ("resource: {type: template, value: ' {{- \"\" -}} '}", "resource", "the rule yields nothing"),
+        (
+            "connector_name: {type: template, value: '{{ .Field.nosuch }}', field: labels}",
+            "connector_name",
+            "the template failed: map has no entry for key: nosuch",
+        ),
+    ] {
+        let (event, _) = map(lines, &sample());
+        assert_eq!(event, Err(Refusal { field: name, reason: reason.to_owned() }), "{lines}");
+    }
+}
+
+#[test]
+fn an_optional_field_that_fails_costs_that_field_alone() {
+    for name in ["output", "long_output", "author", "timestamp", "extra_infos"] {
+        let failing = "{type: template, value: '{{ .Field.nosuch }}', field: labels}";
+        let (name, line) = match name {
+            "extra_infos" => ("x_a", format!("extra_infos_prefix: x_\nextra_infos: {{a: {failing}, b: 1}}")),
+            name => (name, format!("{name}: {failing}")),
+        };
+        let (event, warnings) = map(&line, &sample());
+        let event = event.unwrap();
+        let expected = if name == "author" { Value::from("prometheus.p1") } else { Value::Null };
+        assert_eq!(event[name], expected, "{line}");
+        assert_eq!(event["resource"], "InstanceDown");
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert_eq!(warnings[0].field, name);
+    }
+}
+
+#[test]
+fn state_of_a_firing_alert_is_never_lost_to_a_spelling() {
+    for (rule, state, warns) in [
+        ("", 3, false),
+        ("state: 2", 2, false),
+        ("state: Minor", 1, false),
+        ("state: {type: copy, value: labels.severity}", 3, false),
+        ("state: {type: map, field: labels.severity, values: {critical: ok}}", 0, false),
+        ("state: {type: copy, value: labels.nosuch}", 3, true),
+        ("state: {type: copy, value: labels.alertname}", 3, true),
+        ("state: 4", 3, true),
+        ("state: {type: template, value: '{{ .Field.nosuch }}', field: labels}", 3, true),
+    ] {
+        let (value, warnings) = field("state", rule);
+        assert_eq!((value, !warnings.is_empty()), (Value::from(state), warns), "{rule}: {warnings:?}");
+    }
+    let mut notification = sample();
+    notification.alerts[0].status = Status::Resolved;
+    let (event, warnings) = map("state: {type: copy, value: labels.nosuch}", &notification);
+    assert_eq!((event.unwrap()["state"].clone(), warnings), (Value::from(0), Vec::new()));
+}
+
+#[test]
+fn texts_are_cut_by_characters() {
+    let mut notification = sample();
+    notification.alerts[0].annotations.insert("title".to_owned(), "日本語🔥".repeat(100));
+    let lines = "output: {type: copy, value: annotations.title}\noutput_length: 6\nlong_output: {type: copy, value: annotations.title}";
+    let event = map(lines, &notification).0.unwrap();
+    assert_eq!(event["output"], "日本語🔥日本");
+    assert_eq!(event["long_output"].as_str().unwrap().chars().count(), 400);
+}
+
+#[test]
+fn timestamps_and_tags() {
+    for (rule, value, warns) in [
+        ("{type: copy, value: startsAt}", Value::from(1_795_356_649), false),
+        ("1700000000", Value::from(1_700_000_000), false),
+        ("{type: copy, value: endsAt}", Value::Null, false),
+        ("'2026-11-22T15:10:49.5+01:00'", Value::from(1_795_356_649), false),
+        ("yesterday", Value::Null, true),
+    ] {
+        let (timestamp, warnings) = field("timestamp", &format!("timestamp: {rule}"));
+        assert_eq!((timestamp, !warnings.is_empty()), (value, warns), "{rule}");
+    }
+    assert_eq!(field("tags", "tags: {type: copy, value: groupLabels}").0, serde_json::json!({"alertname": "InstanceDown"}));
+    assert_eq!(field("tags", "tags: {type: set, value: {a: 1.10}}").0, serde_json::json!({"a": "1.10"}));
+    assert_eq!(field("tags", "tags: {type: copy, value: commonAnnotations}").0, Value::Null);
+}
+
+#[test]
+fn extra_informations_keep_their_kind() {
+    let lines = "extra_infos_prefix: x_\nextra_infos: {n: 1, b: true, t: '1', l: [1, a], m: {type: set, value: {a: {b: 1}}}, \
+                 s: {type: copy, value: groupLabels}, none: {type: copy, value: labels.nosuch}}";
+    // A list is a list of rules, also here.
+    assert_eq!(field("x_l", lines).0, serde_json::json!(1));
+    let event = map(&lines.replace("[1, a]", "{type: set, value: [1, a]}"), &sample()).0.unwrap();
+    for (name, value) in [
+        ("x_n", serde_json::json!(1)),
+        ("x_b", serde_json::json!(true)),
+        ("x_t", serde_json::json!("1")),
+        ("x_l", serde_json::json!([1, "a"])),
+        ("x_m", serde_json::json!({"a": {"b": 1}})),
+        ("x_s", serde_json::json!({"alertname": "InstanceDown"})),
+        ("x_none", Value::Null),
+    ] {
+        assert_eq!(event[name], value, "{name}");
+    }
+}

@@ -1,0 +1,190 @@
+//! From events to RabbitMQ: one thread that publishes, waits for the broker's confirms, and says what became of each batch.
+//!
+//! Knows messages and brokers; knows nothing of HTTP, alerts or rules. Everything that can hang, hangs in the publisher's
+//! thread: whoever waits for a batch has its own deadline.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+
+mod backoff;
+mod link;
+mod status;
+mod tls;
+mod watchdog;
+mod window;
+mod worker;
+
+pub use status::Status;
+pub use tls::{TlsError, TlsFiles};
+
+use crate::amqp_url::AmqpUrl;
+use crate::event::Event;
+use worker::Worker;
+
+/// What waits for its confirms, of all batches together, in bytes. Above it a new batch is refused at once, so that a
+/// broker that stays away can't fill the memory. A batch that comes alone is taken whatever its size.
+const MOST_WAITING_BYTES: usize = 64 << 20;
+
+/// Where to publish.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Tried in turn; at least one.
+    pub urls: Vec<AmqpUrl>,
+    /// The exchange; it is never declared here.
+    pub exchange: String,
+    /// For `amqps://` URLs.
+    pub tls: TlsFiles,
+}
+
+/// One message, ready to be published.
+#[derive(Debug)]
+pub struct Message {
+    routing_key: String,
+    body: Vec<u8>,
+}
+
+impl Message {
+    /// Encodes an event.
+    pub fn encode(event: &Event) -> Result<Self, serde_json::Error> {
+        Ok(Self { routing_key: event.routing_key(), body: serde_json::to_vec(event)? })
+    }
+
+    /// The JSON.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+}
+
+/// Why a batch is not in the queue, as far as is known. Some of it may be; publishing it again does no harm.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DeliveryError {
+    /// The deadline has passed; says what the broker's state is.
+    #[error("not confirmed in time: {0}")]
+    Deadline(String),
+    /// The broker took a message and refused it, as a queue does that is full.
+    #[error("the broker refused an event (nack): a queue is probably full")]
+    Nacked,
+    /// No queue takes what the exchange gets.
+    #[error("the broker returned an event ({0}): no queue is bound to the exchange")]
+    Returned(String),
+    /// The broker closed the channel over what was published.
+    #[error("the broker refused an event: {0}")]
+    ChannelClosed(String),
+    /// Too much waits already.
+    #[error("too many events wait for the broker already: {0}")]
+    Busy(String),
+    /// The event can't be written.
+    #[error("an event can't be written: {0}")]
+    Output(String),
+    /// The publisher is not there to ask.
+    #[error("the connector is stopping")]
+    Stopped,
+}
+
+/// Some messages that stand or fall together, and who waits for them.
+#[derive(Debug)]
+struct Job {
+    messages: Vec<Message>,
+    deadline: Instant,
+    reply: Sender<Result<(), DeliveryError>>,
+    _reserved: Reserved,
+}
+
+/// The publisher's handle. Dropping it does not wait; [`Publisher::close`] does.
+#[derive(Debug)]
+pub struct Publisher {
+    jobs: Sender<Job>,
+    waiting_bytes: Arc<AtomicUsize>,
+    status: Arc<Status>,
+    stop: Sender<()>,
+    stopped: Receiver<()>,
+}
+
+impl Publisher {
+    /// Starts the thread, which connects, and connects again, for as long as it takes.
+    pub fn start(settings: Settings) -> std::io::Result<Self> {
+        let (jobs, inbox) = unbounded();
+        let (stop, stop_inbox) = bounded(1);
+        let (stopped_sender, stopped) = bounded(0);
+        let status = Arc::new(Status::default());
+        let worker = Worker::new(settings, inbox, stop_inbox, Arc::clone(&status))?;
+        std::thread::Builder::new().name("publisher".to_owned()).spawn(move || {
+            worker.run();
+            drop(stopped_sender);
+        })?;
+        Ok(Self { jobs, waiting_bytes: Arc::default(), status, stop, stopped })
+    }
+
+    /// Publishes all of the messages, in order, and waits until the broker has confirmed every one of them, each routed
+    /// to a queue.
+    pub fn deliver(&self, messages: Vec<Message>, deadline: Instant) -> Result<(), DeliveryError> {
+        if messages.is_empty() {
+            return Ok(());
+        }
+        let bytes = messages.iter().map(|message| message.body.len() + message.routing_key.len()).sum();
+        let Some(reserved) = Reserved::take(&self.waiting_bytes, bytes) else {
+            return Err(DeliveryError::Busy(self.status.describe()));
+        };
+        let (reply, verdict) = bounded(1);
+        let job = Job { messages, deadline, reply, _reserved: reserved };
+        self.jobs.send(job).map_err(|_| DeliveryError::Stopped)?;
+        match verdict.recv_deadline(deadline) {
+            Ok(verdict) => verdict,
+            Err(RecvTimeoutError::Timeout) => Err(DeliveryError::Deadline(self.status.describe())),
+            Err(RecvTimeoutError::Disconnected) => Err(DeliveryError::Stopped),
+        }
+    }
+
+    /// Whether a connection is open and not blocked.
+    pub fn status(&self) -> &Status {
+        &self.status
+    }
+
+    /// Closes the connection once nothing waits any more; gives up after `limit`.
+    pub fn close(&self, limit: Duration) {
+        let _ = self.stop.try_send(());
+        let _ = self.stopped.recv_timeout(limit);
+    }
+}
+
+/// A batch's share of the memory for batches; given back when it is dropped.
+#[derive(Debug)]
+struct Reserved {
+    total: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Reserved {
+    fn take(total: &Arc<AtomicUsize>, bytes: usize) -> Option<Self> {
+        let fits = |held: usize| (held == 0 || held + bytes <= MOST_WAITING_BYTES).then_some(held + bytes);
+        total.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fits).ok()?;
+        Some(Self { total: Arc::clone(total), bytes })
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.bytes, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_for_batches_is_bounded_and_given_back() {
+        let total = Arc::default();
+        let huge = Reserved::take(&total, 2 * MOST_WAITING_BYTES).unwrap();
+        assert!(Reserved::take(&total, 1).is_none());
+        drop(huge);
+        let small = Reserved::take(&total, 1).unwrap();
+        assert!(Reserved::take(&total, MOST_WAITING_BYTES).is_none());
+        assert!(Reserved::take(&total, MOST_WAITING_BYTES - 1).is_some());
+        drop(small);
+        assert_eq!(total.load(Ordering::SeqCst), 0);
+    }
+}

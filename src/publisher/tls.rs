@@ -1,0 +1,97 @@
+//! TLS to the broker: which authorities are trusted, and which certificate the connector shows.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use native_tls::{Certificate, Identity, TlsConnector};
+
+/// PEM files; all optional. They are read anew for each connection, so that a renewed certificate is taken up.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The authorities to trust instead of the system's.
+    pub ca: Option<PathBuf>,
+    /// The client certificate, with its chain.
+    pub cert: Option<PathBuf>,
+    /// The client certificate's key: PKCS#8, not encrypted.
+    pub key: Option<PathBuf>,
+}
+
+/// Why the files don't make a TLS set-up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file can't be read.
+    #[error("can't read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A file does not hold what it should.
+    #[error("{what} in {} can't be used: {source}", path.display())]
+    Content {
+        /// What it should hold.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: native_tls::Error,
+    },
+    /// The CA file holds no certificate.
+    #[error("{} holds no certificate in PEM form", .0.display())]
+    NoCertificate(PathBuf),
+    /// Only one of certificate and key is given.
+    #[error("cert_file and key_file belong together: give both or none")]
+    HalfAnIdentity,
+    /// A key in another form.
+    #[error(
+        "the key in {path} is not an unencrypted PKCS#8 one; convert it by: openssl pkcs8 -topk8 -nocrypt -in {path} -out NEW",
+        path = .0.display()
+    )]
+    KeyForm(PathBuf),
+    /// The TLS library refuses.
+    #[error("can't set up TLS: {0}")]
+    Library(native_tls::Error),
+}
+
+impl TlsFiles {
+    /// Reads the files. Certificates and host names are always verified.
+    pub fn connector(&self) -> Result<TlsConnector, TlsError> {
+        let mut builder = TlsConnector::builder();
+        if let Some(path) = &self.ca {
+            let pem = read(path)?;
+            let what = "the certificates";
+            let authorities = Certificate::stack_from_pem(&pem)
+                .map_err(|source| TlsError::Content { what, path: path.clone(), source })?;
+            if authorities.is_empty() {
+                return Err(TlsError::NoCertificate(path.clone()));
+            }
+            builder.disable_built_in_roots(true);
+            for authority in authorities {
+                builder.add_root_certificate(authority);
+            }
+        }
+        match (&self.cert, &self.key) {
+            (None, None) => {}
+            (Some(cert), Some(key)) => {
+                let key_pem = read(key)?;
+                if !String::from_utf8_lossy(&key_pem).contains("-----BEGIN PRIVATE KEY-----") {
+                    return Err(TlsError::KeyForm(key.clone()));
+                }
+                let identity = Identity::from_pkcs8(&read(cert)?, &key_pem).map_err(|source| TlsError::Content {
+                    what: "the certificate and its key",
+                    path: cert.clone(),
+                    source,
+                })?;
+                builder.identity(identity);
+            }
+            _ => return Err(TlsError::HalfAnIdentity),
+        }
+        builder.build().map_err(TlsError::Library)
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })
+}

@@ -1,0 +1,406 @@
+//! The publisher's thread: keeps a connection, publishes in order, and tells each batch what became of it.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use amiquip::{Confirm, ConnectionBlockedNotification, Return};
+use crossbeam_channel::{Receiver, never, select};
+use log::{debug, error, info, warn};
+
+use super::backoff::Backoff;
+use super::link::{Cause, Link, LinkError};
+use super::status::Status;
+use super::watchdog::Watchdog;
+use super::window::{InFlight, Window};
+use super::{DeliveryError, Job, Settings};
+
+/// A connected, unblocked broker that has confirmed nothing for so long is given up, even where heartbeats are off.
+const STALL_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long the thread sleeps at most when nothing happens.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
+/// A batch on its way.
+struct Pending {
+    job: Job,
+    /// The next message to publish on this connection.
+    next: usize,
+    confirmed: Vec<bool>,
+    unconfirmed: usize,
+    /// The sequence number of its first message.
+    first_sequence: u64,
+}
+
+/// Why a connection's use has ended.
+enum End {
+    /// All is done, and nothing more will come.
+    Done,
+    /// The library or the broker ended it.
+    Lost,
+    /// A publish failed or hung.
+    Failed(LinkError),
+    /// The broker no longer confirms.
+    Stalled,
+}
+
+/// See the module.
+pub struct Worker {
+    settings: Settings,
+    watchdog: Watchdog,
+    status: Arc<Status>,
+    backoff: Backoff,
+    /// Which of the URLs is tried next.
+    url: usize,
+    outage: Option<Outage>,
+    inbox: Receiver<Job>,
+    stop: Receiver<()>,
+    stopping: bool,
+    jobs: BTreeMap<u64, Pending>,
+    /// Batches that have messages to publish, in order.
+    queue: VecDeque<u64>,
+    next_job: u64,
+    next_sequence: u64,
+    /// Makes message ids unique among all runs of the connector.
+    instance: String,
+}
+
+/// A time without a connection.
+struct Outage {
+    since: Instant,
+    /// What was logged last, so that it is not logged again and again.
+    told: Option<String>,
+}
+
+impl Worker {
+    pub(super) fn new(settings: Settings, inbox: Receiver<Job>, stop: Receiver<()>, status: Arc<Status>) -> std::io::Result<Self> {
+        let started = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_nanos());
+        Ok(Self {
+            settings,
+            watchdog: Watchdog::start()?,
+            status,
+            backoff: Backoff::default(),
+            url: 0,
+            outage: None,
+            inbox,
+            stop,
+            stopping: false,
+            jobs: BTreeMap::new(),
+            queue: VecDeque::new(),
+            next_job: 0,
+            next_sequence: 0,
+            instance: format!("{started:x}-{:x}", std::process::id()),
+        })
+    }
+
+    /// Runs until it is told to stop. A panic of the AMQP library costs the connection, not the thread.
+    pub(super) fn run(mut self) {
+        while !self.is_done() {
+            if catch_unwind(AssertUnwindSafe(|| self.connect_and_serve())).is_err() {
+                error!("the publisher panicked; it connects again");
+                self.lost("the AMQP library panicked");
+                self.wait_before_next_attempt();
+            }
+        }
+        debug!("publisher stopped");
+    }
+
+    fn is_done(&self) -> bool {
+        self.stopping && self.jobs.is_empty()
+    }
+
+    /// One attempt to connect, and all that comes of it.
+    fn connect_and_serve(&mut self) {
+        let url = self.settings.urls[self.url % self.settings.urls.len()].clone();
+        debug!(broker:% = url; "connecting");
+        let link = match Link::open(&url, &self.settings.exchange, &self.settings.tls, &self.watchdog) {
+            Ok(link) => link,
+            Err(error) => {
+                self.attempt_failed(&format!("{url}: {error}"));
+                // The next URL at once; a pause only after a whole round.
+                self.url += 1;
+                if self.url.is_multiple_of(self.settings.urls.len()) {
+                    self.wait_before_next_attempt();
+                }
+                return;
+            }
+        };
+        self.connected(&url.to_string());
+        let mut session = Session { window: Window::default(), returned: HashMap::new(), blocked: false };
+        let end = self.serve(&link, &mut session);
+        let waiting = session.window.len();
+        let stalled = matches!(end, End::Stalled);
+        let reason = match (end, link.close(&self.watchdog)) {
+            (End::Done, _) => {
+                self.status.away(Some("the connector is stopping".to_owned()));
+                info!(broker:% = url; "connection closed");
+                return;
+            }
+            (_, Cause::Channel(reason)) => {
+                self.fail_in_flight(&DeliveryError::ChannelClosed(reason.clone()));
+                reason
+            }
+            (End::Failed(error @ LinkError::TooSlow(..)), _) => error.to_string(),
+            (_, Cause::Connection(_)) if stalled => format!("no confirm for {STALL_LIMIT:?}"),
+            (_, Cause::Connection(reason)) => reason,
+        };
+        error!(broker:% = url, in_flight = waiting; "lost the broker: {reason}");
+        self.lost(&format!("{url}: {reason}"));
+        self.url += 1;
+        self.wait_before_next_attempt();
+    }
+
+    fn attempt_failed(&mut self, reason: &str) {
+        self.status.away(Some(reason.to_owned()));
+        let outage = self.outage.get_or_insert_with(|| Outage { since: Instant::now(), told: None });
+        if outage.told.as_deref() == Some(reason) {
+            debug!("no broker: {reason}");
+        } else {
+            warn!("no broker: {reason}; trying again");
+            outage.told = Some(reason.to_owned());
+        }
+    }
+
+    fn connected(&mut self, url: &str) {
+        self.status.connected();
+        match self.outage.take() {
+            Some(outage) => {
+                let seconds = outage.since.elapsed().as_secs_f64();
+                info!(broker:% = url, away_seconds:% = format!("{seconds:.1}"), waiting = self.jobs.len(); "connected to the broker again");
+            }
+            None => info!(broker:% = url, exchange:% = self.settings.exchange; "connected to the broker"),
+        }
+    }
+
+    /// What was in flight is published again on the next connection, while its deadline stands.
+    fn lost(&mut self, reason: &str) {
+        self.status.away(Some(reason.to_owned()));
+        self.outage.get_or_insert_with(|| Outage { since: Instant::now(), told: None });
+        self.queue.clear();
+        for (id, pending) in &mut self.jobs {
+            // From the first unconfirmed one on, so that the order within a notification is kept.
+            pending.next = pending.confirmed.iter().position(|confirmed| !confirmed).unwrap_or(0);
+            for confirmed in &mut pending.confirmed[pending.next..] {
+                *confirmed = false;
+            }
+            pending.unconfirmed = pending.confirmed.len() - pending.next;
+            self.queue.push_back(*id);
+        }
+        self.expire();
+    }
+
+    /// Takes batches in and lets them expire until it is time.
+    fn wait_before_next_attempt(&mut self) {
+        let until = Instant::now() + self.backoff.next();
+        while !self.is_done() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            let sleep = left.min(self.until_next_deadline());
+            let stop = if self.stopping { never() } else { self.stop.clone() };
+            select! {
+                recv(self.inbox) -> job => self.accept(job.ok()),
+                recv(stop) -> _ => self.stopping = true,
+                default(sleep) => {}
+            }
+            self.expire();
+        }
+    }
+
+    /// Publishes and settles until the connection ends or all is done.
+    fn serve(&mut self, link: &Link, session: &mut Session) -> End {
+        loop {
+            // What has come in while nobody looked.
+            while let Ok(job) = self.inbox.try_recv() {
+                self.accept(Some(job));
+            }
+            self.expire();
+            if self.is_done() {
+                return End::Done;
+            }
+            if let Err(error) = self.publish_what_fits(link, session) {
+                return End::Failed(error);
+            }
+            let stall = session.stall_in();
+            if stall.is_some_and(|left| left.is_zero()) {
+                return End::Stalled;
+            }
+            let sleep = self.until_next_deadline().min(stall.unwrap_or(LONGEST_SLEEP));
+            let stop = if self.stopping { never() } else { self.stop.clone() };
+            select! {
+                recv(link.confirms) -> confirm => match confirm {
+                    Ok(confirm) => self.settle_all(confirm, link, session),
+                    Err(_) => return End::Lost,
+                },
+                recv(link.blocked) -> notice => match notice {
+                    Ok(notice) => self.blocked(&notice, session),
+                    Err(_) => return End::Lost,
+                },
+                recv(self.inbox) -> job => self.accept(job.ok()),
+                recv(stop) -> _ => self.stopping = true,
+                default(sleep) => {}
+            }
+        }
+    }
+
+    fn accept(&mut self, job: Option<Job>) {
+        let Some(job) = job else {
+            // Nobody is left who could hand anything in.
+            self.stopping = true;
+            self.inbox = never();
+            return;
+        };
+        let count = job.messages.len();
+        let pending = Pending {
+            next: 0,
+            confirmed: vec![false; count],
+            unconfirmed: count,
+            first_sequence: self.next_sequence,
+            job,
+        };
+        self.next_sequence += u64::try_from(count).unwrap_or(0);
+        self.jobs.insert(self.next_job, pending);
+        self.queue.push_back(self.next_job);
+        self.next_job += 1;
+    }
+
+    /// Gives up the batches whose deadline has passed. They all have the same time, so the oldest comes first.
+    fn expire(&mut self) {
+        let now = Instant::now();
+        while let Some(entry) = self.jobs.first_entry() {
+            if entry.get().job.deadline > now {
+                return;
+            }
+            let pending = entry.remove();
+            let _ = pending.job.reply.try_send(Err(DeliveryError::Deadline(self.status.describe())));
+        }
+    }
+
+    fn until_next_deadline(&self) -> Duration {
+        let next = self.jobs.first_key_value().map(|(_, pending)| pending.job.deadline);
+        next.map_or(LONGEST_SLEEP, |deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    fn publish_what_fits(&mut self, link: &Link, session: &mut Session) -> Result<(), LinkError> {
+        while !session.blocked
+            && let Some(id) = self.queue.front().copied()
+        {
+            let Some(pending) = self.jobs.get_mut(&id) else {
+                self.queue.pop_front();
+                continue;
+            };
+            let Some(message) = pending.job.messages.get(pending.next) else {
+                self.queue.pop_front();
+                continue;
+            };
+            let bytes = message.body.len();
+            if !session.window.has_room(bytes) {
+                break;
+            }
+            let sequence = pending.first_sequence + u64::try_from(pending.next).unwrap_or(0);
+            let message_id = format!("{}-{sequence}", self.instance);
+            link.publish(&self.settings.exchange, message, message_id, &self.watchdog)?;
+            session.window.push(InFlight { job: id, index: pending.next, sequence, bytes, since: Instant::now() });
+            pending.next += 1;
+        }
+        Ok(())
+    }
+
+    /// Settles a confirm, and those that have come behind it.
+    fn settle_all(&mut self, first: Confirm, link: &Link, session: &mut Session) {
+        let mut next = Some(first);
+        while let Some(confirm) = next {
+            // A returned message comes before its ack, on a channel of its own: what was returned up to this ack is there.
+            while let Ok(returned) = link.returns.try_recv() {
+                session.note_returned(&returned);
+            }
+            self.settle(confirm, session);
+            next = link.confirms.try_recv().ok();
+        }
+    }
+
+    fn settle(&mut self, confirm: Confirm, session: &mut Session) {
+        let (payload, acked) = match confirm {
+            Confirm::Ack(payload) => (payload, true),
+            Confirm::Nack(payload) => (payload, false),
+        };
+        for message in session.window.settle(payload.delivery_tag, payload.multiple) {
+            let returned = session.returned.remove(&message.sequence);
+            let Some(pending) = self.jobs.get_mut(&message.job) else { continue };
+            let failure = match returned {
+                Some(reason) => Some(DeliveryError::Returned(reason)),
+                None if !acked => Some(DeliveryError::Nacked),
+                None => None,
+            };
+            if let Some(failure) = failure {
+                self.finish(message.job, Err(failure));
+                continue;
+            }
+            self.backoff.reset();
+            if !std::mem::replace(&mut pending.confirmed[message.index], true) {
+                pending.unconfirmed -= 1;
+            }
+            if pending.unconfirmed == 0 {
+                self.finish(message.job, Ok(()));
+            }
+        }
+    }
+
+    fn finish(&mut self, job: u64, verdict: Result<(), DeliveryError>) {
+        if let Some(pending) = self.jobs.remove(&job) {
+            if let Err(error) = &verdict {
+                debug!(events = pending.job.messages.len(); "a batch failed: {error}");
+            }
+            // Who waited may have gone away at its deadline.
+            let _ = pending.job.reply.try_send(verdict);
+        }
+    }
+
+    /// Fails the batches of which anything has been published on a channel that the broker has closed over it.
+    fn fail_in_flight(&mut self, failure: &DeliveryError) {
+        let touched: Vec<u64> = self.jobs.iter().filter(|(_, pending)| pending.next > 0).map(|(id, _)| *id).collect();
+        for id in touched {
+            self.finish(id, Err(failure.clone()));
+        }
+    }
+
+    fn blocked(&self, notice: &ConnectionBlockedNotification, session: &mut Session) {
+        match notice {
+            ConnectionBlockedNotification::Blocked(reason) => {
+                session.blocked = true;
+                self.status.blocked(reason);
+                error!(in_flight = session.window.len(); "the broker has blocked publishing: {reason}");
+            }
+            ConnectionBlockedNotification::Unblocked => {
+                session.blocked = false;
+                self.status.connected();
+                info!(waiting = self.jobs.len(); "the broker takes events again");
+            }
+        }
+    }
+}
+
+/// What belongs to one connection.
+struct Session {
+    window: Window,
+    /// By sequence number: what the broker said of the messages it has returned.
+    returned: HashMap<u64, String>,
+    blocked: bool,
+}
+
+impl Session {
+    fn note_returned(&mut self, returned: &Return) {
+        let id = returned.properties.message_id().as_deref().unwrap_or_default();
+        if let Some(sequence) = id.rsplit('-').next().and_then(|sequence| sequence.parse().ok()) {
+            self.returned.insert(sequence, format!("{} {}", returned.reply_code, returned.reply_text));
+        }
+    }
+
+    /// How long until the connection counts as stalled; never while it is blocked, or nothing is in flight.
+    fn stall_in(&self) -> Option<Duration> {
+        let oldest = self.window.oldest().filter(|_| !self.blocked)?;
+        Some((oldest + STALL_LIMIT).saturating_duration_since(Instant::now()))
+    }
+}
