@@ -51,6 +51,8 @@ const FLAGS: &[&str] = &[
     "--help",
 ];
 
+const SHORT_FLAGS: &[&str] = &["-c", "-p", "-V", "-h"];
+
 /// What is to be done.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Task {
@@ -92,6 +94,9 @@ pub enum UsageError {
     /// Something that is no option.
     #[error("unknown argument {0:?}{1}")]
     Unknown(OsString, String),
+    /// The same option twice.
+    #[error("{0} is given twice")]
+    Twice(String),
     /// Two tasks at once.
     #[error("--check, --dry-run and --stdout exclude each other")]
     Conflict,
@@ -115,7 +120,11 @@ impl Cli {
         let log_level = arguments.opt_value_from_fn("--log-level", level)?;
         let log_format = arguments.opt_value_from_fn("--log-format", format)?;
         if let Some(unknown) = arguments.finish().into_iter().next() {
-            let hint = did_you_mean(&unknown.to_string_lossy(), FLAGS);
+            let text = unknown.to_string_lossy();
+            if FLAGS.contains(&&*text) || SHORT_FLAGS.contains(&&*text) {
+                return Err(UsageError::Twice(text.into_owned()));
+            }
+            let hint = did_you_mean(&text, FLAGS);
             return Err(UsageError::Unknown(unknown, hint));
         }
         let task = match (check, dry_run, stdout) {
@@ -192,7 +201,8 @@ mod tests {
             ("--log-level off", "known are error, warn"),
             ("--log-format xml", "known are text, json and auto"),
             ("--check --stdout", "exclude each other"),
-            ("--check --check", "unknown argument"),
+            ("--check --check", "--check is given twice"),
+            ("-p 1 -p 2", "-p is given twice"),
         ] {
             let error = parse(line).unwrap_err().to_string();
             assert!(error.contains(reason), "{line}: {error}");

@@ -1,0 +1,183 @@
+//! An answer of 200 means: in the queue. Whatever happens to the broker.
+
+mod support;
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::thread;
+
+use amiquip::{AmqpValue, FieldTable};
+use support::broker::Broker;
+use support::connector::{Connector, MAPPING, config};
+use support::http::Client;
+use support::load::Load;
+use support::{free_port, notification, wait_until};
+
+fn resources(broker: &Broker, vhost: &str) -> Vec<String> {
+    broker.admin(vhost).drain().iter().map(|one| one.resource()).collect()
+}
+
+#[test]
+fn killed_and_restarted_twice_under_load() {
+    let mut broker = Broker::start();
+    let mut connector = Connector::on(&broker.url("v0"));
+    connector.wait_until_ready();
+    let load = Load::start(connector.address, 8);
+    for _ in 0..2 {
+        load.wait_for_more(200);
+        broker.kill();
+        connector.wait_for_log("lost the broker");
+        broker.run();
+        load.wait_for_more(200);
+    }
+    let account = load.stop();
+    account.check("killed and restarted twice", &resources(&broker, "v0"));
+}
+
+#[test]
+fn starts_and_answers_while_the_broker_is_away() {
+    let mut broker = Broker::prepare();
+    let connector = Connector::with(&config(&broker.url("v0"), "answer_timeout: 500ms", MAPPING), &[]);
+    let reply = connector.post(&notification(&["too early"]));
+    assert_eq!(reply.status, 503);
+    assert!(reply.header("retry-after").is_some());
+    assert!(reply.body.contains("no connection to the broker: amqp://cpsrabbit@127.0.0.1"), "{}", reply.body);
+    assert_eq!(connector.get("/-/ready").status, 503);
+    assert_eq!(connector.get("/-/healthy").status, 200);
+    broker.run();
+    connector.wait_until_ready();
+    assert_eq!(connector.post(&notification(&["in time"])).status, 200);
+    assert_eq!(resources(&broker, "v0"), ["in time"]);
+}
+
+#[test]
+fn waits_for_a_broker_that_comes_back_before_the_deadline() {
+    let mut broker = Broker::prepare();
+    let connector = Connector::with(&config(&broker.url("v0"), "answer_timeout: 60s", MAPPING), &[]);
+    let address = connector.address;
+    let sender = thread::spawn(move || Client::new(address).post(&notification(&["patient"])).unwrap());
+    // Five threads of the process' own, and the sender's connection.
+    wait_until("the notification waits", || connector.threads() >= 5);
+    broker.run();
+    assert_eq!(sender.join().unwrap().status, 200);
+    assert_eq!(resources(&broker, "v0"), ["patient"]);
+}
+
+#[test]
+fn a_queue_unbound_and_bound_again() {
+    let broker = Broker::shared();
+    let vhost = broker.fresh_vhost();
+    let connector = Connector::on(&broker.url(&vhost));
+    let admin = broker.admin(&vhost);
+    admin.unbind();
+    let reply = connector.post(&notification(&["a", "b"]));
+    assert_eq!(reply.status, 503);
+    assert!(reply.body.contains("312 NO_ROUTE"), "{}", reply.body);
+    admin.bind();
+    assert_eq!(connector.post(&notification(&["c"])).status, 200);
+    assert_eq!(resources(broker, &vhost), ["c"]);
+    assert!(!connector.log().contains("lost the broker"));
+}
+
+#[test]
+fn an_exchange_deleted_and_declared_again() {
+    let broker = Broker::shared();
+    let vhost = broker.fresh_vhost();
+    let connector = Connector::with(&config(&broker.url(&vhost), "answer_timeout: 2s", MAPPING), &[]);
+    connector.wait_until_ready();
+    let admin = broker.admin(&vhost);
+    admin.delete_exchange();
+    let reply = connector.post(&notification(&["a"]));
+    assert_eq!(reply.status, 503);
+    assert!(reply.body.contains("404 NOT_FOUND - no exchange 'canopsis.events'"), "{}", reply.body);
+    wait_until("the missing exchange is noticed", || {
+        let ready = connector.get("/-/ready");
+        ready.status == 503 && ready.body.contains("can't use the exchange")
+    });
+    admin.declare_exchange();
+    admin.bind();
+    connector.wait_until_ready();
+    assert_eq!(connector.post(&notification(&["b"])).status, 200);
+    assert_eq!(resources(broker, &vhost), ["b"]);
+}
+
+#[test]
+fn a_full_queue_refuses_and_nothing_is_answered_200() {
+    let broker = Broker::shared();
+    let vhost = broker.fresh_vhost();
+    let mut arguments = FieldTable::new();
+    arguments.insert("x-max-length".to_owned(), AmqpValue::LongInt(5));
+    arguments.insert("x-overflow".to_owned(), AmqpValue::LongString("reject-publish".to_owned()));
+    broker.admin(&vhost).redeclare_queue(arguments);
+    let connector = Connector::on(&broker.url(&vhost));
+    assert_eq!(connector.post(&notification(&["1", "2", "3", "4", "5"])).status, 200);
+    // A classic queue lets a few more in before it begins to refuse.
+    wait_until("the queue is full", || connector.post(&notification(&["x"])).status == 503);
+    let reply = connector.post(&notification(&["y"]));
+    assert_eq!(reply.status, 503);
+    assert!(reply.body.contains("(nack)"), "{}", reply.body);
+    assert!(!resources(broker, &vhost).contains(&"y".to_owned()));
+    assert_eq!(connector.post(&notification(&["z"])).status, 200);
+    assert_eq!(resources(broker, &vhost), ["z"]);
+}
+
+#[test]
+fn the_first_of_two_urls_is_down() {
+    let broker = Broker::shared();
+    let vhost = broker.fresh_vhost();
+    let urls = format!("amqp://u:hunter2@127.0.0.1:{}/v', '{}", free_port(), broker.url(&vhost));
+    let text = config(&urls, "", MAPPING).replacen("{url: '", "{url: ['", 1).replacen("'}", "']}", 1);
+    let connector = Connector::with(&text, &[]);
+    assert_eq!(connector.post(&notification(&["a"])).status, 200);
+    assert_eq!(resources(broker, &vhost), ["a"]);
+    assert!(connector.log().contains("can't connect: Connection refused") && !connector.log().contains("hunter2"));
+}
+
+#[test]
+fn what_answers_there_is_no_broker() {
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("amqp://u:p@{}/v", other.local_addr().unwrap());
+    thread::spawn(move || {
+        for stream in other.incoming().flatten() {
+            let _ = (&stream).write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+        }
+    });
+    let connector = Connector::with(&config(&url, "answer_timeout: 500ms", MAPPING), &[]);
+    wait_until("it is noticed", || connector.get("/-/ready").body.contains("what answers there is no AMQP broker"));
+    assert_eq!(connector.post(&notification(&["a"])).status, 503);
+}
+
+#[test]
+fn five_hundred_notifications_wait_for_one_frozen_broker() {
+    let broker = Broker::start();
+    let connector = Connector::with(&config(&broker.url("v0"), "answer_timeout: 60s", MAPPING), &[]);
+    connector.wait_until_ready();
+    broker.signal("STOP");
+    let address = connector.address;
+    let senders: Vec<_> = (0..500)
+        .map(|sender| {
+            thread::spawn(move || Client::new(address).post(&notification(&[format!("n{sender}")])).unwrap().status)
+        })
+        .collect();
+    wait_until("all of them wait", || connector.threads() >= 500);
+    broker.signal("CONT");
+    assert!(senders.into_iter().all(|sender| sender.join().unwrap() == 200));
+    assert_eq!(resources(&broker, "v0").len(), 500);
+}
+
+#[test]
+fn sigterm_in_the_middle_of_a_burst() {
+    let broker = Broker::shared();
+    let vhost = broker.fresh_vhost();
+    let mut connector = Connector::on(&broker.url(&vhost));
+    connector.wait_until_ready();
+    let load = Load::start(connector.address, 8);
+    load.wait_for_more(100);
+    connector.terminate();
+    assert_eq!(connector.wait().code(), Some(0));
+    assert!(connector.log().contains("connection closed"), "the broker was told");
+    let mut account = load.stop();
+    // Whoever came after the end had no answer at all.
+    account.statuses.remove(&0);
+    account.check("SIGTERM in a burst", &resources(broker, &vhost));
+}

@@ -1,0 +1,185 @@
+//! A RabbitMQ node of the test's own, with Canopsis's topology in several virtual hosts.
+
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use amiquip::{Channel, Connection, ExchangeDeclareOptions, ExchangeType, FieldTable, QueueDeclareOptions};
+use serde_json::Value;
+
+use super::{Kept, free_port, scratch, wait_until};
+
+pub const EXCHANGE: &str = "canopsis.events";
+pub const QUEUE: &str = "Engine_fifo";
+
+/// As many tests can share one node.
+const VHOSTS: usize = 24;
+
+pub struct Broker {
+    pub dir: PathBuf,
+    pub port: u16,
+    dist: u16,
+    epmd: u16,
+    node: Option<Kept>,
+}
+
+impl Broker {
+    /// A node for tests that do it no harm, shared by all of one file.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Broker> = OnceLock::new();
+        SHARED.get_or_init(Self::start)
+    }
+
+    /// A virtual host that no other test uses.
+    pub fn fresh_vhost(&self) -> String {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Ordering::SeqCst);
+        assert!(number < VHOSTS, "raise VHOSTS");
+        format!("v{number}")
+    }
+
+    pub fn start() -> Self {
+        let mut broker = Self::prepare();
+        broker.run();
+        broker
+    }
+
+    /// A node that is not running yet.
+    pub fn prepare() -> Self {
+        Self { dir: scratch("broker"), port: free_port(), dist: free_port(), epmd: free_port(), node: None }
+    }
+
+    /// Starts the node, again if need be, and waits until it takes connections.
+    pub fn run(&mut self) {
+        std::fs::create_dir_all(&self.dir).unwrap();
+        let (dir, log) = (self.dir.to_str().unwrap().to_owned(), self.log());
+        let ports = [self.port, self.dist, self.epmd].map(|port| port.to_string());
+        let vhosts: Vec<String> = (0..VHOSTS).map(|number| format!("v{number}")).collect();
+        let mut command = vec!["scripts/rabbitmq-node", &dir, &ports[0], &ports[1], &ports[2]];
+        command.extend(vhosts.iter().map(String::as_str));
+        // The port mapper is a daemon that outlives its node.
+        let afterwards = format!(
+            "for try in 1 2 3 4 5; do ERL_EPMD_PORT={} epmd -kill >/dev/null 2>&1 && break; sleep 0.1; done; \
+             [ -e {dir}/keep ] || rm -rf {dir}",
+            ports[2]
+        );
+        std::fs::write(self.dir.join("keep"), "").unwrap();
+        self.node = Some(Kept::start(&command, &log, &afterwards));
+        std::fs::remove_file(self.dir.join("keep")).unwrap();
+        wait_until(&format!("a RabbitMQ node starts (rabbitmq-server must be installed); see {log}"), || {
+            assert!(self.node.as_ref().unwrap().is_running(), "{}", std::fs::read_to_string(self.log()).unwrap());
+            TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+        });
+    }
+
+    fn log(&self) -> String {
+        self.dir.join("node.log").to_str().unwrap().to_owned()
+    }
+
+    /// SIGKILL, as by the kernel or a power cut; the data stays.
+    pub fn kill(&mut self) {
+        std::fs::write(self.dir.join("keep"), "").unwrap();
+        self.node = None;
+        std::fs::remove_file(self.dir.join("keep")).unwrap();
+    }
+
+    /// Any other signal: STOP, CONT, TERM.
+    pub fn signal(&self, name: &str) {
+        self.node.as_ref().unwrap().signal(name);
+    }
+
+    /// For the connector, which may publish and nothing else.
+    pub fn url(&self, vhost: &str) -> String {
+        format!("amqp://cpsrabbit:canopsis@127.0.0.1:{}/{vhost}", self.port)
+    }
+
+    pub fn admin(&self, vhost: &str) -> Admin {
+        let url = format!("amqp://admin:admin@127.0.0.1:{}/{vhost}", self.port);
+        let mut connection = Connection::insecure_open(&url).unwrap();
+        Admin { channel: connection.open_channel(None).unwrap(), _connection: connection }
+    }
+
+    /// Makes a CA, a server's and a client's certificate; the node speaks TLS from its next start on.
+    pub fn make_certificates(&self) -> PathBuf {
+        let tls = self.dir.join("tls");
+        std::fs::create_dir_all(&tls).unwrap();
+        let script = "set -e
+            openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test-ca -keyout ca-key.pem -out ca.pem
+            for name in server client; do
+                openssl req -newkey rsa:2048 -nodes -subj /CN=$name -keyout $name-key.pem -out $name.csr
+                printf 'subjectAltName=DNS:localhost' >ext
+                openssl x509 -req -in $name.csr -CA ca.pem -CAkey ca-key.pem -CAcreateserial -days 2 -extfile ext -out $name.pem
+            done
+            chmod a+r ./*";
+        let output = std::process::Command::new("sh").args(["-c", script]).current_dir(&tls).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        tls
+    }
+}
+
+/// A message as it came out of the queue.
+#[derive(Debug)]
+pub struct Received {
+    pub event: Value,
+    pub routing_key: String,
+    pub properties: amiquip::AmqpProperties,
+}
+
+impl Received {
+    pub fn resource(&self) -> String {
+        self.event["resource"].as_str().unwrap().to_owned()
+    }
+}
+
+/// A connection with all permissions in one virtual host.
+pub struct Admin {
+    channel: Channel,
+    _connection: Connection,
+}
+
+impl Admin {
+    /// Takes everything out of Canopsis's queue.
+    pub fn drain(&self) -> Vec<Received> {
+        let mut all = Vec::new();
+        while let Some(get) = self.channel.basic_get(QUEUE, true).unwrap() {
+            let delivery = get.delivery;
+            all.push(Received {
+                event: serde_json::from_slice(&delivery.body).unwrap(),
+                routing_key: delivery.routing_key.clone(),
+                properties: delivery.properties.clone(),
+            });
+        }
+        all
+    }
+
+    pub fn unbind(&self) {
+        self.channel.queue_unbind(QUEUE, EXCHANGE, "#", FieldTable::new()).unwrap();
+    }
+
+    pub fn bind(&self) {
+        self.channel.queue_bind(QUEUE, EXCHANGE, "#", FieldTable::new()).unwrap();
+    }
+
+    pub fn delete_exchange(&self) {
+        self.channel.exchange_delete(EXCHANGE, false).unwrap();
+    }
+
+    pub fn declare_exchange(&self) {
+        let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+        self.channel.exchange_declare(ExchangeType::Topic, EXCHANGE, options).unwrap();
+    }
+
+    /// Replaces Canopsis's queue by one with arguments.
+    pub fn redeclare_queue(&self, arguments: FieldTable) {
+        self.channel.queue_delete(QUEUE, amiquip::QueueDeleteOptions::default()).unwrap();
+        let options = QueueDeclareOptions { durable: true, arguments, ..QueueDeclareOptions::default() };
+        self.channel.queue_declare(QUEUE, options).unwrap();
+        self.bind();
+    }
+}
+
+/// Whether a directory is gone, as it is when its node has been cleaned up.
+pub fn is_gone(dir: &Path) -> bool {
+    !dir.exists()
+}

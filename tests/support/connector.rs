@@ -1,0 +1,146 @@
+//! The real binary.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
+
+use super::http::{Client, Reply};
+use super::{TOKEN, scratch, signal, wait_until};
+
+pub const BINARY: &str = env!("CARGO_BIN_EXE_canopsis-connector-prometheus");
+
+/// A mapping by which a test's alerts become events.
+pub const MAPPING: &str = "
+connector: prometheus
+connector_name: p1
+component: {type: copy, value: labels.instance}
+resource: {type: copy, value: labels.alertname}
+state: {type: map, field: labels.severity, values: {critical: 3, warning: 1}, default: 3}
+output: {type: copy, value: annotations.summary}
+";
+
+pub struct Connector {
+    child: Child,
+    pub address: SocketAddr,
+    log: Arc<Mutex<String>>,
+    stdout: Option<std::thread::JoinHandle<String>>,
+    config: PathBuf,
+}
+
+/// Writes a configuration for the tests' token, and listening on a free port of 127.0.0.1.
+pub fn config(url: &str, extra_http: &str, rest: &str) -> String {
+    format!("amqp: {{url: '{url}'}}\nhttp: {{listen: '127.0.0.1:0', bearer_token: {TOKEN}, {extra_http}}}\n{rest}\n")
+}
+
+/// Runs the binary to its end.
+pub fn run(arguments: &[&str], environment: &[(&str, &str)], input: &str) -> Output {
+    use std::io::Write;
+    let mut command = Command::new(BINARY);
+    clean(&mut command).args(arguments).envs(environment.iter().copied());
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // A program that does not want any input may have ended already.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+fn clean(command: &mut Command) -> &mut Command {
+    for name in ["CPS_AMQP_URL", "PROMETHEUS_BEARER_TOKEN", "PROMETHEUS_BEARER_TOKEN_FILE", "JOURNAL_STREAM"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+impl Connector {
+    /// Starts the binary on a broker with the tests' mapping, and waits until it listens.
+    pub fn on(url: &str) -> Self {
+        Self::with(&config(url, "", MAPPING), &[])
+    }
+
+    /// Starts the binary with any configuration and arguments, and waits until it listens.
+    pub fn with(config: &str, arguments: &[&str]) -> Self {
+        let path = scratch("config").with_extension("yml");
+        std::fs::write(&path, config).unwrap();
+        let mut command = Command::new(BINARY);
+        clean(&mut command).arg("--config").arg(&path).args(arguments);
+        if !arguments.contains(&"--log-level") {
+            command.args(["--log-level", "debug"]);
+        }
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let (stderr, written) = (child.stderr.take().unwrap(), Arc::clone(&log));
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                written.lock().unwrap().push_str(&(line + "\n"));
+            }
+        });
+        let stdout = child.stdout.take().unwrap();
+        let stdout = std::thread::spawn(move || std::io::read_to_string(stdout).unwrap());
+        let mut connector = Self { child, address: ([127, 0, 0, 1], 0).into(), log, stdout: Some(stdout), config: path };
+        connector.wait_for_log("address=");
+        let log = connector.log();
+        let address = log.split("address=").nth(1).unwrap().split([' ', '"', '\n']).next().unwrap();
+        connector.address = address.parse().unwrap();
+        connector
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    pub fn wait_for_log(&mut self, text: &str) {
+        wait_until(&format!("{text:?} in the log"), || {
+            let log = self.log();
+            assert!(self.child.try_wait().unwrap().is_none() || log.contains(text), "the connector ended: {log}");
+            log.contains(text)
+        });
+    }
+
+    pub fn wait_until_ready(&self) {
+        wait_until("the connector is ready", || self.get("/-/ready").status == 200);
+    }
+
+    pub fn get(&self, path: &str) -> Reply {
+        Client::new(self.address).send("GET", path, &[], b"").unwrap()
+    }
+
+    /// Posts a notification with the right token.
+    pub fn post(&self, body: &str) -> Reply {
+        Client::new(self.address).post(body).unwrap()
+    }
+
+    pub fn terminate(&self) {
+        signal(self.pid(), "TERM");
+    }
+
+    /// Waits for the end.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.child.wait().unwrap()
+    }
+
+    /// Waits for the end, and gives what was written on standard output.
+    pub fn into_stdout(mut self) -> String {
+        self.wait();
+        self.stdout.take().unwrap().join().unwrap()
+    }
+
+    pub fn threads(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap().count()
+    }
+}
+
+impl Drop for Connector {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_file(&self.config);
+        if std::thread::panicking() {
+            eprintln!("--- the connector's log:\n{}---", self.log());
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! A plain HTTP/1.1 client that keeps its connection, as Alertmanager does.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use serde_json::Value;
+
+use super::{PATIENCE, TOKEN};
+
+#[derive(Debug, Clone)]
+pub struct Reply {
+    pub status: u16,
+    /// The whole head.
+    pub head: String,
+    pub body: String,
+}
+
+impl Reply {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap()
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let find = |line: &'_ str| line.split_once(": ").is_some_and(|(known, _)| known.eq_ignore_ascii_case(name));
+        self.head.lines().find(|line| find(line)).and_then(|line| line.split_once(": ")).map(|(_, value)| value)
+    }
+}
+
+pub struct Client {
+    address: SocketAddr,
+    connection: Option<BufReader<TcpStream>>,
+}
+
+impl Client {
+    pub fn new(address: SocketAddr) -> Self {
+        Self { address, connection: None }
+    }
+
+    /// Posts a notification with the right token.
+    pub fn post(&mut self, body: &str) -> io::Result<Reply> {
+        let authorization = format!("Authorization: Bearer {TOKEN}");
+        self.send("POST", "/webhook", &[&authorization, "Content-Type: application/json"], body.as_bytes())
+    }
+
+    /// Sends a request and reads its reply. After an error the next request takes a new connection.
+    pub fn send(&mut self, method: &str, path: &str, headers: &[&str], body: &[u8]) -> io::Result<Reply> {
+        let reply = self.try_send(method, path, headers, body);
+        if reply.is_err() {
+            self.connection = None;
+        }
+        reply
+    }
+
+    fn try_send(&mut self, method: &str, path: &str, headers: &[&str], body: &[u8]) -> io::Result<Reply> {
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            none => {
+                let stream = TcpStream::connect(self.address)?;
+                stream.set_nodelay(true)?;
+                stream.set_read_timeout(Some(PATIENCE))?;
+                none.insert(BufReader::new(stream))
+            }
+        };
+        let mut request = format!("{method} {path} HTTP/1.1\r\nHost: test\r\n");
+        for header in headers {
+            request.push_str(&format!("{header}\r\n"));
+        }
+        if !body.is_empty() || method == "POST" {
+            request.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        }
+        let mut bytes = (request + "\r\n").into_bytes();
+        bytes.extend_from_slice(body);
+        connection.get_mut().write_all(&bytes)?;
+        read_reply(connection)
+    }
+}
+
+/// Reads one reply.
+pub fn read_reply(connection: &mut impl BufRead) -> io::Result<Reply> {
+    let mut head = String::new();
+    loop {
+        let mut line = String::new();
+        if connection.read_line(&mut line)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if line == "\r\n" {
+            break;
+        }
+        head.push_str(&line.replace("\r\n", "\n"));
+    }
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap();
+    let mut reply = Reply { status, head, body: String::new() };
+    let length = reply.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    let mut body = vec![0; length];
+    connection.read_exact(&mut body)?;
+    reply.body = String::from_utf8(body).unwrap();
+    Ok(reply)
+}

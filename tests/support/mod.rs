@@ -1,0 +1,134 @@
+//! What the tests share: a real RabbitMQ node, the real binary, a plain HTTP client. Everything that a test starts ends with
+//! it, also when it is killed.
+#![allow(dead_code, missing_docs)]
+
+pub mod broker;
+pub mod connector;
+pub mod http;
+pub mod load;
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+/// The token of the tests' configurations.
+pub const TOKEN: &str = "sesame-of-the-tests";
+
+/// How long anything may take before a test gives up on it. No test measures time; this only ends those that hang.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until a condition holds.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A program, and all that it starts, that ends when this is dropped, or when the test's process ends in any way: a shell
+/// beside it waits for the end of its standard input.
+pub struct Kept {
+    keeper: Child,
+    life: Option<ChildStdin>,
+    /// Also its process group's.
+    pub pid: u32,
+}
+
+impl Kept {
+    /// Starts a command with its output in a file; `afterwards` is a shell command that cleans up.
+    pub fn start(command: &[&str], log: &str, afterwards: &str) -> Self {
+        let script = format!(
+            "setsid sh -c 'echo $$; log=$1; shift; exec \"$@\" </dev/null >>\"$log\" 2>&1' kept \"$@\" & pid=$!; cat >/dev/null; \
+             kill -s KILL -- -$pid 2>/dev/null; wait $pid 2>/dev/null; {afterwards}"
+        );
+        let mut keeper = Command::new("sh")
+            .args(["-c", &script, "keeper", log])
+            .args(command)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // It says its number once it leads a process group.
+        let mut line = String::new();
+        BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let life = keeper.stdin.take();
+        Self { keeper, life, pid: line.trim().parse().unwrap() }
+    }
+
+    /// Sends a signal to the program and all that it has started.
+    pub fn signal(&self, name: &str) {
+        assert!(kill(&["-s", name, "--", &format!("-{}", self.pid)]), "no process to send {name}");
+    }
+
+    pub fn is_running(&self) -> bool {
+        kill(&["-0", "--", &format!("-{}", self.pid)])
+    }
+}
+
+fn kill(arguments: &[&str]) -> bool {
+    Command::new("kill").args(arguments).stderr(Stdio::null()).status().unwrap().success()
+}
+
+/// Sends a signal to one process.
+pub fn signal(pid: u32, name: &str) {
+    assert!(kill(&["-s", name, &pid.to_string()]), "no process {pid}");
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        drop(self.life.take());
+        let _ = self.keeper.wait();
+    }
+}
+
+/// A fresh directory's path; nothing is made.
+pub fn scratch(name: &str) -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::SeqCst);
+    std::env::temp_dir().join(format!("ccp-{name}-{}-{number}", std::process::id()))
+}
+
+/// A port that is free now, below those that the kernel gives to outgoing connections.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let start = std::process::id().wrapping_mul(97);
+    loop {
+        let offset = start.wrapping_add(NEXT.fetch_add(1, Ordering::SeqCst)) % 12_000;
+        let port = 20_000 + u16::try_from(offset).unwrap();
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// A captured notification of a real Alertmanager.
+pub fn payload(name: &str) -> String {
+    std::fs::read_to_string(format!("tests/data/payloads/{name}.json")).unwrap()
+}
+
+/// A notification with a firing alert for each name.
+pub fn notification<S: AsRef<str>>(names: &[S]) -> String {
+    let alerts: Vec<Value> = names
+        .iter()
+        .map(|name| {
+            json!({
+                "status": "firing",
+                "labels": {"alertname": name.as_ref(), "instance": "host:9100", "severity": "critical"},
+                "annotations": {"summary": "it is down"},
+                "startsAt": "2026-11-22T14:10:49Z", "endsAt": "0001-01-01T00:00:00Z",
+                "generatorURL": "", "fingerprint": name.as_ref(),
+            })
+        })
+        .collect();
+    json!({
+        "version": "4", "status": "firing", "receiver": "canopsis", "groupKey": "{}", "alerts": alerts,
+        "groupLabels": {}, "commonLabels": {}, "commonAnnotations": {}, "externalURL": "", "truncatedAlerts": 0,
+    })
+    .to_string()
+}
