@@ -68,7 +68,9 @@ pub enum UrlError {
     #[error("has a virtual host of more than {SHORT_STRING_BYTES} bytes")]
     VhostTooLong,
     /// A query parameter that is not known here, or a value it can't have.
-    #[error("has a query parameter {0:?} that is unknown or has a wrong value; known are heartbeat=SECONDS and auth_mechanism=plain|external")]
+    #[error(
+        "has a query parameter {0:?} that is unknown or has a wrong value; known are heartbeat=SECONDS and auth_mechanism=plain|external"
+    )]
     Query(String),
 }
 
@@ -121,7 +123,9 @@ fn query(url: &Url) -> Result<(u16, bool), UrlError> {
     let (mut heartbeat, mut external) = (DEFAULT_HEARTBEAT, false);
     for (name, value) in url.query_pairs() {
         match (&*name, value.to_ascii_lowercase().as_str()) {
-            ("heartbeat", seconds) if seconds.parse::<u16>().is_ok() => heartbeat = seconds.parse().unwrap_or(heartbeat),
+            ("heartbeat", seconds) if seconds.parse::<u16>().is_ok() => {
+                heartbeat = seconds.parse().unwrap_or(heartbeat);
+            }
             ("auth_mechanism", "external") => external = true,
             ("auth_mechanism", "plain") => external = false,
             _ => return Err(UrlError::Query(name.into_owned())),
@@ -143,7 +147,11 @@ impl fmt::Display for AmqpUrl {
             f.write_str(&self.host)?;
         }
         write!(f, ":{}", self.port)?;
-        if self.vhost.starts_with('/') { f.write_str(&self.vhost.replace('/', "/%2F")) } else { write!(f, "/{}", self.vhost) }
+        if self.vhost.starts_with('/') {
+            f.write_str(&self.vhost.replace('/', "/%2F"))
+        } else {
+            write!(f, "/{}", self.vhost)
+        }
     }
 }
 
@@ -154,7 +162,12 @@ mod tests {
     #[test]
     fn addresses() {
         for (text, shown, login, vhost) in [
-            ("amqp://cpsrabbit:canopsis@localhost/canopsis", "amqp://cpsrabbit@localhost:5672/canopsis", Some(("cpsrabbit", "canopsis")), "canopsis"),
+            (
+                "amqp://cpsrabbit:canopsis@localhost/canopsis",
+                "amqp://cpsrabbit@localhost:5672/canopsis",
+                Some(("cpsrabbit", "canopsis")),
+                "canopsis",
+            ),
             ("amqp://u:p@localhost/canopsis/", "amqp://u@localhost:5672/canopsis", Some(("u", "p")), "canopsis"),
             ("AMQP://localhost", "amqp://guest@localhost:5672/%2F", Some(("guest", "guest")), "/"),
             ("amqp://localhost/", "amqp://guest@localhost:5672/%2F", Some(("guest", "guest")), "/"),

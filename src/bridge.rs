@@ -68,7 +68,9 @@ pub fn map(mapping: &Mapping, notification: &Notification, received_at: &str) ->
         );
     }
     let mut mapped = Mapped::default();
-    let Some(first) = notification.alerts.first() else { return mapped };
+    let Some(first) = notification.alerts.first() else {
+        return mapped;
+    };
     let context = Context::new(notification, first, received_at);
     for alert in &notification.alerts {
         let (event, warnings) = mapping.map(&context.sibling(alert));
@@ -90,7 +92,13 @@ pub fn map(mapping: &Mapping, notification: &Notification, received_at: &str) ->
 }
 
 /// The whole way of a body. `Ok` means: every event that could be mapped is delivered.
-pub fn pass(mapping: &Mapping, outlet: &Outlet, body: &[u8], received_at: &str, deadline: Instant) -> Result<Outcome, BridgeError> {
+pub fn pass(
+    mapping: &Mapping,
+    outlet: &Outlet,
+    body: &[u8],
+    received_at: &str,
+    deadline: Instant,
+) -> Result<Outcome, BridgeError> {
     let notification = Notification::decode(body)?;
     let Mapped { events, refused } = map(mapping, &notification, received_at);
     outlet.deliver(&events, deadline)?;
@@ -121,7 +129,11 @@ impl Outlet {
 }
 
 fn encode(events: &[Event]) -> Result<Vec<Message>, DeliveryError> {
-    events.iter().map(Message::encode).collect::<Result<_, _>>().map_err(|error| DeliveryError::Output(error.to_string()))
+    events
+        .iter()
+        .map(Message::encode)
+        .collect::<Result<_, _>>()
+        .map_err(|error| DeliveryError::Output(error.to_string()))
 }
 
 /// Writes each message's JSON on a line of its own.

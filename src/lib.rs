@@ -3,6 +3,7 @@
 //! Data flows one way: HTTP, notification, mapping, event, publisher, answer. `ARCHITECTURE.md` draws the house.
 
 #![forbid(unsafe_code)]
+#![warn(clippy::unwrap_used, clippy::expect_used)]
 
 pub mod amqp_url;
 pub mod bridge;

@@ -104,7 +104,9 @@ fn message(record: &Record<'_>) -> String {
 
 /// Control characters escaped; letters of any language as they are.
 fn one_line(text: &str) -> String {
-    let escape = |c: char| if c.is_control() { c.escape_default().collect() } else { String::from(c) };
+    let escape = |c: char| {
+        if c.is_control() { c.escape_default().collect() } else { String::from(c) }
+    };
     text.chars().map(escape).collect()
 }
 

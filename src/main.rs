@@ -1,6 +1,7 @@
 //! The program: everything is in the library, so that tests, fuzzers and benchmarks reach it too.
 
 #![forbid(unsafe_code)]
+#![warn(clippy::unwrap_used, clippy::expect_used)]
 
 use std::process::ExitCode;
 

@@ -20,9 +20,9 @@ use crate::notification::{DecodeError, Notification};
 use crate::publisher::Publisher;
 
 /// What is under way when the connector is told to stop has so long to finish.
-const GRACE: Duration = Duration::from_secs(10);
+const GRACE: Duration = Duration::from_millis(9_500);
 
-/// Of which so much is kept for closing the connection to the broker.
+/// After which so much is left for closing the connection to the broker.
 const CLOSING: Duration = Duration::from_millis(500);
 
 /// Why the program ends with something else than 0.
@@ -83,7 +83,9 @@ pub fn run(arguments: Vec<OsString>) -> Result<(), Failure> {
     let cli = Cli::parse(arguments)?;
     match cli.task {
         Task::Help => return Ok(write!(io::stdout(), "{HELP}")?),
-        Task::Version => return Ok(writeln!(io::stdout(), "{} {}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))?),
+        Task::Version => {
+            return Ok(writeln!(io::stdout(), "{} {}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))?);
+        }
         _ => logging::start(cli.log_level, cli.log_format),
     }
     let config = Config::load(&cli.config, &cli.overrides, &|name| std::env::var_os(name).map(OsString::into_string))?;
@@ -135,9 +137,9 @@ fn serve(config: Config, outlet: Outlet) -> Result<(), Failure> {
     if let Some(signal) = signals.forever().next() {
         info!(signal; "stopping: what is under way is finished first");
     }
-    let deadline = Instant::now() + GRACE;
+    let deadline = Instant::now() + GRACE + CLOSING;
     routes.stop();
-    if !server.stop(GRACE - CLOSING) {
+    if !server.stop(GRACE) {
         warn!("some requests had no answer yet");
     }
     if let Outlet::Broker(publisher) = &*outlet {

@@ -7,14 +7,14 @@ use std::net::TcpListener;
 use std::thread;
 
 use amiquip::{AmqpValue, FieldTable};
-use support::broker::Broker;
+use support::broker::{Broker, Received};
 use support::connector::{Connector, MAPPING, config};
 use support::http::Client;
 use support::load::Load;
 use support::{free_port, notification, wait_until};
 
 fn resources(broker: &Broker, vhost: &str) -> Vec<String> {
-    broker.admin(vhost).drain().iter().map(|one| one.resource()).collect()
+    broker.admin(vhost).drain().iter().map(Received::resource).collect()
 }
 
 #[test]

@@ -3,7 +3,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::broker::Broker;
+use support::broker::{Broker, Received};
 use support::connector::{Connector, MAPPING, config};
 use support::http::Client;
 use support::{TOKEN, notification, payload};
@@ -111,7 +111,7 @@ fn order_is_kept_and_long_labels_do_no_harm() {
     let reply = connector.post(&notification(&names));
     assert_eq!((reply.status, reply.json()), (200, json!({"published": 2500})));
     let received = broker.admin(&vhost).drain();
-    assert_eq!(received.iter().map(|one| one.resource()).collect::<Vec<_>>(), names);
+    assert_eq!(received.iter().map(Received::resource).collect::<Vec<_>>(), names);
     assert!(received.iter().all(|one| one.routing_key.len() <= 255));
     assert!(received.iter().any(|one| one.routing_key.len() >= 254));
 }
@@ -131,8 +131,11 @@ fn alerts_that_cannot_be_mapped_are_named_and_the_others_published() {
     });
     assert_eq!(reply.json(), expected);
     let received = broker.admin(&vhost).drain();
-    assert_eq!(received.iter().map(|one| one.resource()).collect::<Vec<_>>(), ["first", "third"]);
+    assert_eq!(received.iter().map(Received::resource).collect::<Vec<_>>(), ["first", "third"]);
 }
+
+/// Method, path, headers, body; status, a part of the answer.
+type Case<'a> = (&'a str, &'a str, &'a [&'a str], &'a str, u16, &'a str);
 
 #[test]
 fn each_wrong_request_gets_its_answer_and_publishes_nothing() {
@@ -143,7 +146,7 @@ fn each_wrong_request_gets_its_answer_and_publishes_nothing() {
     let good = notification(&["a"]);
     let with_token = format!("Authorization: Bearer {TOKEN}");
     let long = format!("{{\"version\":\"4\",\"alerts\":[],\"x\":\"{}\"}}", "y".repeat(3000));
-    let cases: &[(&str, &str, &[&str], &str, u16, &str)] = &[
+    let cases: [Case; 11] = [
         ("POST", "/webhook", &[], &good, 401, "a valid bearer token is needed"),
         ("POST", "/webhook", &["Authorization: Bearer wrong"], &good, 401, "a valid bearer token is needed"),
         ("POST", "/webhook", &["Authorization: Basic c2VzYW1l"], &good, 401, "a valid bearer token is needed"),
@@ -159,12 +162,12 @@ fn each_wrong_request_gets_its_answer_and_publishes_nothing() {
     let mut client = Client::new(connector.address);
     for (method, path, headers, body, status, reason) in cases {
         let reply = client.send(method, path, headers, body.as_bytes()).unwrap();
-        assert_eq!(reply.status, *status, "{method} {path} {headers:?}: {}", reply.body);
+        assert_eq!(reply.status, status, "{method} {path} {headers:?}: {}", reply.body);
         assert!(reply.body.contains(reason), "{method} {path}: {}", reply.body);
         assert_eq!(reply.header("content-type"), Some("application/json"));
         let header = match status {
             401 => Some(("www-authenticate", "Bearer")),
-            405 => Some(("allow", if *method == "GET" { "POST" } else { "GET, HEAD" })),
+            405 => Some(("allow", if method == "GET" { "POST" } else { "GET, HEAD" })),
             _ => None,
         };
         if let Some((name, value)) = header {
@@ -172,7 +175,8 @@ fn each_wrong_request_gets_its_answer_and_publishes_nothing() {
         }
     }
     // The same connection still serves, whatever went over it; a scheme's case does not matter.
-    let reply = client.send("POST", "/webhook?x=y", &[&format!("authorization: bEARER {TOKEN}")], good.as_bytes()).unwrap();
+    let reply =
+        client.send("POST", "/webhook?x=y", &[&format!("authorization: bEARER {TOKEN}")], good.as_bytes()).unwrap();
     assert_eq!((reply.status, reply.json()), (200, json!({"published": 1})));
     assert_eq!(broker.admin(&vhost).drain().len(), 1);
     assert_eq!(connector.get("/-/healthy").json(), json!({"status": "healthy"}));

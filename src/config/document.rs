@@ -86,7 +86,9 @@ impl<'d> At<'d> {
 
     /// The entries of a map, in their order; none for anything else.
     pub fn entries(&self) -> Vec<(&'d str, At<'d>)> {
-        let Node::Map(entries) = self.node else { return Vec::new() };
+        let Node::Map(entries) = self.node else {
+            return Vec::new();
+        };
         let entry = |(index, (key, node)): (usize, &'d (String, Node))| {
             (key.as_str(), self.inside(node, Step::Entry(index, key.clone())))
         };
@@ -95,7 +97,9 @@ impl<'d> At<'d> {
 
     /// The items of a list, in their order; none for anything else.
     pub fn items(&self) -> Vec<At<'d>> {
-        let Node::List(items) = self.node else { return Vec::new() };
+        let Node::List(items) = self.node else {
+            return Vec::new();
+        };
         items.iter().enumerate().map(|(index, node)| self.inside(node, Step::Item(index))).collect()
     }
 
@@ -107,7 +111,9 @@ impl<'d> At<'d> {
 
     /// The line of the key (or the item), counted from 1.
     pub fn line(&self) -> Option<usize> {
-        let Err(error) = self.probe(Goal::Line) else { return None };
+        let Err(error) = self.probe(Goal::Line) else {
+            return None;
+        };
         error.location().map(|location| location.line())
     }
 

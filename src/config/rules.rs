@@ -86,19 +86,15 @@ fn connector(root: &At<'_>, mistakes: &mut Mistakes) -> Option<Name> {
         mistakes.add_elsewhere("connector", "is missing: every event needs a constant connector, as prometheus");
         return None;
     };
-    match rule(&at, Want::Text, mistakes)? {
-        Rule::Text(text) => {
-            let name = Name::new(text);
-            if name.is_none() {
-                mistakes.add(&at, "must not be empty");
-            }
-            name
-        }
-        _ => {
-            mistakes.add(&at, "is a constant and can't be computed: write `connector: prometheus`, or `type: set`");
-            None
-        }
+    let Rule::Text(text) = rule(&at, Want::Text, mistakes)? else {
+        mistakes.add(&at, "is a constant and can't be computed: write `connector: prometheus`, or `type: set`");
+        return None;
+    };
+    let name = Name::new(text);
+    if name.is_none() {
+        mistakes.add(&at, "must not be empty");
     }
+    name
 }
 
 fn required(root: &At<'_>, key: &str, mistakes: &mut Mistakes) -> Option<Rule> {
@@ -134,7 +130,9 @@ fn extra_infos(root: &At<'_>, mistakes: &mut Mistakes) -> Vec<(ExtraName, Rule)>
             String::new()
         }),
     };
-    let Some(at) = root.get("extra_infos") else { return Vec::new() };
+    let Some(at) = root.get("extra_infos") else {
+        return Vec::new();
+    };
     if !matches!(at.node, Node::Map(_)) {
         mistakes.add(&at, "must hold a rule for each name (a YAML mapping)");
         return Vec::new();
@@ -150,7 +148,10 @@ fn extra_infos(root: &At<'_>, mistakes: &mut Mistakes) -> Vec<(ExtraName, Rule)>
     for (key, value) in at.entries() {
         let name = ExtraName::new(format!("{prefix}{key}"));
         if name.is_none() {
-            mistakes.add(&value, format!("the final name \"{prefix}{key}\" is Canopsis's own: choose another name or prefix"));
+            mistakes.add(
+                &value,
+                format!("the final name \"{prefix}{key}\" is Canopsis's own: choose another name or prefix"),
+            );
         }
         let rule = rule(&value, Want::Anything, mistakes);
         infos.extend(name.zip(rule));
@@ -220,7 +221,10 @@ fn copy(at: &At<'_>, want: Want, mistakes: &mut Mistakes) -> Option<Rule> {
     let path = path(&value, mistakes)?;
     match (want, path.is_map()) {
         (Want::Text, true) => {
-            mistakes.add(&value, format!("{path} is a whole map, and a text is needed here: name one of its entries, as {path}.NAME"));
+            mistakes.add(
+                &value,
+                format!("{path} is a whole map, and a text is needed here: name one of its entries, as {path}.NAME"),
+            );
             None
         }
         (Want::Labels, false) => {
@@ -239,13 +243,13 @@ fn template(at: &At<'_>, want: Want, mistakes: &mut Mistakes) -> Option<Rule> {
     }
     let given = |key: &str| at.get(key).filter(|at| at.text().as_deref() != Some(""));
     let field_at = given("field");
-    let field = field_at.as_ref().map(|at| path(at, mistakes));
+    let field = part(field_at.as_ref(), |at| path(at, mistakes));
     let regexp_at = given("regexp");
-    let regexp = regexp_at.as_ref().map(|at| regexp_of(at, mistakes));
+    let regexp = part(regexp_at.as_ref(), |at| regexp_of(at, mistakes));
     if let Some(regexp_at) = &regexp_at {
         match &field {
-            None => mistakes.add(regexp_at, "has nothing to match: it needs a field beside it"),
-            Some(Some(path)) if path.is_map() => {
+            Ok(None) => mistakes.add(regexp_at, "has nothing to match: it needs a field beside it"),
+            Ok(Some(path)) if path.is_map() => {
                 mistakes.add(regexp_at, format!("can't match {path}, which is a whole map: name one of its entries"));
             }
             _ => {}
@@ -253,10 +257,13 @@ fn template(at: &At<'_>, want: Want, mistakes: &mut Mistakes) -> Option<Rule> {
     }
     let value = needed(at, "value", mistakes)?;
     let source = scalar_text(&value, mistakes)?;
-    for (name, given) in [("Field", field.is_some()), ("RegexMatch", regexp.is_some())] {
+    for (name, given) in [("Field", field_at.is_some()), ("RegexMatch", regexp_at.is_some())] {
         if !given && source.contains(&format!(".{name}")) {
             let key = if name == "Field" { "field" } else { "regexp" };
-            mistakes.warn(&value.to_string(), format!("the template uses .{name}, but the rule has no {key}: it will fail"));
+            mistakes.warn(
+                &value.to_string(),
+                format!("the template uses .{name}, but the rule has no {key}: it will fail"),
+            );
         }
     }
     let template = match Template::parse(&source) {
@@ -266,7 +273,7 @@ fn template(at: &At<'_>, want: Want, mistakes: &mut Mistakes) -> Option<Rule> {
             return None;
         }
     };
-    Some(Rule::Template { template, field: unless_wrong(field)?, regexp: unless_wrong(regexp)? })
+    Some(Rule::Template { template, field: field.ok()?, regexp: regexp.ok()? })
 }
 
 fn lookup(at: &At<'_>, want: Want, mistakes: &mut Mistakes) -> Option<Rule> {
@@ -283,17 +290,16 @@ fn lookup(at: &At<'_>, want: Want, mistakes: &mut Mistakes) -> Option<Rule> {
         mistakes.add(at, format!("{path} is a whole map: name one of its entries, as {path}.NAME"));
     }
     let values = needed(at, "values", mistakes).and_then(|at| labels(&at, mistakes));
-    let default = at.get("default").map(|at| scalar_text(&at, mistakes));
-    Some(Rule::Lookup { field: field?, values: values?, default: unless_wrong(default)? })
+    let default = part(at.get("default").as_ref(), |at| scalar_text(at, mistakes));
+    Some(Rule::Lookup { field: field?, values: values?, default: default.ok()? })
 }
 
+/// Something that has been noted as a mistake.
+struct Noted;
+
 /// An optional part of a rule: absent is fine, present and wrong is not.
-fn unless_wrong<T>(part: Option<Option<T>>) -> Option<Option<T>> {
-    match part {
-        None => Some(None),
-        Some(None) => None,
-        Some(Some(part)) => Some(Some(part)),
-    }
+fn part<'d, T>(at: Option<&At<'d>>, read: impl FnOnce(&At<'d>) -> Option<T>) -> Result<Option<T>, Noted> {
+    at.map(|at| read(at).ok_or(Noted)).transpose()
 }
 
 fn needed<'d>(at: &At<'d>, key: &str, mistakes: &mut Mistakes) -> Option<At<'d>> {

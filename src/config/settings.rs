@@ -34,7 +34,7 @@ const DEFAULT_BODY_BYTES: usize = 16 << 20;
 const MOST_BODY_BYTES: usize = 128 << 20;
 const DEFAULT_ANSWER: Duration = Duration::from_secs(8);
 const SHORTEST_ANSWER: Duration = Duration::from_millis(100);
-const LONGEST_ANSWER: Duration = Duration::from_secs(60);
+const LONGEST_ANSWER: Duration = Duration::from_mins(1);
 /// Alertmanager's shortest retry window is 10 s: an answer should come well before its end.
 const ADVISED_ANSWER: Duration = Duration::from_secs(9);
 
@@ -49,7 +49,10 @@ pub fn amqp(root: &At<'_>, environment: Environment<'_>, mistakes: &mut Mistakes
     let section = section(root, "amqp", AMQP_KEYS, mistakes);
     let get = |key: &str| section.as_ref().and_then(|section| section.get(key));
     let urls = match from_environment(environment, ENV_AMQP_URL, mistakes) {
-        Some(text) => text.split_whitespace().filter_map(|url| parse_url(url, &mut |why| mistakes.add_elsewhere(ENV_AMQP_URL, why))).collect(),
+        Some(text) => text
+            .split_whitespace()
+            .filter_map(|url| parse_url(url, &mut |why| mistakes.add_elsewhere(ENV_AMQP_URL, why)))
+            .collect(),
         None => match get("url") {
             Some(at) => texts(&at, mistakes)
                 .iter()
@@ -60,11 +63,8 @@ pub fn amqp(root: &At<'_>, environment: Environment<'_>, mistakes: &mut Mistakes
     };
     let exchange = get("exchange").map_or_else(|| DEFAULT_EXCHANGE.to_owned(), |at| exchange(&at, mistakes));
     let file = |key: &str, mistakes: &mut Mistakes| get(key).and_then(|at| path_text(&at, mistakes));
-    let tls = TlsFiles {
-        ca: file("ca_file", mistakes),
-        cert: file("cert_file", mistakes),
-        key: file("key_file", mistakes),
-    };
+    let tls =
+        TlsFiles { ca: file("ca_file", mistakes), cert: file("cert_file", mistakes), key: file("key_file", mistakes) };
     let settings = publisher::Settings { urls, exchange, tls };
     check_tls(&settings, mistakes);
     settings
@@ -94,7 +94,12 @@ fn exchange(at: &At<'_>, mistakes: &mut Mistakes) -> String {
 }
 
 /// `http`, the token's environment variables, `--host` and `--port`.
-pub fn http(root: &At<'_>, environment: Environment<'_>, overrides: &Overrides, mistakes: &mut Mistakes) -> http::Settings {
+pub fn http(
+    root: &At<'_>,
+    environment: Environment<'_>,
+    overrides: &Overrides,
+    mistakes: &mut Mistakes,
+) -> http::Settings {
     let section = section(root, "http", HTTP_KEYS, mistakes);
     let get = |key: &str| section.as_ref().and_then(|section| section.get(key));
     let mut listen = get("listen")
@@ -170,7 +175,9 @@ fn tokens(section: Option<&At<'_>>, environment: Environment<'_>, mistakes: &mut
         return found;
     }
     if let Some(file) = file {
-        found.extend(token_file(&file, &mut |why| mistakes.add_elsewhere(ENV_TOKEN_FILE, why)));
+        found.extend(token_file(&file, &mut |why| {
+            mistakes.add_elsewhere(ENV_TOKEN_FILE, why);
+        }));
         return found;
     }
     let get = |key: &str| section.and_then(|section| section.get(key));

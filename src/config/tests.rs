@@ -48,7 +48,10 @@ fn command_line_over_environment_over_file() {
     let text = MINIMAL.replace("{bearer_token: sesame-word}", "{bearer_token: sesame-word, listen: '127.0.0.1:1'}")
         + "amqp: {url: [amqp://a:b@one/v, amqps://two]}";
     let file = load(&text).unwrap();
-    assert_eq!(file.publisher.urls.iter().map(ToString::to_string).collect::<Vec<_>>(), ["amqp://a@one:5672/v", "amqps://guest@two:5671/%2F"]);
+    assert_eq!(
+        file.publisher.urls.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["amqp://a@one:5672/v", "amqps://guest@two:5671/%2F"]
+    );
     let variables = [(ENV_AMQP_URL, " amqp://three\n amqp://four "), (ENV_TOKEN, "other")];
     let overrides = Overrides { host: Some("::1".to_owned()), port: Some(2) };
     let config = load_with(&text, &variables, &overrides).unwrap();

@@ -109,7 +109,11 @@ impl Answer {
                 json!({ "fingerprint": fingerprint, "field": refusal.field, "reason": refusal.reason })
             })
             .collect();
-        let error = format!("{} of {} alerts can't be mapped, the others are published", refused.len(), refused.len() + published);
+        let error = format!(
+            "{} of {} alerts can't be mapped, the others are published",
+            refused.len(),
+            refused.len() + published
+        );
         let body = line(&json!({ "error": error, "published": published, "refused": named }));
         Self { status: 422, headers: Vec::new(), body }
     }

@@ -7,7 +7,9 @@ use crate::secret::Secret;
 /// Whether an `Authorization` header bears one of the tokens. How long that takes tells nothing of what they are, but for
 /// their length.
 pub fn is_authorized(header: Option<&str>, tokens: &[Secret]) -> bool {
-    let Some((scheme, given)) = header.and_then(|header| header.trim().split_once(' ')) else { return false };
+    let Some((scheme, given)) = header.and_then(|header| header.trim().split_once(' ')) else {
+        return false;
+    };
     if !scheme.eq_ignore_ascii_case("bearer") {
         return false;
     }

@@ -67,7 +67,9 @@ impl Routes {
                 read_only(request)?;
                 self.outlet.readiness().map_err(Problem::NotReady).map(|()| Answer::ok("ready"))
             }
-            _ if path.ends_with("/api/v2/alerts") || path.ends_with("/api/v1/alerts") => Err(Problem::NotAnAlertmanager),
+            _ if path.ends_with("/api/v2/alerts") || path.ends_with("/api/v1/alerts") => {
+                Err(Problem::NotAnAlertmanager)
+            }
             _ => Err(Problem::NotFound),
         }
     }

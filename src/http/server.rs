@@ -23,7 +23,7 @@ const MOST_CONNECTIONS: usize = 1024;
 
 /// Without a byte for so long, a connection is closed. Longer than the 5 minutes that Alertmanager keeps an idle one: were
 /// it shorter, Alertmanager would log failures.
-const READ_TIMEOUT: Duration = Duration::from_secs(6 * 60);
+const READ_TIMEOUT: Duration = Duration::from_mins(6);
 
 /// A client that does not read its answer is given up.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -75,9 +75,16 @@ impl Server {
             Ok((listener.local_addr()?, listener))
         };
         let (address, listener) = bind().map_err(|error| ListenError::Bind(listen.clone(), error))?;
-        let plain = SslContextWrap::build_ssl_capabilities(None).map_err(|error| ListenError::Library(error.to_string()))?;
+        let plain =
+            SslContextWrap::build_ssl_capabilities(None).map_err(|error| ListenError::Library(error.to_string()))?;
         let (ending, requests) = (Arc::new(AtomicBool::new(false)), Arc::new(Gauge::default()));
-        let accept = Acceptor { listener: listener.into(), plain, ending: Arc::clone(&ending), requests: Arc::clone(&requests), handler };
+        let accept = Acceptor {
+            listener: listener.into(),
+            plain,
+            ending: Arc::clone(&ending),
+            requests: Arc::clone(&requests),
+            handler,
+        };
         thread::Builder::new().name("accept".to_owned()).spawn(move || accept.run()).map_err(ListenError::Thread)?;
         Ok(Self { address, ending, requests })
     }
@@ -115,7 +122,8 @@ impl Acceptor {
         while !self.ending.load(Ordering::SeqCst) {
             let place = connections.enter(MOST_CONNECTIONS);
             // The library panics where it can't duplicate the socket's descriptor.
-            let accepted = catch_unwind(AssertUnwindSafe(|| tiny_http::Server::accept_connection(&self.listener, &self.plain)));
+            let accepted =
+                catch_unwind(AssertUnwindSafe(|| tiny_http::Server::accept_connection(&self.listener, &self.plain)));
             if self.ending.load(Ordering::SeqCst) {
                 return;
             }

@@ -2,6 +2,9 @@
 //!
 //! On a value of the wrong type the text functions give an empty text; a wrong number of values fails the template.
 
+// One signature for all of them.
+#![allow(clippy::unnecessary_wraps)]
+
 use gotmpl::{TemplateError, Value};
 
 use super::{goregexp, gotext};
@@ -46,11 +49,7 @@ impl Function {
     /// Calls the function.
     pub fn call(&self, args: Args<'_>) -> Answer {
         if args.len() != self.arity {
-            return Err(TemplateError::ArgCount {
-                name: self.name.to_owned(),
-                expected: self.arity,
-                got: args.len(),
-            });
+            return Err(TemplateError::ArgCount { name: self.name.to_owned(), expected: self.arity, got: args.len() });
         }
         (self.body)(args)
     }
@@ -66,15 +65,23 @@ fn on_text(value: &Value, change: impl Fn(&str) -> String) -> Value {
 
 /// `replace REGEXP NEW VALUE`, with `$1`, `${name}` in NEW
 fn replace(args: Args<'_>) -> Answer {
-    let [Value::String(pattern), Value::String(new), Value::String(text)] = args else { return Ok(empty()) };
-    let Some(regex) = goregexp::cached(pattern) else { return Ok(empty()) };
+    let [Value::String(pattern), Value::String(new), Value::String(text)] = args else {
+        return Ok(empty());
+    };
+    let Some(regex) = goregexp::cached(pattern) else {
+        return Ok(empty());
+    };
     Ok(Value::from(regex.replace_all(text, &**new).into_owned()))
 }
 
 /// `split SEPARATOR INDEX VALUE`
 fn split(args: Args<'_>) -> Answer {
-    let [Value::String(separator), index, Value::String(text)] = args else { return Ok(empty()) };
-    let Some(index) = index.as_int().and_then(|index| usize::try_from(index).ok()) else { return Ok(empty()) };
+    let [Value::String(separator), index, Value::String(text)] = args else {
+        return Ok(empty());
+    };
+    let Some(index) = index.as_int().and_then(|index| usize::try_from(index).ok()) else {
+        return Ok(empty());
+    };
     let part = if separator.is_empty() {
         // Go splits on the empty separator into characters; Rust adds an empty part at each end.
         text.chars().nth(index).map(String::from)
@@ -97,14 +104,20 @@ fn json_unquote(args: Args<'_>) -> Answer {
 
 /// `regex_map_key MAP REGEXP`: the value of the first key, in their order, that matches.
 fn regex_map_key(args: Args<'_>) -> Answer {
-    let [Value::Map(map), Value::String(pattern)] = args else { return Ok(empty()) };
-    let Some(regex) = goregexp::cached(pattern) else { return Ok(empty()) };
+    let [Value::Map(map), Value::String(pattern)] = args else {
+        return Ok(empty());
+    };
+    let Some(regex) = goregexp::cached(pattern) else {
+        return Ok(empty());
+    };
     Ok(map.iter().find(|(key, _)| regex.is_match(key)).map_or_else(empty, |(_, value)| value.clone()))
 }
 
 /// `map_has_key MAP KEY`
 fn map_has_key(args: Args<'_>) -> Answer {
-    let [Value::Map(map), Value::String(key)] = args else { return Ok(Value::Bool(false)) };
+    let [Value::Map(map), Value::String(key)] = args else {
+        return Ok(Value::Bool(false));
+    };
     Ok(Value::Bool(map.contains_key(&**key)))
 }
 
@@ -127,13 +140,17 @@ fn substr(args: Args<'_>) -> Answer {
 
 /// `substrLeft TEXT COUNT`
 fn substr_left(args: Args<'_>) -> Answer {
-    let (Some(text), Some(count)) = (args[0].as_str(), position(&args[1])) else { return Ok(empty()) };
+    let (Some(text), Some(count)) = (args[0].as_str(), position(&args[1])) else {
+        return Ok(empty());
+    };
     Ok(text_part(text, 0, count))
 }
 
 /// `substrRight TEXT COUNT`
 fn substr_right(args: Args<'_>) -> Answer {
-    let (Some(text), Some(count)) = (args[0].as_str(), position(&args[1])) else { return Ok(empty()) };
+    let (Some(text), Some(count)) = (args[0].as_str(), position(&args[1])) else {
+        return Ok(empty());
+    };
     Ok(text_part(text, text.chars().count().saturating_sub(count), count))
 }
 
@@ -148,13 +165,17 @@ fn strlen(args: Args<'_>) -> Answer {
 
 /// `strpos TEXT PART`: the character PART starts at, counted from 0; -1 where it does not stand there.
 fn strpos(args: Args<'_>) -> Answer {
-    let (Some(text), Some(part)) = (args[0].as_str(), args[1].as_str()) else { return Ok(empty()) };
+    let (Some(text), Some(part)) = (args[0].as_str(), args[1].as_str()) else {
+        return Ok(empty());
+    };
     Ok(text.find(part).map_or(Value::Int(-1), |byte| integer(text[..byte].chars().count())))
 }
 
 /// `strjoin LIST SEPARATOR`
 fn strjoin(args: Args<'_>) -> Answer {
-    let [Value::List(items), Value::String(separator)] = args else { return Ok(empty()) };
+    let [Value::List(items), Value::String(separator)] = args else {
+        return Ok(empty());
+    };
     let parts: Option<Vec<&str>> = items.iter().map(Value::as_str).collect();
     Ok(parts.map_or_else(empty, |parts| Value::from(parts.join(separator))))
 }

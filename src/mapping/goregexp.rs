@@ -51,6 +51,12 @@ pub fn cached(pattern: &str) -> Option<Regex> {
     compiled
 }
 
+/// `[:alpha:]` and its like.
+const POSIX_CLASSES: &[&str] = &[
+    "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space", "upper", "word",
+    "xdigit",
+];
+
 struct Translator<'p> {
     rest: Peekable<Chars<'p>>,
     out: String,
@@ -131,7 +137,9 @@ impl<'p> Translator<'p> {
 
     /// What follows a backslash.
     fn escape_sequence(&mut self) -> Result<Escape, RegexpError> {
-        let Some(c) = self.rest.next() else { return fail("trailing backslash at the end of the expression") };
+        let Some(c) = self.rest.next() else {
+            return fail("trailing backslash at the end of the expression");
+        };
         Ok(match c {
             'd' => Escape::Class { inside: DIGIT, negated: false },
             'D' => Escape::Class { inside: DIGIT, negated: true },
@@ -192,7 +200,8 @@ impl<'p> Translator<'p> {
                 return fail(r"\x needs two digits");
             }
         }
-        let code = if digits.chars().all(|c| c.is_ascii_hexdigit()) { u32::from_str_radix(&digits, 16).ok() } else { None };
+        let code =
+            if digits.chars().all(|c| c.is_ascii_hexdigit()) { u32::from_str_radix(&digits, 16).ok() } else { None };
         code.and_then(char::from_u32).ok_or_else(|| RegexpError(format!("\\x{{{digits}}} is no character")))
     }
 
@@ -201,7 +210,9 @@ impl<'p> Translator<'p> {
         let mut code = first.to_digit(8).unwrap_or(0);
         let mut digits = 1;
         while digits < 3 {
-            let Some(digit) = self.rest.peek().and_then(|c| c.to_digit(8)) else { break };
+            let Some(digit) = self.rest.peek().and_then(|c| c.to_digit(8)) else {
+                break;
+            };
             self.rest.next();
             code = code * 8 + digit;
             digits += 1;
@@ -283,7 +294,9 @@ impl<'p> Translator<'p> {
         }
         let mut first = true;
         loop {
-            let Some(c) = self.rest.next() else { return fail("missing closing ] of a character class") };
+            let Some(c) = self.rest.next() else {
+                return fail("missing closing ] of a character class");
+            };
             if c == ']' && !first {
                 break;
             }
@@ -306,11 +319,7 @@ impl<'p> Translator<'p> {
         if (after.next(), after.next()) != (Some(':'), Some(']')) {
             return Ok(false);
         }
-        const NAMES: &[&str] = &[
-            "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space", "upper",
-            "word", "xdigit",
-        ];
-        if !NAMES.contains(&text.strip_prefix('^').unwrap_or(&text)) {
+        if !POSIX_CLASSES.contains(&text.strip_prefix('^').unwrap_or(&text)) {
             return fail(format!("invalid character class range: [:{text}:]"));
         }
         for _ in 0..text.len() + 3 {
@@ -342,7 +351,9 @@ impl<'p> Translator<'p> {
             return Ok(());
         }
         self.rest.next();
-        let Some(c) = self.rest.next() else { return fail("missing closing ] of a character class") };
+        let Some(c) = self.rest.next() else {
+            return fail("missing closing ] of a character class");
+        };
         let high = match if c == '\\' { self.escape_sequence()? } else { Escape::Char(c) } {
             Escape::Char(high) if high >= low => high,
             _ => return fail("invalid character class range"),
@@ -357,68 +368,4 @@ fn fail<T>(message: impl Into<String>) -> Result<T, RegexpError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn matches_as_go_does() {
-        // pattern, text, what Go's FindString gives (None: no match)
-        for (pattern, text, found) in [
-            (r"\w+", "été", Some("t")),
-            (r"[^\w]", "é", Some("é")),
-            (r"[\W]+", "aé日", Some("é日")),
-            (r"\d+", "٣4", Some("4")),
-            (r"a\sb", "a\u{a0}b", None),
-            (r"a\sb", "a\u{b}b", None),
-            (r"\bt\b", "été", Some("t")),
-            (r"\Bt", "at", Some("t")),
-            (r"[[a]+", "x[a]", Some("[a")),
-            (r"[a&&b]+", "&ab", Some("&ab")),
-            (r"[+--b]+", "a,b-", Some(",b-")),
-            (r"[]a]+", "]a", Some("]a")),
-            (r"[^]a]", "]ab", Some("b")),
-            (r"[\d-x]+", "4-x", Some("4-x")),
-            (r"[a-]+", "a-", Some("a-")),
-            (r"[[:alpha:]_]+", "1ab_", Some("ab_")),
-            (r"[[:^alpha:]]", "a1", Some("1")),
-            (r"\Qa.b\E+", "a.bb", Some("a.bb")),
-            (r"\Q[", "x[", Some("[")),
-            (r"\101\x42\x{43}", "ABC", Some("ABC")),
-            (r"a{,2}", "a{,2}", Some("a{,2}")),
-            (r"x{", "x{", Some("x{")),
-            (r"a{2}?", "aaa", Some("aa")),
-            (r"\<a\>\_\-\/", "<a>_-/", Some("<a>_-/")),
-            (r"\pL\p{Greek}\P{L}\p{^L}", "aα12", Some("aα12")),
-            (r"(?i)É", "é", Some("é")),
-            (r"(?s).", "\n", Some("\n")),
-            (r".", "\n", None),
-            (r"(?U)a+", "aaa", Some("a")),
-            (r"(?P<n>a)(?<m>b)(?:c)", "abc", Some("abc")),
-            (r"^a$", "a\n", None),
-            (r"(?m)^b$", "a\nb\nc", Some("b")),
-            (r"a b#c", "a b#c", Some("a b#c")),
-        ] {
-            let regex = compile(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"));
-            assert_eq!(regex.find(text).map(|found| found.as_str()), found, "{pattern} on {text:?}");
-        }
-    }
-
-    #[test]
-    fn refuses_what_go_refuses() {
-        for pattern in [
-            "(", ")", "[a", "a**", "a*+", "a+??", "*", "(?x)a", "(?=a)", "(?!a)", "(?<=a)b", "(?P=n)", r"\1", r"\8", r"\Z",
-            r"\y", r"\C", r"[\b]", r"[z-a]", r"[a--b]", r"[a-\d]", "a{1001}", "[[:nosuch:]]", r"\", r"\pX", r"\x{110000}", r"\x4",
-            "(?P<n>a)(?P<n>b)", "(?P<n", "(?",
-        ] {
-            assert!(compile(pattern).is_err(), "{pattern}");
-        }
-    }
-
-    #[test]
-    fn the_cache_is_bounded_and_remembers_failures() {
-        for number in 0..2 * CACHED_PATTERNS {
-            assert!(cached(&format!("a{{{}}}", number % 500)).is_some());
-        }
-        assert!(cached("(").is_none() && cached("(").is_none());
-    }
-}
+mod tests;

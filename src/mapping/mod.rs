@@ -46,6 +46,7 @@ impl<'a> Context<'a> {
     }
 
     /// For another alert of the same notification, whose view is not built again.
+    #[must_use]
     pub fn sibling(&self, alert: &'a Alert) -> Self {
         Self { alert, alert_view: OnceCell::new(), notification_view: Rc::clone(&self.notification_view), ..*self }
     }
@@ -171,7 +172,11 @@ impl Mapping {
             author: author.unwrap_or_else(|| format!("{}.{}", self.connector.as_str(), connector_name.as_str())),
             timestamp: field.timestamp(self.timestamp.as_ref()),
             tags: field.tags(self.tags.as_ref()),
-            extra: self.extra_infos.iter().filter_map(|(name, rule)| Some((name.clone(), field.extra(name, rule)?))).collect(),
+            extra: self
+                .extra_infos
+                .iter()
+                .filter_map(|(name, rule)| Some((name.clone(), field.extra(name, rule)?)))
+                .collect(),
             connector: self.connector.clone(),
             connector_name,
             component,
@@ -187,7 +192,8 @@ fn required(rule: &Rule, field: &'static str, context: &Context<'_>) -> Result<N
         Some(Yield::Text(text)) => text.into_owned(),
         _ => String::new(),
     };
-    Name::new(text).ok_or_else(|| Refusal { field, reason: reason.unwrap_or_else(|| "the rule yields nothing".to_owned()) })
+    Name::new(text)
+        .ok_or_else(|| Refusal { field, reason: reason.unwrap_or_else(|| "the rule yields nothing".to_owned()) })
 }
 
 /// The optional fields of one alert's event.

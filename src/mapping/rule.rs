@@ -131,13 +131,16 @@ fn template_data(context: &Context<'_>, field: Option<&Path>, regexp: Option<&Re
 pub fn matched_groups(regexp: &Regex, text: &str) -> Option<View> {
     let captures = regexp.captures(text)?;
     let named = regexp.capture_names().flatten();
-    let groups = named.map(|name| (Arc::from(name), View::from(captures.name(name).map_or("", |group| group.as_str()))));
+    let groups =
+        named.map(|name| (Arc::from(name), View::from(captures.name(name).map_or("", |group| group.as_str()))));
     Some(View::Map(Arc::new(groups.collect())))
 }
 
 /// Labels as templates see them.
 pub fn labels_view(labels: &Labels) -> View {
-    View::Map(Arc::new(labels.iter().map(|(name, value)| (Arc::from(name.as_str()), View::from(value.as_str()))).collect()))
+    View::Map(Arc::new(
+        labels.iter().map(|(name, value)| (Arc::from(name.as_str()), View::from(value.as_str()))).collect(),
+    ))
 }
 
 /// JSON as templates see it. Like Go's decoder into `any`, but that whole numbers stay whole.

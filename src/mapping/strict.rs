@@ -47,16 +47,13 @@ impl Checker {
 
     fn node(&mut self, node: &Node) -> Result<(), String> {
         match node {
-            Node::Text(_) => Ok(()),
             Node::List(list) => self.list(list),
             Node::Action(action) => self.pipe(&action.pipe),
-            Node::If(branch) | Node::With(branch) => {
-                self.scope(|checker| {
-                    checker.pipe(&branch.pipe)?;
-                    checker.scope(|checker| checker.list(&branch.body))?;
-                    checker.scope(|checker| branch.else_body.iter().try_for_each(|body| checker.list(body)))
-                })
-            }
+            Node::If(branch) | Node::With(branch) => self.scope(|checker| {
+                checker.pipe(&branch.pipe)?;
+                checker.scope(|checker| checker.list(&branch.body))?;
+                checker.scope(|checker| branch.else_body.iter().try_for_each(|body| checker.list(body)))
+            }),
             Node::Range(branch) => self.scope(|checker| {
                 checker.pipe(&branch.pipe)?;
                 checker.loops += 1;
@@ -69,7 +66,7 @@ impl Checker {
             Node::Define(define) => Self::check(&define.body),
             Node::Break(_) if self.loops == 0 => Err("{{break}} outside {{range}}".to_owned()),
             Node::Continue(_) if self.loops == 0 => Err("{{continue}} outside {{range}}".to_owned()),
-            Node::Break(_) | Node::Continue(_) => Ok(()),
+            Node::Text(_) | Node::Break(_) | Node::Continue(_) => Ok(()),
         }
     }
 
@@ -104,13 +101,16 @@ impl Checker {
                 if BUILT_IN.contains(&name) || FUNCTIONS.iter().any(|function| function.name == name) {
                     return Ok(());
                 }
-                let known: Vec<&str> = FUNCTIONS.iter().map(|function| function.name).chain(BUILT_IN.iter().copied()).collect();
+                let known: Vec<&str> =
+                    FUNCTIONS.iter().map(|function| function.name).chain(BUILT_IN.iter().copied()).collect();
                 Err(format!("function {name:?} not defined{}", did_you_mean(name, &known)))
             }
             Expr::Variable(_, name, _) => self.variable(name),
             Expr::Pipe(_, pipe) => self.pipe(pipe),
             Expr::Chain(_, inner, _) => self.expression(inner),
-            Expr::Dot(_) | Expr::Field(..) | Expr::String(..) | Expr::Number(..) | Expr::Bool(..) | Expr::Nil(_) => Ok(()),
+            Expr::Dot(_) | Expr::Field(..) | Expr::String(..) | Expr::Number(..) | Expr::Bool(..) | Expr::Nil(_) => {
+                Ok(())
+            }
         }
     }
 

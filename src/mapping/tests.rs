@@ -1,4 +1,5 @@
 //! The mapping as a whole.
+#![allow(missing_docs, clippy::missing_panics_doc)]
 
 use super::*;
 
@@ -53,8 +54,14 @@ fn each_form_of_rule_yields_what_it_should() {
         ("{type: copy, value: labels.severity}", "critical"),
         ("{type: template, value: '{{ uppercase .Field }}!', field: labels.severity}", "CRITICAL!"),
         ("{type: template, value: '{{ .Field.severity }}', field: labels}", "critical"),
-        ("{type: template, value: '{{ .RegexMatch.h }}', field: labels.instance, regexp: '^(?P<h>[^:]+)'}", "node_exporter"),
-        ("{type: template, value: '{{ .Alert.labels.severity }} {{ .Alert.fingerprint }}'}", "critical 86714e72c9c59990"),
+        (
+            "{type: template, value: '{{ .RegexMatch.h }}', field: labels.instance, regexp: '^(?P<h>[^:]+)'}",
+            "node_exporter",
+        ),
+        (
+            "{type: template, value: '{{ .Alert.labels.severity }} {{ .Alert.fingerprint }}'}",
+            "critical 86714e72c9c59990",
+        ),
         ("{type: template, value: '{{ .Notification.receiver }} {{ .Notification.truncatedAlerts }}'}", "canopsis 3"),
         ("{type: template, value: '{{ json .Notification.novelty }}'}", r#"{"deep":[1,2.5,true,null]}"#),
         ("{type: template, value: '{{ index .Alert.labels \"a.dotted.name\" }}'}", "dotted"),
@@ -147,7 +154,10 @@ fn timestamps_and_tags() {
         let (timestamp, warnings) = field("timestamp", &format!("timestamp: {rule}"));
         assert_eq!((timestamp, !warnings.is_empty()), (value, warns), "{rule}");
     }
-    assert_eq!(field("tags", "tags: {type: copy, value: groupLabels}").0, serde_json::json!({"alertname": "InstanceDown"}));
+    assert_eq!(
+        field("tags", "tags: {type: copy, value: groupLabels}").0,
+        serde_json::json!({"alertname": "InstanceDown"})
+    );
     assert_eq!(field("tags", "tags: {type: set, value: {a: 1.10}}").0, serde_json::json!({"a": "1.10"}));
     assert_eq!(field("tags", "tags: {type: copy, value: commonAnnotations}").0, Value::Null);
 }

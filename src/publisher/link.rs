@@ -9,15 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use amiquip::{
-    AmqpProperties, Auth, Channel, Confirm, Connection, ConnectionBlockedNotification, ConnectionOptions, ConnectionTuning,
-    IoStream, Publish, Return,
+    AmqpProperties, Auth, Channel, Confirm, Connection, ConnectionBlockedNotification, ConnectionOptions,
+    ConnectionTuning, IoStream, Publish, Return,
 };
 use crossbeam_channel::Receiver;
 use mio::{Evented, Poll, PollOpt, Ready, Token};
 
+use super::Message;
 use super::tls::{TlsError, TlsFiles};
 use super::watchdog::Watchdog;
-use super::Message;
 use crate::amqp_url::{AmqpUrl, Login};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -99,15 +99,20 @@ impl Link {
         let socket = Arc::new(socket);
         let connector = if url.tls { Some(tls.connector()?) } else { None };
         let mut connection = watched(watchdog, "logging in", HANDSHAKE_LIMIT, &socket, LinkError::Handshake, || {
-            let stream = Stream { inner: mio::net::TcpStream::from_stream(stream).map_err(socket_error)?, greeted: url.tls };
+            let stream =
+                Stream { inner: mio::net::TcpStream::from_stream(stream).map_err(socket_error)?, greeted: url.tls };
             let (options, tuning) = (options(url), ConnectionTuning::default());
             match (connector, &url.login) {
-                (Some(connector), Login::Plain { .. }) => Connection::open_tls_stream(connector, &url.host, stream, options, tuning),
+                (Some(connector), Login::Plain { .. }) => {
+                    Connection::open_tls_stream(connector, &url.host, stream, options, tuning)
+                }
                 (Some(connector), Login::External) => {
                     Connection::open_tls_stream(connector, &url.host, stream, options.auth(Auth::External), tuning)
                 }
                 (None, Login::Plain { .. }) => Connection::insecure_open_stream(stream, options, tuning),
-                (None, Login::External) => Connection::insecure_open_stream(stream, options.auth(Auth::External), tuning),
+                (None, Login::External) => {
+                    Connection::insecure_open_stream(stream, options.auth(Auth::External), tuning)
+                }
             }
         })?;
         let set_up = |connection: &mut Connection| {
@@ -167,8 +172,7 @@ impl Link {
             (Err(amiquip::Error::ServerClosedChannel { code, message, .. }), _) => {
                 Cause::Channel(format!("{code} {message}"))
             }
-            (_, Err(error)) => Cause::Connection(error.to_string()),
-            (Err(error), Ok(())) => Cause::Connection(error.to_string()),
+            (_, Err(error)) | (Err(error), Ok(())) => Cause::Connection(error.to_string()),
             (Ok(()), Ok(())) => Cause::Connection("closed".to_owned()),
         }
     }
@@ -194,7 +198,8 @@ fn watched<T>(
 }
 
 fn connect(url: &AmqpUrl) -> Result<TcpStream, LinkError> {
-    let addresses: Vec<SocketAddr> = (url.host.as_str(), url.port).to_socket_addrs().map_err(LinkError::Resolve)?.collect();
+    let addresses: Vec<SocketAddr> =
+        (url.host.as_str(), url.port).to_socket_addrs().map_err(LinkError::Resolve)?.collect();
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in addresses {
         match TcpStream::connect_timeout(&address, CONNECT_LIMIT) {
@@ -242,8 +247,12 @@ impl Read for Stream {
             match buffer[0] {
                 // A method frame, or a broker that speaks another version of AMQP.
                 1 => {}
-                b'A' => return Err(io::Error::new(io::ErrorKind::InvalidData, "the broker does not speak AMQP 0-9-1")),
-                _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "what answers there is no AMQP broker")),
+                b'A' => {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "the broker does not speak AMQP 0-9-1"));
+                }
+                _ => {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "what answers there is no AMQP broker"));
+                }
             }
         }
         Ok(count)

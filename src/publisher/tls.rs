@@ -62,8 +62,11 @@ impl TlsFiles {
         if let Some(path) = &self.ca {
             let pem = read(path)?;
             let what = "the certificates";
-            let authorities = Certificate::stack_from_pem(&pem)
-                .map_err(|source| TlsError::Content { what, path: path.clone(), source })?;
+            let authorities = Certificate::stack_from_pem(&pem).map_err(|source| TlsError::Content {
+                what,
+                path: path.clone(),
+                source,
+            })?;
             if authorities.is_empty() {
                 return Err(TlsError::NoCertificate(path.clone()));
             }

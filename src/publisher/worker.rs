@@ -20,7 +20,7 @@ use super::{DeliveryError, Job, Settings};
 const STALL_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long the thread sleeps at most when nothing happens.
-const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+const LONGEST_SLEEP: Duration = Duration::from_mins(1);
 
 /// A batch on its way.
 struct Pending {
@@ -74,7 +74,12 @@ struct Outage {
 }
 
 impl Worker {
-    pub(super) fn new(settings: Settings, inbox: Receiver<Job>, stop: Receiver<()>, status: Arc<Status>) -> std::io::Result<Self> {
+    pub(super) fn new(
+        settings: Settings,
+        inbox: Receiver<Job>,
+        stop: Receiver<()>,
+        status: Arc<Status>,
+    ) -> std::io::Result<Self> {
         let started = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_nanos());
         Ok(Self {
             settings,
@@ -328,7 +333,9 @@ impl Worker {
         };
         for message in session.window.settle(payload.delivery_tag, payload.multiple) {
             let returned = session.returned.remove(&message.sequence);
-            let Some(pending) = self.jobs.get_mut(&message.job) else { continue };
+            let Some(pending) = self.jobs.get_mut(&message.job) else {
+                continue;
+            };
             let failure = match returned {
                 Some(reason) => Some(DeliveryError::Returned(reason)),
                 None if !acked => Some(DeliveryError::Nacked),

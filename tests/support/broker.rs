@@ -22,6 +22,7 @@ pub struct Broker {
     dist: u16,
     epmd: u16,
     node: Option<Kept>,
+    vhosts_taken: AtomicUsize,
 }
 
 impl Broker {
@@ -33,8 +34,7 @@ impl Broker {
 
     /// A virtual host that no other test uses.
     pub fn fresh_vhost(&self) -> String {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let number = NEXT.fetch_add(1, Ordering::SeqCst);
+        let number = self.vhosts_taken.fetch_add(1, Ordering::SeqCst);
         assert!(number < VHOSTS, "raise VHOSTS");
         format!("v{number}")
     }
@@ -47,7 +47,14 @@ impl Broker {
 
     /// A node that is not running yet.
     pub fn prepare() -> Self {
-        Self { dir: scratch("broker"), port: free_port(), dist: free_port(), epmd: free_port(), node: None }
+        Self {
+            dir: scratch("broker"),
+            port: free_port(),
+            dist: free_port(),
+            epmd: free_port(),
+            node: None,
+            vhosts_taken: AtomicUsize::new(0),
+        }
     }
 
     /// Starts the node, again if need be, and waits until it takes connections.

@@ -77,10 +77,18 @@ impl Connector {
         });
         let stdout = child.stdout.take().unwrap();
         let stdout = std::thread::spawn(move || std::io::read_to_string(stdout).unwrap());
-        let mut connector = Self { child, address: ([127, 0, 0, 1], 0).into(), log, stdout: Some(stdout), config: path };
-        connector.wait_for_log("address=");
+        let mut connector =
+            Self { child, address: ([127, 0, 0, 1], 0).into(), log, stdout: Some(stdout), config: path };
+        connector.wait_for_log("address");
         let log = connector.log();
-        let address = log.split("address=").nth(1).unwrap().split([' ', '"', '\n']).next().unwrap();
+        let address = log
+            .split("address")
+            .nth(1)
+            .unwrap()
+            .trim_start_matches(['=', '"', ':'])
+            .split([' ', '"', '\n'])
+            .next()
+            .unwrap();
         connector.address = address.parse().unwrap();
         connector
     }

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 pub const TOKEN: &str = "sesame-of-the-tests";
 
 /// How long anything may take before a test gives up on it. No test measures time; this only ends those that hang.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Waits until a condition holds.
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
@@ -57,8 +57,7 @@ impl Kept {
         // It says its number once it leads a process group.
         let mut line = String::new();
         BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let life = keeper.stdin.take();
-        Self { keeper, life, pid: line.trim().parse().unwrap() }
+        Self { life: keeper.stdin.take(), keeper, pid: line.trim().parse().unwrap() }
     }
 
     /// Sends a signal to the program and all that it has started.

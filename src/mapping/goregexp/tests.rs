@@ -1,0 +1,90 @@
+use super::*;
+
+#[test]
+fn matches_as_go_does() {
+    // pattern, text, what Go's FindString gives (None: no match)
+    for (pattern, text, found) in [
+        (r"\w+", "été", Some("t")),
+        (r"[^\w]", "é", Some("é")),
+        (r"[\W]+", "aé日", Some("é日")),
+        (r"\d+", "٣4", Some("4")),
+        (r"a\sb", "a\u{a0}b", None),
+        (r"a\sb", "a\u{b}b", None),
+        (r"\bt\b", "été", Some("t")),
+        (r"\Bt", "at", Some("t")),
+        (r"[[a]+", "x[a]", Some("[a")),
+        (r"[a&&b]+", "&ab", Some("&ab")),
+        (r"[+--b]+", "a,b-", Some(",b-")),
+        (r"[]a]+", "]a", Some("]a")),
+        (r"[^]a]", "]ab", Some("b")),
+        (r"[\d-x]+", "4-x", Some("4-x")),
+        (r"[a-]+", "a-", Some("a-")),
+        (r"[[:alpha:]_]+", "1ab_", Some("ab_")),
+        (r"[[:^alpha:]]", "a1", Some("1")),
+        (r"\Qa.b\E+", "a.bb", Some("a.bb")),
+        (r"\Q[", "x[", Some("[")),
+        (r"\101\x42\x{43}", "ABC", Some("ABC")),
+        (r"a{,2}", "a{,2}", Some("a{,2}")),
+        (r"x{", "x{", Some("x{")),
+        (r"a{2}?", "aaa", Some("aa")),
+        (r"\<a\>\_\-\/", "<a>_-/", Some("<a>_-/")),
+        (r"\pL\p{Greek}\P{L}\p{^L}", "aα12", Some("aα12")),
+        (r"(?i)É", "é", Some("é")),
+        (r"(?s).", "\n", Some("\n")),
+        (r".", "\n", None),
+        (r"(?U)a+", "aaa", Some("a")),
+        (r"(?P<n>a)(?<m>b)(?:c)", "abc", Some("abc")),
+        (r"^a$", "a\n", None),
+        (r"(?m)^b$", "a\nb\nc", Some("b")),
+        (r"a b#c", "a b#c", Some("a b#c")),
+    ] {
+        let regex = compile(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"));
+        assert_eq!(regex.find(text).map(|found| found.as_str()), found, "{pattern} on {text:?}");
+    }
+}
+
+#[test]
+fn refuses_what_go_refuses() {
+    for pattern in [
+        "(",
+        ")",
+        "[a",
+        "a**",
+        "a*+",
+        "a+??",
+        "*",
+        "(?x)a",
+        "(?=a)",
+        "(?!a)",
+        "(?<=a)b",
+        "(?P=n)",
+        r"\1",
+        r"\8",
+        r"\Z",
+        r"\y",
+        r"\C",
+        r"[\b]",
+        r"[z-a]",
+        r"[a--b]",
+        r"[a-\d]",
+        "a{1001}",
+        "[[:nosuch:]]",
+        r"\",
+        r"\pX",
+        r"\x{110000}",
+        r"\x4",
+        "(?P<n>a)(?P<n>b)",
+        "(?P<n",
+        "(?",
+    ] {
+        assert!(compile(pattern).is_err(), "{pattern}");
+    }
+}
+
+#[test]
+fn the_cache_is_bounded_and_remembers_failures() {
+    for number in 0..2 * CACHED_PATTERNS {
+        assert!(cached(&format!("a{{{}}}", number % 500)).is_some());
+    }
+    assert!(cached("(").is_none() && cached("(").is_none());
+}

@@ -1,0 +1,121 @@
+//! The command line: every task, every exit status.
+
+mod support;
+
+use serde_json::{Value, json};
+use support::broker::Broker;
+use support::connector::{Connector, MAPPING, config, run};
+use support::{TOKEN, notification, payload, scratch};
+
+fn written(config: &str) -> String {
+    let path = scratch("cli").with_extension("yml");
+    std::fs::write(&path, config).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn help_version_and_wrong_usage() {
+    let help = run(&["--help"], &[], "");
+    assert_eq!(help.status.code(), Some(0));
+    assert!(text(&help.stdout).contains("Usage: canopsis-connector-prometheus [OPTIONS]"));
+    let version = run(&["-V"], &[], "");
+    assert_eq!(text(&version.stdout), concat!("canopsis-connector-prometheus ", env!("CARGO_PKG_VERSION"), "\n"));
+    let wrong = run(&["--chekc"], &[], "");
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(text(&wrong.stderr).contains("unknown argument \"--chekc\"; did you mean \"--check\"?; see --help"));
+}
+
+#[test]
+fn check_tells_a_valid_configuration_from_a_faulty_one() {
+    let good = run(&["-c", "config.yml", "--check"], &[("PROMETHEUS_BEARER_TOKEN", "hunter2")], "");
+    assert_eq!(good.status.code(), Some(0), "{}", text(&good.stderr));
+    let summary = text(&good.stdout);
+    for line in [
+        "config.yml is valid",
+        "broker:       amqp://cpsrabbit@localhost:5672/canopsis",
+        "exchange:     canopsis.events",
+        "listen:       0.0.0.0:18401",
+        "tokens:       1 (not shown)",
+        "extra infos:  prom_labels_severity, prom_title, prom_event_type",
+    ] {
+        assert!(summary.contains(line), "{line} in {summary}");
+    }
+    assert!(!summary.contains("hunter2") && !summary.contains("canopsis@"));
+    assert_eq!(text(&good.stderr), "");
+    let faulty = written("http: {bearer_tokn: hunter2}\nconnector: prometheus\namqp: {url: 'amq://u:hunter2@h'}\n");
+    let faulty = run(&["-c", &faulty, "--check"], &[], "");
+    assert_eq!((faulty.status.code(), text(&faulty.stdout).as_str()), (Some(2), ""));
+    let told = text(&faulty.stderr);
+    for mistake in [
+        "6 mistakes; nothing of it is used",
+        "line 1: http.bearer_tokn: unknown key; did you mean \"bearer_token\"?",
+        "line 3: amqp.url: the URL must begin with amqp:// or amqps://",
+        "component: is missing",
+    ] {
+        assert!(told.contains(mistake), "{mistake} in {told}");
+    }
+    assert!(!told.contains("hunter2"));
+    let missing = run(&["-c", "/no/such.yml", "--check"], &[], "");
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(text(&missing.stderr).contains("can't read the configuration /no/such.yml"));
+}
+
+#[test]
+fn dry_run_prints_each_event_on_a_line() {
+    let shipped =
+        run(&["-c", "config.yml", "--dry-run", "tests/data/payloads/mixed-resolved-and-firing.json"], &[], "");
+    assert_eq!(shipped.status.code(), Some(0), "{}", text(&shipped.stderr));
+    let output = text(&shipped.stdout);
+    let events: Vec<Value> = output.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(events.iter().map(|event| event["state"].clone()).collect::<Vec<_>>(), [json!(0), json!(3)]);
+    let config = written(&format!("http: {{bearer_token: {TOKEN}}}\n{MAPPING}"));
+    let from_stdin = run(&["-c", &config, "--dry-run", "-"], &[], &notification(&["a", "", "c"]));
+    assert_eq!(from_stdin.status.code(), Some(1));
+    assert_eq!(text(&from_stdin.stdout).lines().count(), 2);
+    let told = text(&from_stdin.stderr);
+    assert!(told.contains("field=resource") && told.contains("1 of 3 alerts can't be mapped"), "{told}");
+    let noise = run(&["-c", &config, "--dry-run", "-"], &[], "noise");
+    assert_eq!((noise.status.code(), text(&noise.stdout).as_str()), (Some(1), ""));
+    assert!(text(&noise.stderr).contains("not an Alertmanager notification"));
+}
+
+#[test]
+fn stdout_serves_without_a_broker() {
+    let connector = Connector::with(&config("amqp://127.0.0.1:1", "", MAPPING), &["--stdout"]);
+    assert_eq!(connector.get("/-/ready").status, 200);
+    let reply = connector.post(&payload("firing-two-severities"));
+    assert_eq!((reply.status, reply.json()), (200, json!({"published": 2})));
+    connector.terminate();
+    let lines = connector.into_stdout();
+    let resources: Vec<Value> =
+        lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["resource"].clone()).collect();
+    assert_eq!(resources, ["DiskFull", "DiskFull"]);
+}
+
+#[test]
+fn a_port_that_is_taken_is_a_run_time_failure() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let config = written(&config("amqp://127.0.0.1:1", "", MAPPING));
+    let output = run(&["-c", &config, "--port", &port], &[], "");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains(&format!("can't listen on 127.0.0.1:{port}: Address already in use")));
+}
+
+#[test]
+fn signals_end_it_with_status_0_and_json_logs_are_json() {
+    let broker = Broker::shared();
+    for name in ["TERM", "INT"] {
+        let mut connector = Connector::with(&config(&broker.url("v0"), "", MAPPING), &["--log-format", "json"]);
+        connector.wait_until_ready();
+        support::signal(connector.pid(), name);
+        assert_eq!(connector.wait().code(), Some(0));
+        let log = connector.log();
+        let last: Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
+        assert_eq!((last["level"].as_str(), last["message"].as_str()), (Some("info"), Some("stopped")));
+    }
+}
