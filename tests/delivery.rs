@@ -148,6 +148,26 @@ fn what_answers_there_is_no_broker() {
 }
 
 #[test]
+fn a_memory_alarm_and_its_end() {
+    let broker = Broker::start();
+    let connector = Connector::with(&config(&broker.url("v0"), "answer_timeout: 1s", MAPPING), &[]);
+    connector.wait_until_ready();
+    broker.ctl(&["set_vm_memory_high_watermark", "0.0000001"]);
+    // The broker tells of it after the first publish only.
+    wait_until("publishing is blocked", || {
+        let reply = connector.post(&notification(&["during"]));
+        assert_eq!(reply.status, 503);
+        reply.body.contains("the broker has blocked publishing (low on memory)")
+    });
+    assert_eq!(connector.get("/-/ready").status, 503);
+    broker.ctl(&["set_vm_memory_high_watermark", "0.8"]);
+    connector.wait_until_ready();
+    assert_eq!(connector.post(&notification(&["after"])).status, 200);
+    assert_eq!(resources(&broker, "v0").last().map(String::as_str), Some("after"));
+    assert!(!connector.log().contains("lost the broker"), "the connection is kept");
+}
+
+#[test]
 fn five_hundred_notifications_wait_for_one_frozen_broker() {
     let broker = Broker::start();
     let connector = Connector::with(&config(&broker.url("v0"), "answer_timeout: 60s", MAPPING), &[]);

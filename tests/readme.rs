@@ -37,8 +37,8 @@ fn every_worked_example_gives_what_it_shows() {
         let (expected, _) = block(rest, "json");
         let keys: Vec<&str> = rules.lines().filter_map(|line| line.split_once(':')).map(|(key, _)| key).collect();
         let others = MAPPING.lines().filter(|line| !keys.iter().any(|key| line.starts_with(&format!("{key}:"))));
-        let others: String = others.map(|line| format!("{line}\n")).collect();
-        let config = written("example", &format!("http: {{bearer_token: {TOKEN}}}\n{others}{rules}\n"));
+        let others = others.collect::<Vec<&str>>().join("\n");
+        let config = written("example", &format!("http: {{bearer_token: {TOKEN}}}\n{others}\n{rules}\n"));
         let output = run(&["-c", &config, "--dry-run", "tests/data/payloads/firing-one.json"], &[], "");
         assert_eq!(String::from_utf8(output.stderr).unwrap(), "", "{rules}");
         let event: Value = serde_json::from_slice(&output.stdout).unwrap();

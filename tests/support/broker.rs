@@ -96,6 +96,22 @@ impl Broker {
         self.node.as_ref().unwrap().signal(name);
     }
 
+    /// Runs rabbitmqctl on the node.
+    pub fn ctl(&self, arguments: &[&str]) {
+        let dirs = "/usr/lib/rabbitmq/bin/rabbitmqctl /usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmqctl";
+        let script =
+            format!("for ctl in {dirs}; do [ -x $ctl ] && exec $ctl -n private-{}@localhost \"$@\"; done", self.port);
+        let output = std::process::Command::new("sh")
+            .args(["-c", &script, "ctl"])
+            .args(arguments)
+            .env("HOME", &self.dir)
+            .env("ERL_EPMD_PORT", self.epmd.to_string())
+            .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "rabbitmqctl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
     /// For the connector, which may publish and nothing else.
     pub fn url(&self, vhost: &str) -> String {
         format!("amqp://cpsrabbit:canopsis@127.0.0.1:{}/{vhost}", self.port)
