@@ -67,11 +67,14 @@ pub enum UrlError {
     /// Too long for AMQP.
     #[error("has a virtual host of more than {SHORT_STRING_BYTES} bytes")]
     VhostTooLong,
+    /// An `@` where none can be: a password whose special characters cut the URL short.
+    #[error("has an @ after its host; in a password, / is written %2F, ? is %3F, # is %23 and @ is %40")]
+    StrayAt,
     /// A query parameter that is not known here, or a value it can't have.
     #[error(
-        "has a query parameter {0:?} that is unknown or has a wrong value; known are heartbeat=SECONDS and auth_mechanism=plain|external"
+        "has a query parameter that is unknown or has a wrong value; known are heartbeat=SECONDS and auth_mechanism=plain|external"
     )]
-    Query(String),
+    Query,
 }
 
 impl AmqpUrl {
@@ -84,6 +87,10 @@ impl AmqpUrl {
             _ => return Err(UrlError::Scheme),
         };
         let url = Url::parse(text).map_err(UrlError::Syntax)?;
+        let behind_host = [Some(url.path()), url.query(), url.fragment()];
+        if behind_host.into_iter().flatten().any(|part| part.contains('@')) {
+            return Err(UrlError::StrayAt);
+        }
         if url.fragment().is_some() {
             return Err(UrlError::Syntax(url::ParseError::InvalidDomainCharacter));
         }
@@ -128,7 +135,7 @@ fn query(url: &Url) -> Result<(u16, bool), UrlError> {
             }
             ("auth_mechanism", "external") => external = true,
             ("auth_mechanism", "plain") => external = false,
-            _ => return Err(UrlError::Query(name.into_owned())),
+            _ => return Err(UrlError::Query),
         }
     }
     Ok((heartbeat, external))
@@ -202,6 +209,11 @@ mod tests {
             "amqp://u:hunter2@h/v?frame_max=1",
             "amqp://u:hunter2@h/v?heartbeat=x",
             "amqp://u:hunter2?@h/v",
+            "amqp://u:12/hunter2@h",
+            "amqp://u:12?hunter2@h/v",
+            "amqp://u:12#hunter2@h/v",
+            "amqp://u:/hunter2@h",
+            "amqp://u:@h/v?hunter2=1",
         ] {
             let error = AmqpUrl::parse(text).unwrap_err();
             assert!(!format!("{error} {error:?}").contains("hunter2"), "{text}: {error}");

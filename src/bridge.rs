@@ -35,8 +35,8 @@ pub struct Outcome {
 pub struct Refused {
     /// The alert's.
     pub fingerprint: String,
-    /// Which field, and why.
-    pub refusal: Refusal,
+    /// Which fields, and why.
+    pub refusals: Vec<Refusal>,
 }
 
 /// Why a notification's events are not delivered.
@@ -79,36 +79,48 @@ pub fn map(mapping: &Mapping, notification: &Notification, received_at: &str) ->
         }
         match event {
             Ok(event) => mapped.events.push(event),
-            Err(refusal) => {
-                error!(
-                    fingerprint:% = alert.fingerprint, field:% = refusal.field;
-                    "an alert can't be mapped and is not published: {}", refusal.reason
-                );
-                mapped.refused.push(Refused { fingerprint: alert.fingerprint.clone(), refusal });
+            Err(refusals) => {
+                for refusal in &refusals {
+                    error!(
+                        fingerprint:% = alert.fingerprint, field:% = refusal.field;
+                        "an alert can't be mapped and is not published: {}", refusal.reason
+                    );
+                }
+                mapped.refused.push(Refused { fingerprint: alert.fingerprint.clone(), refusals });
             }
         }
     }
     mapped
 }
 
-/// The whole way of a body. `Ok` means: every event that could be mapped is delivered.
-pub fn pass(
-    mapping: &Mapping,
-    outlet: &Outlet,
-    body: &[u8],
-    received_at: &str,
-    deadline: Instant,
-) -> Result<Outcome, BridgeError> {
-    let notification = Notification::decode(body)?;
-    let Mapped { events, refused } = map(mapping, &notification, received_at);
-    outlet.deliver(&events, deadline)?;
-    Ok(Outcome { published: events.len(), refused })
+/// A notification's events, encoded and ready to go.
+#[derive(Debug)]
+pub struct Prepared {
+    messages: Vec<Message>,
+    refused: Vec<Refused>,
+}
+
+impl Prepared {
+    /// Decodes, maps and encodes a body.
+    pub fn from_body(mapping: &Mapping, body: &[u8], received_at: &str) -> Result<Self, BridgeError> {
+        let notification = Notification::decode(body)?;
+        let Mapped { events, refused } = map(mapping, &notification, received_at);
+        let encoded: Result<_, _> = events.iter().map(Message::encode).collect();
+        let messages = encoded.map_err(|error: serde_json::Error| DeliveryError::Output(error.to_string()))?;
+        Ok(Self { messages, refused })
+    }
+
+    /// `Ok` means: every event that could be mapped is delivered.
+    pub fn deliver(self, outlet: &Outlet, deadline: Instant) -> Result<Outcome, BridgeError> {
+        let published = self.messages.len();
+        outlet.deliver(self.messages, deadline)?;
+        Ok(Outcome { published, refused: self.refused })
+    }
 }
 
 impl Outlet {
     /// Delivers all of the events, in order, or says why not.
-    fn deliver(&self, events: &[Event], deadline: Instant) -> Result<(), DeliveryError> {
-        let messages = encode(events)?;
+    fn deliver(&self, messages: Vec<Message>, deadline: Instant) -> Result<(), DeliveryError> {
         match self {
             Self::Broker(publisher) => publisher.deliver(messages, deadline),
             Self::Stream(stream) => {
@@ -118,22 +130,15 @@ impl Outlet {
         }
     }
 
-    /// Whether events would get through now; if not, why.
-    pub fn readiness(&self) -> Result<(), String> {
+    /// Whether events would get through now; if not, why: in detail for those who may know where the broker is.
+    pub fn readiness(&self, in_detail: bool) -> Result<(), String> {
         match self {
             Self::Broker(publisher) if publisher.status().is_ready() => Ok(()),
-            Self::Broker(publisher) => Err(publisher.status().describe()),
+            Self::Broker(publisher) if in_detail => Err(publisher.status().describe()),
+            Self::Broker(publisher) => Err(publisher.status().outline().to_owned()),
             Self::Stream(_) => Ok(()),
         }
     }
-}
-
-fn encode(events: &[Event]) -> Result<Vec<Message>, DeliveryError> {
-    events
-        .iter()
-        .map(Message::encode)
-        .collect::<Result<_, _>>()
-        .map_err(|error| DeliveryError::Output(error.to_string()))
 }
 
 /// Writes each message's JSON on a line of its own.

@@ -92,8 +92,11 @@ pub enum UsageError {
     #[error("{0}")]
     Value(#[from] pico_args::Error),
     /// Something that is no option.
-    #[error("unknown argument {0:?}{1}")]
-    Unknown(OsString, String),
+    #[error("unknown option {0}{1}")]
+    Unknown(String, String),
+    /// Something that does not begin with `-`.
+    #[error("there is an argument that belongs to no option")]
+    NoOption,
     /// The same option twice.
     #[error("{0} is given twice")]
     Twice(String),
@@ -112,7 +115,7 @@ impl Cli {
         let config = arguments.opt_value_from_os_str(["-c", "--config"], path)?;
         let overrides = Overrides {
             host: arguments.opt_value_from_fn("--host", host)?,
-            port: arguments.opt_value_from_str(["-p", "--port"])?,
+            port: arguments.opt_value_from_fn(["-p", "--port"], port)?,
         };
         let check = arguments.contains("--check");
         let dry_run = arguments.opt_value_from_os_str("--dry-run", path)?;
@@ -124,8 +127,14 @@ impl Cli {
             if FLAGS.contains(&&*text) || SHORT_FLAGS.contains(&&*text) {
                 return Err(UsageError::Twice(text.into_owned()));
             }
-            let hint = did_you_mean(&text, FLAGS);
-            return Err(UsageError::Unknown(unknown, hint));
+            let hint = did_you_mean(text.split('=').next().unwrap_or_default(), FLAGS);
+            // A value may be a secret; and who looks at the command line sees it anyway.
+            let (name, _) = text.split_once('=').unwrap_or((&text, ""));
+            return Err(if name.starts_with('-') {
+                UsageError::Unknown(name.to_owned(), hint)
+            } else {
+                UsageError::NoOption
+            });
         }
         let task = match (check, dry_run, stdout) {
             _ if help => Task::Help,
@@ -148,18 +157,22 @@ impl Cli {
 
 fn host(text: &str) -> Result<String, &'static str> {
     let text = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-    if text.is_empty() { Err("an address is needed") } else { Ok(text.to_owned()) }
+    if text.is_empty() { Err("--host takes an address") } else { Ok(text.to_owned()) }
+}
+
+fn port(text: &str) -> Result<u16, &'static str> {
+    text.parse().map_err(|_| "--port takes a number from 0 to 65535")
 }
 
 fn level(text: &str) -> Result<LevelFilter, &'static str> {
     match text.parse() {
-        Ok(LevelFilter::Off) | Err(_) => Err("known are error, warn, info, debug and trace"),
+        Ok(LevelFilter::Off) | Err(_) => Err("--log-level takes error, warn, info, debug or trace"),
         Ok(level) => Ok(level),
     }
 }
 
 fn format(text: &str) -> Result<Format, &'static str> {
-    Format::parse(text).ok_or("known are text, json and auto")
+    Format::parse(text).ok_or("--log-format takes text, json or auto")
 }
 
 #[cfg(test)]
@@ -194,18 +207,19 @@ mod tests {
     #[test]
     fn wrong_lines_say_why() {
         for (line, reason) in [
-            ("--chek", "unknown argument \"--chek\"; did you mean \"--check\"?"),
-            ("file.yml", "unknown argument \"file.yml\""),
+            ("--chek", "unknown option --chek; did you mean \"--check\"?"),
+            ("--tokn=hunter2", "unknown option --tokn"),
+            ("amqp://u:hunter2@h", "an argument that belongs to no option"),
             ("--port", "'--port' option doesn't have an associated value"),
-            ("--port 70000", "failed to parse '70000'"),
-            ("--log-level off", "known are error, warn"),
-            ("--log-format xml", "known are text, json and auto"),
+            ("--port 70000", "--port takes a number from 0 to 65535"),
+            ("--log-level off", "--log-level takes error, warn"),
+            ("--log-format xml", "--log-format takes text, json or auto"),
             ("--check --stdout", "exclude each other"),
             ("--check --check", "--check is given twice"),
             ("-p 1 -p 2", "-p is given twice"),
         ] {
             let error = parse(line).unwrap_err().to_string();
-            assert!(error.contains(reason), "{line}: {error}");
+            assert!(error.contains(reason) && !error.contains("hunter2"), "{line}: {error}");
         }
     }
 }

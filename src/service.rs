@@ -129,10 +129,10 @@ fn dry_run(config: &Config, path: &Path) -> Result<(), Failure> {
 fn serve(config: Config, outlet: Outlet) -> Result<(), Failure> {
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(Failure::Signals)?;
     let outlet = Arc::new(outlet);
-    let listen = config.http.listen.clone();
+    let (listen, most_connections) = (config.http.listen.clone(), config.http.max_connections);
     let routes = Arc::new(Routes::new(config.http, config.mapping, Arc::clone(&outlet)));
     let answering = Arc::clone(&routes);
-    let server = Server::start(&listen, Arc::new(move |request| answering.answer(request)))?;
+    let server = Server::start(&listen, most_connections, Arc::new(move |request| answering.answer(request)))?;
     info!(version:% = env!("CARGO_PKG_VERSION"), address:% = server.address(); "listening");
     if let Some(signal) = signals.forever().next() {
         info!(signal; "stopping: what is under way is finished first");

@@ -26,7 +26,7 @@ fn help_version_and_wrong_usage() {
     assert_eq!(text(&version.stdout), concat!("canopsis-connector-prometheus ", env!("CARGO_PKG_VERSION"), "\n"));
     let wrong = run(&["--chekc"], &[], "");
     assert_eq!(wrong.status.code(), Some(2));
-    assert!(text(&wrong.stderr).contains("unknown argument \"--chekc\"; did you mean \"--check\"?; see --help"));
+    assert!(text(&wrong.stderr).contains("unknown option --chekc; did you mean \"--check\"?; see --help"));
 }
 
 #[test]

@@ -95,6 +95,7 @@ fn every_option_and_key_stands_there_and_exists() {
         "bearer_token",
         "bearer_token_file",
         "max_body_bytes",
+        "max_connections",
         "answer_timeout",
         "connector",
         "connector_name",

@@ -47,13 +47,15 @@ pub struct SyntaxError {
 impl Document {
     /// Reads the text; an empty one is an empty map.
     pub fn parse(text: String) -> Result<Self, SyntaxError> {
+        // A byte order mark, as some editors on Windows write it.
+        let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
         let root = match Node::deserialize(serde_yaml::Deserializer::from_str(&text)) {
             Ok(Node::Scalar(Value::Null)) => Node::Map(Vec::new()),
             Ok(root) => root,
             Err(error) => {
                 return Err(SyntaxError {
                     line: error.location().map(|location| location.line()),
-                    message: error.to_string(),
+                    message: explain(&error),
                 });
             }
         };
@@ -64,6 +66,16 @@ impl Document {
     pub fn root(&self) -> At<'_> {
         At { document: self, node: &self.root, steps: Vec::new() }
     }
+}
+
+/// The parser's words without what it quotes of the file, which may be a secret.
+fn explain(error: &serde_yaml::Error) -> String {
+    let text = error.to_string();
+    let words = text.split(['"', '`']).next().unwrap_or_default().trim_end().to_owned();
+    if words.contains("cannot start any token") || words.contains("unknown anchor") {
+        return words + "; a value that begins with a special character (@ % * & ! ` and others) must be quoted";
+    }
+    words
 }
 
 /// A place in a document: a value, and the way to it.
@@ -136,8 +148,14 @@ impl fmt::Display for At<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, step) in self.steps.iter().enumerate() {
             match step {
-                Step::Entry(_, key) if index == 0 => f.write_str(key)?,
-                Step::Entry(_, key) => write!(f, ".{key}")?,
+                Step::Entry(_, key) => {
+                    f.write_str(if index == 0 { "" } else { "." })?;
+                    // What stands behind a colon without a space is meant as a value, perhaps a secret one.
+                    match key.split_once(':') {
+                        None => f.write_str(key)?,
+                        Some((key, _)) => write!(f, "{key}:…")?,
+                    }
+                }
                 Step::Item(item) => write!(f, "[{item}]")?,
             }
         }
@@ -168,6 +186,12 @@ impl<'de> Deserialize<'de> for Node {
             }
             fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
                 Ok(Node::Scalar(value.into()))
+            }
+            fn visit_i128<E>(self, value: i128) -> Result<Node, E> {
+                Ok(Node::Scalar(Value::String(value.to_string())))
+            }
+            fn visit_u128<E>(self, value: u128) -> Result<Node, E> {
+                Ok(Node::Scalar(Value::String(value.to_string())))
             }
             fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
                 // Not-a-number and the infinities have no JSON form; their YAML spelling does.
@@ -245,6 +269,14 @@ impl<'de> Visitor<'de> for Probe<'_> {
     }
 
     fn visit_u64<E: serde::de::Error>(self, _: u64) -> Result<Self::Value, E> {
+        Err(E::custom("here"))
+    }
+
+    fn visit_i128<E: serde::de::Error>(self, _: i128) -> Result<Self::Value, E> {
+        Err(E::custom("here"))
+    }
+
+    fn visit_u128<E: serde::de::Error>(self, _: u128) -> Result<Self::Value, E> {
         Err(E::custom("here"))
     }
 

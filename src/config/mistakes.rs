@@ -59,7 +59,7 @@ impl Mistakes {
         }
         for (key, value) in at.entries() {
             if !known.contains(&key) {
-                self.add(&value, format!("unknown key{}", did_you_mean(key, known)));
+                self.add(&value, format!("unknown key{}", hint(key, known)));
             }
         }
         self.check_duplicates(at);
@@ -79,5 +79,13 @@ impl Mistakes {
     pub fn into_parts(mut self) -> (Vec<Mistake>, Vec<Mistake>) {
         self.list.sort_by_key(|mistake| mistake.line.unwrap_or(usize::MAX));
         (self.list, self.warnings)
+    }
+}
+
+/// What was probably meant by an unknown key.
+pub fn hint(key: &str, known: &[&str]) -> String {
+    match key.split_once(':') {
+        Some(_) => "; a space is missing after the colon".to_owned(),
+        None => did_you_mean(key, known),
     }
 }

@@ -18,10 +18,9 @@ pub use mistakes::Mistake;
 pub use settings::{DEFAULT_TOKEN, ENV_AMQP_URL, ENV_TOKEN, ENV_TOKEN_FILE};
 
 use crate::mapping::Mapping;
-use crate::suggest::did_you_mean;
 use crate::{http, publisher};
 use document::{At, Document, Node};
-use mistakes::Mistakes;
+use mistakes::{Mistakes, hint};
 
 /// Where an RPM installation has its configuration.
 pub const DEFAULT_PATH: &str = "/etc/canopsis-connectors/prometheus/config.yml";
@@ -140,7 +139,7 @@ fn check_root(root: &At<'_>, mistakes: &mut Mistakes) {
         } else if let Some(place) = settings::section_of(key) {
             mistakes.add(&value, format!("unknown key; did you mean \"{place}\"?"));
         } else {
-            mistakes.add(&value, format!("unknown key{}", did_you_mean(key, &known)));
+            mistakes.add(&value, format!("unknown key{}", hint(key, &known)));
         }
     }
     mistakes.check_duplicates(root);
@@ -155,6 +154,7 @@ impl fmt::Display for Config {
         writeln!(f, "listen:       {}", self.http.listen)?;
         writeln!(f, "tokens:       {} (not shown)", self.http.tokens.len())?;
         writeln!(f, "body limit:   {} bytes", self.http.max_body_bytes)?;
+        writeln!(f, "connections:  {} at most", self.http.max_connections)?;
         writeln!(f, "answer after: {:?} at most", self.http.answer_timeout)?;
         writeln!(f, "connector:    {}", self.mapping.connector.as_str())?;
         let names: Vec<&str> = self.mapping.extra_infos.iter().map(|(name, _)| name.as_str()).collect();

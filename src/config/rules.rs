@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::document::{At, Node};
 use super::mistakes::Mistakes;
-use crate::event::{ExtraName, Name};
+use crate::event::{ExtraName, Name, State};
 use crate::mapping::path::{Path, PathError, ROOTS};
 use crate::mapping::rule::Rule;
 use crate::mapping::template::Template;
@@ -54,6 +54,7 @@ pub fn mapping(root: &At<'_>, mistakes: &mut Mistakes) -> Option<Mapping> {
     let component = required(root, "component", mistakes);
     let resource = required(root, "resource", mistakes);
     let state = optional(root, "state", Want::Text, mistakes);
+    check_state(root.get("state").zip(state.as_ref()), mistakes);
     if root.get("state").is_none() {
         mistakes.warn("state", "there is no rule: every firing alert is critical (3)");
     }
@@ -97,12 +98,34 @@ fn connector(root: &At<'_>, mistakes: &mut Mistakes) -> Option<Name> {
     name
 }
 
+/// Warns of constants that are no state: an alert that gets one is critical.
+fn check_state(state: Option<(At<'_>, &Rule)>, mistakes: &mut Mistakes) {
+    let Some((at, rule)) = state else { return };
+    let mut constants = Vec::new();
+    rule.constants(&mut constants);
+    for text in constants {
+        if State::parse(text).is_none() {
+            mistakes.warn(
+                &at.to_string(),
+                format!(
+                    "{text:?} is no state, and counts as critical (known: 0 to 3, ok, info, minor, major, critical)"
+                ),
+            );
+        }
+    }
+}
+
 fn required(root: &At<'_>, key: &str, mistakes: &mut Mistakes) -> Option<Rule> {
     if root.get(key).is_none() {
         mistakes.add_elsewhere(key, "is missing: every event needs it");
         return None;
     }
-    optional(root, key, Want::Text, mistakes)
+    let at = root.get(key)?;
+    let rule = rule(&at, Want::Text, mistakes)?;
+    if matches!(&rule, Rule::Text(text) if text.is_empty()) {
+        mistakes.add(&at, "must not be empty");
+    }
+    Some(rule)
 }
 
 fn optional(root: &At<'_>, key: &str, want: Want, mistakes: &mut Mistakes) -> Option<Rule> {
@@ -192,6 +215,17 @@ fn rule(at: &At<'_>, want: Want, mistakes: &mut Mistakes) -> Option<Rule> {
 }
 
 fn constant(at: &At<'_>, want: Want, mistakes: &mut Mistakes) -> Option<Rule> {
+    if *at.node == Node::Scalar(Value::Null) {
+        mistakes.add(at, "has no value");
+        return None;
+    }
+    if let Some(text) = at.text() {
+        let is_path = text.contains('.') && Path::parse(&text).is_ok();
+        if is_path || text.contains("{{") {
+            let rule = if is_path { "{type: copy, value: ...}" } else { "{type: template, value: ...}" };
+            mistakes.warn(&at.to_string(), format!("is taken as the constant text {text:?}; perhaps {rule} is meant"));
+        }
+    }
     match (want, at.node) {
         (Want::Labels, Node::Map(_)) => labels(at, mistakes).map(Rule::Labels),
         (Want::Labels, _) => {
@@ -324,7 +358,16 @@ fn path(at: &At<'_>, mistakes: &mut Mistakes) -> Option<Path> {
         Ok(path) => Some(path),
         Err(error) => {
             let hint = match &error {
-                PathError::UnknownRoot(root) => did_you_mean(root, ROOTS),
+                PathError::UnknownRoot(root) => {
+                    // As one writes it in a template.
+                    let bare = text.trim_start_matches('.');
+                    let bare = bare.strip_prefix("Alert.").or(bare.strip_prefix("alert.")).unwrap_or(bare);
+                    if Path::parse(bare).is_ok() {
+                        format!("; did you mean \"{bare}\"?")
+                    } else {
+                        did_you_mean(root, ROOTS)
+                    }
+                }
                 PathError::NotAMap(_) | PathError::NameMissing => String::new(),
             };
             mistakes.add(at, format!("{error}{hint}"));

@@ -1,6 +1,7 @@
 //! Broker, HTTP and token settings: from the file, the environment and the command line to checked values.
 
 use std::fs;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -25,13 +26,16 @@ pub const ENV_TOKEN: &str = "PROMETHEUS_BEARER_TOKEN";
 pub const ENV_TOKEN_FILE: &str = "PROMETHEUS_BEARER_TOKEN_FILE";
 
 const AMQP_KEYS: &[&str] = &["url", "exchange", "ca_file", "cert_file", "key_file"];
-const HTTP_KEYS: &[&str] = &["listen", "bearer_token", "bearer_token_file", "max_body_bytes", "answer_timeout"];
+const HTTP_KEYS: &[&str] =
+    &["listen", "bearer_token", "bearer_token_file", "max_body_bytes", "max_connections", "answer_timeout"];
 
 const DEFAULT_URL: &str = "amqp://cpsrabbit:canopsis@localhost/canopsis";
 const DEFAULT_EXCHANGE: &str = "canopsis.events";
 const DEFAULT_PORT: u16 = 18401;
 const DEFAULT_BODY_BYTES: usize = 16 << 20;
 const MOST_BODY_BYTES: usize = 128 << 20;
+const DEFAULT_CONNECTIONS: usize = 1024;
+const MOST_CONNECTIONS: usize = 65_536;
 const DEFAULT_ANSWER: Duration = Duration::from_secs(8);
 const SHORTEST_ANSWER: Duration = Duration::from_millis(100);
 const LONGEST_ANSWER: Duration = Duration::from_mins(1);
@@ -66,15 +70,18 @@ pub fn amqp(root: &At<'_>, environment: Environment<'_>, mistakes: &mut Mistakes
     let tls =
         TlsFiles { ca: file("ca_file", mistakes), cert: file("cert_file", mistakes), key: file("key_file", mistakes) };
     let settings = publisher::Settings { urls, exchange, tls };
-    check_tls(&settings, mistakes);
+    check_tls(&settings, section.as_ref(), mistakes);
     settings
 }
 
-fn check_tls(settings: &publisher::Settings, mistakes: &mut Mistakes) {
+fn check_tls(settings: &publisher::Settings, section: Option<&At<'_>>, mistakes: &mut Mistakes) {
     let any_file = settings.tls != TlsFiles::default();
     if settings.urls.iter().any(|url| url.tls) {
         if let Err(error) = settings.tls.connector() {
-            mistakes.add_elsewhere("amqp", error.to_string());
+            match section {
+                Some(section) => mistakes.add(section, error.to_string()),
+                None => mistakes.add_elsewhere("amqp", error.to_string()),
+            }
         }
     } else if any_file && !settings.urls.is_empty() {
         mistakes.warn("amqp", "ca_file, cert_file and key_file are for amqps:// URLs, and there is none");
@@ -121,7 +128,12 @@ pub fn http(
     http::Settings {
         listen,
         tokens,
-        max_body_bytes: get("max_body_bytes").map_or(DEFAULT_BODY_BYTES, |at| body_bytes(&at, mistakes)),
+        max_body_bytes: get("max_body_bytes").map_or(DEFAULT_BODY_BYTES, |at| {
+            number(&at, 1024..=MOST_BODY_BYTES, "bytes", mistakes).unwrap_or(DEFAULT_BODY_BYTES)
+        }),
+        max_connections: get("max_connections").map_or(DEFAULT_CONNECTIONS, |at| {
+            number(&at, 1..=MOST_CONNECTIONS, "connections", mistakes).unwrap_or(DEFAULT_CONNECTIONS)
+        }),
         answer_timeout: get("answer_timeout").map_or(DEFAULT_ANSWER, |at| answer_timeout(&at, mistakes)),
     }
 }
@@ -134,15 +146,16 @@ fn listen(at: &At<'_>, mistakes: &mut Mistakes) -> Option<Listen> {
     parsed
 }
 
-fn body_bytes(at: &At<'_>, mistakes: &mut Mistakes) -> usize {
-    let bytes = match at.node {
-        Node::Scalar(Value::Number(number)) => number.as_u64().and_then(|bytes| usize::try_from(bytes).ok()),
+fn number(at: &At<'_>, range: RangeInclusive<usize>, unit: &str, mistakes: &mut Mistakes) -> Option<usize> {
+    let number = match at.node {
+        Node::Scalar(Value::Number(number)) => number.as_u64().and_then(|number| usize::try_from(number).ok()),
         _ => None,
     };
-    bytes.filter(|bytes| (1024..=MOST_BODY_BYTES).contains(bytes)).unwrap_or_else(|| {
-        mistakes.add(at, format!("must be a whole number of bytes, 1024 to {MOST_BODY_BYTES}"));
-        DEFAULT_BODY_BYTES
-    })
+    let number = number.filter(|number| range.contains(number));
+    if number.is_none() {
+        mistakes.add(at, format!("must be a whole number of {unit}, {} to {}", range.start(), range.end()));
+    }
+    number
 }
 
 fn answer_timeout(at: &At<'_>, mistakes: &mut Mistakes) -> Duration {

@@ -151,6 +151,13 @@ fn what_is_missing_or_wrong_elsewhere_is_told_too() {
         ("", &[][..], "connector: is missing"),
         ("", &[], "resource: is missing"),
         ("", &[], "http.bearer_token: is missing: nobody gets in without a token"),
+        (
+            &MINIMAL.replace("connector_name: p1", "connector_name: ''"),
+            &[],
+            "line 4: connector_name: must not be empty",
+        ),
+        (&MINIMAL.replace("labels.instance", ".Alert.labels.instance"), &[], "did you mean \"labels.instance\"?"),
+        (&format!("{MINIMAL}extra_infos: {{a: ~}}"), &[], "extra_infos.a: has no value"),
         ("- a", &[], "the file must hold keys at its top level"),
         (MINIMAL, &[(ENV_TOKEN, "")], "PROMETHEUS_BEARER_TOKEN: is set, but empty"),
         (MINIMAL, &[(ENV_TOKEN, "two words")], "PROMETHEUS_BEARER_TOKEN: holds a token with white space"),
@@ -186,11 +193,38 @@ fn what_is_probably_not_meant_is_warned_of() {
         (format!("{MINIMAL}output: {{type: template, value: '{{{{ .Field }}}}'}}"), "the rule has no field"),
         (MINIMAL.replace("sesame-word", "sesame-word, answer_timeout: 30s"), "http.answer_timeout: is over 9s"),
         (format!("{MINIMAL}amqp: {{ca_file: x}}"), "there is none"),
+        (format!("{MINIMAL}output: labels.instance"), "perhaps {type: copy, value: ...} is meant"),
+        (format!("{MINIMAL}output: 'a {{{{ .Alert }}}}'"), "perhaps {type: template, value: ...} is meant"),
+        (
+            MINIMAL.replace("state: 2", "state: [{type: map, field: labels.a, values: {a: 9}}, ok]"),
+            "state: \"9\" is no state",
+        ),
     ] {
         let config = load(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
         let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
         assert!(warnings.iter().any(|warning| warning.contains(expected)), "{expected}: {warnings:?}");
     }
+}
+
+#[test]
+fn no_message_shows_what_may_be_a_secret() {
+    for text in [
+        "http: {bearer_token:hunter2}",
+        "http: {bearer_token: !!int hunter2}",
+        "http: {bearer_token: !secret hunter2}",
+        "http: {bearer_token: @hunter2}",
+        "http: {bearer_token: *hunter2}",
+        "amqp: {url:amqp://u:hunter2@h/v}",
+        "amqp: {url: 'amqp://u:12/hunter2@h'}",
+        "bearer_token:hunter2\n",
+        "hunter2",
+    ] {
+        let error = load(text).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("hunter2"), "{text}: {error}");
+    }
+    let long = MINIMAL.replace("sesame-word", "12345678901234567890123456");
+    assert_eq!(load(&long).unwrap().http.tokens, [Secret::new("12345678901234567890123456")]);
+    assert!(load(&format!("\u{feff}{MINIMAL}")).is_ok(), "a byte order mark");
 }
 
 #[test]

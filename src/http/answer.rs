@@ -6,7 +6,10 @@
 use serde_json::json;
 
 use super::BodyError;
+use super::connection::HEAD_LIMIT;
+use super::head::HeadError;
 use crate::bridge::{Outcome, Refused};
+use crate::mapping::Refusal;
 use crate::notification::DecodeError;
 use crate::publisher::DeliveryError;
 
@@ -44,6 +47,12 @@ pub enum Problem {
     /// No token, or a wrong one.
     #[error("a valid bearer token is needed: set http_config.authorization.credentials in Alertmanager's receiver")]
     Unauthorized,
+    /// The head says nothing that can be trusted.
+    #[error(transparent)]
+    Head(#[from] HeadError),
+    /// The head takes too long.
+    #[error("the request's head did not arrive within {HEAD_LIMIT:?}")]
+    HeadTooSlow,
     /// The body can't be had.
     #[error(transparent)]
     Body(#[from] BodyError),
@@ -67,13 +76,21 @@ pub enum Problem {
 impl Problem {
     fn status(&self) -> u16 {
         match self {
-            Self::Decode(_) => 400,
+            Self::Decode(_)
+            | Self::Body(BodyError::Malformed(_))
+            | Self::Head(HeadError::Malformed(_) | HeadError::Tls | HeadError::Framing(_)) => 400,
             Self::Unauthorized => 401,
             Self::NotFound | Self::NotAnAlertmanager => 404,
             Self::Method(_) => 405,
+            Self::HeadTooSlow => 408,
             Self::Body(BodyError::TooLong(_)) => 413,
+            Self::Head(HeadError::Expectation) => 417,
+            Self::Head(HeadError::TooLong) => 431,
             Self::Internal => 500,
-            Self::Body(BodyError::Incomplete(_)) | Self::Delivery(_) | Self::NotReady(_) | Self::Stopping => 503,
+            Self::Body(BodyError::Incomplete(_) | BodyError::TooSlow(_) | BodyError::Busy)
+            | Self::Delivery(_)
+            | Self::NotReady(_)
+            | Self::Stopping => 503,
         }
     }
 
@@ -102,12 +119,11 @@ impl Answer {
         if refused.is_empty() {
             return Self { status: 200, headers: Vec::new(), body: line(&json!({ "published": published })) };
         }
+        let name = |alert: &Refused, refusal: &Refusal| json!({ "fingerprint": alert.fingerprint, "field": refusal.field, "reason": refusal.reason });
         let named: Vec<_> = refused
             .iter()
             .take(MOST_NAMED)
-            .map(|Refused { fingerprint, refusal }| {
-                json!({ "fingerprint": fingerprint, "field": refusal.field, "reason": refusal.reason })
-            })
+            .flat_map(|alert| alert.refusals.iter().map(move |refusal| name(alert, refusal)))
             .collect();
         let error = format!(
             "{} of {} alerts can't be mapped, the others are published",
@@ -137,6 +153,12 @@ mod tests {
             (Problem::Unauthorized, 401, Some(("WWW-Authenticate", "Bearer"))),
             (Problem::Body(BodyError::TooLong(9)), 413, None),
             (Problem::Body(incomplete()), 503, Some(("Retry-After", "5"))),
+            (Problem::Body(BodyError::Busy), 503, Some(("Retry-After", "5"))),
+            (Problem::Body(BodyError::Malformed("x")), 400, None),
+            (Problem::Head(HeadError::Tls), 400, None),
+            (Problem::Head(HeadError::TooLong), 431, None),
+            (Problem::Head(HeadError::Expectation), 417, None),
+            (Problem::HeadTooSlow, 408, None),
             (Problem::Decode(DecodeError::FromPrometheus), 400, None),
             (Problem::Delivery(DeliveryError::Nacked), 503, Some(("Retry-After", "5"))),
             (Problem::NotReady(String::new()), 503, Some(("Retry-After", "5"))),

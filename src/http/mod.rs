@@ -1,6 +1,7 @@
 //! The sender's side: routes, tokens, limits and answers.
 //!
-//! The HTTP library is known to [`server`] alone. Everything else here sees a [`Request`] and gives an [`Answer`].
+//! Bytes and sockets are known to [`server`] and what is under it alone. Everything else here sees a [`Request`] and gives an
+//! [`Answer`].
 
 use std::fmt;
 use std::io;
@@ -8,10 +9,15 @@ use std::time::Duration;
 
 mod answer;
 mod auth;
+mod budget;
+mod connection;
+pub mod head;
+mod places;
 mod routes;
 mod server;
 
 pub use answer::{Answer, Problem};
+pub use budget::Received;
 pub use routes::Routes;
 pub use server::{ListenError, Server};
 
@@ -26,6 +32,8 @@ pub struct Settings {
     pub tokens: Vec<Secret>,
     /// A longer body is answered 413.
     pub max_body_bytes: usize,
+    /// As many connections at once.
+    pub max_connections: usize,
     /// From the body's last byte to the answer.
     pub answer_timeout: Duration,
 }
@@ -81,7 +89,7 @@ pub struct Request<'r> {
 /// A body that can be read once.
 pub trait Body {
     /// Reads it whole; an error as soon as it is known to be longer than `limit` bytes.
-    fn read(&mut self, limit: usize) -> Result<Vec<u8>, BodyError>;
+    fn read(&mut self, limit: usize) -> Result<Received, BodyError>;
 }
 
 /// Why there is no body.
@@ -90,9 +98,18 @@ pub enum BodyError {
     /// It is longer than allowed.
     #[error("the body is longer than {0} bytes (http.max_body_bytes)")]
     TooLong(usize),
-    /// The connection ended, or nothing came for too long.
+    /// The connection ended.
     #[error("the body did not arrive whole: {0}")]
     Incomplete(io::Error),
+    /// It takes too long.
+    #[error("the body did not arrive within {0:?}")]
+    TooSlow(Duration),
+    /// Its chunks make no sense.
+    #[error("the body's chunks make no sense: {0}")]
+    Malformed(&'static str),
+    /// Too many large bodies at once.
+    #[error("too many large bodies are on their way at once")]
+    Busy,
 }
 
 #[cfg(test)]

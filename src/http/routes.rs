@@ -1,15 +1,18 @@
 //! Which request gets which answer.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use jiff::Timestamp;
 use log::{debug, warn};
 
 use super::{Answer, Problem, Request, Settings, auth};
-use crate::bridge::{self, BridgeError, Outlet};
+use crate::bridge::{BridgeError, Outlet, Prepared};
 use crate::mapping::Mapping;
+
+/// A body above this is a large one.
+const LARGE_BYTES: usize = 256 << 10;
 
 /// Everything that an answer depends on.
 pub struct Routes {
@@ -17,12 +20,13 @@ pub struct Routes {
     mapping: Mapping,
     outlet: Arc<Outlet>,
     stopping: AtomicBool,
+    large: Mutex<()>,
 }
 
 impl Routes {
     /// Puts the rooms together.
     pub fn new(settings: Settings, mapping: Mapping, outlet: Arc<Outlet>) -> Self {
-        Self { settings, mapping, outlet, stopping: AtomicBool::new(false) }
+        Self { settings, mapping, outlet, stopping: AtomicBool::new(false), large: Mutex::new(()) }
     }
 
     /// From here on notifications are refused with 503: the process is about to end.
@@ -38,21 +42,20 @@ impl Routes {
                 debug!(peer:% = request.peer; "{problem}");
             } else {
                 let status = problem.answer().status;
-                warn!(peer:% = request.peer, method:% = request.method, status; "{problem}");
+                warn!(peer:% = request.peer, method:% = request.method, path:% = path(request), status; "{problem}");
             }
             problem.answer()
         });
         let milliseconds = started.elapsed().as_millis();
         debug!(
-            peer:% = request.peer, method:% = request.method, target:% = request.target, status = answer.status, milliseconds;
+            peer:% = request.peer, method:% = request.method, path:% = path(request), status = answer.status, milliseconds;
             "request"
         );
         answer
     }
 
     fn route(&self, request: &mut Request<'_>) -> Result<Answer, Problem> {
-        let path = request.target.split(['?', '#']).next().unwrap_or_default();
-        match path {
+        match path(request) {
             "/webhook" => {
                 if request.method != "POST" {
                     return Err(Problem::Method("POST"));
@@ -65,9 +68,10 @@ impl Routes {
             "/-/healthy" => read_only(request).map(|()| Answer::ok("healthy")),
             "/-/ready" => {
                 read_only(request)?;
-                self.outlet.readiness().map_err(Problem::NotReady).map(|()| Answer::ok("ready"))
+                let in_detail = auth::is_authorized(request.authorization, &self.settings.tokens);
+                self.outlet.readiness(in_detail).map_err(Problem::NotReady).map(|()| Answer::ok("ready"))
             }
-            _ if path.ends_with("/api/v2/alerts") || path.ends_with("/api/v1/alerts") => {
+            path if path.ends_with("/api/v2/alerts") || path.ends_with("/api/v1/alerts") => {
                 Err(Problem::NotAnAlertmanager)
             }
             _ => Err(Problem::NotFound),
@@ -81,10 +85,21 @@ impl Routes {
         let body = request.body.read(self.settings.max_body_bytes)?;
         let deadline = Instant::now() + self.settings.answer_timeout;
         let received_at = Timestamp::now().to_string();
-        let outcome = bridge::pass(&self.mapping, &self.outlet, &body, &received_at, deadline)?;
+        let prepared = {
+            // Decoding takes several times the body's memory: the large ones take turns.
+            let _turn = (body.len() > LARGE_BYTES).then(|| self.large.lock().unwrap_or_else(PoisonError::into_inner));
+            Prepared::from_body(&self.mapping, &body, &received_at)?
+        };
+        drop(body);
+        let outcome = prepared.deliver(&self.outlet, deadline)?;
         debug!(published = outcome.published, refused = outcome.refused.len(); "notification");
         Ok(Answer::of(&outcome))
     }
+}
+
+/// The target without its query.
+fn path<'r>(request: &Request<'r>) -> &'r str {
+    request.target.split(['?', '#']).next().unwrap_or_default()
 }
 
 fn read_only(request: &Request<'_>) -> Result<(), Problem> {

@@ -20,6 +20,18 @@ pub struct Function {
     body: fn(Args<'_>) -> Answer,
 }
 
+/// Go's `index`, which gives an empty text for a key that a map of texts does not have; gotmpl's gives no value at all, which
+/// is written `<no value>`. It takes any number of values, unlike those below.
+pub fn index(args: Args<'_>) -> Answer {
+    let Some((first, keys)) = args.split_first() else {
+        return Err(TemplateError::ArgCount { name: "index".to_owned(), expected: 1, got: 0 });
+    };
+    keys.iter().try_fold(first.clone(), |value, key| match (&value, key) {
+        (Value::Map(map), Value::String(key)) => Ok(map.get(&**key).cloned().unwrap_or_else(empty)),
+        _ => value.index(key),
+    })
+}
+
 /// Every function.
 pub const FUNCTIONS: &[Function] = &[
     Function { name: "uppercase", arity: 1, body: |a| Ok(on_text(&a[0], gotext::to_upper)) },
@@ -71,7 +83,7 @@ fn replace(args: Args<'_>) -> Answer {
     let Some(regex) = goregexp::cached(pattern) else {
         return Ok(empty());
     };
-    Ok(Value::from(regex.replace_all(text, &**new).into_owned()))
+    Ok(Value::from(goregexp::replace_all(&regex, text, new)))
 }
 
 /// `split SEPARATOR INDEX VALUE`
@@ -181,8 +193,8 @@ fn strjoin(args: Args<'_>) -> Answer {
 }
 
 fn arithmetic(args: Args<'_>, operation: impl Fn(i64, i64) -> Option<i64>) -> Answer {
-    let (Some(left), Some(right)) = (args[0].as_int(), args[1].as_int()) else {
+    let [Value::Int(left), Value::Int(right)] = args else {
         return Err(TemplateError::Exec("arithmetic takes two whole numbers".to_owned()));
     };
-    operation(left, right).map(Value::Int).ok_or_else(|| TemplateError::Exec("division by zero".to_owned()))
+    operation(*left, *right).map(Value::Int).ok_or_else(|| TemplateError::Exec("division by zero".to_owned()))
 }

@@ -10,7 +10,7 @@ use std::iter::Peekable;
 use std::str::Chars;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
-use regex::Regex;
+use regex::{Captures, Regex};
 
 /// Why a pattern does not compile.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -56,6 +56,46 @@ const POSIX_CLASSES: &[&str] = &[
     "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space", "upper", "word",
     "xdigit",
 ];
+
+/// Go's `ReplaceAllString`: each match gives `new`, in which `$1`, `$name`, `${1}` and `${name}` are groups and `$$` is `$`.
+pub fn replace_all(regex: &Regex, text: &str, new: &str) -> String {
+    regex.replace_all(text, |captures: &Captures<'_>| expand(new, captures)).into_owned()
+}
+
+/// The crate's own expansion reads other names than Go's: `$1é` is the group `1é` in Go, which there is none of.
+fn expand(template: &str, captures: &Captures<'_>) -> String {
+    let mut out = String::new();
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once('$') {
+        out.push_str(before);
+        if let Some(after) = after.strip_prefix('$') {
+            out.push('$');
+            rest = after;
+            continue;
+        }
+        let braced = after.strip_prefix('{');
+        let from = braced.unwrap_or(after);
+        let length = from.find(|c: char| c != '_' && !c.is_alphanumeric()).unwrap_or(from.len());
+        let (name, behind) = from.split_at(length);
+        let behind = if braced.is_some() { behind.strip_prefix('}') } else { Some(behind) };
+        let Some(behind) = behind.filter(|_| !name.is_empty()) else {
+            // What names no group stays as it is.
+            out.push('$');
+            rest = after;
+            continue;
+        };
+        let group = match name.parse::<usize>() {
+            // With a zero in front it is a name, which no group has.
+            Ok(number) if name.bytes().all(|byte| byte.is_ascii_digit()) && (name == "0" || !name.starts_with('0')) => {
+                captures.get(number)
+            }
+            _ => captures.name(name),
+        };
+        out.push_str(group.map_or("", |group| group.as_str()));
+        rest = behind;
+    }
+    out + rest
+}
 
 struct Translator<'p> {
     rest: Peekable<Chars<'p>>,
@@ -162,7 +202,7 @@ impl<'p> Translator<'p> {
             '0'..='7' => Escape::Char(self.octal(c)?),
             'Q' => Escape::Quoted(self.quoted()),
             'C' => return fail(r"\C (any byte) is not supported"),
-            c if c.is_ascii_punctuation() => Escape::Char(c),
+            c if c.is_ascii() && !c.is_ascii_alphanumeric() => Escape::Char(c),
             c => return fail(format!("invalid escape sequence: \\{c}")),
         })
     }
@@ -248,12 +288,14 @@ impl<'p> Translator<'p> {
                 ':' | ')' => break,
                 'i' | 'm' | 's' | 'U' | '-' => {}
                 'P' if flags == "P" && self.rest.peek() == Some(&'<') => {}
-                // The name and its `>` are checked by the compiler.
+                // That the name is there and closed is checked by the compiler.
                 '<' if matches!(flags.as_str(), "P<" | "<") && !matches!(self.rest.peek(), Some('=' | '!')) => {
                     for c in self.rest.by_ref() {
                         flags.push(c);
-                        if c == '>' {
-                            break;
+                        match c {
+                            '>' => break,
+                            '_' | '0'..='9' | 'a'..='z' | 'A'..='Z' => {}
+                            _ => return fail(format!("invalid group name: (?{flags}")),
                         }
                     }
                     break;

@@ -153,17 +153,21 @@ pub struct Refusal {
 
 impl Mapping {
     /// Maps one alert. The warnings come with either outcome.
-    pub fn map(&self, context: &Context<'_>) -> (Result<Event, Refusal>, Vec<Warning>) {
+    pub fn map(&self, context: &Context<'_>) -> (Result<Event, Vec<Refusal>>, Vec<Warning>) {
         let mut warnings = Vec::new();
         let event = self.event(context, &mut warnings);
         (event, warnings)
     }
 
-    fn event(&self, context: &Context<'_>, warnings: &mut Vec<Warning>) -> Result<Event, Refusal> {
-        let connector_name = required(&self.connector_name, "connector_name", context)?;
-        let component = required(&self.component, "component", context)?;
-        let resource = required(&self.resource, "resource", context)?;
+    fn event(&self, context: &Context<'_>, warnings: &mut Vec<Warning>) -> Result<Event, Vec<Refusal>> {
         let mut field = Fields { context, warnings };
+        let connector_name = field.required("connector_name", &self.connector_name);
+        let component = field.required("component", &self.component);
+        let resource = field.required("resource", &self.resource);
+        let (connector_name, component, resource) = match (connector_name, component, resource) {
+            (Ok(connector_name), Ok(component), Ok(resource)) => (connector_name, component, resource),
+            (one, two, three) => return Err([one, two, three].into_iter().filter_map(Result::err).collect()),
+        };
         let author = field.text("author", self.author.as_ref());
         Ok(Event {
             state: field.state(self.state.as_ref()),
@@ -185,18 +189,7 @@ impl Mapping {
     }
 }
 
-fn required(rule: &Rule, field: &'static str, context: &Context<'_>) -> Result<Name, Refusal> {
-    let mut reason = None;
-    let yielded = rule.evaluate(context, &mut |why| reason = Some(why));
-    let text = match yielded {
-        Some(Yield::Text(text)) => text.into_owned(),
-        _ => String::new(),
-    };
-    Name::new(text)
-        .ok_or_else(|| Refusal { field, reason: reason.unwrap_or_else(|| "the rule yields nothing".to_owned()) })
-}
-
-/// The optional fields of one alert's event.
+/// The fields of one alert's event.
 struct Fields<'a, 'w> {
     context: &'a Context<'a>,
     warnings: &'w mut Vec<Warning>,
@@ -210,6 +203,18 @@ impl<'a> Fields<'a, '_> {
     fn value(&mut self, field: &str, rule: &'a Rule) -> Option<Yield<'a>> {
         rule.evaluate(self.context, &mut |reason| {
             self.warnings.push(Warning { field: field.to_owned(), reason });
+        })
+    }
+
+    /// A text that must not be empty. Templates that fail on the way to another rule's value are warned of; where there is no
+    /// value, they are the reason.
+    fn required(&mut self, field: &'static str, rule: &'a Rule) -> Result<Name, Refusal> {
+        let known = self.warnings.len();
+        let text = self.text(field, Some(rule)).unwrap_or_default();
+        Name::new(text).ok_or_else(|| {
+            let reasons: Vec<String> = self.warnings.drain(known..).map(|warning| warning.reason).collect();
+            let reason = if reasons.is_empty() { "the rule yields nothing".to_owned() } else { reasons.join("; ") };
+            Refusal { field, reason }
         })
     }
 

@@ -58,6 +58,16 @@ pub enum Yield<'a> {
 }
 
 impl Rule {
+    /// Adds every constant text that the rule may yield.
+    pub fn constants<'r>(&'r self, found: &mut Vec<&'r str>) {
+        match self {
+            Self::Text(text) => found.push(text),
+            Self::Lookup { values, default, .. } => found.extend(values.values().chain(default).map(String::as_str)),
+            Self::First(rules) => rules.iter().for_each(|rule| rule.constants(found)),
+            Self::Constant(_) | Self::Labels(_) | Self::Copy(_) | Self::Template { .. } => {}
+        }
+    }
+
     /// The rule's value for an alert; `None` where it yields nothing. A template that fails as it runs yields nothing,
     /// and `failed` hears why.
     pub fn evaluate<'a>(&'a self, context: &'a Context<'_>, failed: &mut dyn FnMut(String)) -> Option<Yield<'a>> {
@@ -82,7 +92,7 @@ impl Rule {
                 match template.render(&data) {
                     Ok(text) => (!text.is_empty()).then_some(Yield::Text(Cow::Owned(text))),
                     Err(error) => {
-                        failed(format!("the template failed: {error}"));
+                        failed(format!("the template {:?} failed: {error}", template.excerpt()));
                         None
                     }
                 }
@@ -156,7 +166,9 @@ pub fn view(value: &Value) -> View {
         Value::String(text) => View::from(text.as_str()),
         Value::Array(items) => View::List(items.iter().map(view).collect()),
         Value::Object(entries) => {
-            View::Map(Arc::new(entries.iter().map(|(key, value)| (Arc::from(key.as_str()), view(value))).collect()))
+            // Without nulls: looking into one is an error in Go, as is looking at what is not there.
+            let entries = entries.iter().filter(|(_, value)| !value.is_null());
+            View::Map(Arc::new(entries.map(|(key, value)| (Arc::from(key.as_str()), view(value))).collect()))
         }
     }
 }

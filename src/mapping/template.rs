@@ -4,8 +4,8 @@ use std::fmt::{self, Write};
 
 use gotmpl::{MissingKey, TemplateError, Value};
 
-use super::functions::FUNCTIONS;
-use super::strict;
+use super::functions::{self, FUNCTIONS};
+use super::{shorten, strict};
 
 /// No user writes this name, so that no `{{define}}` collides with the template itself.
 const OUTER_NAME: &str = "\u{0}rule";
@@ -17,11 +17,14 @@ const MOST_OUTPUT: usize = 1 << 20;
 const MOST_TURNS: u64 = 100_000;
 
 /// A template that Go would take, too.
-pub struct Template(gotmpl::Template);
+pub struct Template {
+    compiled: gotmpl::Template,
+    source: String,
+}
 
 impl fmt::Debug for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Template(..)")
+        f.debug_tuple("Template").field(&self.source).finish()
     }
 }
 
@@ -48,20 +51,25 @@ impl Template {
         for function in FUNCTIONS {
             template = template.func(function.name, |args| function.call(args));
         }
-        let template = template.parse(source).map_err(|error| match error {
+        let template = template.func("index", functions::index).parse(source).map_err(|error| match error {
             TemplateError::Parse { line, col, message, .. } | TemplateError::Lex { line, col, message, .. } => {
                 ParseError(format!("at {line}:{col} of the template: {message}"))
             }
             other => ParseError(other.to_string()),
         })?;
         strict::check(source).map_err(ParseError)?;
-        Ok(Self(template))
+        Ok(Self { compiled: template, source: source.to_owned() })
+    }
+
+    /// The beginning of its text, for a message.
+    pub fn excerpt(&self) -> String {
+        shorten(&self.source)
     }
 
     /// Renders the template with `data` as its dot.
     pub fn render(&self, data: &Value) -> Result<String, RenderError> {
         let mut out = Bounded { text: String::new(), overflowed: false };
-        match self.0.execute_fmt(&mut out, data) {
+        match self.compiled.execute_fmt(&mut out, data) {
             Ok(()) => Ok(out.text),
             Err(_) if out.overflowed => Err(RenderError::TooLong),
             Err(error) => Err(RenderError::Failed(error)),

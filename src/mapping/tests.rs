@@ -33,7 +33,7 @@ fn mapping(lines: &str) -> Mapping {
     crate::config::Config::from_text(text, path, &crate::config::Overrides::default(), &|_| None).unwrap().mapping
 }
 
-fn map(lines: &str, notification: &Notification) -> (Result<Value, Refusal>, Vec<Warning>) {
+fn map(lines: &str, notification: &Notification) -> (Result<Value, Vec<Refusal>>, Vec<Warning>) {
     let context = Context::new(notification, &notification.alerts[0], "2026-01-01T00:00:00Z");
     let (event, warnings) = mapping(lines).map(&context);
     (event.map(|event| serde_json::to_value(&event).unwrap()), warnings)
@@ -65,6 +65,8 @@ fn each_form_of_rule_yields_what_it_should() {
         ("{type: template, value: '{{ .Notification.receiver }} {{ .Notification.truncatedAlerts }}'}", "canopsis 3"),
         ("{type: template, value: '{{ json .Notification.novelty }}'}", r#"{"deep":[1,2.5,true,null]}"#),
         ("{type: template, value: '{{ index .Alert.labels \"a.dotted.name\" }}'}", "dotted"),
+        ("[{type: template, value: '{{ index .Field \"no.such\" }}', field: labels}, last]", "last"),
+        ("{type: template, value: '{{ index .Field \"a.dotted.name\" }}', field: labels}", "dotted"),
         ("{type: map, field: labels.severity, values: {critical: bad}, default: odd}", "bad"),
         ("{type: map, field: labels.alertname, values: {critical: bad}, default: odd}", "odd"),
         ("[{type: copy, value: labels.nosuch}, {type: map, field: labels.severity, values: {a: b}}, last]", "last"),
@@ -84,12 +86,24 @@ fn a_required_name_that_yields_nothing_refuses_the_alert() {
         (
             "connector_name: {type: template, value: '{{ .Field.nosuch }}', field: labels}",
             "connector_name",
-            "the template failed: map has no entry for key: nosuch",
+            "the template \"{{ .Field.nosuch }}\" failed: map has no entry for key: nosuch",
         ),
     ] {
         let (event, _) = map(lines, &sample());
-        assert_eq!(event, Err(Refusal { field: name, reason: reason.to_owned() }), "{lines}");
+        assert_eq!(event, Err(vec![Refusal { field: name, reason: reason.to_owned() }]), "{lines}");
     }
+}
+
+#[test]
+fn every_required_name_that_fails_is_told_and_so_is_what_fails_before_a_fallback() {
+    let failing = "{type: template, value: '{{ .Field.nosuch }}', field: labels}";
+    let lines = format!(
+        "component: ''\nresource: [{failing}, {{type: copy, value: labels.nosuch}}]\nconnector_name: [{failing}, p2]"
+    );
+    let lines = lines.replace("component: ''", "component: {type: copy, value: labels.nosuch}");
+    let (event, warnings) = map(&lines, &sample());
+    assert_eq!(event.unwrap_err().iter().map(|refusal| refusal.field).collect::<Vec<_>>(), ["component", "resource"]);
+    assert_eq!(warnings.iter().map(|warning| warning.field.as_str()).collect::<Vec<_>>(), ["connector_name"]);
 }
 
 #[test]

@@ -61,8 +61,9 @@ pub enum LinkError {
 /// The library's words with what they mean here.
 fn explain(error: &amiquip::Error) -> String {
     match error {
-        amiquip::Error::InvalidCredentials => {
-            "wrong user or password, no access to the virtual host, or a virtual host that is not there".to_owned()
+        amiquip::Error::InvalidCredentials => "probably a wrong user or password; RabbitMQ's log says more".to_owned(),
+        amiquip::Error::TlsHandshake { source } => {
+            format!("TLS handshake failed: {source} (does this port speak TLS? it is usually 5671)")
         }
         other => other.to_string(),
     }

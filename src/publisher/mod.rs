@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
 mod backoff;
 mod link;
+mod session;
 mod status;
 mod tls;
 mod watchdog;
@@ -143,10 +144,12 @@ impl Publisher {
         &self.status
     }
 
-    /// Closes the connection once nothing waits any more; gives up after `limit`.
+    /// Closes the connection, if there is one, once nothing waits any more; gives up after `limit`.
     pub fn close(&self, limit: Duration) {
         let _ = self.stop.try_send(());
-        let _ = self.stopped.recv_timeout(limit);
+        if self.status.is_connected() {
+            let _ = self.stopped.recv_timeout(limit);
+        }
     }
 }
 

@@ -44,7 +44,21 @@ impl Status {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) == State::Connected
     }
 
-    /// For people.
+    /// Whether a connection is open, blocked or not.
+    pub(super) fn is_connected(&self) -> bool {
+        !matches!(*self.0.lock().unwrap_or_else(PoisonError::into_inner), State::Away(_))
+    }
+
+    /// For anybody: without where the broker is.
+    pub fn outline(&self) -> &'static str {
+        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            State::Connected => "connected",
+            State::Blocked(_) => "the broker has blocked publishing",
+            State::Away(_) => "no connection to the broker",
+        }
+    }
+
+    /// For people who may know.
     pub fn describe(&self) -> String {
         match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
             State::Connected => "the broker is connected, and its confirm has not come".to_owned(),

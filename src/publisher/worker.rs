@@ -1,26 +1,27 @@
 //! The publisher's thread: keeps a connection, publishes in order, and tells each batch what became of it.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use amiquip::{Confirm, ConnectionBlockedNotification, Return};
+use amiquip::{Confirm, ConnectionBlockedNotification};
 use crossbeam_channel::{Receiver, never, select};
 use log::{debug, error, info, warn};
 
 use super::backoff::Backoff;
 use super::link::{Cause, Link, LinkError};
+use super::session::{STALL_LIMIT, Session};
 use super::status::Status;
 use super::watchdog::Watchdog;
-use super::window::{InFlight, Window};
+use super::window::InFlight;
 use super::{DeliveryError, Job, Settings};
-
-/// A connected, unblocked broker that has confirmed nothing for so long is given up, even where heartbeats are off.
-const STALL_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long the thread sleeps at most when nothing happens.
 const LONGEST_SLEEP: Duration = Duration::from_mins(1);
+
+/// So many different reasons of one outage are remembered, so as not to log them again.
+const MOST_TOLD: usize = 16;
 
 /// A batch on its way.
 struct Pending {
@@ -31,6 +32,8 @@ struct Pending {
     unconfirmed: usize,
     /// The sequence number of its first message.
     first_sequence: u64,
+    /// Whether any of it has been published on this connection.
+    touched: bool,
 }
 
 /// Why a connection's use has ended.
@@ -62,6 +65,8 @@ pub struct Worker {
     queue: VecDeque<u64>,
     next_job: u64,
     next_sequence: u64,
+    /// No batch's deadline is earlier.
+    next_deadline: Option<Instant>,
     /// Makes message ids unique among all runs of the connector.
     instance: String,
 }
@@ -69,8 +74,14 @@ pub struct Worker {
 /// A time without a connection.
 struct Outage {
     since: Instant,
-    /// What was logged last, so that it is not logged again and again.
-    told: Option<String>,
+    /// What has been logged, so that it is not logged again and again.
+    told: Vec<String>,
+}
+
+impl Outage {
+    fn begin() -> Self {
+        Self { since: Instant::now(), told: Vec::new() }
+    }
 }
 
 impl Worker {
@@ -95,6 +106,7 @@ impl Worker {
             queue: VecDeque::new(),
             next_job: 0,
             next_sequence: 0,
+            next_deadline: None,
             instance: format!("{started:x}-{:x}", std::process::id()),
         })
     }
@@ -132,7 +144,7 @@ impl Worker {
             }
         };
         self.connected(&url.to_string());
-        let mut session = Session { window: Window::default(), returned: HashMap::new(), blocked: false };
+        let mut session = Session::default();
         let end = self.serve(&link, &mut session);
         let waiting = session.window.len();
         let stalled = matches!(end, End::Stalled);
@@ -158,12 +170,15 @@ impl Worker {
 
     fn attempt_failed(&mut self, reason: &str) {
         self.status.away(Some(reason.to_owned()));
-        let outage = self.outage.get_or_insert_with(|| Outage { since: Instant::now(), told: None });
-        if outage.told.as_deref() == Some(reason) {
-            debug!("no broker: {reason}");
+        let outage = self.outage.get_or_insert_with(Outage::begin);
+        if outage.told.iter().any(|told| told == reason) {
+            debug!("no connection to the broker: {reason}");
         } else {
-            warn!("no broker: {reason}; trying again");
-            outage.told = Some(reason.to_owned());
+            warn!("no connection to the broker: {reason}; trying again");
+            if outage.told.len() == MOST_TOLD {
+                outage.told.clear();
+            }
+            outage.told.push(reason.to_owned());
         }
     }
 
@@ -181,7 +196,7 @@ impl Worker {
     /// What was in flight is published again on the next connection, while its deadline stands.
     fn lost(&mut self, reason: &str) {
         self.status.away(Some(reason.to_owned()));
-        self.outage.get_or_insert_with(|| Outage { since: Instant::now(), told: None });
+        self.outage.get_or_insert_with(Outage::begin);
         self.queue.clear();
         for (id, pending) in &mut self.jobs {
             // From the first unconfirmed one on, so that the order within a notification is kept.
@@ -190,6 +205,7 @@ impl Worker {
                 *confirmed = false;
             }
             pending.unconfirmed = pending.confirmed.len() - pending.next;
+            pending.touched = false;
             self.queue.push_back(*id);
         }
         self.expire();
@@ -228,7 +244,7 @@ impl Worker {
             if let Err(error) = self.publish_what_fits(link, session) {
                 return End::Failed(error);
             }
-            let stall = session.stall_in();
+            let stall = session.stall_in(Instant::now());
             if stall.is_some_and(|left| left.is_zero()) {
                 return End::Stalled;
             }
@@ -236,8 +252,8 @@ impl Worker {
             let stop = if self.stopping { never() } else { self.stop.clone() };
             select! {
                 recv(link.confirms) -> confirm => match confirm {
-                    Ok(confirm) => self.settle_all(confirm, link, session),
-                    Err(_) => return End::Lost,
+                    Ok(confirm) if self.settle_all(confirm, link, session) => {}
+                    _ => return End::Lost,
                 },
                 recv(link.blocked) -> notice => match notice {
                     Ok(notice) => self.blocked(&notice, session),
@@ -258,11 +274,13 @@ impl Worker {
             return;
         };
         let count = job.messages.len();
+        self.next_deadline = Some(self.next_deadline.map_or(job.deadline, |next| next.min(job.deadline)));
         let pending = Pending {
             next: 0,
             confirmed: vec![false; count],
             unconfirmed: count,
             first_sequence: self.next_sequence,
+            touched: false,
             job,
         };
         self.next_sequence += u64::try_from(count).unwrap_or(0);
@@ -271,21 +289,26 @@ impl Worker {
         self.next_job += 1;
     }
 
-    /// Gives up the batches whose deadline has passed. They all have the same time, so the oldest comes first.
+    /// Gives up the batches whose deadline has passed.
     fn expire(&mut self) {
         let now = Instant::now();
-        while let Some(entry) = self.jobs.first_entry() {
-            if entry.get().job.deadline > now {
-                return;
-            }
-            let pending = entry.remove();
-            let _ = pending.job.reply.try_send(Err(DeliveryError::Deadline(self.status.describe())));
+        if self.next_deadline.is_none_or(|next| now < next) {
+            return;
         }
+        let status = self.status.describe();
+        self.jobs.retain(|_, pending| {
+            let stands = pending.job.deadline > now;
+            if !stands {
+                let _ = pending.job.reply.try_send(Err(DeliveryError::Deadline(status.clone())));
+            }
+            stands
+        });
+        self.next_deadline = self.jobs.values().map(|pending| pending.job.deadline).min();
     }
 
     fn until_next_deadline(&self) -> Duration {
-        let next = self.jobs.first_key_value().map(|(_, pending)| pending.job.deadline);
-        next.map_or(LONGEST_SLEEP, |deadline| deadline.saturating_duration_since(Instant::now()))
+        let until = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
+        self.next_deadline.map_or(LONGEST_SLEEP, until)
     }
 
     fn publish_what_fits(&mut self, link: &Link, session: &mut Session) -> Result<(), LinkError> {
@@ -309,21 +332,26 @@ impl Worker {
             link.publish(&self.settings.exchange, message, message_id, &self.watchdog)?;
             session.window.push(InFlight { job: id, index: pending.next, sequence, bytes, since: Instant::now() });
             pending.next += 1;
+            pending.touched = true;
         }
         Ok(())
     }
 
-    /// Settles a confirm, and those that have come behind it.
-    fn settle_all(&mut self, first: Confirm, link: &Link, session: &mut Session) {
+    /// Settles a confirm, and those that have come behind it. False where the broker returned a message that is none of ours:
+    /// then no ack can be trusted.
+    fn settle_all(&mut self, first: Confirm, link: &Link, session: &mut Session) -> bool {
         let mut next = Some(first);
         while let Some(confirm) = next {
             // A returned message comes before its ack, on a channel of its own: what was returned up to this ack is there.
             while let Ok(returned) = link.returns.try_recv() {
-                session.note_returned(&returned);
+                if !session.note_returned(&returned) {
+                    return false;
+                }
             }
             self.settle(confirm, session);
             next = link.confirms.try_recv().ok();
         }
+        true
     }
 
     fn settle(&mut self, confirm: Confirm, session: &mut Session) {
@@ -367,7 +395,7 @@ impl Worker {
 
     /// Fails the batches of which anything has been published on a channel that the broker has closed over it.
     fn fail_in_flight(&mut self, failure: &DeliveryError) {
-        let touched: Vec<u64> = self.jobs.iter().filter(|(_, pending)| pending.next > 0).map(|(id, _)| *id).collect();
+        let touched: Vec<u64> = self.jobs.iter().filter(|(_, pending)| pending.touched).map(|(id, _)| *id).collect();
         for id in touched {
             self.finish(id, Err(failure.clone()));
         }
@@ -382,32 +410,10 @@ impl Worker {
             }
             ConnectionBlockedNotification::Unblocked => {
                 session.blocked = false;
+                session.unblocked_at = Some(Instant::now());
                 self.status.connected();
                 info!(waiting = self.jobs.len(); "the broker takes events again");
             }
         }
-    }
-}
-
-/// What belongs to one connection.
-struct Session {
-    window: Window,
-    /// By sequence number: what the broker said of the messages it has returned.
-    returned: HashMap<u64, String>,
-    blocked: bool,
-}
-
-impl Session {
-    fn note_returned(&mut self, returned: &Return) {
-        let id = returned.properties.message_id().as_deref().unwrap_or_default();
-        if let Some(sequence) = id.rsplit('-').next().and_then(|sequence| sequence.parse().ok()) {
-            self.returned.insert(sequence, format!("{} {}", returned.reply_code, returned.reply_text));
-        }
-    }
-
-    /// How long until the connection counts as stalled; never while it is blocked, or nothing is in flight.
-    fn stall_in(&self) -> Option<Duration> {
-        let oldest = self.window.oldest().filter(|_| !self.blocked)?;
-        Some((oldest + STALL_LIMIT).saturating_duration_since(Instant::now()))
     }
 }

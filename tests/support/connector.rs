@@ -60,10 +60,15 @@ impl Connector {
 
     /// Starts the binary with any configuration and arguments, and waits until it listens.
     pub fn with(config: &str, arguments: &[&str]) -> Self {
+        Self::under(&["env"], config, arguments)
+    }
+
+    /// As [`Connector::with`], started by a command that sets limits and then becomes the binary.
+    pub fn under(wrapper: &[&str], config: &str, arguments: &[&str]) -> Self {
         let path = scratch("config").with_extension("yml");
         std::fs::write(&path, config).unwrap();
-        let mut command = Command::new(BINARY);
-        clean(&mut command).arg("--config").arg(&path).args(arguments);
+        let mut command = Command::new(wrapper[0]);
+        clean(&mut command).args(&wrapper[1..]).arg(BINARY).arg("--config").arg(&path).args(arguments);
         if !arguments.contains(&"--log-level") {
             command.args(["--log-level", "debug"]);
         }
@@ -113,13 +118,36 @@ impl Connector {
         wait_until("the connector is ready", || self.get("/-/ready").status == 200);
     }
 
+    /// Asks with the right token: `/-/ready` tells more then.
     pub fn get(&self, path: &str) -> Reply {
-        Client::new(self.address).send("GET", path, &[], b"").unwrap()
+        let authorization = format!("Authorization: Bearer {TOKEN}");
+        Client::new(self.address).send("GET", path, &[&authorization], b"").unwrap()
     }
 
     /// Posts a notification with the right token.
     pub fn post(&self, body: &str) -> Reply {
         Client::new(self.address).post(body).unwrap()
+    }
+
+    /// As [`Connector::post`], where a connection may be refused.
+    pub fn try_post(&self, body: &str) -> std::io::Result<Reply> {
+        Client::new(self.address).post(body)
+    }
+
+    /// Resident now, in bytes.
+    pub fn memory(&self) -> usize {
+        self.status_bytes("VmRSS:")
+    }
+
+    /// The most that has ever been resident, in bytes.
+    pub fn peak_memory(&self) -> usize {
+        self.status_bytes("VmHWM:")
+    }
+
+    fn status_bytes(&self, name: &str) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
     }
 
     pub fn terminate(&self) {
@@ -149,6 +177,11 @@ impl Drop for Connector {
         let _ = std::fs::remove_file(&self.config);
         if std::thread::panicking() {
             eprintln!("--- the connector's log:\n{}---", self.log());
+            return;
+        }
+        // Whatever the test did: no secret of the tests is in the log.
+        for secret in [TOKEN, "hunter2", "cpsrabbit:canopsis", "\"canopsis\""] {
+            assert!(!self.log().contains(secret), "{secret} in the log");
         }
     }
 }

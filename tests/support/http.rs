@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -29,11 +30,17 @@ impl Reply {
 pub struct Client {
     address: SocketAddr,
     connection: Option<BufReader<TcpStream>>,
+    patience: Duration,
 }
 
 impl Client {
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, connection: None }
+        Self { address, connection: None, patience: PATIENCE }
+    }
+
+    /// How long an answer may take.
+    pub fn patience(&mut self, patience: Duration) {
+        self.patience = patience;
     }
 
     /// Posts a notification with the right token.
@@ -57,7 +64,7 @@ impl Client {
             none => {
                 let stream = TcpStream::connect(self.address)?;
                 stream.set_nodelay(true)?;
-                stream.set_read_timeout(Some(PATIENCE))?;
+                stream.set_read_timeout(Some(self.patience))?;
                 none.insert(BufReader::new(stream))
             }
         };
@@ -70,8 +77,9 @@ impl Client {
         }
         let mut bytes = (request + "\r\n").into_bytes();
         bytes.extend_from_slice(body);
-        connection.get_mut().write_all(&bytes)?;
-        read_reply(connection)
+        // Who refuses a long body may answer, and close, before it has come whole.
+        let written = connection.get_mut().write_all(&bytes);
+        read_reply(connection).map_err(|error| written.err().unwrap_or(error))
     }
 }
 

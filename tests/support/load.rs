@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::http::Client;
 use super::notification;
@@ -70,6 +71,8 @@ impl Load {
 
 fn send(address: SocketAddr, sender: usize, stop: &AtomicBool, confirmed: &AtomicUsize) -> Account {
     let (mut client, mut account) = (Client::new(address), Account::default());
+    // Alertmanager's shortest window: an answer that comes later is none.
+    client.patience(Duration::from_secs(10));
     let mut number = 0;
     while !stop.load(Ordering::SeqCst) {
         let names: Vec<String> = (0..ALERTS).map(|alert| format!("s{sender}-n{number}-a{alert}")).collect();
@@ -82,7 +85,7 @@ fn send(address: SocketAddr, sender: usize, stop: &AtomicBool, confirmed: &Atomi
             confirmed.fetch_add(1, Ordering::SeqCst);
         } else {
             // As a sender would: not at once again.
-            std::thread::sleep(std::time::Duration::from_millis(50));
+            std::thread::sleep(Duration::from_millis(50));
         }
     }
     account

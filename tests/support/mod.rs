@@ -6,6 +6,7 @@ pub mod broker;
 pub mod connector;
 pub mod http;
 pub mod load;
+pub mod relay;
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -22,8 +23,13 @@ pub const TOKEN: &str = "sesame-of-the-tests";
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Waits until a condition holds.
-pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+pub fn wait_until(what: &str, condition: impl FnMut() -> bool) {
+    wait_within(PATIENCE, what, condition);
+}
+
+/// As [`wait_until`], where the time is a part of the promise.
+pub fn wait_within(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + limit;
     while !condition() {
         assert!(Instant::now() < deadline, "waited in vain: {what}");
         std::thread::sleep(Duration::from_millis(20));

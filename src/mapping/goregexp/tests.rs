@@ -37,6 +37,7 @@ fn matches_as_go_does() {
         (r"^a$", "a\n", None),
         (r"(?m)^b$", "a\nb\nc", Some("b")),
         (r"a b#c", "a b#c", Some("a b#c")),
+        (r"a\ b", "a b", Some("a b")),
     ] {
         let regex = compile(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"));
         assert_eq!(regex.find(text).map(|found| found.as_str()), found, "{pattern} on {text:?}");
@@ -75,6 +76,7 @@ fn refuses_what_go_refuses() {
         r"\x4",
         "(?P<n>a)(?P<n>b)",
         "(?P<n",
+        "(?P<a.b>x)",
         "(?",
     ] {
         assert!(compile(pattern).is_err(), "{pattern}");
@@ -87,4 +89,28 @@ fn the_cache_is_bounded_and_remembers_failures() {
         assert!(cached(&format!("a{{{}}}", number % 500)).is_some());
     }
     assert!(cached("(").is_none() && cached("(").is_none());
+}
+
+#[test]
+fn replaces_as_go_does() {
+    // Answered by Go 1.19's regexp.MustCompile(`(?P<n>a)(b)`).ReplaceAllString("xaby", NEW).
+    for (new, expected) in [
+        ("$1-$2", "xa-by"),
+        ("${n}$n", "xaay"),
+        ("$1é", "xy"),
+        ("${1}é", "xaéy"),
+        ("$1x", "xy"),
+        ("$$1", "x$1y"),
+        ("${n-x}", "x${n-x}y"),
+        ("${1 }", "x${1 }y"),
+        ("${}", "x${}y"),
+        ("$", "x$y"),
+        ("$01", "xy"),
+        ("$0", "xaby"),
+        ("${2", "x${2y"),
+        ("$9", "xy"),
+        ("none", "xnoney"),
+    ] {
+        assert_eq!(replace_all(&compile("(?P<n>a)(b)").unwrap(), "xaby", new), expected, "{new}");
+    }
 }

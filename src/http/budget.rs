@@ -1,0 +1,80 @@
+//! The memory for bodies, of all senders together.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// So much of each body is free of charge, so that large ones can't keep ordinary ones out. Times the number of
+/// connections, this is what bodies can take besides the budget.
+pub const FREE_BYTES: usize = 64 << 10;
+
+/// How many bytes of bodies may be held at once beyond what is free.
+#[derive(Debug)]
+pub struct Budget(AtomicUsize);
+
+impl Budget {
+    /// A budget of so many bytes.
+    pub fn new(bytes: usize) -> Self {
+        Self(AtomicUsize::new(bytes))
+    }
+}
+
+/// A body that holds its share of the budget until it is dropped.
+#[derive(Debug)]
+pub struct Received {
+    bytes: Vec<u8>,
+    budget: Arc<Budget>,
+    taken: usize,
+}
+
+impl Received {
+    /// An empty body.
+    pub fn new(budget: &Arc<Budget>) -> Self {
+        Self { bytes: Vec::new(), budget: Arc::clone(budget), taken: 0 }
+    }
+
+    /// Adds bytes; false where the budget does not allow it.
+    #[must_use]
+    pub fn push(&mut self, bytes: &[u8]) -> bool {
+        let needed = (self.bytes.len() + bytes.len()).saturating_sub(FREE_BYTES).saturating_sub(self.taken);
+        let take = |left: usize| left.checked_sub(needed);
+        if needed > 0 && self.budget.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_err() {
+            return false;
+        }
+        self.taken += needed;
+        self.bytes.extend_from_slice(bytes);
+        true
+    }
+}
+
+impl Deref for Received {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Received {
+    fn drop(&mut self) {
+        self.budget.0.fetch_add(self.taken, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_bodies_are_free_and_large_ones_share() {
+        let budget = Arc::new(Budget::new(100));
+        let (mut one, mut other) = (Received::new(&budget), Received::new(&budget));
+        assert!(one.push(&vec![0; FREE_BYTES]) && one.push(&[0; 60]));
+        assert!(other.push(&vec![0; FREE_BYTES + 40]) && !other.push(&[0]));
+        assert_eq!(other.len(), FREE_BYTES + 40);
+        drop(one);
+        assert!(other.push(&[0; 60]) && !other.push(&[0]));
+        drop(other);
+        assert_eq!(budget.0.load(Ordering::SeqCst), 100);
+    }
+}

@@ -1,0 +1,318 @@
+//! One sender's connection: heads, bodies and answers as bytes on a socket, each with a deadline.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::budget::{Budget, Received};
+use super::head::{self, Framing, Head, HeadError};
+use super::{Answer, Body, BodyError};
+
+/// From a head's first byte (or the connection's beginning) to its last.
+pub const HEAD_LIMIT: Duration = Duration::from_secs(10);
+
+/// From the head to the body's last byte.
+const BODY_LIMIT: Duration = Duration::from_secs(30);
+
+/// For the whole answer.
+const WRITE_LIMIT: Duration = Duration::from_secs(10);
+
+/// After an answer that closes the connection, what the sender still sends is read for so long, and so much of it, that the
+/// answer reaches it before the reset that closing with unread bytes would cause.
+const LINGER_LIMIT: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 64 << 20;
+
+const READ_BYTES: usize = 16 << 10;
+const MOST_CHUNK_LINE: usize = 256;
+const MOST_TRAILER_LINES: usize = 64;
+
+/// A connection, and what has been read from it and not been used.
+#[derive(Debug)]
+pub struct Connection {
+    socket: Arc<TcpStream>,
+    buffer: Vec<u8>,
+}
+
+/// Why no request comes.
+#[derive(Debug)]
+pub enum NoRequest {
+    /// The sender has closed the connection, or the time for a next request is over: nobody waits for an answer.
+    Ended,
+    /// What came is no request.
+    Refused(HeadError),
+    /// The head took too long.
+    TooSlow,
+}
+
+impl Connection {
+    /// Takes an accepted socket.
+    pub fn new(socket: Arc<TcpStream>) -> Self {
+        Self { socket, buffer: Vec::new() }
+    }
+
+    /// Reads the next head. `patience` is for its first byte; from there on [`HEAD_LIMIT`] counts.
+    pub fn read_head(&mut self, patience: Duration) -> Result<Head, NoRequest> {
+        if self.buffer.is_empty() {
+            // While it waits, a connection holds no buffer.
+            self.buffer = Vec::new();
+            match self.fill_by(1, Instant::now() + patience) {
+                Ok(count) if count > 0 => {}
+                _ => return Err(NoRequest::Ended),
+            }
+        }
+        let deadline = Instant::now() + HEAD_LIMIT;
+        let mut seen = 0;
+        loop {
+            // A head ends with a line: nothing to parse before one has come.
+            if self.buffer[seen..].contains(&b'\n') || self.buffer.len() >= head::MOST_BYTES || seen == 0 {
+                match head::parse(&self.buffer) {
+                    Ok(Some((head, length))) => {
+                        self.buffer.drain(..length);
+                        return Ok(head);
+                    }
+                    Ok(None) => {}
+                    Err(error) => return Err(NoRequest::Refused(error)),
+                }
+            }
+            seen = self.buffer.len();
+            match self.fill(deadline) {
+                Ok(0) => return Err(NoRequest::Ended),
+                Ok(_) => {}
+                Err(error) if is_timeout(&error) => return Err(NoRequest::TooSlow),
+                Err(_) => return Err(NoRequest::Ended),
+            }
+        }
+    }
+
+    /// The body that belongs to a head.
+    pub fn body<'c>(&'c mut self, head: &Head, budget: &'c Arc<Budget>) -> Incoming<'c> {
+        Incoming {
+            left: head.framing,
+            expects_continue: head.expects_continue,
+            budget,
+            deadline: Instant::now() + BODY_LIMIT,
+            connection: self,
+        }
+    }
+
+    /// Writes an answer; without its body where the request was a HEAD.
+    pub fn write(&mut self, answer: &Answer, keep_alive: bool, with_body: bool) -> io::Result<()> {
+        let mut bytes = format!(
+            "HTTP/1.1 {} {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nDate: {}\r\nServer: {}\r\n",
+            answer.status,
+            reason(answer.status),
+            answer.body.len(),
+            jiff::Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT"),
+            env!("CARGO_PKG_NAME"),
+        );
+        for (name, value) in &answer.headers {
+            bytes.push_str(&format!("{name}: {value}\r\n"));
+        }
+        bytes.push_str(if keep_alive { "\r\n" } else { "Connection: close\r\n\r\n" });
+        if with_body {
+            bytes.push_str(&answer.body);
+        }
+        self.write_all(bytes.as_bytes())
+    }
+
+    fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        let deadline = Instant::now() + WRITE_LIMIT;
+        while !bytes.is_empty() {
+            self.socket.set_write_timeout(Some(left_until(deadline)?))?;
+            match (&*self.socket).write(bytes)? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                count => bytes = &bytes[count..],
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes the connection such that the last answer still arrives.
+    pub fn close(mut self) {
+        if self.socket.shutdown(Shutdown::Write).is_err() {
+            return;
+        }
+        let deadline = Instant::now() + LINGER_LIMIT;
+        let mut drained = 0;
+        while drained < LINGER_BYTES {
+            self.buffer.clear();
+            match self.fill(deadline) {
+                Ok(count) if count > 0 => drained += count,
+                _ => return,
+            }
+        }
+    }
+
+    fn fill(&mut self, deadline: Instant) -> io::Result<usize> {
+        self.fill_by(READ_BYTES, deadline)
+    }
+
+    /// Reads what has come, at least a byte and `most` at most, into the buffer; 0 at the end.
+    fn fill_by(&mut self, most: usize, deadline: Instant) -> io::Result<usize> {
+        let old = self.buffer.len();
+        self.buffer.resize(old + most, 0);
+        let result = loop {
+            let set = left_until(deadline).and_then(|left| self.socket.set_read_timeout(Some(left)));
+            match set.and_then(|()| (&*self.socket).read(&mut self.buffer[old..])) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => break result,
+            }
+        };
+        self.buffer.truncate(old + result.as_ref().copied().unwrap_or(0));
+        result
+    }
+}
+
+/// A body that is on its way.
+pub struct Incoming<'c> {
+    connection: &'c mut Connection,
+    budget: &'c Arc<Budget>,
+    left: Framing,
+    expects_continue: bool,
+    deadline: Instant,
+}
+
+impl Incoming<'_> {
+    /// Whether what follows is a next request: all of the body has been read, or nobody wanted it and all of it has come already.
+    /// For the rest of an unwanted body nobody waits.
+    pub fn is_over(&mut self) -> bool {
+        if let Framing::Length(length) = self.left
+            && let Ok(length) = usize::try_from(length)
+            && length <= self.connection.buffer.len()
+        {
+            self.connection.buffer.drain(..length);
+            self.left = Framing::Length(0);
+        }
+        self.left == Framing::Length(0)
+    }
+
+    fn read_length(&mut self, length: u64, limit: usize, body: &mut Received) -> Result<(), BodyError> {
+        let length = usize::try_from(length).ok().filter(|length| *length <= limit).ok_or(BodyError::TooLong(limit))?;
+        self.send_continue()?;
+        self.take(length, body)
+    }
+
+    fn read_chunks(&mut self, limit: usize, body: &mut Received) -> Result<(), BodyError> {
+        self.send_continue()?;
+        loop {
+            let line = self.line()?;
+            let digits = line.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+            let size =
+                std::str::from_utf8(digits).ok().filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+            let Some(size) = size.and_then(|digits| u64::from_str_radix(digits, 16).ok()) else {
+                return Err(BodyError::Malformed("a wrong chunk size"));
+            };
+            if size == 0 {
+                break;
+            }
+            let size = usize::try_from(size)
+                .ok()
+                .filter(|size| *size <= limit - body.len())
+                .ok_or(BodyError::TooLong(limit))?;
+            self.take(size, body)?;
+            if !self.line()?.is_empty() {
+                return Err(BodyError::Malformed("a chunk longer than its size"));
+            }
+        }
+        for _ in 0..MOST_TRAILER_LINES {
+            if self.line()?.is_empty() {
+                return Ok(());
+            }
+        }
+        Err(BodyError::Malformed("too many trailer lines"))
+    }
+
+    fn send_continue(&mut self) -> Result<(), BodyError> {
+        if std::mem::take(&mut self.expects_continue) && self.connection.buffer.is_empty() {
+            self.connection.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").map_err(BodyError::Incomplete)?;
+        }
+        Ok(())
+    }
+
+    /// Moves so many bytes into the body.
+    fn take(&mut self, mut count: usize, body: &mut Received) -> Result<(), BodyError> {
+        while count > 0 {
+            self.fill_if_empty()?;
+            let part = count.min(self.connection.buffer.len());
+            if !body.push(&self.connection.buffer[..part]) {
+                return Err(BodyError::Busy);
+            }
+            self.connection.buffer.drain(..part);
+            count -= part;
+        }
+        Ok(())
+    }
+
+    /// A line without its end, which has to be CR LF.
+    fn line(&mut self) -> Result<Vec<u8>, BodyError> {
+        let mut line = Vec::new();
+        loop {
+            self.fill_if_empty()?;
+            let buffer = &mut self.connection.buffer;
+            let end = buffer.iter().position(|byte| *byte == b'\n').map(|end| end + 1);
+            line.extend(buffer.drain(..end.unwrap_or(buffer.len())));
+            if line.len() > MOST_CHUNK_LINE {
+                return Err(BodyError::Malformed("a chunk's line is too long"));
+            }
+            if end.is_some() {
+                let Some(text) = line.strip_suffix(b"\r\n") else {
+                    return Err(BodyError::Malformed("a line without CR LF"));
+                };
+                return Ok(text.to_vec());
+            }
+        }
+    }
+
+    fn fill_if_empty(&mut self) -> Result<(), BodyError> {
+        if !self.connection.buffer.is_empty() {
+            return Ok(());
+        }
+        match self.connection.fill(self.deadline) {
+            Ok(0) => Err(BodyError::Incomplete(io::ErrorKind::UnexpectedEof.into())),
+            Ok(_) => Ok(()),
+            Err(error) if is_timeout(&error) => Err(BodyError::TooSlow(BODY_LIMIT)),
+            Err(error) => Err(BodyError::Incomplete(error)),
+        }
+    }
+}
+
+impl Body for Incoming<'_> {
+    fn read(&mut self, limit: usize) -> Result<Received, BodyError> {
+        let mut body = Received::new(self.budget);
+        match self.left {
+            Framing::Length(length) => self.read_length(length, limit, &mut body)?,
+            Framing::Chunked => self.read_chunks(limit, &mut body)?,
+        }
+        self.left = Framing::Length(0);
+        Ok(body)
+    }
+}
+
+fn left_until(deadline: Instant) -> io::Result<Duration> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    // A timeout of zero would mean none.
+    if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        413 => "Content Too Large",
+        417 => "Expectation Failed",
+        422 => "Unprocessable Content",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        503 => "Service Unavailable",
+        _ => "Unknown",
+    }
+}

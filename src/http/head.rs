@@ -1,0 +1,220 @@
+//! The head of a request: from bytes to what it says, or why it says nothing that can be trusted.
+//!
+//! Parsing is httparse's; here are the limits, and the rules by which a body's length is beyond doubt (RFC 9112, 6.3): a
+//! head that leaves two readings of where its body ends is refused, and its connection closed.
+
+/// The longest head, in bytes.
+pub const MOST_BYTES: usize = 16 << 10;
+
+/// The most header lines.
+const MOST_HEADERS: usize = 100;
+
+/// What a head says, as far as anybody here asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// As `GET`
+    pub method: String,
+    /// The request's target with its query, as it was sent.
+    pub target: String,
+    /// The `Authorization` header.
+    pub authorization: Option<String>,
+    /// Where the body ends.
+    pub framing: Framing,
+    /// Whether another request may follow.
+    pub keep_alive: bool,
+    /// Whether the sender waits for `100 Continue` before the body.
+    pub expects_continue: bool,
+}
+
+/// Where the body ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// After so many bytes; `u64::MAX` stands for whatever is more.
+    Length(u64),
+    /// After the last chunk.
+    Chunked,
+}
+
+/// Why a head is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum HeadError {
+    /// Not HTTP/1.
+    #[error("this is not an HTTP/1.1 request: {0}")]
+    Malformed(&'static str),
+    /// TLS.
+    #[error("this is plain HTTP, and a TLS handshake came: use http:// in the URL")]
+    Tls,
+    /// More lines, or bytes, than allowed.
+    #[error("the request's head is longer than {MOST_BYTES} bytes or {MOST_HEADERS} lines")]
+    TooLong,
+    /// Where the body ends is in doubt.
+    #[error("where the body ends can't be told: {0}")]
+    Framing(&'static str),
+    /// An `Expect` header that is not understood.
+    #[error("Expect: nothing but 100-continue is understood")]
+    Expectation,
+}
+
+/// Parses a head. `None` where it is not complete yet; otherwise with its length.
+pub fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, HeadError> {
+    if bytes.first() == Some(&0x16) {
+        return Err(HeadError::Tls);
+    }
+    let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
+    let mut request = httparse::Request::new(&mut headers);
+    let length = match request.parse(bytes) {
+        Ok(httparse::Status::Complete(length)) if length <= MOST_BYTES => length,
+        Ok(httparse::Status::Partial) if bytes.len() < MOST_BYTES => return Ok(None),
+        Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooLong),
+        Err(httparse::Error::Version) => return Err(HeadError::Malformed("another version")),
+        Err(httparse::Error::HeaderName | httparse::Error::HeaderValue) => {
+            return Err(HeadError::Malformed("a wrong header line"));
+        }
+        Err(_) => return Err(HeadError::Malformed("a wrong request line")),
+    };
+    let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
+        return Err(HeadError::Malformed("a wrong request line"));
+    };
+    let head = Head {
+        method: method.to_owned(),
+        target: target.to_owned(),
+        authorization: authorization(request.headers)?,
+        framing: framing(request.headers, version)?,
+        keep_alive: keep_alive(request.headers, version),
+        expects_continue: expects_continue(request.headers)?,
+    };
+    Ok(Some((head, length)))
+}
+
+/// The values of all lines of a header.
+fn values<'h>(headers: &'h [httparse::Header<'_>], name: &'static str) -> impl Iterator<Item = &'h [u8]> {
+    headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
+}
+
+fn authorization(headers: &[httparse::Header<'_>]) -> Result<Option<String>, HeadError> {
+    let mut lines = values(headers, "authorization");
+    let first = lines.next();
+    if lines.next().is_some() {
+        return Err(HeadError::Malformed("several Authorization lines"));
+    }
+    Ok(first.and_then(|value| std::str::from_utf8(value).ok()).map(str::to_owned))
+}
+
+fn framing(headers: &[httparse::Header<'_>], version: u8) -> Result<Framing, HeadError> {
+    let mut encodings = values(headers, "transfer-encoding");
+    let mut lengths = values(headers, "content-length");
+    match (encodings.next(), lengths.next()) {
+        (None, None) => Ok(Framing::Length(0)),
+        (Some(_), Some(_)) => Err(HeadError::Framing("both Content-Length and Transfer-Encoding")),
+        (Some(encoding), None) => {
+            if version == 0 {
+                return Err(HeadError::Framing("Transfer-Encoding in HTTP/1.0"));
+            }
+            if encodings.next().is_some() || !encoding.trim_ascii().eq_ignore_ascii_case(b"chunked") {
+                return Err(HeadError::Framing("a Transfer-Encoding other than chunked"));
+            }
+            Ok(Framing::Chunked)
+        }
+        (None, Some(length)) => {
+            if lengths.next().is_some() {
+                return Err(HeadError::Framing("several Content-Length lines"));
+            }
+            let length = length.trim_ascii();
+            if length.is_empty() || !length.iter().all(u8::is_ascii_digit) {
+                return Err(HeadError::Framing("a Content-Length that is no number"));
+            }
+            let number = std::str::from_utf8(length).ok().and_then(|digits| digits.parse().ok());
+            Ok(Framing::Length(number.unwrap_or(u64::MAX)))
+        }
+    }
+}
+
+fn keep_alive(headers: &[httparse::Header<'_>], version: u8) -> bool {
+    let close = values(headers, "connection")
+        .flat_map(|value| value.split(|byte| *byte == b','))
+        .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"));
+    version == 1 && !close
+}
+
+fn expects_continue(headers: &[httparse::Header<'_>]) -> Result<bool, HeadError> {
+    match values(headers, "expect").next() {
+        None => Ok(false),
+        Some(value) if value.trim_ascii().eq_ignore_ascii_case(b"100-continue") => Ok(true),
+        Some(_) => Err(HeadError::Expectation),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_are_read() {
+        let text = b"POST /webhook?x HTTP/1.1\r\nHost: h\r\nAUTHORIZATION: Bearer t\r\nContent-Length: 12 \r\n\r\nbody";
+        let (head, length) = parse(text).unwrap().unwrap();
+        let expected = Head {
+            method: "POST".to_owned(),
+            target: "/webhook?x".to_owned(),
+            authorization: Some("Bearer t".to_owned()),
+            framing: Framing::Length(12),
+            keep_alive: true,
+            expects_continue: false,
+        };
+        assert_eq!((head, length), (expected, text.len() - 4));
+        for end in 0..text.len() - 4 {
+            assert_eq!(parse(&text[..end]), Ok(None), "{end}");
+        }
+    }
+
+    #[test]
+    fn what_the_lines_mean() {
+        let read = |lines: &str, version: &str| parse(format!("GET / HTTP/{version}\r\n{lines}\r\n").as_bytes());
+        for (lines, version, framing, keep_alive) in [
+            ("", "1.1", Framing::Length(0), true),
+            ("", "1.0", Framing::Length(0), false),
+            ("Connection: TE, Close\r\n", "1.1", Framing::Length(0), false),
+            ("Transfer-Encoding: Chunked\r\n", "1.1", Framing::Chunked, true),
+            ("Content-Length: 900000000000000\r\n", "1.1", Framing::Length(900_000_000_000_000), true),
+            ("Content-Length: 99999999999999999999999\r\n", "1.1", Framing::Length(u64::MAX), true),
+        ] {
+            let (head, _) = read(lines, version).unwrap().unwrap();
+            assert_eq!((head.framing, head.keep_alive), (framing, keep_alive), "{lines}");
+        }
+        assert!(read("Expect: 100-Continue\r\n", "1.1").unwrap().unwrap().0.expects_continue);
+    }
+
+    #[test]
+    fn what_is_in_doubt_is_refused() {
+        let long = format!("GET / HTTP/1.1\r\nX: {}", "a".repeat(MOST_BYTES));
+        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "X: a\r\n".repeat(MOST_HEADERS + 1));
+        let with = |lines: &str| format!("POST / HTTP/1.1\r\n{lines}\r\n\r\n");
+        for (text, error) in [
+            (long, HeadError::TooLong),
+            (many, HeadError::TooLong),
+            (with("Content-Length: -1"), HeadError::Framing("a Content-Length that is no number")),
+            (with("Content-Length: +1"), HeadError::Framing("a Content-Length that is no number")),
+            (with("Content-Length: abc"), HeadError::Framing("a Content-Length that is no number")),
+            (with("Content-Length:"), HeadError::Framing("a Content-Length that is no number")),
+            (with("Content-Length: 1, 1"), HeadError::Framing("a Content-Length that is no number")),
+            (with("Content-Length: 1\r\nContent-Length: 1"), HeadError::Framing("several Content-Length lines")),
+            (
+                with("Content-Length: 1\r\nTransfer-Encoding: chunked"),
+                HeadError::Framing("both Content-Length and Transfer-Encoding"),
+            ),
+            (with("Transfer-Encoding: gzip, chunked"), HeadError::Framing("a Transfer-Encoding other than chunked")),
+            (with("Transfer-Encoding: identity"), HeadError::Framing("a Transfer-Encoding other than chunked")),
+            (with("Authorization: a\r\nAuthorization: b"), HeadError::Malformed("several Authorization lines")),
+            (with("Expect: tea"), HeadError::Expectation),
+            (with("X: a\r\n folded"), HeadError::Malformed("a wrong header line")),
+            (with("X : a"), HeadError::Malformed("a wrong header line")),
+            (with("X: a\rb"), HeadError::Malformed("a wrong header line")),
+            ("GET / HTTP/2.0\r\n\r\n".to_owned(), HeadError::Malformed("another version")),
+            ("GET  / HTTP/1.1\r\n\r\n".to_owned(), HeadError::Malformed("a wrong request line")),
+            ("\u{16}\u{3}\u{1}".to_owned(), HeadError::Tls),
+        ] {
+            assert_eq!(parse(text.as_bytes()), Err(error), "{text:.80}");
+        }
+        let old = "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert_eq!(parse(old.as_bytes()), Err(HeadError::Framing("Transfer-Encoding in HTTP/1.0")));
+    }
+}

@@ -1,0 +1,234 @@
+//! Nobody without the token gets anything in, and nobody at all gets it to stop.
+
+mod support;
+
+use std::io::{BufReader, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use support::broker::{Broker, Received};
+use support::connector::{Connector, MAPPING, config};
+use support::http::{Client, read_reply};
+use support::{TOKEN, notification, wait_until};
+
+/// An operator's limit for the whole process.
+const MOST_MEMORY: usize = 200 << 20;
+
+fn connector() -> (Connector, String) {
+    let vhost = Broker::shared().fresh_vhost();
+    let connector = Connector::on(&Broker::shared().url(&vhost));
+    connector.wait_until_ready();
+    (connector, vhost)
+}
+
+/// The same process answers a normal webhook, and has not grown.
+fn survives(connector: &Connector, what: &str) {
+    let mut client = Client::new(connector.address);
+    client.patience(Duration::from_secs(5));
+    let reply = client.post(&notification(&[what])).unwrap_or_else(|error| panic!("after {what}: {error}"));
+    assert_eq!(reply.status, 200, "after {what}: {}", reply.body);
+    assert!(connector.peak_memory() < MOST_MEMORY, "after {what}: {} bytes", connector.peak_memory());
+}
+
+fn connect(connector: &Connector) -> TcpStream {
+    let stream = TcpStream::connect(connector.address).unwrap();
+    stream.set_read_timeout(Some(support::PATIENCE)).unwrap();
+    stream
+}
+
+/// Sends bytes as far as they are taken, and gives the status of the answer, 0 where there is none, and whether the connection
+/// was closed behind it.
+fn raw(connector: &Connector, bytes: &[u8]) -> (u16, bool) {
+    let mut stream = connect(connector);
+    // A server that has read enough may close before everything is sent.
+    let _ = stream.write_all(bytes);
+    let mut reader = BufReader::new(stream);
+    let status = read_reply(&mut reader).map_or(0, |reply| reply.status);
+    let mut rest = Vec::new();
+    reader.get_ref().set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let closed = reader.read_to_end(&mut rest).is_ok_and(|_| rest.is_empty());
+    (status, closed)
+}
+
+#[test]
+fn requests_that_lie_are_refused_and_their_connections_closed() {
+    let (connector, vhost) = connector();
+    let head = |lines: &str| format!("POST /webhook HTTP/1.1\r\nHost: h\r\n{lines}\r\n\r\n").into_bytes();
+    let with_token = |lines: &str| head(&format!("Authorization: Bearer {TOKEN}\r\n{lines}"));
+    let followed = |mut head: Vec<u8>, body: &[u8]| {
+        head.extend_from_slice(body);
+        head
+    };
+    let smuggled = format!("POST /webhook HTTP/1.1\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 0\r\n\r\n");
+    for (what, bytes, status) in [
+        ("a huge length, no token", head("Content-Length: 900000000000000"), 401),
+        ("a huge length", with_token("Content-Length: 900000000000000"), 413),
+        ("a length of 30 digits", with_token(&format!("Content-Length: {}", "9".repeat(30))), 413),
+        ("a negative length", with_token("Content-Length: -1"), 400),
+        ("a doubled length", with_token("Content-Length: 2\r\nContent-Length: 2"), 400),
+        ("a length that is no number", followed(with_token("Content-Length: abc"), smuggled.as_bytes()), 400),
+        ("both framings", followed(with_token("Content-Length: 2\r\nTransfer-Encoding: chunked"), b"0\r\n\r\n"), 400),
+        ("another encoding", with_token("Transfer-Encoding: gzip, chunked"), 400),
+        ("a huge chunk", followed(with_token("Transfer-Encoding: chunked"), b"FFFFFFFFFFFF\r\nx"), 413),
+        (
+            "a chunk size of 20 digits",
+            followed(with_token("Transfer-Encoding: chunked"), b"FFFFFFFFFFFFFFFFFFFF\r\n"),
+            400,
+        ),
+        ("a negative chunk", followed(with_token("Transfer-Encoding: chunked"), b"-1\r\nx"), 400),
+        ("an endless chunk line", followed(with_token("Transfer-Encoding: chunked"), &[b'1'; 5000]), 400),
+        ("chunks that overlap", followed(with_token("Transfer-Encoding: chunked"), b"1\r\nxx\r\n0\r\n\r\n"), 400),
+        (
+            "endless trailers",
+            followed(
+                with_token("Transfer-Encoding: chunked"),
+                &[b"0\r\n".as_slice(), &b"a: b\r\n".repeat(1000)].concat(),
+            ),
+            400,
+        ),
+        ("an endless header line", followed(b"GET / HTTP/1.1\r\nX: ".to_vec(), &vec![b'a'; 50 << 20]), 431),
+        ("an endless request line", vec![b'a'; 50 << 20], 431),
+        ("200,000 headers", followed(b"GET / HTTP/1.1\r\n".to_vec(), &b"a: b\r\n".repeat(200_000)), 431),
+        ("noise", vec![0xde; 5000], 400),
+        ("a TLS hello", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(), 400),
+        (
+            "two tokens",
+            head(&format!("Authorization: Bearer {TOKEN}\r\nAuthorization: Bearer x\r\nContent-Length: 0")),
+            400,
+        ),
+        ("another version", b"GET / HTTP/3.0\r\n\r\n".to_vec(), 400),
+        ("an unknown expectation", with_token("Expect: tea\r\nContent-Length: 2"), 417),
+    ] {
+        assert_eq!(raw(&connector, &bytes), (status, true), "{what}");
+        survives(&connector, what);
+    }
+    let admin = Broker::shared().admin(&vhost);
+    assert!(
+        admin.drain().iter().all(|one| one.event["component"] == "host:9100"),
+        "the survivors' events and no others"
+    );
+}
+
+#[test]
+fn bodies_in_chunks_and_after_a_continue_are_taken() {
+    let (connector, vhost) = connector();
+    let body = notification(&["chunked"]);
+    let (one, other) = body.split_at(100);
+    let mut stream = BufReader::new(connect(&connector));
+    let lines = format!("POST /webhook HTTP/1.1\r\nAuthorization: Bearer {TOKEN}\r\n");
+    let chunks = format!("64;a=b\r\n{one}\r\n{:X}\r\n{other}\r\n0\r\nTrailer: x\r\n\r\n", other.len());
+    stream.get_mut().write_all(format!("{lines}Transfer-Encoding: chunked\r\n\r\n{chunks}").as_bytes()).unwrap();
+    assert_eq!(read_reply(&mut stream).unwrap().status, 200);
+    let head = format!("{lines}Expect: 100-continue\r\nContent-Length: {}\r\n\r\n", body.len());
+    stream.get_mut().write_all(head.as_bytes()).unwrap();
+    assert_eq!(read_reply(&mut stream).unwrap().status, 100);
+    stream.get_mut().write_all(body.as_bytes()).unwrap();
+    assert_eq!(read_reply(&mut stream).unwrap().status, 200);
+    // Two requests at once, answered in order.
+    let both = format!("GET /-/healthy HTTP/1.1\r\n\r\n{lines}Content-Length: {}\r\n\r\n{body}", body.len());
+    stream.get_mut().write_all(both.as_bytes()).unwrap();
+    assert!(read_reply(&mut stream).unwrap().body.contains("healthy"));
+    assert!(read_reply(&mut stream).unwrap().body.contains("published"));
+    assert_eq!(
+        Broker::shared().admin(&vhost).drain().iter().map(Received::resource).collect::<Vec<_>>(),
+        ["chunked"; 3]
+    );
+}
+
+#[test]
+fn silent_connections_and_half_heads_keep_nobody_out() {
+    let (connector, _) = connector();
+    let mut held: Vec<TcpStream> = (0..900).map(|_| connect(&connector)).collect();
+    for stream in &mut held[..300] {
+        stream.write_all(b"POST /webhook HTTP/1.1\r\nHost: h").unwrap();
+    }
+    survives(&connector, "900 connections held");
+    // More than there are places: the ones that have waited longest give way.
+    held.extend((0..600).map(|_| connect(&connector)));
+    survives(&connector, "1500 connections held");
+    drop(held);
+    wait_until("the threads are gone", || connector.threads() < 20);
+    survives(&connector, "1500 connections closed");
+}
+
+#[test]
+fn a_half_head_is_given_up() {
+    let (connector, _) = connector();
+    let mut stream = BufReader::new(connect(&connector));
+    stream.get_mut().write_all(b"GET /-/healthy HTTP/1.1\r\n").unwrap();
+    assert_eq!(read_reply(&mut stream).unwrap().status, 408);
+    let mut silent = connect(&connector);
+    assert_eq!(silent.read(&mut [0]).unwrap(), 0, "closed without a word");
+}
+
+#[test]
+fn a_token_allows_no_more_than_it_should() {
+    let (connector, vhost) = connector();
+    let mut stalled: Vec<TcpStream> = (0..100).map(|_| connect(&connector)).collect();
+    for stream in &mut stalled {
+        let head =
+            format!("POST /webhook HTTP/1.1\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 16000000\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        // As much as is taken without waiting.
+        stream.set_nonblocking(true).unwrap();
+        let _ = stream.write_all(&vec![b' '; 4 << 20]);
+    }
+    survives(&connector, "100 stalled bodies");
+    drop(stalled);
+
+    let nested = format!("{{\"version\":\"4\",\"alerts\":[],\"x\":{}", "[".repeat(100_000));
+    assert_eq!(connector.post(&nested).status, 400);
+    survives(&connector, "JSON nested 100,000 deep");
+
+    let long = format!("{{\"version\":\"4\",\"alerts\":[],\"x\":\"{}\"}}", "y".repeat(17 << 20));
+    assert_eq!(connector.post(&long).status, 413);
+    survives(&connector, "17 MiB");
+
+    Broker::shared().admin(&vhost).drain();
+    let many: Vec<String> = (0..20_000).map(|number| format!("alert-{number}")).collect();
+    let body = notification(&many);
+    let reply = connector.post(&body);
+    // Whether a slow machine's broker confirms them all in time is not the point here.
+    assert!(matches!(reply.status, 200 | 503), "{}", reply.body);
+    wait_until("the broker has them", || {
+        let received = Broker::shared().admin(&vhost).drain().len();
+        received > 0 || reply.status == 503
+    });
+    survives(&connector, "20,000 alerts in a body");
+}
+
+#[test]
+fn file_descriptors_run_out_and_come_back() {
+    let vhost = Broker::shared().fresh_vhost();
+    let text = config(&Broker::shared().url(&vhost), "", MAPPING);
+    let mut connector = Connector::under(&["prlimit", "--nofile=40"], &text, &[]);
+    connector.wait_until_ready();
+    let held: Vec<TcpStream> = (0..100).map(|_| connect(&connector)).collect();
+    connector.wait_for_log("can't take a connection: Too many open files");
+    wait_until("it serves all the same", || {
+        connector.try_post(&notification(&["held"])).is_ok_and(|reply| reply.status == 200)
+    });
+    drop(held);
+    connector.wait_for_log("connections are accepted again");
+    survives(&connector, "file descriptors came back");
+}
+
+#[test]
+fn no_thread_is_to_be_had() {
+    let vhost = Broker::shared().fresh_vhost();
+    let text = config(&Broker::shared().url(&vhost), "", MAPPING);
+    // The limit does not count for root: another user, whom nothing else on the machine belongs to.
+    let mut connector =
+        Connector::under(&["setpriv", "--reuid=54321", "--clear-groups", "prlimit", "--nproc=12"], &text, &[]);
+    connector.wait_until_ready();
+    let held: Vec<TcpStream> = (0..50).map(|_| connect(&connector)).collect();
+    connector.wait_for_log("can't take a connection: Resource temporarily unavailable");
+    wait_until("it serves all the same", || {
+        connector.try_post(&notification(&["held"])).is_ok_and(|reply| reply.status == 200)
+    });
+    drop(held);
+    wait_until("it serves everybody", || {
+        connector.try_post(&notification(&["after"])).is_ok_and(|reply| reply.status == 200)
+    });
+    survives(&connector, "threads came back");
+}

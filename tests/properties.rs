@@ -1,0 +1,147 @@
+//! What holds for every input: parsers meet noise, and never panic, leak or overstep a limit.
+
+use std::collections::BTreeMap;
+use std::path::Path as File;
+
+use canopsis_connector_prometheus::amqp_url::AmqpUrl;
+use canopsis_connector_prometheus::config::{Config, Overrides};
+use canopsis_connector_prometheus::event::{Event, Name, ROUTING_KEY_BYTES, State};
+use canopsis_connector_prometheus::http::head;
+use canopsis_connector_prometheus::mapping::path::Path;
+use canopsis_connector_prometheus::mapping::template::Template;
+use canopsis_connector_prometheus::mapping::{Context, goregexp};
+use canopsis_connector_prometheus::notification::Notification;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+fn config(lines: &str) -> Result<Config, String> {
+    let text = format!("http: {{bearer_token: t}}\nconnector: c\nconnector_name: n\nstate: 1\nresource: r\n{lines}\n");
+    let load = Config::from_text(text, File::new("test.yml"), &Overrides::default(), &|_| None);
+    load.map_err(|error| error.to_string())
+}
+
+/// A YAML double-quoted string.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.chars().map(|c| format!("\\U{:08x}", u32::from(c))).collect::<Vec<_>>().concat())
+}
+
+fn map(config: &Config, labels: &Value) -> Result<Value, String> {
+    let body = json!({"version": "4", "alerts": [{"status": "firing", "labels": labels}]}).to_string();
+    let notification = Notification::decode(body.as_bytes()).map_err(|error| error.to_string())?;
+    let context = Context::new(&notification, &notification.alerts[0], "2026-01-01T00:00:00Z");
+    let (event, _) = config.mapping.map(&context);
+    event.map(|event| serde_json::to_value(&event).unwrap()).map_err(|refusals| format!("{refusals:?}"))
+}
+
+/// Characters that parsers care about, and any others.
+fn nasty() -> impl Strategy<Value = String> {
+    proptest::collection::vec(
+        prop_oneof![
+            proptest::char::any(),
+            proptest::sample::select("{}[]()<>.*+?|\\^$:;,\"'`#@%&!-_/= \n\t\0aé日1".chars().collect::<Vec<_>>())
+        ],
+        0..40,
+    )
+    .prop_map(|chars| chars.into_iter().collect())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_url_never_shows_its_password(scheme in "amqps?", user in "[a-z]{0,5}", password in nasty(), rest in nasty()) {
+        const SECRET: &str = "hunter2";
+        let text = format!("{scheme}://{user}:{password}{SECRET}@host{rest}");
+        match AmqpUrl::parse(&text) {
+            // Behind a / ? or # the password has become something else: then there must be no @ behind it.
+            Ok(url) => prop_assert!(!format!("{url} {url:?}").contains(SECRET), "{text:?}: {url}"),
+            Err(error) => prop_assert!(!format!("{error} {error:?}").contains(SECRET), "{text:?}: {error}"),
+        }
+    }
+
+    #[test]
+    fn a_path_is_itself_or_an_error(text in nasty(), root in proptest::sample::select(vec!["labels", "annotations", "status", "x"])) {
+        let text = format!("{root}.{text}");
+        if let Ok(path) = Path::parse(&text) {
+            prop_assert_eq!(path.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn templates_and_regexps_compile_or_say_why(text in nasty(), field in nasty()) {
+        if let Ok(regexp) = goregexp::compile(&text) {
+            goregexp::replace_all(&regexp, &field, &text);
+        }
+        for source in [format!("{{{{ {text} }}}}"), text] {
+            if let Ok(template) = Template::parse(&source) {
+                let data = BTreeMap::from([(std::sync::Arc::from("Field"), gotmpl::Value::from(field.as_str()))]);
+                let _ = template.render(&gotmpl::Value::from(data));
+            }
+        }
+    }
+
+    #[test]
+    fn a_literal_regexp_matches_itself_alone(text in nasty()) {
+        let regexp = goregexp::compile(&format!("^\\Q{}\\E$", text.replace('\\', "/"))).unwrap();
+        prop_assert!(regexp.is_match(&text.replace('\\', "/")));
+    }
+
+    #[test]
+    fn any_constant_arrives_as_it_is(text in nasty()) {
+        let config = config(&format!("component: x\noutput: {{type: set, value: {}}}", quoted(&text))).unwrap();
+        let event = map(&config, &json!({})).unwrap();
+        let expected = if text.is_empty() { Value::Null } else { Value::from(text) };
+        prop_assert_eq!(&event["output"], &expected);
+    }
+
+    #[test]
+    fn any_file_is_taken_or_refused_and_its_token_not_shown(text in nasty()) {
+        let load = |text: String| Config::from_text(text, File::new("test.yml"), &Overrides::default(), &|_| None);
+        let _ = load(text.clone());
+        if let Err(error) = load(format!("http: {{bearer_token: hunter2}}\n{text}")) {
+            prop_assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_event_has_its_names_or_is_refused(value in nasty(), length in 1_usize..20) {
+        let config = config(&format!(
+            "component: {{type: copy, value: labels.a}}\noutput: {{type: copy, value: labels.a}}\noutput_length: {length}"
+        ))
+        .unwrap();
+        match map(&config, &json!({ "a": value })) {
+            Ok(event) => {
+                prop_assert_eq!(event["component"].as_str().unwrap(), &value);
+                let cut: String = value.chars().take(length).collect();
+                prop_assert_eq!(event["output"].as_str().unwrap(), cut);
+            }
+            Err(refusal) => prop_assert!(value.is_empty(), "{refusal}"),
+        }
+    }
+
+    #[test]
+    fn a_routing_key_fits_and_begins_as_it_should(component in "\\PC{1,300}", resource in "\\PC{1,300}") {
+        let name = |text: &str| Name::new(text).unwrap();
+        let event = Event {
+            connector: name("c"), connector_name: name("n"), component: name(&component), resource: name(&resource),
+            state: State::Ok, output: None, long_output: None, author: String::new(), timestamp: None, tags: None,
+            extra: BTreeMap::new(),
+        };
+        let (key, whole) = (event.routing_key(), format!("c.n.check.resource.{component}.{resource}"));
+        prop_assert!(whole.starts_with(&key));
+        prop_assert!(key.len() <= ROUTING_KEY_BYTES);
+        prop_assert!(key.len() == whole.len() || key.len() > ROUTING_KEY_BYTES - 4);
+    }
+
+    #[test]
+    fn a_head_is_read_the_same_however_it_comes(lines in nasty(), end in 0_usize..100) {
+        let text = format!("POST /webhook HTTP/1.1\r\nContent-Length: 3\r\nX: {lines}\r\n\r\nabc");
+        let whole = head::parse(text.as_bytes());
+        if let Ok(Some((_, length))) = &whole {
+            prop_assert!(*length <= text.len() - 3);
+            let part = head::parse(&text.as_bytes()[..end.min(length - 1)]);
+            prop_assert!(matches!(part, Ok(None)), "{part:?}");
+        }
+        let _ = head::parse(lines.as_bytes());
+    }
+}

@@ -1,0 +1,75 @@
+//! A network that can be spoilt: forwards bytes to a broker until it is told otherwise.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread;
+use std::time::Duration;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Everything arrives.
+    Forward = 0,
+    /// Nothing arrives, in neither direction, and nobody hears of it.
+    Cut = 1,
+    /// From the broker comes a byte now and then.
+    Drip = 2,
+}
+
+pub struct Relay {
+    pub port: u16,
+    mode: Arc<AtomicU8>,
+}
+
+impl Relay {
+    pub fn to(port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let relay = Self { port: listener.local_addr().unwrap().port(), mode: Arc::default() };
+        let mode = Arc::clone(&relay.mode);
+        thread::spawn(move || {
+            for near in listener.incoming().flatten() {
+                let Ok(far) = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port))) else { continue };
+                let (near_too, far_too) = (near.try_clone().unwrap(), far.try_clone().unwrap());
+                let (there, back) = (Arc::clone(&mode), Arc::clone(&mode));
+                thread::spawn(move || forward(near, far, &there, false));
+                thread::spawn(move || forward(far_too, near_too, &back, true));
+            }
+        });
+        relay
+    }
+
+    pub fn set(&self, mode: Mode) {
+        self.mode.store(mode as u8, Ordering::SeqCst);
+    }
+}
+
+fn forward(mut from: TcpStream, mut to: TcpStream, mode: &AtomicU8, from_broker: bool) {
+    let mut buffer = [0; 16 << 10];
+    while let Ok(count) = from.read(&mut buffer) {
+        let mut rest = &buffer[..count];
+        while !rest.is_empty() {
+            match mode.load(Ordering::SeqCst) {
+                // What a cut network has swallowed does not come later: both ends are left as they are, for good.
+                mode if mode == Mode::Cut as u8 => return std::mem::forget((from, to)),
+                mode if mode == Mode::Drip as u8 && from_broker => {
+                    thread::sleep(Duration::from_millis(200));
+                    if to.write_all(&rest[..1]).is_err() {
+                        return;
+                    }
+                    rest = &rest[1..];
+                }
+                _ => {
+                    if to.write_all(rest).is_err() {
+                        return;
+                    }
+                    rest = &[];
+                }
+            }
+        }
+        if count == 0 {
+            let _ = to.shutdown(Shutdown::Write);
+            return;
+        }
+    }
+}
