@@ -59,8 +59,21 @@ pub struct Mapped {
     pub refused: Vec<Refused>,
 }
 
+/// As many log lines for one notification; the others are counted.
+const MOST_TOLD: usize = 100;
+
 /// Maps all alerts of a notification, in their order. What an operator should hear of is logged.
 pub fn map(mapping: &Mapping, notification: &Notification, received_at: &str) -> Mapped {
+    map_until(mapping, notification, received_at, None).unwrap_or_default()
+}
+
+/// As [`map`]; `None` where the deadline passes.
+fn map_until(
+    mapping: &Mapping,
+    notification: &Notification,
+    received_at: &str,
+    deadline: Option<Instant>,
+) -> Option<Mapped> {
     if notification.truncated_alerts > 0 {
         warn!(
             receiver:% = notification.receiver, alerts = notification.truncated_alerts;
@@ -69,18 +82,30 @@ pub fn map(mapping: &Mapping, notification: &Notification, received_at: &str) ->
     }
     let mut mapped = Mapped::default();
     let Some(first) = notification.alerts.first() else {
-        return mapped;
+        return Some(mapped);
     };
     let context = Context::new(notification, first, received_at);
+    let mut told = 0;
     for alert in &notification.alerts {
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return None;
+        }
         let (event, warnings) = mapping.map(&context.sibling(alert));
         for warning in warnings {
+            told += 1;
+            if told > MOST_TOLD {
+                continue;
+            }
             warn!(fingerprint:% = alert.fingerprint, field:% = warning.field; "{}", warning.reason);
         }
         match event {
             Ok(event) => mapped.events.push(event),
             Err(refusals) => {
                 for refusal in &refusals {
+                    told += 1;
+                    if told > MOST_TOLD {
+                        continue;
+                    }
                     error!(
                         fingerprint:% = alert.fingerprint, field:% = refusal.field;
                         "an alert can't be mapped and is not published: {}", refusal.reason
@@ -90,7 +115,10 @@ pub fn map(mapping: &Mapping, notification: &Notification, received_at: &str) ->
             }
         }
     }
-    mapped
+    if told > MOST_TOLD {
+        warn!(unlogged = told - MOST_TOLD; "the notification has more of these");
+    }
+    Some(mapped)
 }
 
 /// A notification's events, encoded and ready to go.
@@ -102,9 +130,16 @@ pub struct Prepared {
 
 impl Prepared {
     /// Decodes, maps and encodes a body.
-    pub fn from_body(mapping: &Mapping, body: &[u8], received_at: &str) -> Result<Self, BridgeError> {
+    pub fn from_body(
+        mapping: &Mapping,
+        body: &[u8],
+        received_at: &str,
+        deadline: Instant,
+    ) -> Result<Self, BridgeError> {
         let notification = Notification::decode(body)?;
-        let Mapped { events, refused } = map(mapping, &notification, received_at);
+        let mapped = map_until(mapping, &notification, received_at, Some(deadline));
+        let Mapped { events, refused } =
+            mapped.ok_or_else(|| DeliveryError::Deadline("mapping took too long".to_owned()))?;
         let encoded: Result<_, _> = events.iter().map(Message::encode).collect();
         let messages = encoded.map_err(|error: serde_json::Error| DeliveryError::Output(error.to_string()))?;
         Ok(Self { messages, refused })

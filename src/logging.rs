@@ -4,6 +4,8 @@
 //! returned messages at warn.
 
 use std::io::{self, Write};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use env_logger::Target;
 use env_logger::fmt::Formatter;
@@ -110,6 +112,54 @@ fn one_line(text: &str) -> String {
     text.chars().map(escape).collect()
 }
 
+/// The beginning of a text, for a message.
+pub fn shorten(text: &str) -> String {
+    const MOST: usize = 96;
+    let mut short: String = text.chars().take(MOST).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
+}
+
+/// Bounds the log lines that anybody can cause, without a token: so many in a row, then so many a second.
+#[derive(Debug)]
+pub struct Throttle(Mutex<Tokens>);
+
+#[derive(Debug)]
+struct Tokens {
+    left: u32,
+    refilled: Instant,
+    suppressed: u64,
+}
+
+impl Throttle {
+    const BURST: u32 = 20;
+    const REFILL: Duration = Duration::from_secs(1);
+
+    /// Whether a line may be written; if so, how many were not since the last one.
+    pub fn allow(&self) -> Option<u64> {
+        let mut tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let refill = tokens.refilled.elapsed().as_secs() / Self::REFILL.as_secs();
+        if refill > 0 {
+            tokens.left = Self::BURST.min(tokens.left.saturating_add(u32::try_from(refill).unwrap_or(Self::BURST)));
+            tokens.refilled = Instant::now();
+        }
+        if tokens.left == 0 {
+            tokens.suppressed += 1;
+            return None;
+        }
+        tokens.left -= 1;
+        Some(std::mem::take(&mut tokens.suppressed))
+    }
+}
+
+impl Default for Throttle {
+    fn default() -> Self {
+        Self(Mutex::new(Tokens { left: Self::BURST, refilled: Instant::now(), suppressed: 0 }))
+    }
+}
+
 struct Pairs(Vec<(String, String)>);
 
 impl<'kvs> VisitSource<'kvs> for Pairs {
@@ -131,6 +181,15 @@ mod tests {
         let record = Record::builder().args(arguments).level(Level::Warn).key_values(&pairs).build();
         write(&mut out, &record, "T").unwrap();
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_flood_is_counted_and_not_written() {
+        let throttle = Throttle::default();
+        let written = (0..10_000).filter(|_| throttle.allow().is_some()).count();
+        assert!(written < 100, "{written}");
+        throttle.0.lock().unwrap().left = 1;
+        assert_eq!(throttle.allow(), Some(10_000 - u64::try_from(written).unwrap()));
     }
 
     #[test]

@@ -25,6 +25,12 @@ const GRACE: Duration = Duration::from_millis(9_500);
 /// After which so much is left for closing the connection to the broker.
 const CLOSING: Duration = Duration::from_millis(500);
 
+/// File descriptors that connections may not take: for the broker, the log, the configuration.
+const RESERVED_DESCRIPTORS: usize = 64;
+
+/// However few descriptors there are.
+const FEWEST_CONNECTIONS: usize = 16;
+
 /// Why the program ends with something else than 0.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -103,6 +109,13 @@ pub fn run(arguments: Vec<OsString>) -> Result<(), Failure> {
     }
 }
 
+/// How many file descriptors the process may have (its soft limit), where that is known.
+fn descriptor_limit() -> Option<usize> {
+    let limits = fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
 fn dry_run(config: &Config, path: &Path) -> Result<(), Failure> {
     let read = || {
         if path == Path::new("-") {
@@ -129,7 +142,13 @@ fn dry_run(config: &Config, path: &Path) -> Result<(), Failure> {
 fn serve(config: Config, outlet: Outlet) -> Result<(), Failure> {
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(Failure::Signals)?;
     let outlet = Arc::new(outlet);
-    let (listen, most_connections) = (config.http.listen.clone(), config.http.max_connections);
+    let (listen, mut most_connections) = (config.http.listen.clone(), config.http.max_connections);
+    if let Some(limit) = descriptor_limit()
+        && most_connections + RESERVED_DESCRIPTORS > limit
+    {
+        most_connections = limit.saturating_sub(RESERVED_DESCRIPTORS).max(FEWEST_CONNECTIONS);
+        warn!(limit, connections = most_connections; "file descriptors are limited (ulimit -n): fewer connections than http.max_connections");
+    }
     let routes = Arc::new(Routes::new(config.http, config.mapping, Arc::clone(&outlet)));
     let answering = Arc::clone(&routes);
     let server = Server::start(&listen, most_connections, Arc::new(move |request| answering.answer(request)))?;

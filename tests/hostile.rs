@@ -4,6 +4,7 @@ mod support;
 
 use std::io::{BufReader, Read, Write};
 use std::net::TcpStream;
+use std::process::Command;
 use std::time::Duration;
 
 use support::broker::{Broker, Received};
@@ -45,7 +46,6 @@ fn raw(connector: &Connector, bytes: &[u8]) -> (u16, bool) {
     let mut reader = BufReader::new(stream);
     let status = read_reply(&mut reader).map_or(0, |reply| reply.status);
     let mut rest = Vec::new();
-    reader.get_ref().set_read_timeout(Some(Duration::from_millis(300))).unwrap();
     let closed = reader.read_to_end(&mut rest).is_ok_and(|_| rest.is_empty());
     (status, closed)
 }
@@ -59,7 +59,12 @@ fn requests_that_lie_are_refused_and_their_connections_closed() {
         head.extend_from_slice(body);
         head
     };
-    let smuggled = format!("POST /webhook HTTP/1.1\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 0\r\n\r\n");
+    let body = notification(&["smuggled"]);
+    let smuggled = format!(
+        "POST /webhook HTTP/1.1\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut survivors: Vec<String> = Vec::new();
     for (what, bytes, status) in [
         ("a huge length, no token", head("Content-Length: 900000000000000"), 401),
         ("a huge length", with_token("Content-Length: 900000000000000"), 413),
@@ -67,6 +72,11 @@ fn requests_that_lie_are_refused_and_their_connections_closed() {
         ("a negative length", with_token("Content-Length: -1"), 400),
         ("a doubled length", with_token("Content-Length: 2\r\nContent-Length: 2"), 400),
         ("a length that is no number", followed(with_token("Content-Length: abc"), smuggled.as_bytes()), 400),
+        (
+            "another version, as h2c begins",
+            followed(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), smuggled.as_bytes()),
+            400,
+        ),
         ("both framings", followed(with_token("Content-Length: 2\r\nTransfer-Encoding: chunked"), b"0\r\n\r\n"), 400),
         ("another encoding", with_token("Transfer-Encoding: gzip, chunked"), 400),
         ("a huge chunk", followed(with_token("Transfer-Encoding: chunked"), b"FFFFFFFFFFFF\r\nx"), 413),
@@ -101,12 +111,10 @@ fn requests_that_lie_are_refused_and_their_connections_closed() {
     ] {
         assert_eq!(raw(&connector, &bytes), (status, true), "{what}");
         survives(&connector, what);
+        survivors.push(what.to_owned());
     }
-    let admin = Broker::shared().admin(&vhost);
-    assert!(
-        admin.drain().iter().all(|one| one.event["component"] == "host:9100"),
-        "the survivors' events and no others"
-    );
+    let received = Broker::shared().admin(&vhost).drain();
+    assert_eq!(received.iter().map(Received::resource).collect::<Vec<_>>(), survivors, "these and no others");
 }
 
 #[test]
@@ -137,6 +145,10 @@ fn bodies_in_chunks_and_after_a_continue_are_taken() {
 
 #[test]
 fn silent_connections_and_half_heads_keep_nobody_out() {
+    // For this process and the connector, which inherits it.
+    let own = std::process::id().to_string();
+    let raised = Command::new("prlimit").args(["--pid", &own, "--nofile=4096"]).status().unwrap();
+    assert!(raised.success(), "4096 file descriptors are needed");
     let (connector, _) = connector();
     let mut held: Vec<TcpStream> = (0..900).map(|_| connect(&connector)).collect();
     for stream in &mut held[..300] {
@@ -149,6 +161,29 @@ fn silent_connections_and_half_heads_keep_nobody_out() {
     drop(held);
     wait_until("the threads are gone", || connector.threads() < 20);
     survives(&connector, "1500 connections closed");
+}
+
+#[test]
+fn who_does_not_read_keeps_nobody_out_and_floods_no_log() {
+    let vhost = Broker::shared().fresh_vhost();
+    let text = config(&Broker::shared().url(&vhost), "max_connections: 32", MAPPING);
+    let mut connector = Connector::with(&text, &["--log-level", "info"]);
+    connector.wait_until_ready();
+    // Each asks for more answers than fit into the kernel's buffers, and reads none; then they ask for what is not there.
+    let health = "GET /-/healthy HTTP/1.1\r\n\r\n".repeat(200_000);
+    let nothing = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(8000)).repeat(1000);
+    let mut held = Vec::new();
+    for number in 0..64 {
+        let mut stream = connect(&connector);
+        stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+        let _ = stream.write_all(if number % 2 == 0 { health.as_bytes() } else { nothing.as_bytes() });
+        held.push(stream);
+    }
+    survives(&connector, "64 senders that do not read");
+    assert!(connector.log().len() < 1 << 20, "{} bytes of log", connector.log().len());
+    connector.terminate();
+    assert_eq!(connector.wait().code(), Some(0));
+    assert!(!connector.log().contains("some requests had no answer yet"), "none of them holds up the end");
 }
 
 #[test]
@@ -184,6 +219,20 @@ fn a_token_allows_no_more_than_it_should() {
     assert_eq!(connector.post(&long).status, 413);
     survives(&connector, "17 MiB");
 
+    // Bodies that would grow in memory.
+    let list = format!("{{\"version\":\"4\",\"alerts\":[],\"x\":[{}0]}}", "0,".repeat(8_000_000));
+    assert_eq!(connector.post(&list).status, 200);
+    survives(&connector, "a list of 8 million numbers under an unknown key");
+    let alerts = format!("{{\"version\":\"4\",\"alerts\":[{}{{}}]}}", "{\"status\":\"firing\"},".repeat(700_000));
+    assert_eq!(connector.post(&alerts).status, 400);
+    survives(&connector, "700,000 empty alerts");
+    let labels: Vec<String> = (0..1_000_000).map(|number| format!("\"{number:x}\":\"\"")).collect();
+    let labels =
+        format!("{{\"version\":\"4\",\"alerts\":[{{\"status\":\"firing\",\"labels\":{{{}}}}}]}}", labels.join(","));
+    assert_eq!(connector.post(&labels).status, 400);
+    survives(&connector, "a million labels");
+    assert!(connector.log().len() < 4 << 20, "{} bytes of log", connector.log().len());
+
     Broker::shared().admin(&vhost).drain();
     let many: Vec<String> = (0..20_000).map(|number| format!("alert-{number}")).collect();
     let body = notification(&many);
@@ -201,7 +250,7 @@ fn a_token_allows_no_more_than_it_should() {
 fn file_descriptors_run_out_and_come_back() {
     let vhost = Broker::shared().fresh_vhost();
     let text = config(&Broker::shared().url(&vhost), "", MAPPING);
-    let mut connector = Connector::under(&["prlimit", "--nofile=40"], &text, &[]);
+    let mut connector = Connector::under(&["prlimit", "--nofile=24"], &text, &[]);
     connector.wait_until_ready();
     let held: Vec<TcpStream> = (0..100).map(|_| connect(&connector)).collect();
     connector.wait_for_log("can't take a connection: Too many open files");

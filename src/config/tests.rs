@@ -121,7 +121,7 @@ bearer_token: x
         "line 3: amqp.exchnge: unknown key; did you mean \"exchange\"?",
         "line 5: http.listen: must be HOST:PORT, as 0.0.0.0:18401 or [::]:18401",
         "line 6: http.bearer_token: is an empty token: nobody gets in without one",
-        "line 7: http.max_body_bytes: must be a whole number of bytes, 1024 to 134217728",
+        "line 7: http.max_body_bytes: must be a whole number of bytes, 1024 to 67108864",
         "line 8: http.answer_timeout: must be a duration from 100ms to 60s, as 8s",
         "line 9: event_type: can't be set: it is always check",
         "line 10: conector: unknown key; did you mean \"connector\"?",

@@ -86,11 +86,12 @@ impl Connection {
     }
 
     /// The body that belongs to a head.
-    pub fn body<'c>(&'c mut self, head: &Head, budget: &'c Arc<Budget>) -> Incoming<'c> {
+    pub fn body<'c>(&'c mut self, head: &Head, budget: &'c Arc<Budget>, whole: &'c mut dyn FnMut()) -> Incoming<'c> {
         Incoming {
             left: head.framing,
             expects_continue: head.expects_continue,
             budget,
+            whole,
             deadline: Instant::now() + BODY_LIMIT,
             connection: self,
         }
@@ -120,9 +121,11 @@ impl Connection {
         let deadline = Instant::now() + WRITE_LIMIT;
         while !bytes.is_empty() {
             self.socket.set_write_timeout(Some(left_until(deadline)?))?;
-            match (&*self.socket).write(bytes)? {
-                0 => return Err(io::ErrorKind::WriteZero.into()),
-                count => bytes = &bytes[count..],
+            match (&*self.socket).write(bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => bytes = &bytes[count..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(())
@@ -168,6 +171,8 @@ impl Connection {
 pub struct Incoming<'c> {
     connection: &'c mut Connection,
     budget: &'c Arc<Budget>,
+    /// Called when somebody wanted the body, and has it.
+    whole: &'c mut dyn FnMut(),
     left: Framing,
     expects_continue: bool,
     deadline: Instant,
@@ -280,11 +285,13 @@ impl Incoming<'_> {
 impl Body for Incoming<'_> {
     fn read(&mut self, limit: usize) -> Result<Received, BodyError> {
         let mut body = Received::new(self.budget);
-        match self.left {
+        // Whatever goes wrong on the way: nothing behind it is a next request.
+        match std::mem::replace(&mut self.left, Framing::Length(u64::MAX)) {
             Framing::Length(length) => self.read_length(length, limit, &mut body)?,
             Framing::Chunked => self.read_chunks(limit, &mut body)?,
         }
         self.left = Framing::Length(0);
+        (self.whole)();
         Ok(body)
     }
 }

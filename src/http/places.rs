@@ -22,8 +22,28 @@ struct State {
 #[derive(Debug)]
 struct Entry {
     socket: Arc<TcpStream>,
-    /// Since when it has waited for a request (or for the rest of a head); `None` while a request is answered.
-    waiting_since: Option<Instant>,
+    state: Doing,
+}
+
+/// What a connection does, as far as its place is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doing {
+    /// Its sender has the word: a next request, the rest of one, or one that has shown no token. Since when.
+    Waiting(Instant),
+    /// An authorized notification is under way: not to be disturbed.
+    Working,
+    /// Its sender reads the answer. Since when.
+    Answering(Instant),
+}
+
+impl Doing {
+    /// Since when it might give way; `None` where it must not.
+    fn since(self) -> Option<Instant> {
+        match self {
+            Self::Waiting(since) | Self::Answering(since) => Some(since),
+            Self::Working => None,
+        }
+    }
 }
 
 /// One connection's place; given back when dropped.
@@ -39,28 +59,28 @@ impl Places {
         Self { most, state: Mutex::default(), changed: Condvar::new() }
     }
 
-    /// Takes a place. Where there is none, the connection that has waited longest is closed; where all are busy, this waits.
+    /// Takes a place. Where there is none, the connection whose sender has let it wait longest is closed; where all work, this waits.
     pub fn enter(self: &Arc<Self>, socket: &Arc<TcpStream>) -> Place {
         let mut state = self.lock();
         while state.taken.len() >= self.most {
             // It leaves its place when its thread sees the end.
-            state.close_longest_waiting();
+            state.close_slowest();
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         let number = state.next;
         state.next += 1;
-        state.taken.insert(number, Entry { socket: Arc::clone(socket), waiting_since: Some(Instant::now()) });
+        state.taken.insert(number, Entry { socket: Arc::clone(socket), state: Doing::Waiting(Instant::now()) });
         Place { places: Arc::clone(self), number }
     }
 
-    /// Closes the connection that has waited longest, so that it gives back what it holds.
-    pub fn close_longest_waiting(&self) {
-        self.lock().close_longest_waiting();
+    /// Closes the connection whose sender has let it wait longest, so that it gives back what it holds.
+    pub fn close_slowest(&self) {
+        self.lock().close_slowest();
     }
 
-    /// Closes all connections that wait.
+    /// Closes all connections that wait for their sender; an answer on its way is left to arrive.
     pub fn close_waiting(&self) {
-        for entry in self.lock().taken.values().filter(|entry| entry.waiting_since.is_some()) {
+        for entry in self.lock().taken.values().filter(|entry| matches!(entry.state, Doing::Waiting(_))) {
             let _ = entry.socket.shutdown(Shutdown::Both);
         }
     }
@@ -71,31 +91,36 @@ impl Places {
 }
 
 impl State {
-    fn close_longest_waiting(&mut self) {
-        let waiting = self.taken.values().filter(|entry| entry.waiting_since.is_some());
-        if let Some(entry) = waiting.min_by_key(|entry| entry.waiting_since) {
+    fn close_slowest(&mut self) {
+        let candidates = self.taken.values().filter_map(|entry| Some((entry.state.since()?, entry)));
+        if let Some((_, entry)) = candidates.min_by_key(|(since, _)| *since) {
             let _ = entry.socket.shutdown(Shutdown::Both);
         }
     }
 }
 
 impl Place {
-    /// From here on the connection may be closed for the sake of another.
-    pub fn is_waiting(&self) {
-        self.set(Some(Instant::now()));
-        // Somebody may wait for one that waits.
-        self.places.changed.notify_all();
+    /// From here on the connection may be closed for the sake of another, or at the end.
+    pub fn waits(&self) {
+        self.set(Doing::Waiting(Instant::now()));
     }
 
     /// From here on the connection is not closed.
-    pub fn is_busy(&self) {
-        self.set(None);
+    pub fn works(&self) {
+        self.set(Doing::Working);
     }
 
-    fn set(&self, waiting_since: Option<Instant>) {
+    /// From here on the connection may be closed for the sake of another.
+    pub fn answers(&self) {
+        self.set(Doing::Answering(Instant::now()));
+    }
+
+    fn set(&self, state: Doing) {
         if let Some(entry) = self.places.lock().taken.get_mut(&self.number) {
-            entry.waiting_since = waiting_since;
+            entry.state = state;
         }
+        // Somebody may wait for one that can give way.
+        self.places.changed.notify_all();
     }
 }
 
@@ -115,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_one_that_has_waited_longest_gives_way() {
+    fn the_slowest_gives_way_and_who_works_does_not() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let socket = || {
             let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -124,7 +149,7 @@ mod tests {
         let places = Arc::new(Places::new(3));
         let (busy, waiting, later, newcomer) = (socket(), socket(), socket(), socket());
         let busy_place = places.enter(&busy.0);
-        busy_place.is_busy();
+        busy_place.works();
         let waiting_place = places.enter(&waiting.0);
         let later_place = places.enter(&later.0);
         let serving = {

@@ -1,14 +1,15 @@
 //! Which request gets which answer.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
 use jiff::Timestamp;
 use log::{debug, warn};
 
-use super::{Answer, Problem, Request, Settings, auth};
+use super::{Answer, BodyError, Problem, Request, Settings, auth};
 use crate::bridge::{BridgeError, Outlet, Prepared};
+use crate::logging::{Throttle, shorten};
 use crate::mapping::Mapping;
 
 /// A body above this is a large one.
@@ -20,13 +21,22 @@ pub struct Routes {
     mapping: Mapping,
     outlet: Arc<Outlet>,
     stopping: AtomicBool,
-    large: Mutex<()>,
+    large: Turn,
+    /// For log lines that anybody can cause.
+    refusals: Throttle,
 }
 
 impl Routes {
     /// Puts the rooms together.
     pub fn new(settings: Settings, mapping: Mapping, outlet: Arc<Outlet>) -> Self {
-        Self { settings, mapping, outlet, stopping: AtomicBool::new(false), large: Mutex::new(()) }
+        Self {
+            settings,
+            mapping,
+            outlet,
+            stopping: AtomicBool::new(false),
+            large: Turn::default(),
+            refusals: Throttle::default(),
+        }
     }
 
     /// From here on notifications are refused with 503: the process is about to end.
@@ -38,20 +48,28 @@ impl Routes {
     pub fn answer(&self, request: &mut Request<'_>) -> Answer {
         let started = Instant::now();
         let answer = self.route(request).unwrap_or_else(|problem| {
-            if matches!(problem, Problem::NotReady(_)) {
-                debug!(peer:% = request.peer; "{problem}");
-            } else {
-                let status = problem.answer().status;
-                warn!(peer:% = request.peer, method:% = request.method, path:% = path(request), status; "{problem}");
-            }
+            self.log(request, &problem);
             problem.answer()
         });
         let milliseconds = started.elapsed().as_millis();
         debug!(
-            peer:% = request.peer, method:% = request.method, path:% = path(request), status = answer.status, milliseconds;
+            peer:% = request.peer, method:% = shorten(request.method), path:% = shorten(path(request)), status = answer.status, milliseconds;
             "request"
         );
         answer
+    }
+
+    fn log(&self, request: &Request<'_>, problem: &Problem) {
+        let from_anybody = match problem {
+            Problem::NotReady(_) => return,
+            Problem::NotFound | Problem::NotAnAlertmanager | Problem::Method(_) | Problem::Unauthorized => true,
+            _ => false,
+        };
+        let unlogged = if from_anybody { self.refusals.allow() } else { Some(0) };
+        if let Some(unlogged) = unlogged {
+            let (method, path, status) = (shorten(request.method), shorten(path(request)), problem.answer().status);
+            warn!(peer:% = request.peer, method:% = method, path:% = path, status, unlogged; "{problem}");
+        }
     }
 
     fn route(&self, request: &mut Request<'_>) -> Result<Answer, Problem> {
@@ -87,13 +105,45 @@ impl Routes {
         let received_at = Timestamp::now().to_string();
         let prepared = {
             // Decoding takes several times the body's memory: the large ones take turns.
-            let _turn = (body.len() > LARGE_BYTES).then(|| self.large.lock().unwrap_or_else(PoisonError::into_inner));
-            Prepared::from_body(&self.mapping, &body, &received_at)?
+            let _turn =
+                if body.len() > LARGE_BYTES { Some(self.large.take(deadline).ok_or(BodyError::Busy)?) } else { None };
+            Prepared::from_body(&self.mapping, &body, &received_at, deadline)?
         };
         drop(body);
         let outcome = prepared.deliver(&self.outlet, deadline)?;
         debug!(published = outcome.published, refused = outcome.refused.len(); "notification");
         Ok(Answer::of(&outcome))
+    }
+}
+
+/// One at a time.
+#[derive(Debug, Default)]
+struct Turn {
+    taken: Mutex<bool>,
+    free: Condvar,
+}
+
+impl Turn {
+    /// Waits for the turn until the deadline.
+    fn take(&self, deadline: Instant) -> Option<TurnTaken<'_>> {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = deadline.saturating_duration_since(Instant::now());
+        let (mut taken, timeout) =
+            self.free.wait_timeout_while(taken, left, |taken| *taken).unwrap_or_else(PoisonError::into_inner);
+        if timeout.timed_out() {
+            return None;
+        }
+        *taken = true;
+        Some(TurnTaken(self))
+    }
+}
+
+struct TurnTaken<'t>(&'t Turn);
+
+impl Drop for TurnTaken<'_> {
+    fn drop(&mut self) {
+        *self.0.taken.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        self.0.free.notify_one();
     }
 }
 

@@ -17,6 +17,7 @@ use super::budget::Budget;
 use super::connection::{Connection, HEAD_LIMIT, NoRequest};
 use super::places::{Place, Places};
 use super::{Answer, Listen, Problem, Request};
+use crate::logging::Throttle;
 
 /// An idle connection is kept so long, unless somebody else needs its place. Longer than the 5 minutes for which Alertmanager keeps
 /// one: were it shorter, Alertmanager would log failures.
@@ -58,6 +59,8 @@ struct Shared {
     budget: Arc<Budget>,
     requests: Arc<Gauge>,
     ending: AtomicBool,
+    /// For log lines that anybody can cause.
+    refusals: Throttle,
 }
 
 impl Server {
@@ -75,6 +78,7 @@ impl Server {
             budget: Arc::new(Budget::new(BODIES_BYTES)),
             requests: Arc::default(),
             ending: AtomicBool::new(false),
+            refusals: Throttle::default(),
         });
         let accepting = Arc::clone(&shared);
         thread::Builder::new()
@@ -123,19 +127,19 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             Err(error) => Err(error),
         };
         match result {
-            Ok(()) if in_trouble => {
-                info!("connections are accepted again");
-                in_trouble = false;
+            Ok(()) => {
+                if std::mem::take(&mut in_trouble) {
+                    info!("connections are accepted again");
+                }
             }
-            Ok(()) => {}
             Err(error) => {
-                if !std::mem::replace(&mut in_trouble, true) {
-                    error!(
-                        "can't take a connection: {error}; the one that has waited longest is closed, and it is tried again"
-                    );
+                // Told when it begins, and not for each of many short troubles.
+                if !in_trouble && shared.refusals.allow().is_some() {
+                    in_trouble = true;
+                    error!("can't take a connection: {error}; the slowest one is closed, and it is tried again");
                 }
                 // It may hold what is needed: a file descriptor, a thread.
-                shared.places.close_longest_waiting();
+                shared.places.close_slowest();
                 thread::sleep(ACCEPT_PAUSE);
             }
         }
@@ -158,9 +162,13 @@ impl Shared {
         loop {
             let problem = match connection.read_head(patience) {
                 Ok(head) => {
-                    place.is_busy();
-                    let _under_way = self.requests.enter();
-                    let mut body = connection.body(&head, &self.budget);
+                    // Only who has shown the token, and sent all of a body, keeps its place and holds up the end.
+                    let mut under_way = None;
+                    let mut whole = || {
+                        place.works();
+                        under_way = Some(self.requests.enter());
+                    };
+                    let mut body = connection.body(&head, &self.budget, &mut whole);
                     let mut request = Request {
                         method: &head.method,
                         target: &head.target,
@@ -173,28 +181,33 @@ impl Shared {
                         Problem::Internal.answer()
                     });
                     let keep_alive = head.keep_alive && body.is_over() && !self.ending.load(Ordering::SeqCst);
+                    place.answers();
                     if let Err(error) = connection.write(&answer, keep_alive, head.method != "HEAD") {
                         debug!(peer:% = peer; "the answer could not be written: {error}");
                         return;
                     }
+                    drop(under_way);
                     if !keep_alive {
                         break;
                     }
                     patience = IDLE_LIMIT;
-                    place.is_waiting();
+                    place.waits();
                     continue;
                 }
                 Err(NoRequest::Ended) => return,
                 Err(NoRequest::Refused(error)) => Problem::Head(error),
                 Err(NoRequest::TooSlow) => Problem::HeadTooSlow,
             };
-            warn!(peer:% = peer; "{problem}");
+            if let Some(more) = self.refusals.allow() {
+                warn!(peer:% = peer, unlogged = more; "{problem}");
+            }
+            place.answers();
             if connection.write(&problem.answer(), false, true).is_err() {
                 return;
             }
             break;
         }
-        place.is_waiting();
+        place.waits();
         connection.close();
     }
 }

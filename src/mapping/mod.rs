@@ -4,7 +4,6 @@
 //! alert; anything optional that fails costs that field and leaves a warning.
 
 use std::cell::OnceCell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -20,7 +19,8 @@ mod strict;
 pub mod template;
 
 use crate::event::{Event, ExtraName, Name, State};
-use crate::notification::{Alert, Labels, Notification, Status};
+use crate::logging::shorten;
+use crate::notification::{Alert, Extra, Labels, Notification, Status};
 use rule::{Rule, Yield, labels_view, view};
 
 /// What a firing alert is where no state can be told: an alarm is never lost to a spelling.
@@ -92,8 +92,12 @@ impl<'a> Context<'a> {
     }
 }
 
-fn object<const N: usize>(extra: &BTreeMap<String, Value>, known: [(&str, View); N]) -> View {
-    let extra = extra.iter().map(|(key, value)| (Arc::from(key.as_str()), view(value)));
+fn object<const N: usize>(extra: &Extra, known: [(&str, View); N]) -> View {
+    let extra = extra.iter().filter_map(|(key, raw)| {
+        // Nested too deep, it is left out, as a null is.
+        let value: Value = serde_json::from_str(raw.get()).ok().filter(|value: &Value| !value.is_null())?;
+        Some((Arc::from(key.as_str()), view(&value)))
+    });
     View::Map(Arc::new(extra.chain(known.map(|(key, value)| (Arc::from(key), value))).collect()))
 }
 
@@ -279,16 +283,6 @@ impl<'a> Fields<'a, '_> {
             Yield::Constant(value) => value.clone(),
         })
     }
-}
-
-/// The beginning of a text, for a message.
-fn shorten(text: &str) -> String {
-    const MOST: usize = 64;
-    let mut short: String = text.chars().take(MOST).collect();
-    if short.len() < text.len() {
-        short.push('…');
-    }
-    short
 }
 
 #[cfg(test)]

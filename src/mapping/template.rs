@@ -5,7 +5,8 @@ use std::fmt::{self, Write};
 use gotmpl::{MissingKey, TemplateError, Value};
 
 use super::functions::{self, FUNCTIONS};
-use super::{shorten, strict};
+use super::strict;
+use crate::logging::shorten;
 
 /// No user writes this name, so that no `{{define}}` collides with the template itself.
 const OUTER_NAME: &str = "\u{0}rule";

@@ -5,76 +5,63 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer};
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use thiserror::Error;
+
+mod decode;
 
 /// Label or annotation names to their values, sorted by name as Alertmanager itself writes them.
 pub type Labels = BTreeMap<String, String>;
 
+/// Whatever newer versions of Alertmanager add, as it came.
+pub type Extra = BTreeMap<String, Box<RawValue>>;
+
 /// One notification: a group of alerts that Alertmanager sends to one receiver.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug)]
 pub struct Notification {
     version: String,
     /// The group's status: firing as soon as one of its alerts fires. An event follows its own alert's.
-    #[serde(default)]
     pub status: String,
     /// Names the group; opaque.
-    #[serde(default)]
     pub group_key: String,
     /// The receiver's name, escaped for regular expressions (`a.b` arrives as `a\.b`).
-    #[serde(default)]
     pub receiver: String,
     /// Alertmanager's own address.
-    #[serde(default, rename = "externalURL")]
     pub external_url: String,
     /// How many alerts `max_alerts` cut off; they are sent nowhere.
-    #[serde(default)]
     pub truncated_alerts: u64,
     /// The labels the group was made by.
-    #[serde(default, deserialize_with = "null_is_empty")]
     pub group_labels: Labels,
     /// The labels that all of the alerts share.
-    #[serde(default, deserialize_with = "null_is_empty")]
     pub common_labels: Labels,
     /// The annotations that all of the alerts share.
-    #[serde(default, deserialize_with = "null_is_empty")]
     pub common_annotations: Labels,
     /// The alerts, in Alertmanager's order.
     pub alerts: Vec<Alert>,
     /// Whatever newer versions of Alertmanager add.
-    #[serde(flatten)]
-    pub extra: BTreeMap<String, Value>,
+    pub extra: Extra,
 }
 
 /// One alert of a notification.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug)]
 pub struct Alert {
     /// Firing or resolved.
     pub status: Status,
     /// The alert's labels.
-    #[serde(default, deserialize_with = "null_is_empty")]
     pub labels: Labels,
     /// The alert's annotations.
-    #[serde(default, deserialize_with = "null_is_empty")]
     pub annotations: Labels,
     /// RFC 3339.
-    #[serde(default)]
     pub starts_at: String,
     /// RFC 3339; Go's zero time (`0001-01-01T00:00:00Z`) while the alert fires.
-    #[serde(default)]
     pub ends_at: String,
     /// Where the alert comes from; may be empty.
-    #[serde(default, rename = "generatorURL")]
     pub generator_url: String,
     /// Identifies the alert: a hash of its labels.
-    #[serde(default)]
     pub fingerprint: String,
     /// Whatever newer versions of Alertmanager add.
-    #[serde(flatten)]
-    pub extra: BTreeMap<String, Value>,
+    pub extra: Extra,
 }
 
 /// An alert's own status.
@@ -120,7 +107,7 @@ impl Notification {
         if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
             return Err(DecodeError::FromPrometheus);
         }
-        let notification: Self = serde_json::from_slice(body)?;
+        let notification = decode::notification(body)?;
         if notification.version != "4" {
             return Err(DecodeError::Version(notification.version.chars().take(32).collect()));
         }
@@ -133,11 +120,6 @@ impl Notification {
     }
 }
 
-/// A nil map of Go is written as `null`.
-fn null_is_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Labels, D::Error> {
-    Ok(Option::<Labels>::deserialize(deserializer)?.unwrap_or_default())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,14 +130,20 @@ mod tests {
             "alerts":[{"status":"resolved","labels":{"x":"y"},"annotations":null,"novel":1}]}"#;
         let notification = Notification::decode(body).unwrap();
         assert_eq!(notification.alerts[0].status, Status::Resolved);
-        assert_eq!(notification.alerts[0].extra["novel"], 1);
-        assert_eq!(notification.extra["routeLabels"]["a"], "b");
+        assert_eq!(notification.alerts[0].extra["novel"].get(), "1");
+        assert_eq!(notification.extra["routeLabels"].get(), "{\"a\":\"b\"}");
         assert!(notification.common_labels.is_empty() && notification.alerts[0].annotations.is_empty());
     }
 
     #[test]
     fn each_wrong_body_says_what_is_wrong() {
         let deep = format!(r#"{{"version":"4","alerts":[],"x":{}"#, "[".repeat(100_000));
+        let many = format!(
+            r#"{{"version":"4","alerts":[{}{{"status":"firing"}}]}}"#,
+            r#"{"status":"firing"},"#.repeat(50_000)
+        );
+        let labels: Vec<String> = (0..500_001).map(|number| format!("\"{number}\":\"\"")).collect();
+        let labels = format!(r#"{{"version":"4","alerts":[],"commonLabels":{{{}}}}}"#, labels.join(","));
         for (body, reason) in [
             ("", "EOF while parsing"),
             ("  [ {\"labels\":{}} ]", "as a Prometheus server sends it"),
@@ -166,7 +154,10 @@ mod tests {
             ("{\"version\":\"4\",\"alerts\":[{\"status\":\"odd\"}]}", "unknown variant `odd`"),
             ("{\"version\":\"4\",\"alerts\":[{\"status\":\"firing\",\"labels\":{\"a\":1}}]}", "expected a string"),
             ("{\"version\":\"4\",\"alerts\":[]} x", "trailing characters"),
-            (deep.as_str(), "recursion limit"),
+            (deep.as_str(), "EOF while parsing"),
+            (many.as_str(), "more than 50000 alerts"),
+            (labels.as_str(), "more than 500000 labels"),
+            ("{\"version\":\"4\",\"alerts\":[{\"labels\":{}}]}", "missing field `status`"),
         ] {
             let error = Notification::decode(body.as_bytes()).unwrap_err().to_string();
             assert!(error.contains(reason), "{body:.60}: {error}");
