@@ -192,14 +192,7 @@ impl Incoming<'_> {
         self.left == Framing::Length(0)
     }
 
-    fn read_length(&mut self, length: u64, limit: usize, body: &mut Received) -> Result<(), BodyError> {
-        let length = usize::try_from(length).ok().filter(|length| *length <= limit).ok_or(BodyError::TooLong(limit))?;
-        self.send_continue()?;
-        self.take(length, body)
-    }
-
     fn read_chunks(&mut self, limit: usize, body: &mut Received) -> Result<(), BodyError> {
-        self.send_continue()?;
         loop {
             let line = self.line()?;
             let digits = line.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
@@ -285,9 +278,17 @@ impl Incoming<'_> {
 impl Body for Incoming<'_> {
     fn read(&mut self, limit: usize) -> Result<Received, BodyError> {
         let mut body = Received::new(self.budget);
-        // Whatever goes wrong on the way: nothing behind it is a next request.
-        match std::mem::replace(&mut self.left, Framing::Length(u64::MAX)) {
-            Framing::Length(length) => self.read_length(length, limit, &mut body)?,
+        let framing = self.left;
+        let length = match framing {
+            Framing::Length(length) => usize::try_from(length).ok().filter(|length| *length <= limit),
+            Framing::Chunked => Some(0),
+        };
+        let length = length.ok_or(BodyError::TooLong(limit))?;
+        // Whatever goes wrong from here on: nothing behind it is a next request.
+        self.left = Framing::Length(u64::MAX);
+        self.send_continue()?;
+        match framing {
+            Framing::Length(_) => self.take(length, &mut body)?,
             Framing::Chunked => self.read_chunks(limit, &mut body)?,
         }
         self.left = Framing::Length(0);
