@@ -5,15 +5,18 @@
 
 mod support;
 
+use std::collections::HashSet;
 use std::net::TcpListener;
+use std::thread;
 use std::time::Duration;
 
 use amiquip::{AmqpValue, FieldTable};
 use support::broker::{Broker, Received};
 use support::connector::{Connector, MAPPING, config};
+use support::http::Client;
 use support::load::Load;
 use support::relay::{Mode, Relay};
-use support::{signal, wait_within};
+use support::{notification, wait_until, wait_within};
 
 const SENDERS: usize = 8;
 
@@ -42,7 +45,7 @@ fn under(
     let received: Vec<String> = broker.admin("v0").drain().iter().map(Received::resource).collect();
     account.check(what, &received);
     // The senders' connections, and those to the broker that were lost, are gone with their threads.
-    support::wait_until(&format!("{what}: threads are given back"), || connector.threads() <= before.0);
+    wait_until(&format!("{what}: threads are given back"), || connector.threads() <= before.0);
     let grown = connector.memory().saturating_sub(before.1);
     assert!(grown < 16 << 20, "{what}: {grown} bytes more than before");
 }
@@ -212,7 +215,7 @@ fn terminated() {
     connector.wait_until_ready();
     let load = Load::start(connector.address, SENDERS);
     load.wait_for_more(100);
-    signal(connector.pid(), "TERM");
+    connector.terminate();
     assert_eq!(connector.wait().code(), Some(0));
     assert!(connector.log().contains("connection closed"), "the broker was told");
     assert!(!connector.log().contains("some requests had no answer yet"), "whoever was under way was answered");
@@ -221,4 +224,26 @@ fn terminated() {
     account.statuses.remove(&0);
     let received: Vec<String> = broker.admin("v0").drain().iter().map(Received::resource).collect();
     account.check("SIGTERM in the middle of a burst", &received);
+}
+
+#[test]
+fn terminated_while_notifications_wait() {
+    let broker = Broker::start();
+    let mut connector = Connector::on(&broker.url("v0"));
+    connector.wait_until_ready();
+    broker.signal("STOP");
+    let address = connector.address;
+    let senders: Vec<_> = (0..20)
+        .map(|sender| {
+            thread::spawn(move || Client::new(address).post(&notification(&[format!("n{sender}")])).unwrap().status)
+        })
+        .collect();
+    wait_until("all of them wait", || connector.log().matches("notification received").count() == 20);
+    connector.terminate();
+    connector.wait_for_log("stopping: what is under way is finished first");
+    broker.signal("CONT");
+    assert!(senders.into_iter().all(|sender| sender.join().unwrap() == 200));
+    assert_eq!(connector.wait().code(), Some(0));
+    let received: HashSet<String> = broker.admin("v0").drain().iter().map(Received::resource).collect();
+    assert_eq!(received.len(), 20);
 }

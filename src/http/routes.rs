@@ -101,6 +101,7 @@ impl Routes {
             return Err(Problem::Stopping);
         }
         let body = request.body.read(self.settings.max_body_bytes)?;
+        debug!(peer:% = request.peer, bytes = body.len(); "notification received");
         let deadline = Instant::now() + self.settings.answer_timeout;
         let received_at = Timestamp::now().to_string();
         let prepared = {
