@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use support::broker::{Broker, Received};
-use support::connector::{Connector, MAPPING, config};
+use support::connector::{BINARY, Connector, MAPPING, config, for_anybody};
 use support::http::{Client, read_reply};
 use support::{TOKEN, notification, wait_until};
 
@@ -250,7 +250,7 @@ fn a_token_allows_no_more_than_it_should() {
 fn file_descriptors_run_out_and_come_back() {
     let vhost = Broker::shared().fresh_vhost();
     let text = config(&Broker::shared().url(&vhost), "", MAPPING);
-    let mut connector = Connector::under(&["prlimit", "--nofile=24"], &text, &[]);
+    let mut connector = Connector::under(&["prlimit", "--nofile=24"], BINARY, &text, &[]);
     connector.wait_until_ready();
     let held: Vec<TcpStream> = (0..100).map(|_| connect(&connector)).collect();
     connector.wait_for_log("can't take a connection: Too many open files");
@@ -267,8 +267,9 @@ fn no_thread_is_to_be_had() {
     let vhost = Broker::shared().fresh_vhost();
     let text = config(&Broker::shared().url(&vhost), "", MAPPING);
     // The limit does not count for root: another user, whom nothing else on the machine belongs to.
-    let mut connector =
-        Connector::under(&["setpriv", "--reuid=54321", "--clear-groups", "prlimit", "--nproc=12"], &text, &[]);
+    let as_nobody = ["setpriv", "--reuid=54321", "--clear-groups", "prlimit", "--nproc=12"];
+    let binary = for_anybody();
+    let mut connector = Connector::under(&as_nobody, binary.to_str().unwrap(), &text, &[]);
     connector.wait_until_ready();
     let held: Vec<TcpStream> = (0..50).map(|_| connect(&connector)).collect();
     connector.wait_for_log("can't take a connection: Resource temporarily unavailable");
@@ -280,4 +281,5 @@ fn no_thread_is_to_be_had() {
         connector.try_post(&notification(&["after"])).is_ok_and(|reply| reply.status == 200)
     });
     survives(&connector, "threads came back");
+    std::fs::remove_file(&binary).unwrap();
 }

@@ -1,7 +1,9 @@
 //! The real binary.
 
+use std::fs::Permissions;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -27,6 +29,14 @@ pub struct Connector {
     log: Arc<Mutex<String>>,
     stdout: Option<std::thread::JoinHandle<String>>,
     config: PathBuf,
+}
+
+/// A copy of the binary where any user may run it: the build may be in a directory that only its owner may enter.
+pub fn for_anybody() -> PathBuf {
+    let path = scratch("binary");
+    std::fs::copy(BINARY, &path).unwrap();
+    std::fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+    path
 }
 
 /// Writes a configuration for the tests' token, and listening on a free port of 127.0.0.1.
@@ -60,15 +70,16 @@ impl Connector {
 
     /// Starts the binary with any configuration and arguments, and waits until it listens.
     pub fn with(config: &str, arguments: &[&str]) -> Self {
-        Self::under(&["env"], config, arguments)
+        Self::under(&["env"], BINARY, config, arguments)
     }
 
     /// As [`Connector::with`], started by a command that sets limits and then becomes the binary.
-    pub fn under(wrapper: &[&str], config: &str, arguments: &[&str]) -> Self {
+    pub fn under(wrapper: &[&str], binary: &str, config: &str, arguments: &[&str]) -> Self {
         let path = scratch("config").with_extension("yml");
         std::fs::write(&path, config).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         let mut command = Command::new(wrapper[0]);
-        clean(&mut command).args(&wrapper[1..]).arg(BINARY).arg("--config").arg(&path).args(arguments);
+        clean(&mut command).args(&wrapper[1..]).arg(binary).arg("--config").arg(&path).args(arguments);
         if !arguments.contains(&"--log-level") {
             command.args(["--log-level", "debug"]);
         }
