@@ -27,6 +27,8 @@ pub struct Connector {
     child: Child,
     pub address: SocketAddr,
     log: Arc<Mutex<String>>,
+    /// Reads the log until its end.
+    logging: Option<std::thread::JoinHandle<()>>,
     stdout: Option<std::thread::JoinHandle<String>>,
     config: PathBuf,
 }
@@ -86,15 +88,21 @@ impl Connector {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let (stderr, written) = (child.stderr.take().unwrap(), Arc::clone(&log));
-        std::thread::spawn(move || {
+        let logging = std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 written.lock().unwrap().push_str(&(line + "\n"));
             }
         });
         let stdout = child.stdout.take().unwrap();
         let stdout = std::thread::spawn(move || std::io::read_to_string(stdout).unwrap());
-        let mut connector =
-            Self { child, address: ([127, 0, 0, 1], 0).into(), log, stdout: Some(stdout), config: path };
+        let mut connector = Self {
+            child,
+            address: ([127, 0, 0, 1], 0).into(),
+            log,
+            logging: Some(logging),
+            stdout: Some(stdout),
+            config: path,
+        };
         connector.wait_for_log("address");
         let log = connector.log();
         let address = log
@@ -165,9 +173,13 @@ impl Connector {
         signal(self.pid(), "TERM");
     }
 
-    /// Waits for the end.
+    /// Waits for the end, of the process and of its log.
     pub fn wait(&mut self) -> ExitStatus {
-        self.child.wait().unwrap()
+        let status = self.child.wait().unwrap();
+        if let Some(logging) = self.logging.take() {
+            logging.join().unwrap();
+        }
+        status
     }
 
     /// Waits for the end, and gives what was written on standard output.
