@@ -127,11 +127,10 @@ impl Cli {
             if FLAGS.contains(&&*text) || SHORT_FLAGS.contains(&&*text) {
                 return Err(UsageError::Twice(text.into_owned()));
             }
-            let hint = did_you_mean(text.split('=').next().unwrap_or_default(), FLAGS);
             // A value may be a secret; and who looks at the command line sees it anyway.
             let (name, _) = text.split_once('=').unwrap_or((&text, ""));
             return Err(if name.starts_with('-') {
-                UsageError::Unknown(name.to_owned(), hint)
+                UsageError::Unknown(name.to_owned(), did_you_mean(name, FLAGS))
             } else {
                 UsageError::NoOption
             });

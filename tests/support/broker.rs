@@ -1,7 +1,7 @@
 //! A RabbitMQ node of the test's own, with Canopsis's topology in several virtual hosts.
 
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -200,9 +200,4 @@ impl Admin {
         self.channel.queue_declare(QUEUE, options).unwrap();
         self.bind();
     }
-}
-
-/// Whether a directory is gone, as it is when its node has been cleaned up.
-pub fn is_gone(dir: &Path) -> bool {
-    !dir.exists()
 }
