@@ -1,5 +1,26 @@
 # canopsis-connector-prometheus
-.PHONY: all audit build check clean demo faults fuzz help
+.PHONY: all audit build check check-offline check-packaging clean demo dist docker faults fuzz help install man rpm
+
+NAME = canopsis-connector-prometheus
+
+# Where "make install" puts things; all of it below DESTDIR.
+PREFIX ?= /usr/local
+bindir = $(PREFIX)/bin
+docdir = $(PREFIX)/share/doc/$(NAME)
+licensedir = $(PREFIX)/share/licenses/$(NAME)
+mandir = $(PREFIX)/share/man
+unitdir = $(PREFIX)/lib/systemd/system
+confdir = /etc/canopsis-connectors/prometheus
+sysconfdir = /etc/sysconfig
+
+TARGET = $(or $(CARGO_TARGET_DIR),target)
+BINARY = $(TARGET)/release/$(NAME)
+MANPAGES = man/$(NAME).8 man/$(NAME).yml.5
+
+# The binary must not tell where it was built, and is the same wherever that was, from git or from a release archive.
+CARGO_HOME ?= $(HOME)/.cargo
+REGISTRY = $(wildcard $(CARGO_HOME)/registry/src/index.crates.io-*)
+REMAP = --remap-path-prefix=$(CURDIR)=/build $(REGISTRY:%=--remap-path-prefix=%=/cargo) --remap-path-prefix=$(CURDIR)/vendor=/cargo
 
 all: build
 
@@ -14,7 +35,8 @@ help:
 
 build:
 	scripts/install-missing build
-	cargo build --locked --release
+	cargo fetch --locked
+	RUSTFLAGS="$(REMAP)" cargo build --locked --release
 
 check:
 	scripts/install-missing build rabbitmq alertmanager openssl shellcheck
@@ -23,8 +45,50 @@ check:
 	cargo clippy --locked --all-targets -- --deny warnings
 	cargo test --locked
 
+# What needs no broker: the part of the tests that a package build runs.
+check-offline:
+	cargo test --locked --lib --test cli --test properties --test readme
+
 demo:
 	scripts/demo
+
+man: $(MANPAGES)
+
+man/%: man/%.scd
+	scripts/install-missing scdoc
+	scdoc <$< >$@
+
+# An existing configuration is kept. The group canopsis comes with the package canopsis-common; where it is missing, only root can
+# read the configuration.
+install:
+	test -x $(BINARY) || $(MAKE) build
+	test -f man/$(NAME).8 || $(MAKE) man
+	install -D -m 0755 $(BINARY) $(DESTDIR)$(bindir)/$(NAME)
+	install -d -m 0755 $(DESTDIR)$(unitdir) $(DESTDIR)$(sysconfdir) $(DESTDIR)$(confdir)
+	sed 's|/usr/bin/|$(bindir)/|' $(NAME).service >$(DESTDIR)$(unitdir)/$(NAME).service
+	chmod 0644 $(DESTDIR)$(unitdir)/$(NAME).service
+	test -e $(DESTDIR)$(sysconfdir)/$(NAME) || install -m 0640 sysconfig $(DESTDIR)$(sysconfdir)/$(NAME)
+	test -e $(DESTDIR)$(confdir)/config.yml || install -m 0640 config.yml $(DESTDIR)$(confdir)/config.yml
+	if [ "$$(id -u)" = 0 ] && getent group canopsis >/dev/null; then chgrp canopsis $(DESTDIR)$(confdir)/config.yml; fi
+	install -D -m 0644 man/$(NAME).8 $(DESTDIR)$(mandir)/man8/$(NAME).8
+	install -D -m 0644 man/$(NAME).yml.5 $(DESTDIR)$(mandir)/man5/$(NAME).yml.5
+	install -D -m 0644 LICENSE $(DESTDIR)$(licensedir)/LICENSE
+	install -d -m 0755 $(DESTDIR)$(docdir)
+	install -m 0644 README.md CHANGELOG.md config.yml $(DESTDIR)$(docdir)
+
+# The release archive, dist/build/$(NAME)-VERSION.tar.gz: builds without the Internet; the same bytes from the same commit.
+dist:
+	scripts/dist
+
+rpm:
+	$(MAKE) -C dist rpm
+
+docker:
+	docker build --build-arg VERSION="$$(scripts/version)" --build-arg COMMIT="$$(scripts/version commit)" \
+		--tag $(NAME):"$$(scripts/version)" .
+
+check-packaging:
+	scripts/check-packaging
 
 audit:
 	command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
@@ -43,3 +107,4 @@ fuzz:
 
 clean:
 	cargo clean
+	rm -rf dist/build $(MANPAGES)

@@ -18,3 +18,4 @@ pub mod publisher;
 pub mod secret;
 pub mod service;
 pub mod suggest;
+pub mod version;

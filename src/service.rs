@@ -18,6 +18,7 @@ use crate::http::{ListenError, Routes, Server};
 use crate::logging;
 use crate::notification::{DecodeError, Notification};
 use crate::publisher::Publisher;
+use crate::version;
 
 /// What is under way when the connector is told to stop has so long to finish.
 const GRACE: Duration = Duration::from_millis(9_500);
@@ -90,7 +91,7 @@ pub fn run(arguments: Vec<OsString>) -> Result<(), Failure> {
     match cli.task {
         Task::Help => return Ok(write!(io::stdout(), "{HELP}")?),
         Task::Version => {
-            return Ok(writeln!(io::stdout(), "{} {}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))?);
+            return Ok(writeln!(io::stdout(), "{}", version::LONG)?);
         }
         _ => logging::start(cli.log_level, cli.log_format),
     }
@@ -152,7 +153,7 @@ fn serve(config: Config, outlet: Outlet) -> Result<(), Failure> {
     let routes = Arc::new(Routes::new(config.http, config.mapping, Arc::clone(&outlet)));
     let answering = Arc::clone(&routes);
     let server = Server::start(&listen, most_connections, Arc::new(move |request| answering.answer(request)))?;
-    info!(version:% = env!("CARGO_PKG_VERSION"), address:% = server.address(); "listening");
+    info!(version:% = version::VERSION, address:% = server.address(); "listening");
     if let Some(signal) = signals.forever().next() {
         info!(signal; "stopping: what is under way is finished first");
     }

@@ -223,7 +223,7 @@ fn options(url: &AmqpUrl) -> ConnectionOptions<Auth> {
         .virtual_host(url.vhost.clone())
         .heartbeat(url.heartbeat)
         .connection_timeout(Some(HANDSHAKE_LIMIT))
-        .information(Some(format!("{APP_ID} {}", env!("CARGO_PKG_VERSION"))))
+        .information(Some(format!("{APP_ID} {}", crate::version::VERSION)))
 }
 
 fn socket_error(source: io::Error) -> amiquip::Error {

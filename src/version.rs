@@ -1,0 +1,16 @@
+//! Which version this is: told by `scripts/version` when it was compiled.
+
+/// As in file names and tags: `v3`, or `v3.1-g9eca` one commit after it.
+pub const VERSION: &str = env!("CONNECTOR_VERSION");
+
+/// What `--version` prints.
+pub const LONG: &str = concat!(
+    env!("CARGO_PKG_NAME"),
+    " ",
+    env!("CONNECTOR_VERSION"),
+    " (commit ",
+    env!("CONNECTOR_COMMIT"),
+    ", rustc ",
+    env!("CONNECTOR_RUSTC"),
+    ")"
+);
