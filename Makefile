@@ -17,10 +17,11 @@ TARGET = $(or $(CARGO_TARGET_DIR),target)
 BINARY = $(TARGET)/release/$(NAME)
 MANPAGES = man/$(NAME).8 man/$(NAME).yml.5
 
-# The binary must not tell where it was built, and is the same wherever that was, from git or from a release archive.
+# The binary must not tell where it was built, and is the same wherever that was: from git with the crates of ~/.cargo, or from a
+# release archive with those in vendor/ (the long name is what cargo calls crates.io).
 CARGO_HOME ?= $(HOME)/.cargo
-REGISTRY = $(wildcard $(CARGO_HOME)/registry/src/index.crates.io-*)
-REMAP = --remap-path-prefix=$(CURDIR)=/build $(REGISTRY:%=--remap-path-prefix=%=/cargo) --remap-path-prefix=$(CURDIR)/vendor=/cargo
+REMAP = --remap-path-prefix=$(CURDIR)=/build --remap-path-prefix=$(CARGO_HOME)/registry/src=/cargo \
+	--remap-path-prefix=$(CURDIR)/vendor=/cargo/index.crates.io-1949cf8c6b5b557f
 
 all: build
 
@@ -35,7 +36,6 @@ help:
 
 build:
 	scripts/install-missing build
-	cargo fetch --locked
 	RUSTFLAGS="$(REMAP)" cargo build --locked --release
 
 check:
