@@ -165,6 +165,14 @@ impl Outlet {
         }
     }
 
+    /// How it is doing, in a line.
+    pub fn headline(&self) -> String {
+        match self {
+            Self::Broker(publisher) => publisher.status().headline(),
+            Self::Stream(_) => "printing events instead of publishing them".to_owned(),
+        }
+    }
+
     /// Whether events would get through now; if not, why: in detail for those who may know where the broker is.
     pub fn readiness(&self, in_detail: bool) -> Result<(), String> {
         match self {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use log::LevelFilter;
 use pico_args::Arguments;
 
-use crate::config::{DEFAULT_PATH, Overrides};
+use crate::config::{DEFAULT_PATH, Environment, Overrides};
 use crate::logging::Format;
 use crate::suggest::did_you_mean;
 
@@ -30,10 +30,14 @@ Usage: canopsis-connector-prometheus [OPTIONS]
   -V, --version            print the version and end
   -h, --help               print this and end
 
-Environment (it takes precedence over the file):
-  CPS_AMQP_URL                 the broker; several URLs are separated by white space
-  PROMETHEUS_BEARER_TOKEN      the token that senders must show
-  PROMETHEUS_BEARER_TOKEN_FILE a file that holds it
+Environment: each key of the sections amqp and http has a variable, which takes precedence
+over the file: CPS_AMQP_URL for amqp.url, PROMETHEUS_LISTEN for http.listen. Most used:
+  CPS_AMQP_URL                  the broker; several URLs are separated by white space
+  CPS_AMQP_URL_FILE             a file that holds it
+  PROMETHEUS_BEARER_TOKEN       the token that senders must show
+  PROMETHEUS_BEARER_TOKEN_FILE  a file that holds it
+  PROMETHEUS_LOG_LEVEL, PROMETHEUS_LOG_FORMAT
+                                as --log-level and --log-format, which take precedence
 
 Exit status: 0 fine; 1 failed at run time; 2 wrong command line or configuration.
 ";
@@ -100,14 +104,17 @@ pub enum UsageError {
     /// The same option twice.
     #[error("{0} is given twice")]
     Twice(String),
+    /// A variable that stands for an option.
+    #[error("{0}: {1}")]
+    Variable(&'static str, &'static str),
     /// Two tasks at once.
     #[error("--check, --dry-run and --stdout exclude each other")]
     Conflict,
 }
 
 impl Cli {
-    /// Reads the arguments (without the program's name).
-    pub fn parse(arguments: Vec<OsString>) -> Result<Self, UsageError> {
+    /// Reads the arguments (without the program's name), and the two variables that stand for options.
+    pub fn parse(arguments: Vec<OsString>, environment: Environment<'_>) -> Result<Self, UsageError> {
         let mut arguments = Arguments::from_vec(arguments);
         let help = arguments.contains(["-h", "--help"]);
         let version = arguments.contains(["-V", "--version"]);
@@ -148,9 +155,25 @@ impl Cli {
             task,
             config: config.unwrap_or_else(|| PathBuf::from(DEFAULT_PATH)),
             overrides,
-            log_level: log_level.unwrap_or(LevelFilter::Info),
-            log_format: log_format.unwrap_or(Format::Auto),
+            log_level: or_variable(log_level, "PROMETHEUS_LOG_LEVEL", level, environment)?.unwrap_or(LevelFilter::Info),
+            log_format: or_variable(log_format, "PROMETHEUS_LOG_FORMAT", format, environment)?.unwrap_or(Format::Auto),
         })
+    }
+}
+
+fn or_variable<T>(
+    option: Option<T>,
+    name: &'static str,
+    read: fn(&str) -> Result<T, &'static str>,
+    environment: Environment<'_>,
+) -> Result<Option<T>, UsageError> {
+    match (option, environment(name)) {
+        (Some(value), _) => Ok(Some(value)),
+        (None, None) => Ok(None),
+        (None, Some(text)) => {
+            let text = text.map_err(|_| UsageError::Variable(name, "is not UTF-8"))?;
+            read(&text).map(Some).map_err(|reason| UsageError::Variable(name, reason))
+        }
     }
 }
 
@@ -179,7 +202,13 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> Result<Cli, UsageError> {
-        Cli::parse(line.split_whitespace().map(OsString::from).collect())
+        parse_with(line, &[])
+    }
+
+    fn parse_with(line: &str, variables: &[(&str, &str)]) -> Result<Cli, UsageError> {
+        let find =
+            |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| Ok((*value).to_owned()));
+        Cli::parse(line.split_whitespace().map(OsString::from).collect(), &find)
     }
 
     #[test]
@@ -201,6 +230,15 @@ mod tests {
             assert!(HELP.contains(flag), "{flag}");
         }
         assert!(HELP.contains(DEFAULT_PATH));
+    }
+
+    #[test]
+    fn the_log_may_be_set_by_variables() {
+        let variables = [("PROMETHEUS_LOG_LEVEL", "debug"), ("PROMETHEUS_LOG_FORMAT", "json")];
+        let cli = parse_with("--log-format text", &variables).unwrap();
+        assert_eq!((cli.log_level, cli.log_format), (LevelFilter::Debug, Format::Text));
+        let wrong = parse_with("", &[("PROMETHEUS_LOG_LEVEL", "loud")]).unwrap_err().to_string();
+        assert!(wrong.starts_with("PROMETHEUS_LOG_LEVEL: --log-level takes error"), "{wrong}");
     }
 
     #[test]

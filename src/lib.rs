@@ -18,4 +18,5 @@ pub mod publisher;
 pub mod secret;
 pub mod service;
 pub mod suggest;
+pub mod systemd;
 pub mod version;

@@ -1,24 +1,26 @@
-//! Puts the rooms together: what each task of the command line does, and the way from start to stop.
+//! Puts the rooms together: what each task of the command line does, and the way from start to stop, with reloads between.
 
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use log::{info, warn};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use log::{error, info, warn};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::bridge::{self, Outlet};
 use crate::cli::{Cli, HELP, Task, UsageError};
 use crate::config::{Config, ConfigError};
-use crate::http::{ListenError, Routes, Server};
+use crate::http::{self, Listen, ListenError, Routes, Server, Setup};
 use crate::logging;
 use crate::notification::{DecodeError, Notification};
-use crate::publisher::Publisher;
-use crate::version;
+use crate::publisher::{self, Publisher};
+use crate::{systemd, version};
 
 /// What is under way when the connector is told to stop has so long to finish.
 const GRACE: Duration = Duration::from_millis(9_500);
@@ -47,6 +49,9 @@ pub enum Failure {
     /// The publisher's threads.
     #[error("can't start the publisher: {0}")]
     Publisher(io::Error),
+    /// The thread that keeps systemd informed.
+    #[error("can't start the thread for systemd: {0}")]
+    Notifier(io::Error),
     /// The signals.
     #[error("can't watch for signals: {0}")]
     Signals(io::Error),
@@ -76,6 +81,7 @@ impl Failure {
             Self::Usage(_) | Self::Config(_) => 2,
             Self::Listen(_)
             | Self::Publisher(_)
+            | Self::Notifier(_)
             | Self::Signals(_)
             | Self::Read { .. }
             | Self::Decode(_)
@@ -87,27 +93,30 @@ impl Failure {
 
 /// Does what the arguments (without the program's name) say.
 pub fn run(arguments: Vec<OsString>) -> Result<(), Failure> {
-    let cli = Cli::parse(arguments)?;
+    let cli = Cli::parse(arguments, &variable)?;
     match cli.task {
         Task::Help => return Ok(write!(io::stdout(), "{HELP}")?),
-        Task::Version => {
-            return Ok(writeln!(io::stdout(), "{}", version::LONG)?);
-        }
+        Task::Version => return Ok(writeln!(io::stdout(), "{}", version::LONG)?),
         _ => logging::start(cli.log_level, cli.log_format),
     }
-    let config = Config::load(&cli.config, &cli.overrides, &|name| std::env::var_os(name).map(OsString::into_string))?;
+    let config = load(&cli)?;
+    match &cli.task {
+        Task::Check => Ok(writeln!(io::stdout(), "{} is valid\n{config}", cli.config.display())?),
+        Task::DryRun(file) => dry_run(&config, file),
+        Task::ServeToStdout | Task::Serve | Task::Help | Task::Version => serve(&cli, config),
+    }
+}
+
+fn variable(name: &str) -> Option<Result<String, OsString>> {
+    std::env::var_os(name).map(OsString::into_string)
+}
+
+fn load(cli: &Cli) -> Result<Config, ConfigError> {
+    let config = Config::load(&cli.config, &cli.overrides, &variable)?;
     for warning in &config.warnings {
         warn!("configuration: {warning}");
     }
-    match cli.task {
-        Task::Check => Ok(writeln!(io::stdout(), "{} is valid\n{config}", cli.config.display())?),
-        Task::DryRun(file) => dry_run(&config, &file),
-        Task::ServeToStdout => serve(config, Outlet::Stream(Mutex::new(Box::new(io::stdout())))),
-        Task::Serve | Task::Help | Task::Version => {
-            let publisher = Publisher::start(config.publisher.clone()).map_err(Failure::Publisher)?;
-            serve(config, Outlet::Broker(publisher))
-        }
-    }
+    Ok(config)
 }
 
 /// How many file descriptors the process may have (its soft limit), where that is known.
@@ -140,31 +149,124 @@ fn dry_run(config: &Config, path: &Path) -> Result<(), Failure> {
     }
 }
 
-fn serve(config: Config, outlet: Outlet) -> Result<(), Failure> {
-    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(Failure::Signals)?;
-    let outlet = Arc::new(outlet);
-    let (listen, mut most_connections) = (config.http.listen.clone(), config.http.max_connections);
-    if let Some(limit) = descriptor_limit()
-        && most_connections + RESERVED_DESCRIPTORS > limit
-    {
-        most_connections = limit.saturating_sub(RESERVED_DESCRIPTORS).max(FEWEST_CONNECTIONS);
-        warn!(limit, connections = most_connections; "file descriptors are limited (ulimit -n): fewer connections than http.max_connections");
-    }
-    let routes = Arc::new(Routes::new(config.http, config.mapping, Arc::clone(&outlet)));
+fn serve(cli: &Cli, config: Config) -> Result<(), Failure> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(Failure::Signals)?;
+    let outlet = match cli.task {
+        Task::ServeToStdout => Outlet::Stream(Mutex::new(Box::new(io::stdout()))),
+        _ => Outlet::Broker(Publisher::start(config.publisher.clone()).map_err(Failure::Publisher)?),
+    };
+    let (listen, broker, most) = (config.http.listen.clone(), config.publisher, connections(&config.http));
+    let setup = Setup { settings: config.http, mapping: config.mapping, outlet: Arc::new(outlet) };
+    let routes = Arc::new(Routes::new(setup));
     let answering = Arc::clone(&routes);
-    let server = Server::start(&listen, most_connections, Arc::new(move |request| answering.answer(request)))?;
+    let server = Server::start(&listen, most, Arc::new(move |request| answering.answer(request)))?;
     info!(version:% = version::VERSION, address:% = server.address(); "listening");
-    if let Some(signal) = signals.forever().next() {
-        info!(signal; "stopping: what is under way is finished first");
+
+    let stale = Arc::new(AtomicBool::new(false));
+    let notifier = systemd::ready(systemd::Service {
+        address: server.reachable_at(),
+        status: status(server.address(), &routes, &stale),
+        accepted: server.accepted(),
+    })
+    .map_err(Failure::Notifier)?;
+    let mut reloader = Reloader { cli, broker, listen, routes: &routes, server: &server };
+    for signal in signals.forever() {
+        if signal != SIGHUP {
+            info!(signal; "stopping: what is under way is finished first");
+            break;
+        }
+        notifier.reloading();
+        stale.store(!reloader.reload(), Ordering::Relaxed);
+        notifier.reloaded();
     }
+
+    notifier.stopping();
     let deadline = Instant::now() + GRACE + CLOSING;
     routes.stop();
     if !server.stop(GRACE) {
         warn!("some requests had no answer yet");
     }
-    if let Outlet::Broker(publisher) = &*outlet {
+    if let Outlet::Broker(publisher) = &*routes.setup().outlet {
         publisher.close(deadline.saturating_duration_since(Instant::now()).max(CLOSING));
     }
     info!("stopped");
     Ok(())
+}
+
+/// What systemd is told.
+fn status(address: SocketAddr, routes: &Arc<Routes>, stale: &Arc<AtomicBool>) -> impl Fn() -> String + Send + 'static {
+    let (routes, stale) = (Arc::clone(routes), Arc::clone(stale));
+    move || {
+        let note =
+            if stale.load(Ordering::Relaxed) { "; the changed configuration is faulty and not used" } else { "" };
+        format!("listening on {address}; {}{note}", routes.setup().outlet.headline())
+    }
+}
+
+/// How many connections at once are possible.
+fn connections(settings: &http::Settings) -> usize {
+    let wanted = settings.max_connections;
+    match descriptor_limit() {
+        Some(limit) if wanted + RESERVED_DESCRIPTORS > limit => {
+            let possible = limit.saturating_sub(RESERVED_DESCRIPTORS).max(FEWEST_CONNECTIONS);
+            warn!(limit, connections = possible; "file descriptors are limited (ulimit -n): fewer connections than http.max_connections");
+            possible
+        }
+        _ => wanted,
+    }
+}
+
+/// Puts a changed configuration in place of the one in use.
+struct Reloader<'s> {
+    cli: &'s Cli,
+    /// What the publisher in use was started with.
+    broker: publisher::Settings,
+    /// Where the server was told to listen.
+    listen: Listen,
+    routes: &'s Routes,
+    server: &'s Server,
+}
+
+impl Reloader<'_> {
+    /// Reads the configuration again. A faulty one is refused as a whole, and the one in use stays. Whether it was taken.
+    fn reload(&mut self) -> bool {
+        let problem = match load(self.cli) {
+            Ok(config) => match self.outlet(&config.publisher) {
+                Ok(outlet) => {
+                    self.replace(config, outlet);
+                    return true;
+                }
+                Err(error) => Failure::Publisher(error).to_string(),
+            },
+            Err(error) => error.to_string(),
+        };
+        error!("the configuration is not reloaded; the one before stays in use");
+        for line in problem.lines() {
+            error!("{}", line.trim_start());
+        }
+        false
+    }
+
+    /// The publisher in use, if it is still the right one. Another one starts beside it: what is under way stays with the old one,
+    /// which ends with its last notification.
+    fn outlet(&self, broker: &publisher::Settings) -> io::Result<Arc<Outlet>> {
+        let current = Arc::clone(&self.routes.setup().outlet);
+        match &*current {
+            Outlet::Broker(_) if *broker != self.broker => {
+                Publisher::start(broker.clone()).map(|publisher| Arc::new(Outlet::Broker(publisher)))
+            }
+            Outlet::Broker(_) | Outlet::Stream(_) => Ok(current),
+        }
+    }
+
+    fn replace(&mut self, config: Config, outlet: Arc<Outlet>) {
+        if config.http.listen != self.listen {
+            warn!(now:% = self.server.address(), changed_to:% = config.http.listen; "http.listen has changed: it takes effect at the next restart");
+        }
+        let broker_changed = config.publisher != self.broker;
+        self.server.resize(connections(&config.http));
+        self.broker = config.publisher;
+        self.routes.replace(Setup { settings: config.http, mapping: config.mapping, outlet });
+        info!(broker_changed; "configuration reloaded");
+    }
 }

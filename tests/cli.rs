@@ -26,7 +26,10 @@ fn help_version_and_wrong_usage() {
     let version = text(&version.stdout);
     let (told, built) = version.trim_end().split_once(" (commit ").unwrap();
     assert!(told.starts_with("canopsis-connector-prometheus v"), "{version}");
-    assert!(built.split_once(", rustc ").is_some_and(|(commit, rustc)| commit.len() >= 7 && rustc.starts_with("1.")), "{version}");
+    assert!(
+        built.split_once(", rustc ").is_some_and(|(commit, rustc)| commit.len() >= 7 && rustc.starts_with("1.")),
+        "{version}"
+    );
     let wrong = run(&["--chekc"], &[], "");
     assert_eq!(wrong.status.code(), Some(2));
     assert!(text(&wrong.stderr).contains("unknown option --chekc; did you mean \"--check\"?; see --help"));

@@ -13,9 +13,10 @@ mod document;
 mod mistakes;
 mod rules;
 mod settings;
+mod source;
 
 pub use mistakes::Mistake;
-pub use settings::{DEFAULT_TOKEN, ENV_AMQP_URL, ENV_TOKEN, ENV_TOKEN_FILE};
+pub use settings::{AMQP_KEYS, AMQP_PREFIX, DEFAULT_TOKEN, HTTP_KEYS, HTTP_PREFIX};
 
 use crate::mapping::Mapping;
 use crate::{http, publisher};

@@ -52,7 +52,7 @@ fn command_line_over_environment_over_file() {
         file.publisher.urls.iter().map(ToString::to_string).collect::<Vec<_>>(),
         ["amqp://a@one:5672/v", "amqps://guest@two:5671/%2F"]
     );
-    let variables = [(ENV_AMQP_URL, " amqp://three\n amqp://four "), (ENV_TOKEN, "other")];
+    let variables = [("CPS_AMQP_URL", " amqp://three\n amqp://four "), ("PROMETHEUS_BEARER_TOKEN", "other")];
     let overrides = Overrides { host: Some("::1".to_owned()), port: Some(2) };
     let config = load_with(&text, &variables, &overrides).unwrap();
     assert_eq!(config.publisher.urls.iter().map(|url| url.host.as_str()).collect::<Vec<_>>(), ["three", "four"]);
@@ -77,7 +77,7 @@ fn tokens_come_from_a_list_or_a_file() {
     fs::write(&path, "from-file\r\n").unwrap();
     let place = path.to_str().unwrap();
     let file = load(&MINIMAL.replace("bearer_token: sesame-word", &format!("bearer_token_file: {place}"))).unwrap();
-    let environment = load_with(MINIMAL, &[(ENV_TOKEN_FILE, place)], &Overrides::default()).unwrap();
+    let environment = load_with(MINIMAL, &[("PROMETHEUS_BEARER_TOKEN_FILE", place)], &Overrides::default()).unwrap();
     fs::remove_file(&path).unwrap();
     assert_eq!(file.http.tokens, [Secret::new("from-file")]);
     assert_eq!(environment.http.tokens, [Secret::new("from-file")]);
@@ -159,12 +159,16 @@ fn what_is_missing_or_wrong_elsewhere_is_told_too() {
         (&MINIMAL.replace("labels.instance", ".Alert.labels.instance"), &[], "did you mean \"labels.instance\"?"),
         (&format!("{MINIMAL}extra_infos: {{a: ~}}"), &[], "extra_infos.a: has no value"),
         ("- a", &[], "the file must hold keys at its top level"),
-        (MINIMAL, &[(ENV_TOKEN, "")], "PROMETHEUS_BEARER_TOKEN: is set, but empty"),
-        (MINIMAL, &[(ENV_TOKEN, "two words")], "PROMETHEUS_BEARER_TOKEN: holds a token with white space"),
-        (MINIMAL, &[(ENV_TOKEN, "a"), (ENV_TOKEN_FILE, "b")], "are both set: set one"),
-        (MINIMAL, &[(ENV_TOKEN_FILE, "/no/such")], "PROMETHEUS_BEARER_TOKEN_FILE: can't read /no/such"),
-        (MINIMAL, &[(ENV_AMQP_URL, "amqp://h amqp//x")], "CPS_AMQP_URL: the URL must begin with"),
-        (MINIMAL, &[(ENV_AMQP_URL, " ")], "CPS_AMQP_URL: is set, but empty"),
+        (MINIMAL, &[("PROMETHEUS_BEARER_TOKEN", "")], "PROMETHEUS_BEARER_TOKEN: is set, but empty"),
+        (
+            MINIMAL,
+            &[("PROMETHEUS_BEARER_TOKEN", "two words")],
+            "PROMETHEUS_BEARER_TOKEN: holds a token with white space",
+        ),
+        (MINIMAL, &[("PROMETHEUS_BEARER_TOKEN", "a"), ("PROMETHEUS_BEARER_TOKEN_FILE", "b")], "are both set: set one"),
+        (MINIMAL, &[("PROMETHEUS_BEARER_TOKEN_FILE", "/no/such")], "PROMETHEUS_BEARER_TOKEN_FILE: can't read /no/such"),
+        (MINIMAL, &[("CPS_AMQP_URL", "amqp://h amqp//x")], "CPS_AMQP_URL: the URL must begin with"),
+        (MINIMAL, &[("CPS_AMQP_URL", " ")], "CPS_AMQP_URL: is set, but empty"),
     ] {
         let told = mistakes(text, variables);
         assert!(told.iter().any(|mistake| mistake.contains(expected)), "{expected}: {told:#?}");

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// All places of a server.
 #[derive(Debug)]
 pub struct Places {
-    most: usize,
+    most: AtomicUsize,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -56,13 +57,19 @@ pub struct Place {
 impl Places {
     /// So many places.
     pub fn new(most: usize) -> Self {
-        Self { most, state: Mutex::default(), changed: Condvar::new() }
+        Self { most: AtomicUsize::new(most), state: Mutex::default(), changed: Condvar::new() }
+    }
+
+    /// From here on there are so many. Who has a place keeps it.
+    pub fn resize(&self, most: usize) {
+        self.most.store(most, Ordering::SeqCst);
+        self.changed.notify_all();
     }
 
     /// Takes a place. Where there is none, the connection whose sender has let it wait longest is closed; where all work, this waits.
     pub fn enter(self: &Arc<Self>, socket: &Arc<TcpStream>) -> Place {
         let mut state = self.lock();
-        while state.taken.len() >= self.most {
+        while state.taken.len() >= self.most.load(Ordering::SeqCst) {
             // It leaves its place when its thread sees the end.
             state.close_slowest();
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);

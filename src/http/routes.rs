@@ -1,7 +1,7 @@
 //! Which request gets which answer.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -15,11 +15,19 @@ use crate::mapping::Mapping;
 /// A body above this is a large one.
 const LARGE_BYTES: usize = 256 << 10;
 
+/// What a configuration makes of the answers. A request has the same from its beginning to its end.
+pub struct Setup {
+    /// The sender's side.
+    pub settings: Settings,
+    /// The rules.
+    pub mapping: Mapping,
+    /// Where events go. A publisher ends when the last request that uses it has its answer.
+    pub outlet: Arc<Outlet>,
+}
+
 /// Everything that an answer depends on.
 pub struct Routes {
-    settings: Settings,
-    mapping: Mapping,
-    outlet: Arc<Outlet>,
+    setup: RwLock<Arc<Setup>>,
     stopping: AtomicBool,
     large: Turn,
     /// For log lines that anybody can cause.
@@ -28,15 +36,23 @@ pub struct Routes {
 
 impl Routes {
     /// Puts the rooms together.
-    pub fn new(settings: Settings, mapping: Mapping, outlet: Arc<Outlet>) -> Self {
+    pub fn new(setup: Setup) -> Self {
         Self {
-            settings,
-            mapping,
-            outlet,
+            setup: RwLock::new(Arc::new(setup)),
             stopping: AtomicBool::new(false),
             large: Turn::default(),
             refusals: Throttle::default(),
         }
+    }
+
+    /// What counts for a request that begins now.
+    pub fn setup(&self) -> Arc<Setup> {
+        Arc::clone(&self.setup.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// From here on requests begin with another setup; those under way end with the one they have.
+    pub fn replace(&self, setup: Setup) {
+        *self.setup.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(setup);
     }
 
     /// From here on notifications are refused with 503: the process is about to end.
@@ -73,21 +89,22 @@ impl Routes {
     }
 
     fn route(&self, request: &mut Request<'_>) -> Result<Answer, Problem> {
+        let setup = self.setup();
         match path(request) {
             "/webhook" => {
                 if request.method != "POST" {
                     return Err(Problem::Method("POST"));
                 }
-                if !auth::is_authorized(request.authorization, &self.settings.tokens) {
+                if !auth::is_authorized(request.authorization, &setup.settings.tokens) {
                     return Err(Problem::Unauthorized);
                 }
-                self.webhook(request)
+                self.webhook(&setup, request)
             }
             "/-/healthy" => read_only(request).map(|()| Answer::ok("healthy")),
             "/-/ready" => {
                 read_only(request)?;
-                let in_detail = auth::is_authorized(request.authorization, &self.settings.tokens);
-                self.outlet.readiness(in_detail).map_err(Problem::NotReady).map(|()| Answer::ok("ready"))
+                let in_detail = auth::is_authorized(request.authorization, &setup.settings.tokens);
+                setup.outlet.readiness(in_detail).map_err(Problem::NotReady).map(|()| Answer::ok("ready"))
             }
             path if path.ends_with("/api/v2/alerts") || path.ends_with("/api/v1/alerts") => {
                 Err(Problem::NotAnAlertmanager)
@@ -96,22 +113,22 @@ impl Routes {
         }
     }
 
-    fn webhook(&self, request: &mut Request<'_>) -> Result<Answer, Problem> {
+    fn webhook(&self, setup: &Setup, request: &mut Request<'_>) -> Result<Answer, Problem> {
         if self.stopping.load(Ordering::SeqCst) {
             return Err(Problem::Stopping);
         }
-        let body = request.body.read(self.settings.max_body_bytes)?;
+        let body = request.body.read(setup.settings.max_body_bytes)?;
         debug!(peer:% = request.peer, bytes = body.len(); "notification received");
-        let deadline = Instant::now() + self.settings.answer_timeout;
+        let deadline = Instant::now() + setup.settings.answer_timeout;
         let received_at = Timestamp::now().to_string();
         let prepared = {
             // Decoding takes several times the body's memory: the large ones take turns.
             let _turn =
                 if body.len() > LARGE_BYTES { Some(self.large.take(deadline).ok_or(BodyError::Busy)?) } else { None };
-            Prepared::from_body(&self.mapping, &body, &received_at, deadline)?
+            Prepared::from_body(&setup.mapping, &body, &received_at, deadline)?
         };
         drop(body);
-        let outcome = prepared.deliver(&self.outlet, deadline)?;
+        let outcome = prepared.deliver(&setup.outlet, deadline)?;
         debug!(published = outcome.published, refused = outcome.refused.len(); "notification");
         Ok(Answer::of(&outcome))
     }

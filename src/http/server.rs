@@ -4,9 +4,9 @@
 //! all bodies together. Nothing that a sender does ends the accepting thread.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -59,6 +59,7 @@ struct Shared {
     budget: Arc<Budget>,
     requests: Arc<Gauge>,
     ending: AtomicBool,
+    accepted: AtomicU64,
     /// For log lines that anybody can cause.
     refusals: Throttle,
 }
@@ -78,6 +79,7 @@ impl Server {
             budget: Arc::new(Budget::new(BODIES_BYTES)),
             requests: Arc::default(),
             ending: AtomicBool::new(false),
+            accepted: AtomicU64::new(0),
             refusals: Throttle::default(),
         });
         let accepting = Arc::clone(&shared);
@@ -86,6 +88,26 @@ impl Server {
             .spawn(move || accept(&listener, &accepting))
             .map_err(ListenError::Thread)?;
         Ok(Self { address, shared })
+    }
+
+    /// Where this host reaches it.
+    pub fn reachable_at(&self) -> SocketAddr {
+        let mut address = self.address;
+        if address.ip().is_unspecified() {
+            address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+        }
+        address
+    }
+
+    /// How many connections have been accepted so far: it grows as long as the accepting thread does its work.
+    pub fn accepted(&self) -> impl Fn() -> u64 + Send + 'static {
+        let shared = Arc::clone(&self.shared);
+        move || shared.accepted.load(Ordering::Relaxed)
+    }
+
+    /// From here on it takes so many connections at once.
+    pub fn resize(&self, most_connections: usize) {
+        self.shared.places.resize(most_connections);
     }
 
     /// Where it listens.
@@ -99,11 +121,7 @@ impl Server {
         self.shared.ending.store(true, Ordering::SeqCst);
         self.shared.places.close_waiting();
         // The accepting thread sits in accept(): a connection of our own wakes it, and it then closes the port.
-        let mut address = self.address;
-        if address.ip().is_unspecified() {
-            address.set_ip(if address.is_ipv4() { [127, 0, 0, 1].into() } else { [0, 0, 0, 0, 0, 0, 0, 1].into() });
-        }
-        let _ = TcpStream::connect_timeout(&address, Duration::from_secs(1));
+        let _ = TcpStream::connect_timeout(&self.reachable_at(), Duration::from_secs(1));
         self.shared.requests.wait_until_none(deadline)
     }
 }
@@ -117,6 +135,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         }
         let result = match accepted {
             Ok((socket, peer)) => {
+                shared.accepted.fetch_add(1, Ordering::Relaxed);
                 let socket = Arc::new(socket);
                 let place = shared.places.enter(&socket);
                 serve_in_a_thread(socket, peer, place, shared)

@@ -30,7 +30,7 @@ use worker::Worker;
 const MOST_WAITING_BYTES: usize = 64 << 20;
 
 /// Where to publish.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Tried in turn; at least one.
     pub urls: Vec<AmqpUrl>,

@@ -58,7 +58,17 @@ impl Status {
         }
     }
 
-    /// For people who may know.
+    /// For people who look at the service.
+    pub fn headline(&self) -> String {
+        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            State::Connected => "connected to the broker".to_owned(),
+            State::Blocked(reason) => format!("the broker has blocked publishing ({reason})"),
+            State::Away(None) => "connecting to the broker".to_owned(),
+            State::Away(Some(reason)) => format!("no connection to the broker: {reason}"),
+        }
+    }
+
+    /// For people who may know, when something does not get through.
     pub fn describe(&self) -> String {
         match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
             State::Connected => "the broker is connected, and its confirm has not come".to_owned(),

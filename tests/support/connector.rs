@@ -57,8 +57,14 @@ pub fn run(arguments: &[&str], environment: &[(&str, &str)], input: &str) -> Out
     child.wait_with_output().unwrap()
 }
 
+/// Whatever the tests were started by must not count.
 fn clean(command: &mut Command) -> &mut Command {
-    for name in ["CPS_AMQP_URL", "PROMETHEUS_BEARER_TOKEN", "PROMETHEUS_BEARER_TOKEN_FILE", "JOURNAL_STREAM"] {
+    let is_ours = |name: &str| {
+        name.starts_with("CPS_AMQP_")
+            || name.starts_with("PROMETHEUS_")
+            || ["JOURNAL_STREAM", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"].contains(&name)
+    };
+    for (name, _) in std::env::vars().filter(|(name, _)| is_ours(name)) {
         command.env_remove(name);
     }
     command
@@ -167,6 +173,16 @@ impl Connector {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status.lines().find(|line| line.starts_with(name)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
+    }
+
+    /// Changes the configuration's file, and has it read again. Waits until the log says what came of it.
+    pub fn reload(&mut self, config: &str) {
+        let outcomes =
+            |log: &str| log.matches("configuration reloaded").count() + log.matches("is not reloaded").count();
+        let before = outcomes(&self.log());
+        std::fs::write(&self.config, config).unwrap();
+        signal(self.pid(), "HUP");
+        wait_until("the configuration is read again", || outcomes(&self.log()) > before);
     }
 
     pub fn terminate(&self) {

@@ -1,0 +1,156 @@
+//! As a service: reloads that drop nothing, and what systemd is told.
+
+mod support;
+
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+
+use support::broker::{Broker, Received};
+use support::connector::{BINARY, Connector, MAPPING, config};
+use support::http::Client;
+use support::load::Load;
+use support::{PATIENCE, TOKEN, notification, scratch};
+
+#[test]
+fn reloads_under_load_drop_nothing() {
+    let broker = Broker::shared();
+    let (first, second) = (broker.fresh_vhost(), broker.fresh_vhost());
+    let other_mapping = MAPPING.replace("p1", "p2");
+    let configurations = [
+        config(&broker.url(&second), "", MAPPING),
+        config(&broker.url(&second), "max_connections: 500, answer_timeout: 9s", &other_mapping),
+        "connector: [".to_owned(),
+        config(&broker.url(&first), "", &other_mapping),
+        config(&broker.url(&first), "", MAPPING),
+    ];
+    let mut connector = Connector::with(&config(&broker.url(&first), "", MAPPING), &["--log-level", "info"]);
+    connector.wait_until_ready();
+    let load = Load::start(connector.address, 8);
+    load.wait_for_more(20);
+    for configuration in configurations.iter().cycle().take(20) {
+        connector.reload(configuration);
+        load.wait_for_more(5);
+    }
+    let account = load.stop();
+    assert_eq!(account.statuses.keys().collect::<Vec<_>>(), [&200]);
+    let (at_first, at_second) = (broker.admin(&first).drain(), broker.admin(&second).drain());
+    assert!(!at_first.is_empty() && !at_second.is_empty());
+    let received: Vec<String> = at_first.iter().chain(&at_second).map(Received::resource).collect();
+    account.check("reloaded 20 times", &received);
+    let log = connector.log();
+    assert_eq!((log.matches("configuration reloaded").count(), log.matches("is not reloaded").count()), (16, 4));
+}
+
+#[test]
+fn a_faulty_configuration_is_refused_as_a_whole() {
+    let broker = Broker::shared();
+    let vhost = broker.fresh_vhost();
+    let mut connector = Connector::on(&broker.url(&vhost));
+    connector.wait_until_ready();
+    connector.reload(&config("amqp://elsewhere.invalid/x", "bearer_tokn: hunter2", "connector: c"));
+    let log = connector.log();
+    assert!(log.contains("the configuration is not reloaded; the one before stays in use"), "{log}");
+    assert!(log.contains("line 2: http.bearer_tokn: unknown key; did you mean \"bearer_token\"?"), "{log}");
+    assert_eq!(connector.post(&notification(&["A"])).status, 200);
+    assert_eq!(broker.admin(&vhost).drain().len(), 1);
+}
+
+#[test]
+fn tokens_and_limits_change_and_the_address_does_not() {
+    let broker = Broker::shared();
+    let url = broker.url(&broker.fresh_vhost());
+    let mut connector = Connector::on(&url);
+    connector.wait_until_ready();
+    let changed = format!(
+        "amqp: {{url: '{url}'}}\nhttp: {{listen: '127.0.0.1:1', bearer_token: another, max_body_bytes: 2048}}\n{MAPPING}"
+    );
+    connector.reload(&changed);
+    let post = |token: &str, body: &str| {
+        let authorization = format!("Authorization: Bearer {token}");
+        Client::new(connector.address).send("POST", "/webhook", &[&authorization], body.as_bytes()).unwrap().status
+    };
+    assert_eq!(post(TOKEN, &notification(&["A"])), 401);
+    assert_eq!(post("another", &notification(&["A"])), 200);
+    assert_eq!(post("another", &notification(&vec!["A"; 100])), 413);
+    let log = connector.log();
+    assert!(log.contains("http.listen has changed: it takes effect at the next restart"), "{log}");
+    // The broker is the same, and so is the connection.
+    assert_eq!(log.matches("connected to the broker").count(), 1, "{log}");
+}
+
+/// Where systemd would listen.
+struct Manager {
+    socket: UnixDatagram,
+    path: PathBuf,
+}
+
+impl Manager {
+    fn new() -> Self {
+        let path = scratch("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self { socket, path }
+    }
+
+    /// Starts a connector as systemd would, with a watchdog of 4 s.
+    fn start(&self, config: &str) -> Connector {
+        let notify = format!("NOTIFY_SOCKET={}", self.path.display());
+        Connector::under(&["env", &notify, "WATCHDOG_USEC=4000000"], BINARY, config, &[])
+    }
+
+    fn next(&self) -> String {
+        let mut message = [0; 4096];
+        let length = self.socket.recv(&mut message).expect("systemd is told something");
+        String::from_utf8(message[..length].to_vec()).unwrap()
+    }
+
+    /// Skips what is told until something holds all of the texts.
+    fn wait_for(&self, texts: &[&str]) -> String {
+        loop {
+            let message = self.next();
+            if texts.iter().all(|text| message.contains(text)) {
+                return message;
+            }
+        }
+    }
+}
+
+impl Drop for Manager {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+#[test]
+fn systemd_is_told_how_the_service_is() {
+    let mut broker = Broker::start();
+    let manager = Manager::new();
+    let good = config(&broker.url("v0"), "", MAPPING);
+    let mut connector = manager.start(&good);
+    // Ready comes first, and once it listens.
+    let ready = manager.next();
+    assert!(ready.contains("READY=1\n") && ready.contains("STATUS=listening on 127.0.0.1:"), "{ready}");
+    assert_eq!(connector.get("/-/healthy").status, 200);
+    manager.wait_for(&["STATUS=listening on", "; connected to the broker"]);
+    for _ in 0..3 {
+        manager.wait_for(&["WATCHDOG=1"]);
+    }
+    broker.kill();
+    let away = manager.wait_for(&["; no connection to the broker: "]);
+    assert!(!away.contains("canopsis@"), "{away}");
+    broker.run();
+    manager.wait_for(&["; connected to the broker"]);
+
+    connector.reload("connector: [");
+    let reloading = manager.wait_for(&["RELOADING=1"]);
+    assert!(reloading.contains("MONOTONIC_USEC="), "{reloading}");
+    manager.wait_for(&["READY=1"]);
+    manager.wait_for(&["; the changed configuration is faulty and not used"]);
+    connector.reload(&good);
+    manager.wait_for(&["RELOADING=1"]);
+    manager.wait_for(&["READY=1"]);
+
+    connector.terminate();
+    manager.wait_for(&["STOPPING=1"]);
+    assert_eq!(connector.wait().code(), Some(0));
+}
