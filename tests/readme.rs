@@ -1,14 +1,21 @@
-//! What the README shows is true.
+//! What the README and the manual pages say is true.
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::process::Command;
 
+use canopsis_connector_prometheus::config::{AMQP_KEYS, AMQP_PREFIX, EVENT_KEYS, HTTP_KEYS, HTTP_PREFIX};
+use canopsis_connector_prometheus::mapping::functions;
+use canopsis_connector_prometheus::mapping::path::ROOTS;
 use serde_json::Value;
 use support::connector::{BINARY, MAPPING, run};
 use support::{TOKEN, payload, scratch};
 
 const README: &str = include_str!("../README.md");
+const CONFIG: &str = include_str!("../config.yml");
+const MAN: &str = include_str!("../man/canopsis-connector-prometheus.8.scd");
+const FORMAT_MAN: &str = include_str!("../man/canopsis-connector-prometheus.yml.5.scd");
 
 /// The text of the first fenced block of a language behind a place; and what comes after it.
 fn block<'t>(text: &'t str, language: &str) -> (&'t str, &'t str) {
@@ -71,48 +78,79 @@ fn alertmanager_takes_the_example_of_its_side() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
-#[test]
-fn every_option_and_key_stands_there_and_exists() {
-    let help = String::from_utf8(Command::new(BINARY).arg("--help").output().unwrap().stdout).unwrap();
-    let options = |text: &str| {
-        let words =
-            text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-')).filter(|word| word.starts_with("--"));
-        let mut words: Vec<String> = words.filter(|word| word.len() > 3).map(str::to_owned).collect();
-        words.sort();
-        words.dedup();
-        words
+/// The long options in a text, each once.
+fn options(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
+    words.filter(|word| word.starts_with("--") && word.len() > 3).collect()
+}
+
+/// The variables in a text, each once.
+fn variables(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    words
+        .filter(|word| word.starts_with(AMQP_PREFIX) || word.starts_with(HTTP_PREFIX))
+        .filter(|word| !word.ends_with('_'))
+        .collect()
+}
+
+/// Every variable that is read.
+fn known_variables() -> BTreeSet<String> {
+    let of = |prefix: &'static str, keys: &'static [&str]| {
+        keys.iter().map(move |key| format!("{prefix}{}", key.to_uppercase()))
     };
-    assert_eq!(options(README), options(&help));
-    // Each key that the README's tables name is one that a faulty file is told to be known, and the other way round.
-    let shipped = include_str!("../config.yml");
-    for key in [
-        "url",
-        "exchange",
-        "ca_file",
-        "cert_file",
-        "key_file",
-        "listen",
-        "bearer_token",
-        "bearer_token_file",
-        "max_body_bytes",
-        "max_connections",
-        "answer_timeout",
-        "connector",
-        "connector_name",
-        "component",
-        "resource",
-        "state",
-        "output",
-        "output_length",
-        "long_output",
-        "long_output_length",
-        "extra_infos",
-        "extra_infos_prefix",
-        "author",
-        "timestamp",
-        "tags",
-    ] {
+    let log = ["PROMETHEUS_LOG_LEVEL", "PROMETHEUS_LOG_FORMAT"].map(str::to_owned);
+    of(AMQP_PREFIX, AMQP_KEYS).chain(of(HTTP_PREFIX, HTTP_KEYS)).chain(log).collect()
+}
+
+fn help() -> String {
+    String::from_utf8(Command::new(BINARY).arg("--help").output().unwrap().stdout).unwrap()
+}
+
+#[test]
+fn the_options_are_those_of_the_program() {
+    let help = help();
+    let table = README.split_once("| option | meaning |").unwrap().1.split_once("\n\n").unwrap().0;
+    assert_eq!(options(table), options(&help), "README");
+    let section = MAN.split_once("# OPTIONS").unwrap().1.split_once("# ENVIRONMENT").unwrap().0;
+    assert_eq!(options(section), options(&help), "manual");
+}
+
+#[test]
+fn the_variables_are_those_of_the_program() {
+    let known = known_variables();
+    let known: BTreeSet<&str> = known.iter().map(String::as_str).collect();
+    assert_eq!(variables(MAN), known, "manual");
+    assert_eq!(variables(README), known, "README");
+    for (text, what) in [(&*help(), "--help"), (include_str!("../sysconfig"), "sysconfig"), (CONFIG, "config.yml")] {
+        let strange: Vec<_> = variables(text).into_iter().filter(|name| !known.contains(name)).collect();
+        assert!(strange.is_empty(), "{what}: {strange:?}");
+    }
+}
+
+#[test]
+fn the_keys_paths_and_functions_are_those_of_the_program() {
+    let bold = |name: &str| FORMAT_MAN.contains(&format!("*{name}*"));
+    for key in AMQP_KEYS.iter().chain(HTTP_KEYS).chain(EVENT_KEYS) {
         assert!(README.contains(&format!("{key}`")), "{key} in the README");
-        assert!(shipped.contains(&format!("{key}:")) || key == "author", "{key} in config.yml");
+        assert!(bold(key), "{key} in the manual");
+        assert!(CONFIG.contains(&format!("{key}:")) || *key == "author", "{key} in config.yml");
+    }
+    for root in ROOTS {
+        assert!(README.contains(&format!("`{root}")), "{root} in the README");
+        assert!(CONFIG.contains(root), "{root} in config.yml");
+        assert!(bold(root), "{root} in the manual");
+    }
+    for function in functions::names() {
+        assert!(README.contains(&format!("`{function}")), "{function} in the README");
+        assert!(bold(function), "{function} in the manual");
+    }
+    // The other way round: what the manual explains, the program knows.
+    let sections = FORMAT_MAN
+        .split("\n# ")
+        .filter(|section| ["THE BROKER", "THE SENDER", "THE EVENT"].iter().any(|name| section.starts_with(name)));
+    for line in sections.flat_map(str::lines).filter(|line| line.starts_with('*')) {
+        for key in line.split(", ").map(|word| word.trim_matches('*')) {
+            assert!(AMQP_KEYS.iter().chain(HTTP_KEYS).chain(EVENT_KEYS).any(|known| *known == key), "{key}");
+        }
     }
 }

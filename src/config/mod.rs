@@ -16,6 +16,7 @@ mod settings;
 mod source;
 
 pub use mistakes::Mistake;
+pub use rules::KEYS as EVENT_KEYS;
 pub use settings::{AMQP_KEYS, AMQP_PREFIX, DEFAULT_TOKEN, HTTP_KEYS, HTTP_PREFIX};
 
 use crate::mapping::Mapping;

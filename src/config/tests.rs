@@ -61,6 +61,39 @@ fn command_line_over_environment_over_file() {
 }
 
 #[test]
+fn every_key_of_the_settings_has_a_variable() {
+    let path = std::env::temp_dir().join(format!("url-{}", std::process::id()));
+    fs::write(&path, "amqp://in-a-file amqp://second\n").unwrap();
+    let in_a_file = path.to_str().unwrap();
+    let variables = [
+        ("CPS_AMQP_URL_FILE", in_a_file),
+        ("CPS_AMQP_EXCHANGE", "other"),
+        ("CPS_AMQP_CA_FILE", "/ca"),
+        ("CPS_AMQP_CERT_FILE", "/cert"),
+        ("CPS_AMQP_KEY_FILE", "/key"),
+        ("PROMETHEUS_LISTEN", "[::1]:9"),
+        ("PROMETHEUS_MAX_BODY_BYTES", "2048"),
+        ("PROMETHEUS_MAX_CONNECTIONS", "7"),
+        ("PROMETHEUS_ANSWER_TIMEOUT", "3s"),
+    ];
+    let config = load_with(MINIMAL, &variables, &Overrides::default()).unwrap();
+    let from_the_file = load(&format!("{MINIMAL}amqp: {{url_file: {in_a_file}}}")).unwrap();
+    fs::remove_file(&path).unwrap();
+    let hosts = |config: &Config| config.publisher.urls.iter().map(|url| url.host.clone()).collect::<Vec<_>>();
+    assert_eq!(
+        (hosts(&config), hosts(&from_the_file)),
+        (vec!["in-a-file".to_owned(), "second".to_owned()], hosts(&config))
+    );
+    let tls = config.publisher.tls;
+    assert_eq!([tls.ca, tls.cert, tls.key], ["/ca", "/cert", "/key"].map(|path| Some(PathBuf::from(path))));
+    assert_eq!((config.publisher.exchange.as_str(), config.http.listen.to_string().as_str()), ("other", "[::1]:9"));
+    let limits = (config.http.max_body_bytes, config.http.max_connections, config.http.answer_timeout.as_secs());
+    assert_eq!(limits, (2048, 7, 3));
+    // Two more, in other tests, make it all.
+    assert_eq!(AMQP_KEYS.len() + HTTP_KEYS.len(), variables.len() + 3);
+}
+
+#[test]
 fn the_shipped_file_is_valid_and_warns_of_its_token() {
     let config = load(include_str!("../../config.yml")).unwrap();
     assert_eq!(config.http.tokens, [Secret::new(DEFAULT_TOKEN)]);
@@ -168,6 +201,14 @@ fn what_is_missing_or_wrong_elsewhere_is_told_too() {
         (MINIMAL, &[("PROMETHEUS_BEARER_TOKEN", "a"), ("PROMETHEUS_BEARER_TOKEN_FILE", "b")], "are both set: set one"),
         (MINIMAL, &[("PROMETHEUS_BEARER_TOKEN_FILE", "/no/such")], "PROMETHEUS_BEARER_TOKEN_FILE: can't read /no/such"),
         (MINIMAL, &[("CPS_AMQP_URL", "amqp://h amqp//x")], "CPS_AMQP_URL: the URL must begin with"),
+        (
+            MINIMAL,
+            &[("CPS_AMQP_URL", "amqp://h"), ("CPS_AMQP_URL_FILE", "b")],
+            "CPS_AMQP_URL_FILE: and CPS_AMQP_URL are both set",
+        ),
+        (MINIMAL, &[("CPS_AMQP_URL_FILE", "/dev/null")], "CPS_AMQP_URL_FILE: holds no URL"),
+        (MINIMAL, &[("PROMETHEUS_LISTEN", "here")], "PROMETHEUS_LISTEN: must be HOST:PORT"),
+        (MINIMAL, &[("PROMETHEUS_MAX_CONNECTIONS", "many")], "PROMETHEUS_MAX_CONNECTIONS: must be a whole number"),
         (MINIMAL, &[("CPS_AMQP_URL", " ")], "CPS_AMQP_URL: is set, but empty"),
     ] {
         let told = mistakes(text, variables);

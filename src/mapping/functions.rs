@@ -32,6 +32,11 @@ pub fn index(args: Args<'_>) -> Answer {
     })
 }
 
+/// The names of all functions, for documentation.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    FUNCTIONS.iter().map(|function| function.name)
+}
+
 /// Every function.
 pub const FUNCTIONS: &[Function] = &[
     Function { name: "uppercase", arity: 1, body: |a| Ok(on_text(&a[0], gotext::to_upper)) },

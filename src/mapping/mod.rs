@@ -10,7 +10,7 @@ use std::sync::Arc;
 use gotmpl::Value as View;
 use serde_json::Value;
 
-mod functions;
+pub mod functions;
 pub mod goregexp;
 mod gotext;
 pub mod path;
