@@ -39,7 +39,7 @@ build:
 	RUSTFLAGS="$(REMAP)" cargo build --locked --release
 
 check:
-	scripts/install-missing build rabbitmq alertmanager openssl shellcheck
+	scripts/install-missing build rabbitmq alertmanager promtool openssl shellcheck
 	shellcheck scripts/* .ci/run
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- --deny warnings

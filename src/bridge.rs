@@ -9,8 +9,10 @@ use std::time::Instant;
 use log::{error, warn};
 
 use crate::event::Event;
-use crate::mapping::{Context, Mapping, Refusal};
-use crate::notification::{DecodeError, Notification};
+use crate::logging::Repeats;
+use crate::mapping::{Context, Mapping, Refusal, Warning};
+use crate::metrics::{self, Metrics};
+use crate::notification::{Alert, DecodeError, Notification};
 use crate::publisher::{DeliveryError, Message, Publisher};
 
 /// Where events go.
@@ -59,64 +61,96 @@ pub struct Mapped {
     pub refused: Vec<Refused>,
 }
 
-/// As many log lines for one notification; the others are counted.
-const MOST_TOLD: usize = 100;
+/// Counts and logs what an operator should hear of.
+pub struct Tally {
+    metrics: metrics::Alerts,
+    /// For log lines that come again with every notification.
+    repeats: Option<Repeats>,
+}
+
+impl Tally {
+    /// For a service: each field is told of once a minute, with how many more there were.
+    pub fn new(metrics: metrics::Alerts) -> Self {
+        Self { metrics, repeats: Some(Repeats::default()) }
+    }
+
+    /// For one notification that somebody looks at: everything is told.
+    pub fn of_everything() -> Self {
+        Self { metrics: Metrics::new().alerts, repeats: None }
+    }
+
+    /// Whether a line about a field may be written; if so, how many were not since the last one.
+    fn may_tell(&self, what: &str) -> Option<u64> {
+        self.repeats.as_ref().map_or(Some(0), |repeats| repeats.allow(what))
+    }
+
+    fn truncated(&self, notification: &Notification) {
+        self.metrics.truncated(notification.truncated_alerts);
+        if let Some(unlogged) = self.may_tell("max_alerts") {
+            warn!(
+                receiver:% = notification.receiver, alerts = notification.truncated_alerts, unlogged;
+                "Alertmanager has cut alerts off (max_alerts): they are sent nowhere"
+            );
+        }
+    }
+
+    fn dropped(&self, alert: &Alert, warning: &Warning) {
+        self.metrics.dropped(&warning.field);
+        if let Some(unlogged) = self.may_tell(&warning.field) {
+            warn!(fingerprint:% = alert.fingerprint, field:% = warning.field, unlogged; "{}", warning.reason);
+        }
+    }
+
+    fn refused(&self, alert: &Alert, refusal: &Refusal) {
+        self.metrics.refused(refusal.field);
+        if let Some(unlogged) = self.may_tell(refusal.field) {
+            error!(
+                fingerprint:% = alert.fingerprint, field:% = refusal.field, unlogged;
+                "an alert can't be mapped and is not published: {}", refusal.reason
+            );
+        }
+    }
+}
 
 /// Maps all alerts of a notification, in their order. What an operator should hear of is logged.
 pub fn map(mapping: &Mapping, notification: &Notification, received_at: &str) -> Mapped {
-    map_until(mapping, notification, received_at, None).unwrap_or_default()
+    map_until(mapping, &Tally::of_everything(), notification, received_at, None).unwrap_or_default()
 }
 
 /// As [`map`]; `None` where the deadline passes.
 fn map_until(
     mapping: &Mapping,
+    tally: &Tally,
     notification: &Notification,
     received_at: &str,
     deadline: Option<Instant>,
 ) -> Option<Mapped> {
     if notification.truncated_alerts > 0 {
-        warn!(
-            receiver:% = notification.receiver, alerts = notification.truncated_alerts;
-            "Alertmanager has cut alerts off (max_alerts): they are sent nowhere"
-        );
+        tally.truncated(notification);
     }
     let mut mapped = Mapped::default();
     let Some(first) = notification.alerts.first() else {
         return Some(mapped);
     };
     let context = Context::new(notification, first, received_at);
-    let mut told = 0;
     for alert in &notification.alerts {
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             return None;
         }
+        tally.metrics.received(alert.status.as_str());
         let (event, warnings) = mapping.map(&context.sibling(alert));
-        for warning in warnings {
-            told += 1;
-            if told > MOST_TOLD {
-                continue;
-            }
-            warn!(fingerprint:% = alert.fingerprint, field:% = warning.field; "{}", warning.reason);
+        for warning in &warnings {
+            tally.dropped(alert, warning);
         }
         match event {
             Ok(event) => mapped.events.push(event),
             Err(refusals) => {
                 for refusal in &refusals {
-                    told += 1;
-                    if told > MOST_TOLD {
-                        continue;
-                    }
-                    error!(
-                        fingerprint:% = alert.fingerprint, field:% = refusal.field;
-                        "an alert can't be mapped and is not published: {}", refusal.reason
-                    );
+                    tally.refused(alert, refusal);
                 }
                 mapped.refused.push(Refused { fingerprint: alert.fingerprint.clone(), refusals });
             }
         }
-    }
-    if told > MOST_TOLD {
-        warn!(unlogged = told - MOST_TOLD; "the notification has more of these");
     }
     Some(mapped)
 }
@@ -132,12 +166,13 @@ impl Prepared {
     /// Decodes, maps and encodes a body.
     pub fn from_body(
         mapping: &Mapping,
+        tally: &Tally,
         body: &[u8],
         received_at: &str,
         deadline: Instant,
     ) -> Result<Self, BridgeError> {
         let notification = Notification::decode(body)?;
-        let mapped = map_until(mapping, &notification, received_at, Some(deadline));
+        let mapped = map_until(mapping, tally, &notification, received_at, Some(deadline));
         let Mapped { events, refused } =
             mapped.ok_or_else(|| DeliveryError::Deadline("mapping took too long".to_owned()))?;
         let encoded: Result<_, _> = events.iter().map(Message::encode).collect();
@@ -162,6 +197,14 @@ impl Outlet {
                 let mut stream = stream.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 write_lines(&mut *stream, &messages).map_err(|error| DeliveryError::Output(error.to_string()))
             }
+        }
+    }
+
+    /// For a page of metrics.
+    pub fn now(&self) -> metrics::Now {
+        match self {
+            Self::Broker(publisher) => publisher.now(),
+            Self::Stream(_) => metrics::Now::default(),
         }
     }
 

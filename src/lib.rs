@@ -13,6 +13,7 @@ pub mod event;
 pub mod http;
 pub mod logging;
 pub mod mapping;
+pub mod metrics;
 pub mod notification;
 pub mod publisher;
 pub mod secret;

@@ -3,6 +3,7 @@
 //! Only the connector's own entries are written: the AMQP library's would show the login at debug, and the bodies of
 //! returned messages at warn.
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -160,6 +161,37 @@ impl Default for Throttle {
     }
 }
 
+/// Bounds log lines that would come again and again: one for each thing, then one a minute with how many there were.
+///
+/// The things are named by the configuration or the program, never by a sender: each is remembered.
+#[derive(Debug, Default)]
+pub struct Repeats(Mutex<HashMap<String, Repeat>>);
+
+#[derive(Debug)]
+struct Repeat {
+    told: Instant,
+    suppressed: u64,
+}
+
+impl Repeats {
+    const PAUSE: Duration = Duration::from_mins(1);
+
+    /// Whether a line about this may be written; if so, how many were not since the last one.
+    pub fn allow(&self, what: &str) -> Option<u64> {
+        let mut repeats = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(repeat) = repeats.get_mut(what) else {
+            repeats.insert(what.to_owned(), Repeat { told: Instant::now(), suppressed: 0 });
+            return Some(0);
+        };
+        if repeat.told.elapsed() < Self::PAUSE {
+            repeat.suppressed += 1;
+            return None;
+        }
+        repeat.told = Instant::now();
+        Some(std::mem::take(&mut repeat.suppressed))
+    }
+}
+
 struct Pairs(Vec<(String, String)>);
 
 impl<'kvs> VisitSource<'kvs> for Pairs {
@@ -190,6 +222,15 @@ mod tests {
         assert!(written < 100, "{written}");
         throttle.0.lock().unwrap().left = 1;
         assert_eq!(throttle.allow(), Some(10_000 - u64::try_from(written).unwrap()));
+    }
+
+    #[test]
+    fn what_repeats_is_told_once_and_counted() {
+        let repeats = Repeats::default();
+        let told = |what: &str| (0..100).filter_map(|_| repeats.allow(what)).collect::<Vec<_>>();
+        assert_eq!((told("output"), told("tags")), (vec![0], vec![0]));
+        repeats.0.lock().unwrap().get_mut("output").unwrap().told -= Repeats::PAUSE;
+        assert_eq!((told("output"), told("tags")), (vec![99], vec![]));
     }
 
     #[test]

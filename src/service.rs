@@ -7,8 +7,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Sender, bounded, unbounded};
 use log::{error, info, warn};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -18,6 +20,7 @@ use crate::cli::{Cli, HELP, Task, UsageError};
 use crate::config::{Config, ConfigError};
 use crate::http::{self, Listen, ListenError, Routes, Server, Setup};
 use crate::logging;
+use crate::metrics::{self, Metrics};
 use crate::notification::{DecodeError, Notification};
 use crate::publisher::{self, Publisher};
 use crate::{systemd, version};
@@ -149,17 +152,29 @@ fn dry_run(config: &Config, path: &Path) -> Result<(), Failure> {
     }
 }
 
+/// What the main thread is asked for.
+enum Wish {
+    Stop(i32),
+    /// Who asked over HTTP wants to know what came of it.
+    Reload(Option<Sender<Result<(), Vec<String>>>>),
+}
+
 fn serve(cli: &Cli, config: Config) -> Result<(), Failure> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(Failure::Signals)?;
+    let (wish, wishes) = unbounded();
+    watch_signals(wish.clone())?;
+    let metrics = Metrics::new();
+    let (broker_metrics, reloads) = (metrics.broker.clone(), metrics.reloads.clone());
     let outlet = match cli.task {
         Task::ServeToStdout => Outlet::Stream(Mutex::new(Box::new(io::stdout()))),
-        _ => Outlet::Broker(Publisher::start(config.publisher.clone()).map_err(Failure::Publisher)?),
+        _ => Outlet::Broker(
+            Publisher::start(config.publisher.clone(), broker_metrics.clone()).map_err(Failure::Publisher)?,
+        ),
     };
     let (listen, broker, most) = (config.http.listen.clone(), config.publisher, connections(&config.http));
     let setup = Setup { settings: config.http, mapping: config.mapping, outlet: Arc::new(outlet) };
-    let routes = Arc::new(Routes::new(setup));
-    let answering = Arc::clone(&routes);
-    let server = Server::start(&listen, most, Arc::new(move |request| answering.answer(request)))?;
+    let routes = Arc::new(Routes::new(setup, metrics, Box::new(move || ask_to_reload(&wish))));
+    let handler = Arc::clone(&routes);
+    let server = Server::start(&listen, most, handler)?;
     info!(version:% = version::VERSION, address:% = server.address(); "listening");
 
     let stale = Arc::new(AtomicBool::new(false));
@@ -169,15 +184,24 @@ fn serve(cli: &Cli, config: Config) -> Result<(), Failure> {
         accepted: server.accepted(),
     })
     .map_err(Failure::Notifier)?;
-    let mut reloader = Reloader { cli, broker, listen, routes: &routes, server: &server };
-    for signal in signals.forever() {
-        if signal != SIGHUP {
-            info!(signal; "stopping: what is under way is finished first");
-            break;
-        }
+    let mut reloader = Reloader { cli, broker, listen, routes: &routes, server: &server, metrics: broker_metrics };
+    for wish in &wishes {
+        let asked = match wish {
+            Wish::Stop(signal) => {
+                info!(signal; "stopping: what is under way is finished first");
+                break;
+            }
+            Wish::Reload(asked) => asked,
+        };
         notifier.reloading();
-        stale.store(!reloader.reload(), Ordering::Relaxed);
+        let outcome = reloader.reload();
+        reloads.reloaded(outcome.is_ok());
+        stale.store(outcome.is_err(), Ordering::Relaxed);
         notifier.reloaded();
+        if let Some(asked) = asked {
+            // Who asked may be gone.
+            let _ = asked.try_send(outcome);
+        }
     }
 
     notifier.stopping();
@@ -191,6 +215,30 @@ fn serve(cli: &Cli, config: Config) -> Result<(), Failure> {
     }
     info!("stopped");
     Ok(())
+}
+
+/// Passes signals on to the main thread.
+fn watch_signals(wish: Sender<Wish>) -> Result<(), Failure> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(Failure::Signals)?;
+    let pass_on = move || {
+        for signal in signals.forever() {
+            let asked = if signal == SIGHUP { Wish::Reload(None) } else { Wish::Stop(signal) };
+            if wish.send(asked).is_err() {
+                return;
+            }
+        }
+    };
+    thread::Builder::new().name("signals".to_owned()).spawn(pass_on).map(drop).map_err(Failure::Signals)
+}
+
+/// Has the main thread reload, and waits for what comes of it.
+fn ask_to_reload(wish: &Sender<Wish>) -> Result<(), Vec<String>> {
+    let (reply, outcome) = bounded(1);
+    let gone = || Err(vec!["the connector is stopping".to_owned()]);
+    match wish.send(Wish::Reload(Some(reply))) {
+        Ok(()) => outcome.recv_timeout(GRACE).unwrap_or_else(|_| gone()),
+        Err(_) => gone(),
+    }
 }
 
 /// What systemd is told.
@@ -225,26 +273,28 @@ struct Reloader<'s> {
     listen: Listen,
     routes: &'s Routes,
     server: &'s Server,
+    metrics: metrics::Broker,
 }
 
 impl Reloader<'_> {
-    /// Reads the configuration again. A faulty one is refused as a whole, and the one in use stays. Whether it was taken.
-    fn reload(&mut self) -> bool {
+    /// Reads the configuration again. A faulty one is refused as a whole, and the one in use stays; then the reasons come back.
+    fn reload(&mut self) -> Result<(), Vec<String>> {
         let problem = match load(self.cli) {
             Ok(config) => match self.outlet(&config.publisher) {
                 Ok(outlet) => {
                     self.replace(config, outlet);
-                    return true;
+                    return Ok(());
                 }
                 Err(error) => Failure::Publisher(error).to_string(),
             },
             Err(error) => error.to_string(),
         };
         error!("the configuration is not reloaded; the one before stays in use");
-        for line in problem.lines() {
-            error!("{}", line.trim_start());
+        let reasons: Vec<String> = problem.lines().map(|line| line.trim_start().to_owned()).collect();
+        for reason in &reasons {
+            error!("{reason}");
         }
-        false
+        Err(reasons)
     }
 
     /// The publisher in use, if it is still the right one. Another one starts beside it: what is under way stays with the old one,
@@ -252,9 +302,8 @@ impl Reloader<'_> {
     fn outlet(&self, broker: &publisher::Settings) -> io::Result<Arc<Outlet>> {
         let current = Arc::clone(&self.routes.setup().outlet);
         match &*current {
-            Outlet::Broker(_) if *broker != self.broker => {
-                Publisher::start(broker.clone()).map(|publisher| Arc::new(Outlet::Broker(publisher)))
-            }
+            Outlet::Broker(_) if *broker != self.broker => Publisher::start(broker.clone(), self.metrics.clone())
+                .map(|publisher| Arc::new(Outlet::Broker(publisher))),
             Outlet::Broker(_) | Outlet::Stream(_) => Ok(current),
         }
     }

@@ -3,6 +3,8 @@
 //! Alertmanager tries again after any 5xx and gives up at once after any 4xx, 429 too. So whatever may be better later
 //! is 503, and 4xx is left for what only a person can mend.
 
+use std::borrow::Cow;
+
 use serde_json::json;
 
 use super::BodyError;
@@ -19,13 +21,18 @@ const RETRY_AFTER: &str = "5";
 /// As many refused alerts are named in one answer; all of them are counted and logged.
 const MOST_NAMED: usize = 50;
 
-/// A status, headers and a body: JSON, one object, one line.
+/// What most bodies are: one object, one line.
+const JSON: &str = "application/json";
+
+/// A status, headers and a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
+    /// Of the body.
+    pub content_type: &'static str,
     /// Besides those of every answer.
-    pub headers: Vec<(&'static str, &'static str)>,
+    pub headers: Vec<(&'static str, Cow<'static, str>)>,
     /// The body, with its line end.
     pub body: String,
 }
@@ -42,8 +49,8 @@ pub enum Problem {
     )]
     NotAnAlertmanager,
     /// The route exists for other methods.
-    #[error("this takes {0} only")]
-    Method(&'static str),
+    #[error("this takes {} only", .0.join(", "))]
+    Method(&'static [&'static str]),
     /// No token, or a wrong one.
     #[error("a valid bearer token is needed: set http_config.authorization.credentials in Alertmanager's receiver")]
     Unauthorized,
@@ -65,6 +72,9 @@ pub enum Problem {
     /// No connection to a broker that takes events.
     #[error("not ready: {0}")]
     NotReady(String),
+    /// The configuration is faulty, and the one before stays in use.
+    #[error("the configuration is not reloaded; the one before stays in use")]
+    Reload(Vec<String>),
     /// The process is about to end.
     #[error("the connector is stopping")]
     Stopping,
@@ -86,7 +96,7 @@ impl Problem {
             Self::Body(BodyError::TooLong(_)) => 413,
             Self::Head(HeadError::Expectation) => 417,
             Self::Head(HeadError::TooLong) => 431,
-            Self::Internal => 500,
+            Self::Reload(_) | Self::Internal => 500,
             Self::Body(BodyError::Incomplete(_) | BodyError::TooSlow(_) | BodyError::Busy)
             | Self::Delivery(_)
             | Self::NotReady(_)
@@ -98,26 +108,39 @@ impl Problem {
     pub fn answer(&self) -> Answer {
         let status = self.status();
         let headers = match self {
-            Self::Unauthorized => vec![("WWW-Authenticate", "Bearer")],
-            Self::Method(allowed) => vec![("Allow", *allowed)],
-            _ if status == 503 => vec![("Retry-After", RETRY_AFTER)],
+            Self::Unauthorized => vec![("WWW-Authenticate", "Bearer".into())],
+            Self::Method(allowed) => vec![("Allow", allowed.join(", ").into())],
+            _ if status == 503 => vec![("Retry-After", RETRY_AFTER.into())],
             _ => Vec::new(),
         };
-        Answer { status, headers, body: line(&json!({ "error": self.to_string() })) }
+        let mut body = json!({ "error": self.to_string() });
+        if let Self::Reload(reasons) = self {
+            body["reasons"] = json!(reasons);
+        }
+        Answer { headers, ..Answer::json(status, &body) }
     }
 }
 
 impl Answer {
     /// 200 with a few words.
     pub fn ok(text: &str) -> Self {
-        Self { status: 200, headers: Vec::new(), body: line(&json!({ "status": text })) }
+        Self::json(200, &json!({ "status": text }))
+    }
+
+    /// 200 with a page of metrics.
+    pub fn page(body: String, content_type: &'static str) -> Self {
+        Self { status: 200, content_type, headers: Vec::new(), body }
+    }
+
+    fn json(status: u16, body: &serde_json::Value) -> Self {
+        Self { status, content_type: JSON, headers: Vec::new(), body: format!("{body}\n") }
     }
 
     /// What came of a notification whose mapped events are all in the queue.
     pub fn of(outcome: &Outcome) -> Self {
         let Outcome { published, refused } = outcome;
         if refused.is_empty() {
-            return Self { status: 200, headers: Vec::new(), body: line(&json!({ "published": published })) };
+            return Self::json(200, &json!({ "published": published }));
         }
         let name = |alert: &Refused, refusal: &Refusal| json!({ "fingerprint": alert.fingerprint, "field": refusal.field, "reason": refusal.reason });
         let named: Vec<_> = refused
@@ -130,13 +153,8 @@ impl Answer {
             refused.len(),
             refused.len() + published
         );
-        let body = line(&json!({ "error": error, "published": published, "refused": named }));
-        Self { status: 422, headers: Vec::new(), body }
+        Self::json(422, &json!({ "error": error, "published": published, "refused": named }))
     }
-}
-
-fn line(value: &serde_json::Value) -> String {
-    format!("{value}\n")
 }
 
 #[cfg(test)]
@@ -149,7 +167,7 @@ mod tests {
         for (problem, status, header) in [
             (Problem::NotFound, 404, None),
             (Problem::NotAnAlertmanager, 404, None),
-            (Problem::Method("POST"), 405, Some(("Allow", "POST"))),
+            (Problem::Method(&["GET", "HEAD"]), 405, Some(("Allow", "GET, HEAD"))),
             (Problem::Unauthorized, 401, Some(("WWW-Authenticate", "Bearer"))),
             (Problem::Body(BodyError::TooLong(9)), 413, None),
             (Problem::Body(incomplete()), 503, Some(("Retry-After", "5"))),
@@ -162,12 +180,14 @@ mod tests {
             (Problem::Decode(DecodeError::FromPrometheus), 400, None),
             (Problem::Delivery(DeliveryError::Nacked), 503, Some(("Retry-After", "5"))),
             (Problem::NotReady(String::new()), 503, Some(("Retry-After", "5"))),
+            (Problem::Reload(Vec::new()), 500, None),
             (Problem::Stopping, 503, Some(("Retry-After", "5"))),
             (Problem::Internal, 500, None),
         ] {
             let answer = problem.answer();
-            assert_eq!((answer.status, answer.headers.first().copied()), (status, header), "{problem:?}");
-            assert!(answer.body.starts_with("{\"error\":\"") && answer.body.ends_with("\"}\n"), "{}", answer.body);
+            let first = answer.headers.first().map(|(name, value)| (*name, &**value));
+            assert_eq!((answer.status, first), (status, header), "{problem:?}");
+            assert!(answer.body.starts_with("{\"error\":\"") && answer.body.ends_with("}\n"), "{}", answer.body);
         }
     }
 }

@@ -100,9 +100,10 @@ impl Connection {
     /// Writes an answer; without its body where the request was a HEAD.
     pub fn write(&mut self, answer: &Answer, keep_alive: bool, with_body: bool) -> io::Result<()> {
         let mut bytes = format!(
-            "HTTP/1.1 {} {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nDate: {}\r\nServer: {}\r\n",
+            "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nDate: {}\r\nServer: {}\r\n",
             answer.status,
             reason(answer.status),
+            answer.content_type,
             answer.body.len(),
             jiff::Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT"),
             env!("CARGO_PKG_NAME"),

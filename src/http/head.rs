@@ -18,6 +18,8 @@ pub struct Head {
     pub target: String,
     /// The `Authorization` header.
     pub authorization: Option<String>,
+    /// Whether the `Accept` header names OpenMetrics.
+    pub takes_openmetrics: bool,
     /// Where the body ends.
     pub framing: Framing,
     /// Whether another request may follow.
@@ -79,6 +81,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, HeadError> {
         method: method.to_owned(),
         target: target.to_owned(),
         authorization: authorization(request.headers)?,
+        takes_openmetrics: takes_openmetrics(request.headers),
         framing: framing(request.headers, version)?,
         keep_alive: keep_alive(request.headers, version),
         expects_continue: expects_continue(request.headers)?,
@@ -98,6 +101,13 @@ fn authorization(headers: &[httparse::Header<'_>]) -> Result<Option<String>, Hea
         return Err(HeadError::Malformed("several Authorization lines"));
     }
     Ok(first.and_then(|value| std::str::from_utf8(value).ok()).map(str::to_owned))
+}
+
+fn takes_openmetrics(headers: &[httparse::Header<'_>]) -> bool {
+    values(headers, "accept")
+        .flat_map(|value| value.split(|byte| *byte == b','))
+        .filter_map(|range| range.split(|byte| *byte == b';').next())
+        .any(|media| media.trim_ascii().eq_ignore_ascii_case(b"application/openmetrics-text"))
 }
 
 fn framing(headers: &[httparse::Header<'_>], version: u8) -> Result<Framing, HeadError> {
@@ -156,6 +166,7 @@ mod tests {
             method: "POST".to_owned(),
             target: "/webhook?x".to_owned(),
             authorization: Some("Bearer t".to_owned()),
+            takes_openmetrics: false,
             framing: Framing::Length(12),
             keep_alive: true,
             expects_continue: false,
@@ -179,6 +190,14 @@ mod tests {
         ] {
             let (head, _) = read(lines, version).unwrap().unwrap();
             assert_eq!((head.framing, head.keep_alive), (framing, keep_alive), "{lines}");
+        }
+        for (accept, takes) in [
+            ("application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.3", true),
+            ("text/plain, Application/OpenMetrics-Text ; version=1.0.0", true),
+            ("application/openmetrics-text2, */*", false),
+        ] {
+            let (head, _) = read(&format!("Accept: {accept}\r\n"), "1.1").unwrap().unwrap();
+            assert_eq!(head.takes_openmetrics, takes, "{accept}");
         }
         assert!(read("Expect: 100-Continue\r\n", "1.1").unwrap().unwrap().0.expects_continue);
     }

@@ -80,6 +80,8 @@ pub struct Request<'r> {
     pub target: &'r str,
     /// The `Authorization` header.
     pub authorization: Option<&'r str>,
+    /// Whether the sender takes OpenMetrics.
+    pub takes_openmetrics: bool,
     /// Who sends it.
     pub peer: &'r str,
     /// The body, for those who may send one.

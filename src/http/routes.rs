@@ -1,16 +1,18 @@
 //! Which request gets which answer.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use jiff::Timestamp;
-use log::{debug, warn};
+use log::{debug, error, warn};
 
+use super::server::Handler;
 use super::{Answer, BodyError, Problem, Request, Settings, auth};
-use crate::bridge::{BridgeError, Outlet, Prepared};
+use crate::bridge::{BridgeError, Outlet, Prepared, Tally};
 use crate::logging::{Throttle, shorten};
 use crate::mapping::Mapping;
+use crate::metrics::{Exposition, Metrics};
 
 /// A body above this is a large one.
 const LARGE_BYTES: usize = 256 << 10;
@@ -25,23 +27,34 @@ pub struct Setup {
     pub outlet: Arc<Outlet>,
 }
 
+/// Has the configuration read again; if it is refused, why, in lines.
+pub type Reload = Box<dyn Fn() -> Result<(), Vec<String>> + Send + Sync>;
+
 /// Everything that an answer depends on.
 pub struct Routes {
     setup: RwLock<Arc<Setup>>,
+    metrics: Metrics,
+    tally: Tally,
+    reload: Reload,
     stopping: AtomicBool,
     large: Turn,
     /// For log lines that anybody can cause.
     refusals: Throttle,
+    ids: Ids,
 }
 
 impl Routes {
     /// Puts the rooms together.
-    pub fn new(setup: Setup) -> Self {
+    pub fn new(setup: Setup, metrics: Metrics, reload: Reload) -> Self {
         Self {
             setup: RwLock::new(Arc::new(setup)),
+            tally: Tally::new(metrics.alerts.clone()),
+            metrics,
+            reload,
             stopping: AtomicBool::new(false),
             large: Turn::default(),
             refusals: Throttle::default(),
+            ids: Ids::new(),
         }
     }
 
@@ -60,22 +73,7 @@ impl Routes {
         self.stopping.store(true, Ordering::SeqCst);
     }
 
-    /// Answers a request.
-    pub fn answer(&self, request: &mut Request<'_>) -> Answer {
-        let started = Instant::now();
-        let answer = self.route(request).unwrap_or_else(|problem| {
-            self.log(request, &problem);
-            problem.answer()
-        });
-        let milliseconds = started.elapsed().as_millis();
-        debug!(
-            peer:% = request.peer, method:% = shorten(request.method), path:% = shorten(path(request)), status = answer.status, milliseconds;
-            "request"
-        );
-        answer
-    }
-
-    fn log(&self, request: &Request<'_>, problem: &Problem) {
+    fn log(&self, request: &Request<'_>, problem: &Problem, id: &str) {
         let from_anybody = match problem {
             Problem::NotReady(_) => return,
             Problem::NotFound | Problem::NotAnAlertmanager | Problem::Method(_) | Problem::Unauthorized => true,
@@ -84,27 +82,35 @@ impl Routes {
         let unlogged = if from_anybody { self.refusals.allow() } else { Some(0) };
         if let Some(unlogged) = unlogged {
             let (method, path, status) = (shorten(request.method), shorten(path(request)), problem.answer().status);
-            warn!(peer:% = request.peer, method:% = method, path:% = path, status, unlogged; "{problem}");
+            warn!(request = id, peer:% = request.peer, method:% = method, path:% = path, status, unlogged; "{problem}");
         }
     }
 
-    fn route(&self, request: &mut Request<'_>) -> Result<Answer, Problem> {
+    fn route(&self, request: &mut Request<'_>, id: &str) -> Result<Answer, Problem> {
         let setup = self.setup();
+        let authorized = auth::is_authorized(request.authorization, &setup.settings.tokens);
+        let with_token = || if authorized { Ok(()) } else { Err(Problem::Unauthorized) };
         match path(request) {
             "/webhook" => {
-                if request.method != "POST" {
-                    return Err(Problem::Method("POST"));
-                }
-                if !auth::is_authorized(request.authorization, &setup.settings.tokens) {
-                    return Err(Problem::Unauthorized);
-                }
-                self.webhook(&setup, request)
+                only(request, &["POST"])?;
+                with_token()?;
+                self.webhook(&setup, request, id)
             }
-            "/-/healthy" => read_only(request).map(|()| Answer::ok("healthy")),
+            "/-/healthy" => only(request, READ).map(|()| Answer::ok("healthy")),
             "/-/ready" => {
-                read_only(request)?;
-                let in_detail = auth::is_authorized(request.authorization, &setup.settings.tokens);
-                setup.outlet.readiness(in_detail).map_err(Problem::NotReady).map(|()| Answer::ok("ready"))
+                only(request, READ)?;
+                setup.outlet.readiness(authorized).map_err(Problem::NotReady).map(|()| Answer::ok("ready"))
+            }
+            "/-/reload" => {
+                only(request, &["POST"])?;
+                with_token()?;
+                (self.reload)().map_err(Problem::Reload).map(|()| Answer::ok("reloaded"))
+            }
+            "/metrics" => {
+                only(request, READ)?;
+                let exposition = if request.takes_openmetrics { Exposition::OpenMetrics } else { Exposition::Text };
+                let page = self.metrics.expose(setup.outlet.now(), exposition);
+                Ok(Answer::page(page, exposition.content_type()))
             }
             path if path.ends_with("/api/v2/alerts") || path.ends_with("/api/v1/alerts") => {
                 Err(Problem::NotAnAlertmanager)
@@ -113,24 +119,83 @@ impl Routes {
         }
     }
 
-    fn webhook(&self, setup: &Setup, request: &mut Request<'_>) -> Result<Answer, Problem> {
+    fn webhook(&self, setup: &Setup, request: &mut Request<'_>, id: &str) -> Result<Answer, Problem> {
         if self.stopping.load(Ordering::SeqCst) {
             return Err(Problem::Stopping);
         }
         let body = request.body.read(setup.settings.max_body_bytes)?;
-        debug!(peer:% = request.peer, bytes = body.len(); "notification received");
+        debug!(request = id, peer:% = request.peer, bytes = body.len(); "notification received");
         let deadline = Instant::now() + setup.settings.answer_timeout;
         let received_at = Timestamp::now().to_string();
         let prepared = {
             // Decoding takes several times the body's memory: the large ones take turns.
             let _turn =
                 if body.len() > LARGE_BYTES { Some(self.large.take(deadline).ok_or(BodyError::Busy)?) } else { None };
-            Prepared::from_body(&setup.mapping, &body, &received_at, deadline)?
+            Prepared::from_body(&setup.mapping, &self.tally, &body, &received_at, deadline)?
         };
         drop(body);
         let outcome = prepared.deliver(&setup.outlet, deadline)?;
-        debug!(published = outcome.published, refused = outcome.refused.len(); "notification");
+        debug!(request = id, published = outcome.published, refused = outcome.refused.len(); "notification");
         Ok(Answer::of(&outcome))
+    }
+}
+
+impl Handler for Routes {
+    fn answer(&self, request: &mut Request<'_>) -> Answer {
+        let (started, id) = (Instant::now(), self.ids.next());
+        let mut answer = self.route(request, &id).unwrap_or_else(|problem| {
+            self.log(request, &problem, &id);
+            problem.answer()
+        });
+        let elapsed = started.elapsed();
+        self.metrics.http.answered(label(path(request)), answer.status, elapsed);
+        debug!(
+            request = id, peer:% = request.peer, method:% = shorten(request.method), path:% = shorten(path(request)),
+            status = answer.status, milliseconds = elapsed.as_millis();
+            "request"
+        );
+        answer.headers.push(("X-Request-Id", id.into()));
+        answer
+    }
+
+    fn refuse(&self, problem: &Problem, peer: &str) -> Answer {
+        let answer = problem.answer();
+        self.metrics.http.refused(answer.status);
+        match problem {
+            Problem::Internal => error!(peer:% = peer; "answering a request panicked"),
+            _ => {
+                if let Some(unlogged) = self.refusals.allow() {
+                    warn!(peer:% = peer, unlogged; "{problem}");
+                }
+            }
+        }
+        answer
+    }
+}
+
+/// The routes, as a label of metrics: a sender must not be able to make up values.
+const ROUTES: [&str; 5] = ["/webhook", "/-/healthy", "/-/ready", "/-/reload", "/metrics"];
+
+fn label(path: &str) -> &'static str {
+    ROUTES.into_iter().find(|route| *route == path).unwrap_or("other")
+}
+
+/// Numbers requests, uniquely among all runs of the connector as far as anybody is concerned who reads a log.
+struct Ids {
+    run: u32,
+    next: AtomicU64,
+}
+
+impl Ids {
+    fn new() -> Self {
+        let nanoseconds = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
+        // The lower bits are the ones that differ.
+        let run = u32::try_from(nanoseconds / 1000 % u128::from(u32::MAX)).unwrap_or_default();
+        Self { run, next: AtomicU64::new(1) }
+    }
+
+    fn next(&self) -> String {
+        format!("{:08x}-{}", self.run, self.next.fetch_add(1, Ordering::Relaxed))
     }
 }
 
@@ -170,8 +235,10 @@ fn path<'r>(request: &Request<'r>) -> &'r str {
     request.target.split(['?', '#']).next().unwrap_or_default()
 }
 
-fn read_only(request: &Request<'_>) -> Result<(), Problem> {
-    if matches!(request.method, "GET" | "HEAD") { Ok(()) } else { Err(Problem::Method("GET, HEAD")) }
+const READ: &[&str] = &["GET", "HEAD"];
+
+fn only(request: &Request<'_>, methods: &'static [&'static str]) -> Result<(), Problem> {
+    if methods.contains(&request.method) { Ok(()) } else { Err(Problem::Method(methods)) }
 }
 
 impl From<BridgeError> for Problem {

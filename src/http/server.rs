@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use log::{debug, error, info, warn};
+use log::{debug, error, info};
 
 use super::budget::Budget;
 use super::connection::{Connection, HEAD_LIMIT, NoRequest};
@@ -30,7 +30,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const BODIES_BYTES: usize = 64 << 20;
 
 /// Answers requests, from any thread.
-pub type Handler = Arc<dyn Fn(&mut Request<'_>) -> Answer + Send + Sync>;
+pub trait Handler: Send + Sync {
+    /// The answer to a request.
+    fn answer(&self, request: &mut Request<'_>) -> Answer;
+
+    /// The answer to something that is no request, or whose answer panicked.
+    fn refuse(&self, problem: &Problem, peer: &str) -> Answer;
+}
 
 /// Why the server can't start.
 #[derive(Debug, thiserror::Error)]
@@ -54,19 +60,19 @@ pub struct Server {
 
 /// What the accepting thread and those of the connections share.
 struct Shared {
-    handler: Handler,
+    handler: Arc<dyn Handler>,
     places: Arc<Places>,
     budget: Arc<Budget>,
     requests: Arc<Gauge>,
     ending: AtomicBool,
     accepted: AtomicU64,
     /// For log lines that anybody can cause.
-    refusals: Throttle,
+    troubles: Throttle,
 }
 
 impl Server {
     /// Binds the address and begins to accept, so many connections at once.
-    pub fn start(listen: &Listen, most_connections: usize, handler: Handler) -> Result<Self, ListenError> {
+    pub fn start(listen: &Listen, most_connections: usize, handler: Arc<dyn Handler>) -> Result<Self, ListenError> {
         let addresses: Vec<SocketAddr> = (listen.host.as_str(), listen.port)
             .to_socket_addrs()
             .map_err(|error| ListenError::Resolve(listen.clone(), error))?
@@ -80,7 +86,7 @@ impl Server {
             requests: Arc::default(),
             ending: AtomicBool::new(false),
             accepted: AtomicU64::new(0),
-            refusals: Throttle::default(),
+            troubles: Throttle::default(),
         });
         let accepting = Arc::clone(&shared);
         thread::Builder::new()
@@ -153,7 +159,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             }
             Err(error) => {
                 // Told when it begins, and not for each of many short troubles.
-                if !in_trouble && shared.refusals.allow().is_some() {
+                if !in_trouble && shared.troubles.allow().is_some() {
                     in_trouble = true;
                     error!("can't take a connection: {error}; the slowest one is closed, and it is tried again");
                 }
@@ -192,13 +198,12 @@ impl Shared {
                         method: &head.method,
                         target: &head.target,
                         authorization: head.authorization.as_deref(),
+                        takes_openmetrics: head.takes_openmetrics,
                         peer,
                         body: &mut body,
                     };
-                    let answer = catch_unwind(AssertUnwindSafe(|| (self.handler)(&mut request))).unwrap_or_else(|_| {
-                        error!(peer:% = peer; "answering a request panicked");
-                        Problem::Internal.answer()
-                    });
+                    let answer = catch_unwind(AssertUnwindSafe(|| self.handler.answer(&mut request)))
+                        .unwrap_or_else(|_| self.handler.refuse(&Problem::Internal, peer));
                     let keep_alive = head.keep_alive && body.is_over() && !self.ending.load(Ordering::SeqCst);
                     place.answers();
                     if let Err(error) = connection.write(&answer, keep_alive, head.method != "HEAD") {
@@ -217,11 +222,9 @@ impl Shared {
                 Err(NoRequest::Refused(error)) => Problem::Head(error),
                 Err(NoRequest::TooSlow) => Problem::HeadTooSlow,
             };
-            if let Some(more) = self.refusals.allow() {
-                warn!(peer:% = peer, unlogged = more; "{problem}");
-            }
+            let answer = self.handler.refuse(&problem, peer);
             place.answers();
-            if connection.write(&problem.answer(), false, true).is_err() {
+            if connection.write(&answer, false, true).is_err() {
                 return;
             }
             break;

@@ -23,6 +23,7 @@ pub use tls::{TlsError, TlsFiles};
 
 use crate::amqp_url::AmqpUrl;
 use crate::event::Event;
+use crate::metrics::{self, Failure};
 use worker::Worker;
 
 /// What waits for its confirms, of all batches together, in bytes. Above it a new batch is refused at once, so that a
@@ -98,25 +99,26 @@ struct Job {
 #[derive(Debug)]
 pub struct Publisher {
     jobs: Sender<Job>,
-    waiting_bytes: Arc<AtomicUsize>,
+    waiting: Arc<Waiting>,
     status: Arc<Status>,
+    metrics: metrics::Broker,
     stop: Sender<()>,
     stopped: Receiver<()>,
 }
 
 impl Publisher {
     /// Starts the thread, which connects, and connects again, for as long as it takes.
-    pub fn start(settings: Settings) -> std::io::Result<Self> {
+    pub fn start(settings: Settings, metrics: metrics::Broker) -> std::io::Result<Self> {
         let (jobs, inbox) = unbounded();
         let (stop, stop_inbox) = bounded(1);
         let (stopped_sender, stopped) = bounded(0);
         let status = Arc::new(Status::default());
-        let worker = Worker::new(settings, inbox, stop_inbox, Arc::clone(&status))?;
+        let worker = Worker::new(settings, inbox, stop_inbox, Arc::clone(&status), metrics.clone())?;
         std::thread::Builder::new().name("publisher".to_owned()).spawn(move || {
             worker.run();
             drop(stopped_sender);
         })?;
-        Ok(Self { jobs, waiting_bytes: Arc::default(), status, stop, stopped })
+        Ok(Self { jobs, waiting: Arc::default(), status, metrics, stop, stopped })
     }
 
     /// Publishes all of the messages, in order, and waits until the broker has confirmed every one of them, each routed
@@ -125,8 +127,17 @@ impl Publisher {
         if messages.is_empty() {
             return Ok(());
         }
-        let bytes = messages.iter().map(|message| message.body.len() + message.routing_key.len()).sum();
-        let Some(reserved) = Reserved::take(&self.waiting_bytes, bytes) else {
+        let events = messages.len();
+        let delivered = self.hand_over(messages, deadline);
+        match &delivered {
+            Ok(()) => self.metrics.published(events),
+            Err(error) => self.metrics.failed(self.failure(error), events),
+        }
+        delivered
+    }
+
+    fn hand_over(&self, messages: Vec<Message>, deadline: Instant) -> Result<(), DeliveryError> {
+        let Some(reserved) = Reserved::take(&self.waiting, &messages) else {
             return Err(DeliveryError::Busy(self.status.describe()));
         };
         let (reply, verdict) = bounded(1);
@@ -137,6 +148,20 @@ impl Publisher {
             Err(RecvTimeoutError::Timeout) => Err(DeliveryError::Deadline(self.status.describe())),
             Err(RecvTimeoutError::Disconnected) => Err(DeliveryError::Stopped),
         }
+    }
+
+    fn failure(&self, error: &DeliveryError) -> Failure {
+        match error {
+            DeliveryError::Nacked => Failure::Nack,
+            DeliveryError::Returned(_) => Failure::Returned,
+            DeliveryError::ChannelClosed(_) | DeliveryError::Stopped => Failure::Disconnected,
+            DeliveryError::Deadline(_) | DeliveryError::Busy(_) | DeliveryError::Output(_) => self.status.failure(),
+        }
+    }
+
+    /// For a page of metrics.
+    pub fn now(&self) -> metrics::Now {
+        metrics::Now { waiting: self.waiting.events.load(Ordering::SeqCst), ..self.status.now() }
     }
 
     /// Whether a connection is open and not blocked.
@@ -153,24 +178,35 @@ impl Publisher {
     }
 }
 
+/// What waits for the broker.
+#[derive(Debug, Default)]
+struct Waiting {
+    bytes: AtomicUsize,
+    events: AtomicUsize,
+}
+
 /// A batch's share of the memory for batches; given back when it is dropped.
 #[derive(Debug)]
 struct Reserved {
-    total: Arc<AtomicUsize>,
+    total: Arc<Waiting>,
     bytes: usize,
+    events: usize,
 }
 
 impl Reserved {
-    fn take(total: &Arc<AtomicUsize>, bytes: usize) -> Option<Self> {
+    fn take(total: &Arc<Waiting>, messages: &[Message]) -> Option<Self> {
+        let bytes = messages.iter().map(|message| message.body.len() + message.routing_key.len()).sum();
         let fits = |held: usize| (held == 0 || held + bytes <= MOST_WAITING_BYTES).then_some(held + bytes);
-        total.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fits).ok()?;
-        Some(Self { total: Arc::clone(total), bytes })
+        total.bytes.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fits).ok()?;
+        total.events.fetch_add(messages.len(), Ordering::SeqCst);
+        Some(Self { total: Arc::clone(total), bytes, events: messages.len() })
     }
 }
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        self.total.fetch_sub(self.bytes, Ordering::SeqCst);
+        self.total.bytes.fetch_sub(self.bytes, Ordering::SeqCst);
+        self.total.events.fetch_sub(self.events, Ordering::SeqCst);
     }
 }
 
@@ -178,16 +214,21 @@ impl Drop for Reserved {
 mod tests {
     use super::*;
 
+    fn of(bytes: usize) -> [Message; 1] {
+        [Message { routing_key: String::new(), body: vec![0; bytes] }]
+    }
+
     #[test]
     fn memory_for_batches_is_bounded_and_given_back() {
         let total = Arc::default();
-        let huge = Reserved::take(&total, 2 * MOST_WAITING_BYTES).unwrap();
-        assert!(Reserved::take(&total, 1).is_none());
+        let huge = Reserved::take(&total, &of(2 * MOST_WAITING_BYTES)).unwrap();
+        assert!(Reserved::take(&total, &of(1)).is_none());
+        assert_eq!(total.events.load(Ordering::SeqCst), 1);
         drop(huge);
-        let small = Reserved::take(&total, 1).unwrap();
-        assert!(Reserved::take(&total, MOST_WAITING_BYTES).is_none());
-        assert!(Reserved::take(&total, MOST_WAITING_BYTES - 1).is_some());
+        let small = Reserved::take(&total, &of(1)).unwrap();
+        assert!(Reserved::take(&total, &of(MOST_WAITING_BYTES)).is_none());
+        assert!(Reserved::take(&total, &of(MOST_WAITING_BYTES - 1)).is_some());
         drop(small);
-        assert_eq!(total.load(Ordering::SeqCst), 0);
+        assert_eq!((total.bytes.load(Ordering::SeqCst), total.events.load(Ordering::SeqCst)), (0, 0));
     }
 }

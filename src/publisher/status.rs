@@ -1,6 +1,9 @@
 //! How the broker is doing, for whoever asks from another thread.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+
+use crate::metrics::{Failure, Now};
 
 /// The state of the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,17 +17,20 @@ enum State {
 
 /// The shared view of the connection's state.
 #[derive(Debug)]
-pub struct Status(Mutex<State>);
+pub struct Status {
+    state: Mutex<State>,
+    in_flight: AtomicUsize,
+}
 
 impl Default for Status {
     fn default() -> Self {
-        Self(Mutex::new(State::Away(None)))
+        Self { state: Mutex::new(State::Away(None)), in_flight: AtomicUsize::new(0) }
     }
 }
 
 impl Status {
     fn set(&self, state: State) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = state;
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
 
     pub(super) fn connected(&self) {
@@ -39,19 +45,43 @@ impl Status {
         self.set(State::Away(reason));
     }
 
+    /// So many messages are published and not confirmed.
+    pub(super) fn in_flight(&self, messages: usize) {
+        self.in_flight.store(messages, Ordering::Relaxed);
+    }
+
+    /// For a page of metrics; how much waits is known elsewhere.
+    pub(super) fn now(&self) -> Now {
+        let (connected, blocked) = match *self.state.lock().unwrap_or_else(PoisonError::into_inner) {
+            State::Connected => (true, false),
+            State::Blocked(_) => (true, true),
+            State::Away(_) => (false, false),
+        };
+        Now { connected, blocked, in_flight: self.in_flight.load(Ordering::Relaxed), waiting: 0 }
+    }
+
+    /// Why something does not get through that has failed for no reason of its own.
+    pub(super) fn failure(&self) -> Failure {
+        match self.now() {
+            Now { blocked: true, .. } => Failure::Blocked,
+            Now { connected: true, .. } => Failure::Timeout,
+            Now { .. } => Failure::Disconnected,
+        }
+    }
+
     /// Whether a connection is open and not blocked.
     pub fn is_ready(&self) -> bool {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) == State::Connected
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) == State::Connected
     }
 
     /// Whether a connection is open, blocked or not.
     pub(super) fn is_connected(&self) -> bool {
-        !matches!(*self.0.lock().unwrap_or_else(PoisonError::into_inner), State::Away(_))
+        !matches!(*self.state.lock().unwrap_or_else(PoisonError::into_inner), State::Away(_))
     }
 
     /// For anybody: without where the broker is.
     pub fn outline(&self) -> &'static str {
-        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+        match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
             State::Connected => "connected",
             State::Blocked(_) => "the broker has blocked publishing",
             State::Away(_) => "no connection to the broker",
@@ -60,7 +90,7 @@ impl Status {
 
     /// For people who look at the service.
     pub fn headline(&self) -> String {
-        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+        match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
             State::Connected => "connected to the broker".to_owned(),
             State::Blocked(reason) => format!("the broker has blocked publishing ({reason})"),
             State::Away(None) => "connecting to the broker".to_owned(),
@@ -70,7 +100,7 @@ impl Status {
 
     /// For people who may know, when something does not get through.
     pub fn describe(&self) -> String {
-        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+        match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
             State::Connected => "the broker is connected, and its confirm has not come".to_owned(),
             State::Blocked(reason) => format!("the broker has blocked publishing ({reason})"),
             State::Away(None) => "no connection to the broker yet".to_owned(),

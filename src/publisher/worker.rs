@@ -16,6 +16,7 @@ use super::status::Status;
 use super::watchdog::Watchdog;
 use super::window::InFlight;
 use super::{DeliveryError, Job, Settings};
+use crate::metrics;
 
 /// How long the thread sleeps at most when nothing happens.
 const LONGEST_SLEEP: Duration = Duration::from_mins(1);
@@ -53,6 +54,7 @@ pub struct Worker {
     settings: Settings,
     watchdog: Watchdog,
     status: Arc<Status>,
+    metrics: metrics::Broker,
     backoff: Backoff,
     /// Which of the URLs is tried next.
     url: usize,
@@ -90,12 +92,14 @@ impl Worker {
         inbox: Receiver<Job>,
         stop: Receiver<()>,
         status: Arc<Status>,
+        metrics: metrics::Broker,
     ) -> std::io::Result<Self> {
         let started = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_nanos());
         Ok(Self {
             settings,
             watchdog: Watchdog::start()?,
             status,
+            metrics,
             backoff: Backoff::default(),
             url: 0,
             outage: None,
@@ -134,6 +138,7 @@ impl Worker {
         let link = match Link::open(&url, &self.settings.exchange, &self.settings.tls, &self.watchdog) {
             Ok(link) => link,
             Err(error) => {
+                self.metrics.attempted(false);
                 self.attempt_failed(&format!("{url}: {error}"));
                 // The next URL at once; a pause only after a whole round.
                 self.url += 1;
@@ -143,6 +148,7 @@ impl Worker {
                 return;
             }
         };
+        self.metrics.attempted(true);
         self.connected(&url.to_string());
         let mut session = Session::default();
         let end = self.serve(&link, &mut session);
@@ -196,6 +202,7 @@ impl Worker {
     /// What was in flight is published again on the next connection, while its deadline stands.
     fn lost(&mut self, reason: &str) {
         self.status.away(Some(reason.to_owned()));
+        self.status.in_flight(0);
         self.outage.get_or_insert_with(Outage::begin);
         self.queue.clear();
         for (id, pending) in &mut self.jobs {
@@ -244,6 +251,7 @@ impl Worker {
             if let Err(error) = self.publish_what_fits(link, session) {
                 return End::Failed(error);
             }
+            self.status.in_flight(session.window.len());
             let stall = session.stall_in(Instant::now());
             if stall.is_some_and(|left| left.is_zero()) {
                 return End::Stalled;
@@ -360,6 +368,7 @@ impl Worker {
             Confirm::Nack(payload) => (payload, false),
         };
         for message in session.window.settle(payload.delivery_tag, payload.multiple) {
+            self.metrics.confirmed(message.since.elapsed());
             let returned = session.returned.remove(&message.sequence);
             let Some(pending) = self.jobs.get_mut(&message.job) else {
                 continue;

@@ -175,12 +175,17 @@ impl Connector {
         line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
     }
 
+    /// Changes the configuration's file.
+    pub fn rewrite(&self, config: &str) {
+        std::fs::write(&self.config, config).unwrap();
+    }
+
     /// Changes the configuration's file, and has it read again. Waits until the log says what came of it.
     pub fn reload(&mut self, config: &str) {
         let outcomes =
             |log: &str| log.matches("configuration reloaded").count() + log.matches("is not reloaded").count();
         let before = outcomes(&self.log());
-        std::fs::write(&self.config, config).unwrap();
+        self.rewrite(config);
         signal(self.pid(), "HUP");
         wait_until("the configuration is read again", || outcomes(&self.log()) > before);
     }
