@@ -90,6 +90,30 @@ fn dry_run_prints_each_event_on_a_line() {
 }
 
 #[test]
+fn times_are_in_the_zone_of_the_environment() {
+    let rule = "long_output: {type: template, field: startsAt, value: '{{ .Field | localtime \"15:04 MST\" }}'}";
+    let config = written(&format!("http: {{bearer_token: {TOKEN}}}\n{MAPPING}\n{rule}\n"));
+    let run_in =
+        |zone: &str| run(&["-c", &config, "--dry-run", "tests/data/payloads/firing-one.json"], &[("TZ", zone)], "");
+    for (zone, output) in [
+        ("Asia/Tokyo", "23:10 JST"),
+        (":America/New_York", "09:10 EST"),
+        ("/usr/share/zoneinfo/Europe/Paris", "15:10 CET"),
+        ("XYZ-3:30", "17:40 XYZ"),
+        ("", "14:10 UTC"),
+    ] {
+        let told = run_in(zone);
+        let event: Value = serde_json::from_slice(&told.stdout).unwrap_or_else(|_| panic!("{}", text(&told.stderr)));
+        assert_eq!(event["long_output"], output, "TZ={zone}");
+    }
+    let refused = run_in("Asia/Toky");
+    assert_eq!((refused.status.code(), text(&refused.stdout).as_str()), (Some(2), ""));
+    let told = text(&refused.stderr);
+    let reason = "unknown time zone \"Asia/Toky\" in the variable TZ; did you mean \"Asia/Tokyo\"?";
+    assert!(told.contains("long_output.value: the template does not compile") && told.contains(reason), "{told}");
+}
+
+#[test]
 fn stdout_serves_without_a_broker() {
     let connector = Connector::with(&config("amqp://127.0.0.1:1", "", MAPPING), &["--stdout"]);
     assert_eq!(connector.get("/-/ready").status, 200);

@@ -38,7 +38,7 @@ fn every_worked_example_gives_what_it_shows() {
         assert_eq!(&sent["alerts"][0][key], value, "{key} of the alert in the README");
     }
     let examples: Vec<&str> = section.split("<!-- example -->").skip(1).collect();
-    assert_eq!(examples.len(), 5);
+    assert_eq!(examples.len(), 6);
     for example in examples {
         let (rules, rest) = block(example, "yaml");
         let (expected, _) = block(rest, "json");

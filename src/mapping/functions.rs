@@ -5,18 +5,21 @@
 // One signature for all of them.
 #![allow(clippy::unnecessary_wraps)]
 
-use gotmpl::{TemplateError, Value};
+use std::ops::RangeInclusive;
 
-use super::{goregexp, gotext};
+use gotmpl::{TemplateError, Value};
+use jiff::tz::TimeZone;
+
+use super::{goregexp, gotext, gotime};
 
 type Args<'a> = &'a [Value];
 type Answer = Result<Value, TemplateError>;
 
-/// A function and the number of values it takes.
+/// A function and how many values it takes.
 pub struct Function {
     /// As templates call it.
     pub name: &'static str,
-    arity: usize,
+    arity: RangeInclusive<usize>,
     body: fn(Args<'_>) -> Answer,
 }
 
@@ -39,34 +42,38 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 
 /// Every function.
 pub const FUNCTIONS: &[Function] = &[
-    Function { name: "uppercase", arity: 1, body: |a| Ok(on_text(&a[0], gotext::to_upper)) },
-    Function { name: "lowercase", arity: 1, body: |a| Ok(on_text(&a[0], gotext::to_lower)) },
-    Function { name: "trim", arity: 1, body: |a| Ok(on_text(&a[0], |text| text.trim().to_owned())) },
-    Function { name: "replace", arity: 3, body: replace },
-    Function { name: "split", arity: 3, body: split },
-    Function { name: "json", arity: 1, body: |a| json(&a[0]).map(Value::from) },
-    Function { name: "json_unquote", arity: 1, body: json_unquote },
-    Function { name: "regex_map_key", arity: 2, body: regex_map_key },
-    Function { name: "regex_map_keys", arity: 2, body: regex_map_key },
-    Function { name: "map_has_key", arity: 2, body: map_has_key },
-    Function { name: "map_as_keys", arity: 2, body: map_has_key },
-    Function { name: "substr", arity: 3, body: substr },
-    Function { name: "substrLeft", arity: 2, body: substr_left },
-    Function { name: "substrRight", arity: 2, body: substr_right },
-    Function { name: "strlen", arity: 1, body: strlen },
-    Function { name: "strpos", arity: 2, body: strpos },
-    Function { name: "strjoin", arity: 2, body: strjoin },
-    Function { name: "add", arity: 2, body: |a| arithmetic(a, |x, y| Some(x.wrapping_add(y))) },
-    Function { name: "sub", arity: 2, body: |a| arithmetic(a, |x, y| Some(x.wrapping_sub(y))) },
-    Function { name: "mult", arity: 2, body: |a| arithmetic(a, |x, y| Some(x.wrapping_mul(y))) },
-    Function { name: "div", arity: 2, body: |a| arithmetic(a, |x, y| (y != 0).then(|| x.wrapping_div(y))) },
+    Function { name: "uppercase", arity: 1..=1, body: |a| Ok(on_text(&a[0], gotext::to_upper)) },
+    Function { name: "lowercase", arity: 1..=1, body: |a| Ok(on_text(&a[0], gotext::to_lower)) },
+    Function { name: "trim", arity: 1..=1, body: |a| Ok(on_text(&a[0], |text| text.trim().to_owned())) },
+    Function { name: "replace", arity: 3..=3, body: replace },
+    Function { name: "split", arity: 3..=3, body: split },
+    Function { name: "json", arity: 1..=1, body: |a| json(&a[0]).map(Value::from) },
+    Function { name: "json_unquote", arity: 1..=1, body: json_unquote },
+    Function { name: "regex_map_key", arity: 2..=2, body: regex_map_key },
+    Function { name: "regex_map_keys", arity: 2..=2, body: regex_map_key },
+    Function { name: "map_has_key", arity: 2..=2, body: map_has_key },
+    Function { name: "map_as_keys", arity: 2..=2, body: map_has_key },
+    Function { name: "substr", arity: 3..=3, body: substr },
+    Function { name: "substrLeft", arity: 2..=2, body: substr_left },
+    Function { name: "substrRight", arity: 2..=2, body: substr_right },
+    Function { name: "strlen", arity: 1..=1, body: strlen },
+    Function { name: "strpos", arity: 2..=2, body: strpos },
+    Function { name: "strjoin", arity: 2..=2, body: strjoin },
+    Function { name: "localtime", arity: 2..=3, body: localtime },
+    Function { name: "formattedDate", arity: 2..=2, body: formatted_date },
+    Function { name: "add", arity: 2..=2, body: |a| arithmetic(a, |x, y| Some(x.wrapping_add(y))) },
+    Function { name: "sub", arity: 2..=2, body: |a| arithmetic(a, |x, y| Some(x.wrapping_sub(y))) },
+    Function { name: "mult", arity: 2..=2, body: |a| arithmetic(a, |x, y| Some(x.wrapping_mul(y))) },
+    Function { name: "div", arity: 2..=2, body: |a| arithmetic(a, |x, y| (y != 0).then(|| x.wrapping_div(y))) },
 ];
 
 impl Function {
     /// Calls the function.
     pub fn call(&self, args: Args<'_>) -> Answer {
-        if args.len() != self.arity {
-            return Err(TemplateError::ArgCount { name: self.name.to_owned(), expected: self.arity, got: args.len() });
+        let got = args.len();
+        if !self.arity.contains(&got) {
+            let expected = got.clamp(*self.arity.start(), *self.arity.end());
+            return Err(TemplateError::ArgCount { name: self.name.to_owned(), expected, got });
         }
         (self.body)(args)
     }
@@ -195,6 +202,25 @@ fn strjoin(args: Args<'_>) -> Answer {
     };
     let parts: Option<Vec<&str>> = items.iter().map(Value::as_str).collect();
     Ok(parts.map_or_else(empty, |parts| Value::from(parts.join(separator))))
+}
+
+/// `localtime LAYOUT VALUE` or `localtime LAYOUT ZONE VALUE`
+fn localtime(args: Args<'_>) -> Answer {
+    let (layout, zone, value) = match args {
+        [Value::String(layout), Value::String(value)] => (layout, None, value),
+        [Value::String(layout), Value::String(zone), Value::String(value)] => (layout, Some(&**zone), value),
+        _ => return Ok(empty()),
+    };
+    let zone = gotime::zone(zone).map_err(|error| TemplateError::Exec(format!("localtime: {error}")))?;
+    Ok(gotime::format(layout, &zone, value).map_or_else(empty, Value::from))
+}
+
+/// `formattedDate LAYOUT VALUE`, in UTC
+fn formatted_date(args: Args<'_>) -> Answer {
+    let [Value::String(layout), Value::String(value)] = args else {
+        return Ok(empty());
+    };
+    Ok(gotime::format(layout, &TimeZone::UTC, value).map_or_else(empty, Value::from))
 }
 
 fn arithmetic(args: Args<'_>, operation: impl Fn(i64, i64) -> Option<i64>) -> Answer {

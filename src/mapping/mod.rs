@@ -13,6 +13,7 @@ use serde_json::Value;
 pub mod functions;
 pub mod goregexp;
 mod gotext;
+mod gotime;
 pub mod path;
 pub mod rule;
 mod strict;

@@ -1,10 +1,11 @@
 //! What Go refuses when it parses a template, and gotmpl only when it runs it, or never: a block without its `{{end}}`, an
-//! `{{end}}` or `{{else}}` without its block, an unknown function, an undefined variable, `{{break}}` outside of a loop. An
-//! operator must hear of these at start-up, not at the first alert.
+//! `{{end}}` or `{{else}}` without its block, an unknown function, an undefined variable, `{{break}}` outside of a loop. And
+//! a time zone that this system does not know. An operator must hear of these at start-up, not at the first alert.
 
 use gotmpl::parse::{CommandNode, Expr, ListNode, Node, Parser, PipeNode};
 
 use super::functions::FUNCTIONS;
+use super::gotime;
 use crate::suggest::did_you_mean;
 
 /// Text put behind a template before parsing. Where the tree does not end with it, the blocks are not balanced: an open
@@ -79,7 +80,10 @@ impl Checker {
     }
 
     fn pipe(&mut self, pipe: &PipeNode) -> Result<(), String> {
-        pipe.commands.iter().try_for_each(|command| self.command(command))?;
+        for (index, command) in pipe.commands.iter().enumerate() {
+            self.command(command)?;
+            check_zone(command, index > 0)?;
+        }
         for name in &pipe.decl {
             if pipe.is_assign {
                 self.variable(name)?;
@@ -122,6 +126,21 @@ impl Checker {
     }
 }
 
+/// Checks the zone of `localtime LAYOUT [ZONE] VALUE` where it is a constant, or the system's. A command that is piped into has
+/// its last value from there.
+fn check_zone(command: &CommandNode, is_piped_into: bool) -> Result<(), String> {
+    let [Expr::Identifier(_, name), _layout, others @ ..] = &*command.args else { return Ok(()) };
+    if name != "localtime" {
+        return Ok(());
+    }
+    let zone = match (others.len() + usize::from(is_piped_into), others) {
+        (1, _) => None,
+        (2, [Expr::String(_, zone), ..]) => Some(&**zone),
+        _ => return Ok(()),
+    };
+    gotime::zone(zone).map(drop).map_err(|error| format!("localtime: {error}{}", error.hint()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::check;
@@ -140,6 +159,8 @@ mod tests {
             "{{ $x := 1 }}{{ if true }}{{ $x = 2 }}{{ end }}{{ $x }}",
             "{{ (split \":\" 0 .Field) | printf \"%s {{end}}\" }}",
             "{{/* {{end}} */}}",
+            "{{ localtime \"15:04\" .Field }}{{ .Field | localtime \"15:04\" \"Asia/Tokyo\" }}",
+            "{{ $zone := \"No/Where\" }}{{ localtime \"15:04\" $zone .Field }}{{ \"No/Where\" | localtime \"15:04\" }}",
         ] {
             assert_eq!(check(source), Ok(()), "{source}");
         }
@@ -161,6 +182,12 @@ mod tests {
             ("{{ $x = 1 }}", "undefined variable"),
             ("{{ break }}", "{{break}} outside {{range}}"),
             ("{{ range .Field }}{{ else }}{{ continue }}{{ end }}", "{{continue}} outside {{range}}"),
+            (
+                "{{ localtime \"15:04\" \"Asia/Toky\" .Field }}",
+                "unknown time zone \"Asia/Toky\"; did you mean \"Asia/Tokyo\"?",
+            ),
+            ("{{ uppercase (.Field | localtime \"15:04\" \"CEST\") }}", "unknown time zone \"CEST\""),
+            ("{{ if true }}{{ .Field | localtime \"15:04\" `No/Where` | lowercase }}{{ end }}", "localtime: unknown"),
             ("{{ .Field ", "unexpected character"),
             ("{{ \"a }}", "unterminated string"),
         ] {

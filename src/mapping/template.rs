@@ -143,11 +143,47 @@ mod tests {
     }
 
     #[test]
+    fn times_are_written_in_a_zone() {
+        let started = "2026-11-22T14:10:49.093139117Z";
+        let summer = "2026-07-05T23:30:00+05:30";
+        for (template, field, text) in [
+            ("{{ .Field | localtime \"15:04 MST\" \"Europe/Paris\" }}", started, "15:10 CET"),
+            (
+                "{{ localtime \"Jan 2 15:04:05.000 -07:00\" \"America/New_York\" .Field }}",
+                started,
+                "Nov 22 09:10:49.093 -05:00",
+            ),
+            ("{{ .Field | localtime \"02/01 15:04 MST\" \"Europe/Paris\" | lowercase }}", summer, "05/07 20:00 cest"),
+            ("{{ .Field | formattedDate \"2006-01-02T15:04:05Z07:00\" }}", summer, "2026-07-05T18:00:00Z"),
+            (
+                "{{ formattedDate \"Mon, 02 Jan 2006 15:04:05 MST\" .Field }}",
+                "0001-01-01T00:00:00Z",
+                "Mon, 01 Jan 0001 00:00:00 UTC",
+            ),
+            ("{{ localtime \"2006\" \"UTC\" .Field }}{{ formattedDate \"2006\" .Field }}", "soon", ""),
+            ("{{ localtime 2006 .Field }}{{ localtime \"2006\" 1 .Field }}{{ formattedDate \"2006\" 1 }}", started, ""),
+        ] {
+            assert_eq!(render_text(template, field).as_deref(), Ok(text), "{template}");
+        }
+        for (template, reason) in [
+            ("{{ localtime .Field }}", "expects 2, got 1"),
+            ("{{ localtime \"2006\" \"UTC\" .Field 1 }}", "expects 3, got 4"),
+            ("{{ .Field | formattedDate \"2006\" \"UTC\" }}", "expects 2, got 3"),
+            ("{{ localtime \"2006\" (lowercase \"No/Where\") .Field }}", "localtime: unknown time zone \"no/where\""),
+        ] {
+            let error = render_text(template, started).unwrap_err();
+            assert!(error.contains(reason), "{template}: {error}");
+        }
+    }
+
+    fn render_text(template: &str, field: &str) -> Result<String, String> {
+        let data = BTreeMap::from([(Arc::from("Field"), Value::from(field))]);
+        Template::parse(template).unwrap().render(&Value::Map(Arc::new(data))).map_err(|error| error.to_string())
+    }
+
+    #[test]
     fn what_gotmpl_alone_would_get_wrong() {
-        let text = |template: &str, field: &str| {
-            let data = BTreeMap::from([(Arc::from("Field"), Value::from(field))]);
-            Template::parse(template).unwrap().render(&Value::Map(Arc::new(data))).map_err(|error| error.to_string())
-        };
+        let text = render_text;
         // A {{define}} of any name a user would write does not collide with the template itself.
         assert_eq!(text("{{define \"t\"}}<{{.}}>{{end}}{{template \"t\" .Field}}", "x").as_deref(), Ok("<x>"));
         assert_eq!(text("{{ uppercase .Field }}", "straße").as_deref(), Ok("STRAßE"));
