@@ -21,6 +21,8 @@ Usage: canopsis-connector-prometheus [OPTIONS]
       --host ADDR          listen on this address instead of http.listen's
   -p, --port N             listen on this port instead of http.listen's; 0 takes a free one
       --check              check the configuration, print a summary, and end
+      --against FILE|-     with --check: also read a notification, and explain field by field how
+                           its alerts would be mapped; 1 if one can't be
       --dry-run FILE|-     read a notification (as Alertmanager posts it), print each event as
                            one JSON line, and end; 1 if an alert can't be mapped
       --stdout             serve, but print the events instead of publishing them
@@ -47,6 +49,7 @@ const FLAGS: &[&str] = &[
     "--host",
     "--port",
     "--check",
+    "--against",
     "--dry-run",
     "--stdout",
     "--log-level",
@@ -66,6 +69,8 @@ pub enum Task {
     ServeToStdout,
     /// `--check`
     Check,
+    /// `--check --against`; `-` is standard input.
+    CheckAgainst(PathBuf),
     /// `--dry-run`; `-` is standard input.
     DryRun(PathBuf),
     /// `--help`
@@ -110,6 +115,9 @@ pub enum UsageError {
     /// Two tasks at once.
     #[error("--check, --dry-run and --stdout exclude each other")]
     Conflict,
+    /// `--against` without `--check`.
+    #[error("--against belongs to --check: write --check --against FILE")]
+    AgainstAlone,
 }
 
 impl Cli {
@@ -125,6 +133,7 @@ impl Cli {
             port: arguments.opt_value_from_fn(["-p", "--port"], port)?,
         };
         let check = arguments.contains("--check");
+        let against = arguments.opt_value_from_os_str("--against", path)?;
         let dry_run = arguments.opt_value_from_os_str("--dry-run", path)?;
         let stdout = arguments.contains("--stdout");
         let log_level = arguments.opt_value_from_fn("--log-level", level)?;
@@ -142,13 +151,15 @@ impl Cli {
                 UsageError::NoOption
             });
         }
-        let task = match (check, dry_run, stdout) {
+        let task = match (check, against, dry_run, stdout) {
             _ if help => Task::Help,
             _ if version => Task::Version,
-            (false, None, false) => Task::Serve,
-            (false, None, true) => Task::ServeToStdout,
-            (true, None, false) => Task::Check,
-            (false, Some(file), false) => Task::DryRun(file),
+            (false, Some(_), ..) => return Err(UsageError::AgainstAlone),
+            (false, None, None, false) => Task::Serve,
+            (false, None, None, true) => Task::ServeToStdout,
+            (true, None, None, false) => Task::Check,
+            (true, Some(file), None, false) => Task::CheckAgainst(file),
+            (false, None, Some(file), false) => Task::DryRun(file),
             _ => return Err(UsageError::Conflict),
         };
         Ok(Self {
@@ -220,6 +231,7 @@ mod tests {
         for (line, task) in [
             ("", Task::Serve),
             ("--check", Task::Check),
+            ("--against n.json --check", Task::CheckAgainst(PathBuf::from("n.json"))),
             ("--dry-run -", Task::DryRun(PathBuf::from("-"))),
             ("--version --check", Task::Version),
             ("-h", Task::Help),
@@ -252,6 +264,11 @@ mod tests {
             ("--log-level off", "--log-level takes error, warn"),
             ("--log-format xml", "--log-format takes text, json or auto"),
             ("--check --stdout", "exclude each other"),
+            ("--check --against a --dry-run b", "exclude each other"),
+            ("--against a", "--against belongs to --check: write --check --against FILE"),
+            ("--against a --dry-run b", "--against belongs to --check"),
+            ("--check --against", "'--against' option doesn't have an associated value"),
+            ("--check --against a --against b", "--against is given twice"),
             ("--check --check", "--check is given twice"),
             ("-p 1 -p 2", "-p is given twice"),
         ] {

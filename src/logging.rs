@@ -106,7 +106,7 @@ fn message(record: &Record<'_>) -> String {
 }
 
 /// Control characters escaped; letters of any language as they are.
-fn one_line(text: &str) -> String {
+pub fn one_line(text: &str) -> String {
     let escape = |c: char| {
         if c.is_control() { c.escape_default().collect() } else { String::from(c) }
     };

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +20,7 @@ use crate::cli::{Cli, HELP, Task, UsageError};
 use crate::config::{Config, ConfigError};
 use crate::http::{self, Listen, ListenError, Routes, Server, Setup};
 use crate::logging;
+use crate::mapping::explain;
 use crate::metrics::{self, Metrics};
 use crate::notification::{DecodeError, Notification};
 use crate::publisher::{self, Publisher};
@@ -58,7 +59,7 @@ pub enum Failure {
     /// The signals.
     #[error("can't watch for signals: {0}")]
     Signals(io::Error),
-    /// `--dry-run`: the notification can't be read.
+    /// `--dry-run`, `--against`: the notification can't be read.
     #[error("can't read the notification {}: {source}", path.display())]
     Read {
         /// The file.
@@ -66,10 +67,10 @@ pub enum Failure {
         /// Why not.
         source: io::Error,
     },
-    /// `--dry-run`: it is no notification.
+    /// `--dry-run`, `--against`: it is no notification.
     #[error(transparent)]
     Decode(#[from] DecodeError),
-    /// `--dry-run`: some alerts can't be mapped; each has been named.
+    /// `--dry-run`, `--against`: some alerts can't be mapped; each has been named.
     #[error("{0} of {1} alerts can't be mapped")]
     Refused(usize, usize),
     /// Standard output.
@@ -105,6 +106,7 @@ pub fn run(arguments: Vec<OsString>) -> Result<(), Failure> {
     let config = load(&cli)?;
     match &cli.task {
         Task::Check => Ok(writeln!(io::stdout(), "{} is valid\n{config}", cli.config.display())?),
+        Task::CheckAgainst(file) => check_against(&config, &cli.config, file),
         Task::DryRun(file) => dry_run(&config, file),
         Task::ServeToStdout | Task::Serve | Task::Help | Task::Version => serve(&cli, config),
     }
@@ -129,7 +131,8 @@ fn descriptor_limit() -> Option<usize> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-fn dry_run(config: &Config, path: &Path) -> Result<(), Failure> {
+/// The notification in a file, or on standard input (`-`).
+fn read_notification(path: &Path) -> Result<Notification, Failure> {
     let read = || {
         if path == Path::new("-") {
             let mut body = Vec::new();
@@ -139,14 +142,32 @@ fn dry_run(config: &Config, path: &Path) -> Result<(), Failure> {
         fs::read(path)
     };
     let body = read().map_err(|source| Failure::Read { path: path.to_owned(), source })?;
-    let notification = Notification::decode(&body)?;
+    Ok(Notification::decode(&body)?)
+}
+
+fn dry_run(config: &Config, path: &Path) -> Result<(), Failure> {
+    let notification = read_notification(path)?;
     let mapped = bridge::map(&config.mapping, &notification, &jiff::Timestamp::now().to_string());
     let mut out = io::stdout().lock();
     for event in &mapped.events {
         serde_json::to_writer(&mut out, event).map_err(io::Error::from)?;
         writeln!(out)?;
     }
-    match mapped.refused.len() {
+    all_mapped(&notification, mapped.refused.len())
+}
+
+fn check_against(config: &Config, config_path: &Path, path: &Path) -> Result<(), Failure> {
+    let notification = read_notification(path)?;
+    let mut out = BufWriter::new(io::stdout().lock());
+    writeln!(out, "{} is valid", config_path.display())?;
+    let received_at = jiff::Timestamp::now().to_string();
+    let refused = explain::write(&mut out, &config.mapping, &notification, &received_at)?;
+    out.flush()?;
+    all_mapped(&notification, refused)
+}
+
+fn all_mapped(notification: &Notification, refused: usize) -> Result<(), Failure> {
+    match refused {
         0 => Ok(()),
         refused => Err(Failure::Refused(refused, notification.alerts.len())),
     }

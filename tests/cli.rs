@@ -89,6 +89,112 @@ fn dry_run_prints_each_event_on_a_line() {
     assert!(text(&noise.stderr).contains("not an Alertmanager notification"));
 }
 
+/// The fields that an explanation shows of each alert, as `name = value` has them.
+fn explained(text: &str) -> Vec<Vec<(&str, &str)>> {
+    let alerts = text.split("\nAlert ").skip(1);
+    alerts
+        .map(|alert| {
+            let lines = alert.lines().filter(|line| !line.starts_with(' '));
+            lines.filter_map(|line| line.split_once(" = ")).collect()
+        })
+        .collect()
+}
+
+/// Whether a value is shown as it is, or by its beginning.
+fn shows(shown: &str, value: &Value) -> bool {
+    match (shown.split_once("\"… ("), shown.rsplit_once(", … "), value) {
+        (Some((beginning, _)), _, Value::String(text)) => text.starts_with(&beginning[1..]),
+        (_, Some((beginning, _)), Value::Object(entries)) => {
+            let shown: serde_json::Map<String, Value> = serde_json::from_str(&format!("{beginning}}}")).unwrap();
+            shown.iter().all(|(key, value)| entries[key] == *value)
+        }
+        _ => serde_json::from_str::<Value>(shown).unwrap() == *value,
+    }
+}
+
+#[test]
+fn an_explanation_shows_the_values_of_the_event() {
+    let mut alerts = 0;
+    for file in std::fs::read_dir("tests/data/payloads").unwrap() {
+        let file = file.unwrap().path();
+        let file = file.to_str().unwrap();
+        let events = run(&["-c", "config.yml", "--dry-run", file], &[], "");
+        let explanation = run(&["-c", "config.yml", "--check", "--against", file], &[], "");
+        assert_eq!(explanation.status.code(), Some(0), "{}", text(&explanation.stderr));
+        let (events, explanation) = (text(&events.stdout), text(&explanation.stdout));
+        assert!(explanation.starts_with("config.yml is valid\n"));
+        assert!(explanation.lines().all(|line| line.chars().count() <= 100), "{explanation}");
+        let explained = explained(&explanation);
+        assert_eq!(explained.len(), events.lines().count(), "{file}");
+        for (event, fields) in events.lines().zip(explained) {
+            let event: serde_json::Map<String, Value> = serde_json::from_str(event).unwrap();
+            // event_type and source_type are no choice of the configuration's.
+            assert_eq!(event.len(), fields.len() + 2, "{file}");
+            for (name, shown) in fields {
+                assert!(shows(shown, &event[name]), "{file}: {name} = {shown}, and {}", event[name]);
+            }
+            alerts += 1;
+        }
+    }
+    assert!(alerts > 8, "{alerts}");
+}
+
+#[test]
+fn an_explanation_names_the_rule_that_decides_and_those_that_do_not() {
+    let config = written(&format!(
+        "http: {{bearer_token: {TOKEN}}}\nconnector: prometheus\nconnector_name: p1\n\
+         component: [{{type: copy, value: labels.pod}}, {{type: copy, value: labels.instance}}]\n\
+         resource: {{type: copy, value: labels.alertname}}\nstate: {{type: copy, value: labels.severity}}\n\
+         output: {{type: template, value: '{{{{ .Field.nosuch }}}}', field: labels}}\n"
+    ));
+    let against = |file: &str, stdin: &str| run(&["-c", &config, "--check", "--against", file], &[], stdin);
+    let told = against("-", &notification(&["a"]));
+    assert_eq!((told.status.code(), text(&told.stderr).as_str()), (Some(0), ""));
+    let expected = "\
+Alert 1 of 1: \"a\", firing, fingerprint \"a\"
+
+connector = \"prometheus\"
+    constant
+connector_name = \"p1\"
+    constant
+component = \"host:9100\"
+    rule 1: labels.pod is absent
+    rule 2: copied from labels.instance
+resource = \"a\"
+    copied from labels.alertname
+state = 3
+    copied from labels.severity
+    \"critical\" counts as 3
+output: left out
+    labels has 3 entries: the template failed: map has no entry for key: nosuch
+";
+    assert!(text(&told.stdout).contains(expected), "{}", text(&told.stdout));
+
+    let refused = against("-", &notification(&["a", "", "c"]));
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        text(&refused.stdout).contains("resource: nothing, and every event needs it\n    labels.alertname is empty\n")
+    );
+    assert!(text(&refused.stderr).contains("1 of 3 alerts can't be mapped"));
+}
+
+#[test]
+fn an_explanation_that_is_impossible_says_why() {
+    for (arguments, stdin, status, reason) in [
+        (&["--check", "--against", "/no/such.json"][..], "", 1, "can't read the notification /no/such.json"),
+        (&["--check", "--against", "-"], "noise", 1, "not an Alertmanager notification"),
+        (&["--against", "-"], "", 2, "--against belongs to --check: write --check --against FILE; see --help"),
+        (&["--check", "--against", "-", "--stdout"], "", 2, "exclude each other"),
+        (&["-c", "/no/such.yml", "--check", "--against", "-"], "{}", 2, "can't read the configuration"),
+    ] {
+        let configured = [&["-c", "config.yml"], arguments].concat();
+        let arguments = if arguments.contains(&"-c") { arguments } else { &configured };
+        let output = run(arguments, &[], stdin);
+        assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(status), ""), "{arguments:?}");
+        assert!(text(&output.stderr).contains(reason), "{arguments:?}: {}", text(&output.stderr));
+    }
+}
+
 #[test]
 fn times_are_in_the_zone_of_the_environment() {
     let rule = "long_output: {type: template, field: startsAt, value: '{{ .Field | localtime \"15:04 MST\" }}'}";

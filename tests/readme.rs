@@ -68,6 +68,21 @@ fn the_mistakes_are_told_as_shown() {
 }
 
 #[test]
+fn a_mapping_is_explained_as_shown() {
+    let (_, section) = README.split_once("### Find out why a field has its value").unwrap();
+    let (rules, rest) = block(section, "yaml");
+    let (command, rest) = block(rest, "sh");
+    let arguments: Vec<&str> = command.split_whitespace().collect();
+    let config = written("explained", &format!("{rules}\n"));
+    assert_eq!(arguments[..3], ["canopsis-connector-prometheus", "--config", "config.yml"]);
+    let arguments = [&["--config", &config][..], &arguments[3..]].concat();
+    let output = run(&arguments, &[("PROMETHEUS_BEARER_TOKEN", TOKEN)], "");
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+    let told = String::from_utf8(output.stdout).unwrap().replace(&config, "config.yml");
+    assert_eq!(told.trim_end(), block(rest, "text").0);
+}
+
+#[test]
 fn alertmanager_takes_the_example_of_its_side() {
     let (config, _) = block(README.split_once("## Alertmanager's side").unwrap().1, "yaml");
     let path = written("alertmanager", config);

@@ -10,19 +10,22 @@ use std::sync::Arc;
 use gotmpl::Value as View;
 use serde_json::Value;
 
+pub mod explain;
 pub mod functions;
 pub mod goregexp;
 mod gotext;
 mod gotime;
 pub mod path;
 pub mod rule;
+mod shown;
 mod strict;
 pub mod template;
+pub mod witness;
 
 use crate::event::{Event, ExtraName, Name, State};
-use crate::logging::shorten;
 use crate::notification::{Alert, Extra, Labels, Notification, Status};
-use rule::{Rule, Yield, labels_view, view};
+use rule::{Nothing, Place, Rule, Yield, labels_view, view};
+use witness::{Nobody, Remark, Witness};
 
 /// What a firing alert is where no state can be told: an alarm is never lost to a spelling.
 const UNKNOWN_STATE: State = State::Critical;
@@ -160,12 +163,16 @@ impl Mapping {
     /// Maps one alert. The warnings come with either outcome.
     pub fn map(&self, context: &Context<'_>) -> (Result<Event, Vec<Refusal>>, Vec<Warning>) {
         let mut warnings = Vec::new();
-        let event = self.event(context, &mut warnings);
+        let event = self.event(Fields { context, warnings: &mut warnings, witness: &mut Nobody });
         (event, warnings)
     }
 
-    fn event(&self, context: &Context<'_>, warnings: &mut Vec<Warning>) -> Result<Event, Vec<Refusal>> {
-        let mut field = Fields { context, warnings };
+    /// As [`Mapping::map`]; a witness hears how each field gets its value, in the order of the shipped configuration.
+    pub fn map_watched(&self, context: &Context<'_>, witness: &mut dyn Witness) -> Result<Event, Vec<Refusal>> {
+        self.event(Fields { context, warnings: &mut Vec::new(), witness })
+    }
+
+    fn event<'a>(&'a self, mut field: Fields<'a, '_>) -> Result<Event, Vec<Refusal>> {
         let connector_name = field.required("connector_name", &self.connector_name);
         let component = field.required("component", &self.component);
         let resource = field.required("resource", &self.resource);
@@ -173,12 +180,11 @@ impl Mapping {
             (Ok(connector_name), Ok(component), Ok(resource)) => (connector_name, component, resource),
             (one, two, three) => return Err([one, two, three].into_iter().filter_map(Result::err).collect()),
         };
-        let author = field.text("author", self.author.as_ref());
         Ok(Event {
             state: field.state(self.state.as_ref()),
             output: field.limited("output", self.output.as_ref()),
             long_output: field.limited("long_output", self.long_output.as_ref()),
-            author: author.unwrap_or_else(|| format!("{}.{}", self.connector.as_str(), connector_name.as_str())),
+            author: field.author(self.author.as_ref(), &self.connector, &connector_name),
             timestamp: field.timestamp(self.timestamp.as_ref()),
             tags: field.tags(self.tags.as_ref()),
             extra: self
@@ -198,16 +204,31 @@ impl Mapping {
 struct Fields<'a, 'w> {
     context: &'a Context<'a>,
     warnings: &'w mut Vec<Warning>,
+    witness: &'w mut dyn Witness,
 }
 
 impl<'a> Fields<'a, '_> {
-    fn warn(&mut self, field: &str, reason: impl Into<String>) {
-        self.warnings.push(Warning { field: field.to_owned(), reason: reason.into() });
+    fn remark(&mut self, field: &str, remark: Remark<'_>) {
+        self.witness.remark(field, remark);
     }
 
-    fn value(&mut self, field: &str, rule: &'a Rule) -> Option<Yield<'a>> {
-        rule.evaluate(self.context, &mut |reason| {
-            self.warnings.push(Warning { field: field.to_owned(), reason });
+    /// A remark that an operator should hear of, too.
+    fn warn(&mut self, field: &str, remark: Remark<'_>) {
+        self.remark(field, remark);
+        self.warnings.push(Warning { field: field.to_owned(), reason: remark.to_string() });
+    }
+
+    fn value(&mut self, field: &str, rule: Option<&'a Rule>) -> Option<Yield<'a>> {
+        let Some(rule) = rule else {
+            self.remark(field, Remark::NoRule);
+            return None;
+        };
+        rule.evaluate(self.context, Place::Alone, &mut |place, outcome| {
+            self.witness.tried(field, place, outcome);
+            if let Err(Nothing::Failed { template, error, .. }) = outcome {
+                let reason = format!("the template {:?} failed: {error}", template.excerpt());
+                self.warnings.push(Warning { field: field.to_owned(), reason });
+            }
         })
     }
 
@@ -224,65 +245,81 @@ impl<'a> Fields<'a, '_> {
     }
 
     fn text(&mut self, field: &str, rule: Option<&'a Rule>) -> Option<String> {
-        match self.value(field, rule?)? {
+        match self.value(field, rule)? {
             Yield::Text(text) => Some(text.into_owned()),
             Yield::Labels(_) | Yield::Constant(_) => None,
         }
     }
 
     fn limited(&mut self, field: &str, limited: Option<&'a Limited>) -> Option<String> {
-        let limited = limited?;
-        let mut text = self.text(field, Some(&limited.rule))?;
-        if let Some((end, _)) = text.char_indices().nth(limited.length) {
+        let mut text = self.text(field, limited.map(|limited| &limited.rule))?;
+        let length = limited?.length;
+        if let Some((end, _)) = text.char_indices().nth(length) {
+            self.remark(field, Remark::Cut { text: &text, length });
             text.truncate(end);
         }
         Some(text)
     }
 
-    fn state(&mut self, rule: Option<&'a Rule>) -> State {
-        if self.context.alert.status == Status::Resolved {
-            return State::Ok;
-        }
-        let Some(rule) = rule else { return UNKNOWN_STATE };
-        let Some(text) = self.text("state", Some(rule)) else {
-            self.warn("state", "the rule yields nothing; the event's state is 3");
-            return UNKNOWN_STATE;
-        };
-        State::parse(&text).unwrap_or_else(|| {
-            self.warn("state", format!("{:?} is no state; the event's state is 3", shorten(&text)));
-            UNKNOWN_STATE
+    fn author(&mut self, rule: Option<&'a Rule>, connector: &Name, connector_name: &Name) -> String {
+        self.text("author", rule).unwrap_or_else(|| {
+            self.remark("author", Remark::DefaultAuthor);
+            format!("{}.{}", connector.as_str(), connector_name.as_str())
         })
     }
 
+    fn state(&mut self, rule: Option<&'a Rule>) -> State {
+        if self.context.alert.status == Status::Resolved {
+            self.remark("state", Remark::Resolved);
+            return State::Ok;
+        }
+        let Some(text) = self.text("state", rule) else {
+            match rule {
+                Some(_) => self.warn("state", Remark::NothingForState),
+                None => self.remark("state", Remark::DefaultState),
+            }
+            return UNKNOWN_STATE;
+        };
+        let Some(state) = State::parse(&text) else {
+            self.warn("state", Remark::NoState(&text));
+            return UNKNOWN_STATE;
+        };
+        self.remark("state", Remark::Reads { text: &text, number: state as i64 });
+        state
+    }
+
     fn timestamp(&mut self, rule: Option<&'a Rule>) -> Option<i64> {
-        let text = self.text("timestamp", rule)?;
-        let text = text.trim();
+        let text = self.text("timestamp", rule);
+        let seconds = text.and_then(|text| self.seconds(text.trim()));
+        if seconds.is_none() {
+            self.remark("timestamp", Remark::Unstamped);
+        }
+        seconds
+    }
+
+    fn seconds(&mut self, text: &str) -> Option<i64> {
         let seconds = match text.parse::<i64>() {
             Ok(seconds) => Some(seconds),
             Err(_) => text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_second),
         };
-        if seconds.is_none() {
-            self.warn("timestamp", format!("{:?} is neither Unix seconds nor RFC 3339; left out", shorten(text)));
+        match seconds {
+            None => self.warn("timestamp", Remark::NoTime(text)),
+            // Go's zero time stands for "none", as in a firing alert's endsAt.
+            Some(..=0) => self.remark("timestamp", Remark::ZeroTime(text)),
+            Some(number) => self.remark("timestamp", Remark::Reads { text, number }),
         }
-        // Go's zero time stands for "none", as in a firing alert's endsAt.
         seconds.filter(|seconds| *seconds > 0)
     }
 
     fn tags(&mut self, rule: Option<&'a Rule>) -> Option<Labels> {
-        match self.value("tags", rule?)? {
+        match self.value("tags", rule)? {
             Yield::Labels(labels) => Some(labels.clone()),
             Yield::Text(_) | Yield::Constant(_) => None,
         }
     }
 
     fn extra(&mut self, name: &ExtraName, rule: &'a Rule) -> Option<Value> {
-        Some(match self.value(name.as_str(), rule)? {
-            Yield::Text(text) => Value::String(text.into_owned()),
-            Yield::Labels(labels) => {
-                Value::Object(labels.iter().map(|(key, value)| (key.clone(), Value::String(value.clone()))).collect())
-            }
-            Yield::Constant(value) => value.clone(),
-        })
+        self.value(name.as_str(), Some(rule)).map(Yield::into_json)
     }
 }
 

@@ -76,6 +76,15 @@ pub enum Found<'a> {
     Map(&'a Labels),
 }
 
+/// Why nothing stands at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// no such entry
+    Absent,
+    /// an empty text or map
+    Empty,
+}
+
 /// Why a text is not a path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
@@ -131,17 +140,17 @@ impl Path {
         matches!(self.target, Target::Map(_))
     }
 
-    /// What stands there; `None` where it is absent or empty.
-    pub fn find<'a>(&self, context: &'a Context<'_>) -> Option<Found<'a>> {
+    /// What stands there.
+    pub fn find<'a>(&self, context: &'a Context<'_>) -> Result<Found<'a>, Missing> {
         let text = match &self.target {
             Target::Map(map) => {
                 let map = labels(*map, context);
-                return (!map.is_empty()).then_some(Found::Map(map));
+                return if map.is_empty() { Err(Missing::Empty) } else { Ok(Found::Map(map)) };
             }
-            Target::Entry(map, name) => Cow::Borrowed(labels(*map, context).get(name)?.as_str()),
+            Target::Entry(map, name) => Cow::Borrowed(labels(*map, context).get(name).ok_or(Missing::Absent)?.as_str()),
             Target::Text(text) => self::text(*text, context),
         };
-        (!text.is_empty()).then_some(Found::Text(text))
+        if text.is_empty() { Err(Missing::Empty) } else { Ok(Found::Text(text)) }
     }
 }
 
@@ -187,32 +196,32 @@ mod tests {
         let notification = sample();
         let context = Context::new(&notification, &notification.alerts[0], "2026-01-01T00:00:00Z");
         for (path, text) in [
-            ("status", Some("firing")),
-            ("labels.alertname", Some("InstanceDown")),
-            ("labels.a.dotted.name", Some("dotted")),
-            ("labels.empty", None),
-            ("labels.nosuch", None),
-            ("annotations.title", Some("Instance node_exporter:9100 down")),
-            ("startsAt", Some("2026-11-22T14:10:49Z")),
-            ("endsAt", Some("0001-01-01T00:00:00Z")),
-            ("generatorURL", None),
-            ("fingerprint", Some("86714e72c9c59990")),
-            ("groupStatus", Some("firing")),
-            ("groupKey", Some("{}:{}")),
-            ("receiver", Some("canopsis")),
-            ("externalURL", Some("http://am:9093")),
-            ("truncatedAlerts", Some("3")),
-            ("groupLabels.alertname", Some("InstanceDown")),
-            ("commonLabels.job", Some("node1")),
-            ("commonAnnotations.title", None),
-            ("receivedAt", Some("2026-01-01T00:00:00Z")),
+            ("status", Ok("firing")),
+            ("labels.alertname", Ok("InstanceDown")),
+            ("labels.a.dotted.name", Ok("dotted")),
+            ("labels.empty", Err(Missing::Empty)),
+            ("labels.nosuch", Err(Missing::Absent)),
+            ("annotations.title", Ok("Instance node_exporter:9100 down")),
+            ("startsAt", Ok("2026-11-22T14:10:49Z")),
+            ("endsAt", Ok("0001-01-01T00:00:00Z")),
+            ("generatorURL", Err(Missing::Empty)),
+            ("fingerprint", Ok("86714e72c9c59990")),
+            ("groupStatus", Ok("firing")),
+            ("groupKey", Ok("{}:{}")),
+            ("receiver", Ok("canopsis")),
+            ("externalURL", Ok("http://am:9093")),
+            ("truncatedAlerts", Ok("3")),
+            ("groupLabels.alertname", Ok("InstanceDown")),
+            ("commonLabels.job", Ok("node1")),
+            ("commonAnnotations.title", Err(Missing::Absent)),
+            ("receivedAt", Ok("2026-01-01T00:00:00Z")),
         ] {
             let found = Path::parse(path).unwrap();
             let found = found.find(&context);
             assert_eq!(found, text.map(|text| Found::Text(Cow::Borrowed(text))), "{path}");
         }
-        assert_eq!(Path::parse("labels").unwrap().find(&context), Some(Found::Map(&context.alert.labels)));
-        assert_eq!(Path::parse("commonAnnotations").unwrap().find(&context), None);
+        assert_eq!(Path::parse("labels").unwrap().find(&context), Ok(Found::Map(&context.alert.labels)));
+        assert_eq!(Path::parse("commonAnnotations").unwrap().find(&context), Err(Missing::Empty));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Arc, LazyLock};
 
 use gotmpl::Value as View;
@@ -9,8 +10,8 @@ use regex::Regex;
 use serde_json::Value;
 
 use super::Context;
-use super::path::{Found, Path};
-use super::template::Template;
+use super::path::{Found, Missing, Path};
+use super::template::{RenderError, Template};
 use crate::notification::Labels;
 
 /// A checked and compiled rule.
@@ -57,6 +58,106 @@ pub enum Yield<'a> {
     Constant(&'a Value),
 }
 
+impl Yield<'_> {
+    /// As an event holds it.
+    pub fn into_json(self) -> Value {
+        match self {
+            Self::Text(text) => Value::String(text.into_owned()),
+            Self::Labels(labels) => {
+                Value::Object(labels.iter().map(|(key, value)| (key.clone(), Value::String(value.clone()))).collect())
+            }
+            Self::Constant(value) => value.clone(),
+        }
+    }
+}
+
+/// What came of a rule that was tried. It borrows all that an explanation needs, so that nothing is spent where nobody asks.
+pub type Outcome<'a> = Result<Given<'a>, Nothing<'a>>;
+
+/// A value, and where it is from.
+#[derive(Debug)]
+pub struct Given<'a> {
+    /// The value.
+    pub value: Yield<'a>,
+    /// Where it is from.
+    pub source: Source<'a>,
+}
+
+/// What a rule looked at, and found.
+#[derive(Debug)]
+pub struct Input<'a> {
+    /// Where it looked.
+    pub path: &'a Path,
+    /// What stands there.
+    pub found: Found<'a>,
+}
+
+/// Where a rule has its value from.
+#[derive(Debug)]
+pub enum Source<'a> {
+    /// the configuration
+    Constant,
+    /// a path
+    Copy(&'a Path),
+    /// an entry of a look-up table
+    Table(Input<'a>),
+    /// a look-up table's default
+    Default(Input<'a>),
+    /// a template, with its field
+    Template(Option<Input<'a>>),
+}
+
+/// Why a rule yields nothing.
+#[derive(Debug)]
+pub enum Nothing<'a> {
+    /// the constant is empty
+    EmptyConstant,
+    /// nothing stands at its path
+    Missing(&'a Path, Missing),
+    /// the table has no such key, and no default
+    NotInTable(Input<'a>),
+    /// the table has an empty text for it
+    EmptyEntry(Input<'a>),
+    /// the regexp does not match the field
+    NoMatch(Input<'a>),
+    /// the template wrote nothing
+    EmptyText(Option<Input<'a>>),
+    /// the template failed as it ran
+    Failed {
+        /// which one
+        template: &'a Template,
+        /// with which field
+        input: Option<Input<'a>>,
+        /// boxed, so that what does not fail stays small
+        error: Box<RenderError>,
+    },
+}
+
+/// Which of a field's rules it is.
+#[derive(Debug, Clone, Copy)]
+pub enum Place<'p> {
+    /// The only one.
+    Alone,
+    /// One of a list, counted from 1; the list may be in a list itself.
+    Item {
+        /// where the list stands
+        list: &'p Place<'p>,
+        /// which rule of it
+        number: usize,
+    },
+}
+
+impl fmt::Display for Place<'_> {
+    /// `2`, or `2.1` for the first of a list that is the second of another; nothing for the only one.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Alone => Ok(()),
+            Self::Item { list: Self::Alone, number } => write!(f, "{number}"),
+            Self::Item { list, number } => write!(f, "{list}.{number}"),
+        }
+    }
+}
+
 impl Rule {
     /// Adds every constant text that the rule may yield.
     pub fn constants<'r>(&'r self, found: &mut Vec<&'r str>) {
@@ -68,37 +169,94 @@ impl Rule {
         }
     }
 
-    /// The rule's value for an alert; `None` where it yields nothing. A template that fails as it runs yields nothing,
-    /// and `failed` hears why.
-    pub fn evaluate<'a>(&'a self, context: &'a Context<'_>, failed: &mut dyn FnMut(String)) -> Option<Yield<'a>> {
-        match self {
-            Self::Text(text) => (!text.is_empty()).then_some(Yield::Text(Cow::Borrowed(text))),
-            Self::Constant(value) => Some(Yield::Constant(value)),
-            Self::Labels(labels) => (!labels.is_empty()).then_some(Yield::Labels(labels)),
-            Self::Copy(path) => path.find(context).map(|found| match found {
-                Found::Text(text) => Yield::Text(text),
-                Found::Map(labels) => Yield::Labels(labels),
-            }),
-            Self::Lookup { field, values, default } => {
-                let key = match field.find(context)? {
-                    Found::Text(text) => text,
-                    Found::Map(_) => return None,
-                };
-                let text = values.get(key.as_ref()).or(default.as_ref())?;
-                (!text.is_empty()).then_some(Yield::Text(Cow::Borrowed(text)))
+    /// The rule's value for an alert. `tried` hears of each rule that is tried, in order; of a list, each of its rules.
+    pub fn evaluate<'a>(
+        &'a self,
+        context: &'a Context<'_>,
+        place: Place<'_>,
+        tried: &mut dyn FnMut(Place<'_>, &Outcome<'a>),
+    ) -> Option<Yield<'a>> {
+        let outcome = match self {
+            Self::First(rules) => {
+                return (1..)
+                    .zip(rules)
+                    .find_map(|(number, rule)| rule.evaluate(context, Place::Item { list: &place, number }, tried));
             }
-            Self::Template { template, field, regexp } => {
-                let data = template_data(context, field.as_ref(), regexp.as_ref())?;
-                match template.render(&data) {
-                    Ok(text) => (!text.is_empty()).then_some(Yield::Text(Cow::Owned(text))),
-                    Err(error) => {
-                        failed(format!("the template {:?} failed: {error}", template.excerpt()));
-                        None
-                    }
-                }
-            }
-            Self::First(rules) => rules.iter().find_map(|rule| rule.evaluate(context, failed)),
+            Self::Text(text) if text.is_empty() => Err(Nothing::EmptyConstant),
+            Self::Text(text) => Ok(Given { value: Yield::Text(Cow::Borrowed(text)), source: Source::Constant }),
+            Self::Constant(value) => Ok(Given { value: Yield::Constant(value), source: Source::Constant }),
+            Self::Labels(labels) if labels.is_empty() => Err(Nothing::EmptyConstant),
+            Self::Labels(labels) => Ok(Given { value: Yield::Labels(labels), source: Source::Constant }),
+            Self::Copy(path) => copy(context, path),
+            Self::Lookup { field, values, default } => look_up(context, field, values, default.as_deref()),
+            Self::Template { template, field, regexp } => render(context, template, field.as_ref(), regexp.as_ref()),
+        };
+        tried(place, &outcome);
+        outcome.ok().map(|given| given.value)
+    }
+}
+
+fn look<'a>(context: &'a Context<'_>, path: &'a Path) -> Result<Input<'a>, Nothing<'a>> {
+    match path.find(context) {
+        Ok(found) => Ok(Input { path, found }),
+        Err(missing) => Err(Nothing::Missing(path, missing)),
+    }
+}
+
+fn copy<'a>(context: &'a Context<'_>, path: &'a Path) -> Outcome<'a> {
+    let value = match look(context, path)?.found {
+        Found::Text(text) => Yield::Text(text),
+        Found::Map(labels) => Yield::Labels(labels),
+    };
+    Ok(Given { value, source: Source::Copy(path) })
+}
+
+/// No table has a key for a whole map; the configuration refuses such a field.
+fn look_up<'a>(
+    context: &'a Context<'_>,
+    field: &'a Path,
+    values: &'a BTreeMap<String, String>,
+    default: Option<&'a str>,
+) -> Outcome<'a> {
+    let input = look(context, field)?;
+    let Found::Text(key) = &input.found else { return Err(Nothing::NotInTable(input)) };
+    let (text, source): (_, fn(Input<'a>) -> Source<'a>) = match (values.get(key.as_ref()), default) {
+        (Some(text), _) => (text.as_str(), Source::Table),
+        (None, Some(text)) => (text, Source::Default),
+        (None, None) => return Err(Nothing::NotInTable(input)),
+    };
+    if text.is_empty() {
+        return Err(Nothing::EmptyEntry(input));
+    }
+    Ok(Given { value: Yield::Text(Cow::Borrowed(text)), source: source(input) })
+}
+
+fn render<'a>(
+    context: &'a Context<'_>,
+    template: &'a Template,
+    field: Option<&'a Path>,
+    regexp: Option<&Regex>,
+) -> Outcome<'a> {
+    let (input, groups) = match field {
+        Some(path) => {
+            let (input, groups) = matched(look(context, path)?, regexp)?;
+            (Some(input), groups)
         }
+        None => (None, None),
+    };
+    match template.render(&template_data(context, input.as_ref(), groups)) {
+        Ok(text) if text.is_empty() => Err(Nothing::EmptyText(input)),
+        Ok(text) => Ok(Given { value: Yield::Text(Cow::Owned(text)), source: Source::Template(input) }),
+        Err(error) => Err(Nothing::Failed { template, input, error: Box::new(error) }),
+    }
+}
+
+/// A field, and the groups of its regexp where there is one.
+fn matched<'a>(input: Input<'a>, regexp: Option<&Regex>) -> Result<(Input<'a>, Option<View>), Nothing<'a>> {
+    let (Found::Text(text), Some(regexp)) = (&input.found, regexp) else { return Ok((input, None)) };
+    match matched_groups(regexp, text) {
+        Some(groups) => Ok((input, Some(groups))),
+        None => Err(Nothing::NoMatch(input)),
     }
 }
 
@@ -117,24 +275,22 @@ static NAMES: LazyLock<Names> = LazyLock::new(|| Names {
     notification: "Notification".into(),
 });
 
-/// A template's dot; `None` where its field is absent or empty, or its regexp does not match.
-fn template_data(context: &Context<'_>, field: Option<&Path>, regexp: Option<&Regex>) -> Option<View> {
+/// A template's dot.
+fn template_data(context: &Context<'_>, input: Option<&Input<'_>>, groups: Option<View>) -> View {
     let mut data = BTreeMap::new();
-    if let Some(field) = field {
-        let value = match field.find(context)? {
-            Found::Text(text) => {
-                if let Some(regexp) = regexp {
-                    data.insert(Arc::clone(&NAMES.regex_match), matched_groups(regexp, &text)?);
-                }
-                View::from(&*text)
-            }
+    if let Some(input) = input {
+        let value = match &input.found {
+            Found::Text(text) => View::from(&**text),
             Found::Map(labels) => labels_view(labels),
         };
         data.insert(Arc::clone(&NAMES.field), value);
     }
+    if let Some(groups) = groups {
+        data.insert(Arc::clone(&NAMES.regex_match), groups);
+    }
     data.insert(Arc::clone(&NAMES.alert), context.alert_view().clone());
     data.insert(Arc::clone(&NAMES.notification), context.notification_view().clone());
-    Some(View::Map(Arc::new(data)))
+    View::Map(Arc::new(data))
 }
 
 /// The named groups of the first match; one that takes no part in it is the empty text.

@@ -16,7 +16,7 @@ pub fn sample() -> Notification {
 }
 
 /// A mapping whose required names are fine, and a few lines more.
-fn mapping(lines: &str) -> Mapping {
+pub fn mapping(lines: &str) -> Mapping {
     let defaults = [
         ("connector:", "connector: prometheus"),
         ("connector_name:", "connector_name: p1"),
