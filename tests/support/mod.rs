@@ -6,6 +6,7 @@ pub mod broker;
 pub mod connector;
 pub mod http;
 pub mod load;
+pub mod packaging;
 pub mod relay;
 
 use std::io::{BufRead, BufReader};
