@@ -34,7 +34,8 @@ RUN mkdir src \
 COPY . .
 ARG VERSION=""
 ARG COMMIT=""
-RUN if [ -n "$VERSION" ]; then echo "$VERSION" >.version && echo "$COMMIT" >.commit; fi \
+RUN if [ -n "$VERSION" ]; then echo "$VERSION" >.version; fi \
+    && if [ -n "$COMMIT" ]; then echo "$COMMIT" >.commit; fi \
     && scripts/version upstream \
     && scripts/version commit \
     && make build LINK=packed

@@ -1,0 +1,153 @@
+//! The container image, built and run as a user would, with nothing that it does not need.
+
+mod support;
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use support::broker::Broker;
+use support::http::Client;
+use support::image::{COMMIT, Image, SOURCE, VERSION};
+use support::{TOKEN, notification, payload, scratch, wait_until};
+
+const CONFIG_PATH: &str = "/etc/canopsis-connectors/prometheus";
+
+/// On the stand-in for busybox:glibc, which is 0.5 MB smaller than the official image.
+const SIZE_LIMIT: u64 = 13_000_000;
+
+/// A file that is readable in the container.
+fn written(name: &str, text: &str) -> String {
+    let path = scratch(name);
+    std::fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// What an option of podman mounts, read-only.
+fn volume(from: &str, to: &str) -> String {
+    format!("--volume={from}:{to}:ro")
+}
+
+#[test]
+fn the_image_tells_what_it_is() {
+    let image = Image::shared();
+    let told = image.inspect();
+    let config = &told["Config"];
+    assert_eq!(config["User"], "18401:18401");
+    assert_eq!(config["Entrypoint"], json!(["/usr/bin/canopsis-connector-prometheus"]));
+    assert_eq!(config["StopSignal"], "SIGTERM");
+    assert_eq!(config["ExposedPorts"], json!({"18401/tcp": {}}));
+    assert_eq!(told["Healthcheck"]["Test"], json!(["CMD", "/usr/bin/healthcheck"]), "{told:#}");
+    for (name, value) in [
+        ("title", "canopsis-connector-prometheus"),
+        ("description", "Turns Prometheus Alertmanager notifications into Canopsis events on RabbitMQ"),
+        ("licenses", "MIT"),
+        ("version", VERSION),
+        ("revision", COMMIT),
+        ("source", SOURCE),
+    ] {
+        assert_eq!(config["Labels"][format!("org.opencontainers.image.{name}")], value);
+    }
+    let size = told["Size"].as_u64().unwrap();
+    assert!(size <= SIZE_LIMIT, "{size} bytes are more than {SIZE_LIMIT}");
+
+    let output = image.run(&[], &["--version"]);
+    let version = String::from_utf8(output.stdout).unwrap();
+    assert!(version.contains(&format!(" {VERSION} (commit {}", &COMMIT[..12])), "{version:?}");
+    // The shipped configuration is where the connector looks for it, and its user can read it.
+    let output = image.run(&[], &["--check"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // Where no connector runs, none is healthy.
+    let output = image.run(&["--entrypoint=/usr/bin/healthcheck"], &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("healthcheck: the connector does not run here"));
+}
+
+#[test]
+fn no_image_is_built_without_a_version() {
+    if Path::new(".version").exists() {
+        return; // a release archive tells it
+    }
+    let image = Image::shared();
+    let log = image.build("localhost/ccp-test/none", &[]).unwrap_err();
+    assert!(log.contains("version: neither a file .version nor a git repository tells the version"), "{log}");
+    let log = image.build("localhost/ccp-test/none", &[("VERSION", VERSION)]).unwrap_err();
+    assert!(log.contains("version: .commit is missing"), "{log}");
+}
+
+#[test]
+fn every_notification_gets_through_and_sigterm_ends_it() {
+    // The topology of the demo for Docker, so that this is seen to be right, too.
+    let broker = Broker::shared();
+    let definitions = Path::new("contrib/compose/definitions.json").canonicalize().unwrap();
+    broker.ctl(&["import_definitions", definitions.to_str().unwrap()]);
+    let admin = broker.admin("canopsis");
+
+    let token = written("token", &format!("{TOKEN}\n"));
+    let url = format!("--env=CPS_AMQP_URL={}", broker.url("canopsis"));
+    let file = "--env=PROMETHEUS_BEARER_TOKEN_FILE=/run/secrets/token";
+    let container = Image::shared().start(&[&url, file, &volume(&token, "/run/secrets/token")]);
+    let mut client = Client::new(container.address);
+    wait_until("the container is ready", || client.send("GET", "/-/ready", &[], b"").unwrap().status == 200);
+    assert!(container.is_healthy());
+
+    let wrong = client.send("POST", "/webhook", &["Authorization: Bearer guessed"], payload("firing-one").as_bytes());
+    assert_eq!(wrong.unwrap().status, 401);
+    let mut sent = 0;
+    for file in std::fs::read_dir("tests/data/payloads").unwrap() {
+        let body = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        let alerts: Value = serde_json::from_str(&body).unwrap();
+        sent += alerts["alerts"].as_array().unwrap().len();
+        let reply = client.post(&body).unwrap();
+        assert_eq!(reply.status, 200, "{}", reply.body);
+    }
+    let received = admin.drain();
+    assert_eq!(received.len(), sent);
+    assert!(received.iter().all(|one| one.event["connector"] == "prometheus"), "{received:?}");
+
+    assert_eq!(container.stop(), "0");
+    assert!(container.log().contains("stopped"), "{}", container.log());
+    for secret in [TOKEN, "cpsrabbit:canopsis"] {
+        assert!(!container.log().contains(secret), "{secret} in the log");
+    }
+    std::fs::remove_file(token).unwrap();
+}
+
+#[test]
+fn it_speaks_tls_with_an_own_authority_and_with_the_bundled_ones() {
+    let mut broker = Broker::prepare();
+    let tls = broker.make_certificates();
+    broker.run();
+    let url = format!("--env=CPS_AMQP_URL=amqps://cpsrabbit:canopsis@localhost:{}/v0", broker.port);
+    let token = format!("--env=PROMETHEUS_BEARER_TOKEN={TOKEN}");
+    let mount = |from: &str, to: &str| volume(tls.join(from).to_str().unwrap(), to);
+    let shipped = include_str!("../config.yml");
+    let identity = shipped.replace("  # cert_file: ", "  cert_file: ").replace("  # key_file: ", "  key_file: ");
+    let authority = identity.replace("  # ca_file: ", "  ca_file: ");
+    for (config, bundle) in
+        [(authority, format!("{CONFIG_PATH}/ca.pem")), (identity, "/etc/ssl/certs/ca-certificates.crt".into())]
+    {
+        let config = written("config.yml", &config);
+        let container = Image::shared().start(&[
+            &url,
+            &token,
+            &volume(&config, &format!("{CONFIG_PATH}/config.yml")),
+            &mount("ca.pem", &bundle),
+            &mount("client.pem", &format!("{CONFIG_PATH}/client.pem")),
+            &mount("client-key.pem", &format!("{CONFIG_PATH}/client-key.pem")),
+        ]);
+        let mut client = Client::new(container.address);
+        wait_until("the container is ready", || client.send("GET", "/-/ready", &[], b"").unwrap().status == 200);
+        assert_eq!(client.post(&notification(&["a"])).unwrap().status, 200, "{bundle}");
+        std::fs::remove_file(config).unwrap();
+    }
+}
+
+#[test]
+fn one_version_of_rust_is_named_everywhere() {
+    let toolchain = std::fs::read_to_string("rust-toolchain.toml").unwrap();
+    let (_, channel) = toolchain.split_once("channel = \"").unwrap();
+    let channel = channel.split('"').next().unwrap();
+    let image = format!("docker.io/library/rust:{channel}-bookworm");
+    assert!(std::fs::read_to_string("Dockerfile").unwrap().contains(&format!("ARG RUST_IMAGE={image}\n")));
+    assert!(std::fs::read_to_string(".gitlab-ci.yml").unwrap().contains(&format!("  RUST_IMAGE: {image}\n")));
+}
