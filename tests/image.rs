@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use support::broker::Broker;
@@ -15,11 +15,25 @@ const CONFIG_PATH: &str = "/etc/canopsis-connectors/prometheus";
 /// On the stand-in for busybox:glibc, which is 0.5 MB smaller than the official image.
 const SIZE_LIMIT: u64 = 13_000_000;
 
-/// A file that is readable in the container.
-fn written(name: &str, text: &str) -> String {
-    let path = scratch(name);
-    std::fs::write(&path, text).unwrap();
-    path.to_str().unwrap().to_owned()
+/// A file for a container; it is removed at the end.
+struct Written(PathBuf);
+
+impl Written {
+    fn new(name: &str, text: &str) -> Self {
+        let path = scratch(name);
+        std::fs::write(&path, text).unwrap();
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 /// What an option of podman mounts, read-only.
@@ -82,10 +96,10 @@ fn every_notification_gets_through_and_sigterm_ends_it() {
     broker.ctl(&["import_definitions", definitions.to_str().unwrap()]);
     let admin = broker.admin("canopsis");
 
-    let token = written("token", &format!("{TOKEN}\n"));
+    let token = Written::new("token", &format!("{TOKEN}\n"));
     let url = format!("--env=CPS_AMQP_URL={}", broker.url("canopsis"));
     let file = "--env=PROMETHEUS_BEARER_TOKEN_FILE=/run/secrets/token";
-    let container = Image::shared().start(&[&url, file, &volume(&token, "/run/secrets/token")]);
+    let container = Image::shared().start(&[&url, file, &volume(token.path(), "/run/secrets/token")]);
     let mut client = Client::new(container.address);
     wait_until("the container is ready", || client.send("GET", "/-/ready", &[], b"").unwrap().status == 200);
     assert!(container.is_healthy());
@@ -109,7 +123,6 @@ fn every_notification_gets_through_and_sigterm_ends_it() {
     for secret in [TOKEN, "cpsrabbit:canopsis"] {
         assert!(!container.log().contains(secret), "{secret} in the log");
     }
-    std::fs::remove_file(token).unwrap();
 }
 
 #[test]
@@ -126,11 +139,11 @@ fn it_speaks_tls_with_an_own_authority_and_with_the_bundled_ones() {
     for (config, bundle) in
         [(authority, format!("{CONFIG_PATH}/ca.pem")), (identity, "/etc/ssl/certs/ca-certificates.crt".into())]
     {
-        let config = written("config.yml", &config);
+        let config = Written::new("config.yml", &config);
         let container = Image::shared().start(&[
             &url,
             &token,
-            &volume(&config, &format!("{CONFIG_PATH}/config.yml")),
+            &volume(config.path(), &format!("{CONFIG_PATH}/config.yml")),
             &mount("ca.pem", &bundle),
             &mount("client.pem", &format!("{CONFIG_PATH}/client.pem")),
             &mount("client-key.pem", &format!("{CONFIG_PATH}/client-key.pem")),
@@ -138,7 +151,6 @@ fn it_speaks_tls_with_an_own_authority_and_with_the_bundled_ones() {
         let mut client = Client::new(container.address);
         wait_until("the container is ready", || client.send("GET", "/-/ready", &[], b"").unwrap().status == 200);
         assert_eq!(client.post(&notification(&["a"])).unwrap().status, 200, "{bundle}");
-        std::fs::remove_file(config).unwrap();
     }
 }
 
