@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use support::broker::Broker;
+use support::connector::MAPPING;
 use support::http::Client;
-use support::image::{COMMIT, Image, SOURCE, VERSION};
-use support::{TOKEN, notification, payload, scratch, wait_until};
-
-const CONFIG_PATH: &str = "/etc/canopsis-connectors/prometheus";
+use support::image::{COMMIT, Container, Image, SOURCE, VERSION};
+use support::{TOKEN, free_port, notification, payload, scratch, wait_until};
 
 /// On the stand-in for busybox:glibc, which is 0.5 MB smaller than the official image.
 const SIZE_LIMIT: u64 = 13_000_000;
@@ -99,7 +98,9 @@ fn every_notification_gets_through_and_sigterm_ends_it() {
     let token = Written::new("token", &format!("{TOKEN}\n"));
     let url = format!("--env=CPS_AMQP_URL={}", broker.url("canopsis"));
     let file = "--env=PROMETHEUS_BEARER_TOKEN_FILE=/run/secrets/token";
-    let container = Image::shared().start(&[&url, file, &volume(token.path(), "/run/secrets/token")]);
+    let port = free_port();
+    let listen = format!("--env=PROMETHEUS_LISTEN=127.0.0.1:{port}");
+    let container = Image::shared().start(port, &[&url, file, &listen, &volume(token.path(), "/run/secrets/token")]);
     let mut client = Client::new(container.address);
     wait_until("the container is ready", || client.send("GET", "/-/ready", &[], b"").unwrap().status == 200);
     assert!(container.is_healthy());
@@ -133,25 +134,28 @@ fn it_speaks_tls_with_an_own_authority_and_with_the_bundled_ones() {
     let url = format!("--env=CPS_AMQP_URL=amqps://cpsrabbit:canopsis@localhost:{}/v0", broker.port);
     let token = format!("--env=PROMETHEUS_BEARER_TOKEN={TOKEN}");
     let mount = |from: &str, to: &str| volume(tls.join(from).to_str().unwrap(), to);
-    let shipped = include_str!("../config.yml");
-    let identity = shipped.replace("  # cert_file: ", "  cert_file: ").replace("  # key_file: ", "  key_file: ");
-    let authority = identity.replace("  # ca_file: ", "  ca_file: ");
-    for (config, bundle) in
-        [(authority, format!("{CONFIG_PATH}/ca.pem")), (identity, "/etc/ssl/certs/ca-certificates.crt".into())]
-    {
-        let config = Written::new("config.yml", &config);
-        let container = Image::shared().start(&[
-            &url,
-            &token,
-            &volume(config.path(), &format!("{CONFIG_PATH}/config.yml")),
-            &mount("ca.pem", &bundle),
-            &mount("client.pem", &format!("{CONFIG_PATH}/client.pem")),
-            &mount("client-key.pem", &format!("{CONFIG_PATH}/client-key.pem")),
-        ]);
+    let (cert, key) = (mount("client.pem", "/tls/client.pem"), mount("client-key.pem", "/tls/client-key.pem"));
+    let talk = |container: &Container| {
         let mut client = Client::new(container.address);
         wait_until("the container is ready", || client.send("GET", "/-/ready", &[], b"").unwrap().status == 200);
-        assert_eq!(client.post(&notification(&["a"])).unwrap().status, 200, "{bundle}");
-    }
+        assert_eq!(client.post(&notification(&["a"])).unwrap().status, 200);
+        assert!(container.is_healthy());
+    };
+
+    // All by a file.
+    let port = free_port();
+    let files = "ca_file: /tls/ca.pem, cert_file: /tls/client.pem, key_file: /tls/client-key.pem";
+    let config = format!("amqp: {{{files}}}\nhttp: {{listen: '127.0.0.1:{port}'}}\n{MAPPING}");
+    let file = Written::new("config.yml", &config);
+    let config = volume(file.path(), "/etc/canopsis-connectors/prometheus/config.yml");
+    talk(&Image::shared().start(port, &[&url, &token, &config, &cert, &key, &mount("ca.pem", "/tls/ca.pem")]));
+
+    // All by the environment, and the authority among those that come with the image: there OpenSSL looks for them.
+    let port = free_port();
+    let listen = format!("--env=PROMETHEUS_LISTEN=127.0.0.1:{port}");
+    let files = ["--env=CPS_AMQP_CERT_FILE=/tls/client.pem", "--env=CPS_AMQP_KEY_FILE=/tls/client-key.pem"];
+    let bundle = mount("ca.pem", "/etc/ssl/certs/ca-certificates.crt");
+    talk(&Image::shared().start(port, &[&url, &token, &listen, files[0], files[1], &cert, &key, &bundle]));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Kept, PATIENCE, free_port, scratch, wait_within};
+use super::{Kept, PATIENCE, scratch, wait_within};
 
 pub const VERSION: &str = "v9.8-rc7";
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
@@ -94,17 +94,17 @@ impl Image {
         self.try_podman(&command)
     }
 
-    /// Starts a container, as restricted as it may be, and waits until the connector listens.
-    pub fn start(&'static self, options: &[&str]) -> Container {
+    /// Starts a container, as restricted as it may be, and waits until the connector listens. The options have it do so on this
+    /// port of 127.0.0.1.
+    pub fn start(&'static self, port: u16, options: &[&str]) -> Container {
         let path = scratch("container");
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         let log = path.with_extension("log").to_str().unwrap().to_owned();
-        let port = free_port();
         let mut command = self.podman_command();
         command.extend(["run", "--name", &name].map(str::to_owned));
         command.extend(restrictions());
         command.extend(options.iter().map(|&option| option.to_owned()));
-        command.extend([NAME, "--host", "127.0.0.1", "--port", &port.to_string()].map(str::to_owned));
+        command.push(NAME.to_owned());
         let podman = self.podman_command().join(" ");
         let afterwards = format!("{podman} rm --force --time 0 {name} >/dev/null 2>&1; rm -f {log}");
         let process = Kept::start(&command.iter().map(String::as_str).collect::<Vec<_>>(), &log, &afterwards);
