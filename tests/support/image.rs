@@ -80,7 +80,16 @@ impl Image {
 
     /// As podman tells of it.
     pub fn inspect(&self) -> Value {
-        let told = self.podman(&["image", "inspect", NAME]);
+        self.inspect_any(NAME)
+    }
+
+    /// How large the image is that it is made from, in bytes.
+    pub fn base_size(&self) -> u64 {
+        self.inspect_any("localhost/ccp-test/busybox")["Size"].as_u64().unwrap()
+    }
+
+    fn inspect_any(&self, name: &str) -> Value {
+        let told = self.podman(&["image", "inspect", name]);
         let told: Value = serde_json::from_slice(&told.stdout).unwrap();
         told[0].clone()
     }
