@@ -5,6 +5,7 @@
 pub mod broker;
 pub mod connector;
 pub mod http;
+pub mod image;
 pub mod load;
 pub mod packaging;
 pub mod relay;

@@ -1,0 +1,170 @@
+//! The container image, built and run as a user would, with nothing that it does not need.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use support::broker::Broker;
+use support::connector::MAPPING;
+use support::http::Client;
+use support::image::{COMMIT, Container, Image, SOURCE, VERSION};
+use support::{TOKEN, free_port, notification, payload, scratch, wait_until};
+
+/// What comes on top of busybox:glibc, in bytes: the binary 3.2 MB, OpenSSL 5.4 MB, libgcc and the certificates 0.3 MB. The
+/// official base adds 4.5 MB, the stand-in here 4.0 MB.
+const SIZE_LIMIT: u64 = 9_100_000;
+
+/// A file for a container; it is removed at the end.
+struct Written(PathBuf);
+
+impl Written {
+    fn new(name: &str, text: &str) -> Self {
+        let path = scratch(name);
+        std::fs::write(&path, text).unwrap();
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// What an option of podman mounts, read-only.
+fn volume(from: &str, to: &str) -> String {
+    format!("--volume={from}:{to}:ro")
+}
+
+#[test]
+fn the_image_tells_what_it_is() {
+    let image = Image::shared();
+    let told = image.inspect();
+    let config = &told["Config"];
+    assert_eq!(config["User"], "18401:18401");
+    assert_eq!(config["Entrypoint"], json!(["/usr/bin/canopsis-connector-prometheus"]));
+    assert_eq!(config["StopSignal"], "SIGTERM");
+    assert_eq!(config["ExposedPorts"], json!({"18401/tcp": {}}));
+    assert_eq!(told["Healthcheck"]["Test"], json!(["CMD", "/usr/bin/healthcheck"]), "{told:#}");
+    for (name, value) in [
+        ("title", "canopsis-connector-prometheus"),
+        ("description", "Turns Prometheus Alertmanager notifications into Canopsis events on RabbitMQ"),
+        ("licenses", "MIT"),
+        ("version", VERSION),
+        ("revision", COMMIT),
+        ("source", SOURCE),
+    ] {
+        assert_eq!(config["Labels"][format!("org.opencontainers.image.{name}")], value);
+    }
+    let size = told["Size"].as_u64().unwrap() - image.base_size();
+    assert!(size <= SIZE_LIMIT, "{size} bytes are more than {SIZE_LIMIT}");
+
+    let output = image.run(&[], &["--version"]);
+    let version = String::from_utf8(output.stdout).unwrap();
+    assert!(version.contains(&format!(" {VERSION} (commit {}", &COMMIT[..12])), "{version:?}");
+    // The shipped configuration is where the connector looks for it, and its user can read it.
+    let output = image.run(&[], &["--check"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // Where no connector runs, none is healthy.
+    let output = image.run(&["--entrypoint=/usr/bin/healthcheck"], &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("healthcheck: the connector does not run here"));
+}
+
+#[test]
+fn no_image_is_built_without_a_version() {
+    if Path::new(".version").exists() {
+        return; // a release archive tells it
+    }
+    let image = Image::shared();
+    let log = image.build("localhost/ccp-test/none", &[]).unwrap_err();
+    assert!(log.contains("version: neither a file .version nor a git repository tells the version"), "{log}");
+    let log = image.build("localhost/ccp-test/none", &[("VERSION", VERSION)]).unwrap_err();
+    assert!(log.contains("version: .commit is missing"), "{log}");
+}
+
+#[test]
+fn every_notification_gets_through_and_sigterm_ends_it() {
+    // The topology of the demo for Docker, so that this is seen to be right, too.
+    let broker = Broker::shared();
+    let definitions = Path::new("contrib/compose/definitions.json").canonicalize().unwrap();
+    broker.ctl(&["import_definitions", definitions.to_str().unwrap()]);
+    let admin = broker.admin("canopsis");
+
+    let token = Written::new("token", &format!("{TOKEN}\n"));
+    let url = format!("--env=CPS_AMQP_URL={}", broker.url("canopsis"));
+    let file = "--env=PROMETHEUS_BEARER_TOKEN_FILE=/run/secrets/token";
+    let port = free_port();
+    let listen = format!("--env=PROMETHEUS_LISTEN=127.0.0.1:{port}");
+    let container = Image::shared().start(port, &[&url, file, &listen, &volume(token.path(), "/run/secrets/token")]);
+    let mut client = Client::new(container.address);
+    wait_until("the container is ready", || client.send("GET", "/-/ready", &[], b"").unwrap().status == 200);
+    assert!(container.is_healthy());
+
+    let wrong = client.send("POST", "/webhook", &["Authorization: Bearer guessed"], payload("firing-one").as_bytes());
+    assert_eq!(wrong.unwrap().status, 401);
+    let mut sent = 0;
+    for file in std::fs::read_dir("tests/data/payloads").unwrap() {
+        let body = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        let alerts: Value = serde_json::from_str(&body).unwrap();
+        sent += alerts["alerts"].as_array().unwrap().len();
+        let reply = client.post(&body).unwrap();
+        assert_eq!(reply.status, 200, "{}", reply.body);
+    }
+    let received = admin.drain();
+    assert_eq!(received.len(), sent);
+    assert!(received.iter().all(|one| one.event["connector"] == "prometheus"), "{received:?}");
+
+    assert_eq!(container.stop(), "0");
+    assert!(container.log().contains("stopped"), "{}", container.log());
+    for secret in [TOKEN, "cpsrabbit:canopsis"] {
+        assert!(!container.log().contains(secret), "{secret} in the log");
+    }
+}
+
+#[test]
+fn it_speaks_tls_with_an_own_authority_and_with_the_bundled_ones() {
+    let mut broker = Broker::prepare();
+    let tls = broker.make_certificates();
+    broker.run();
+    let url = format!("--env=CPS_AMQP_URL=amqps://cpsrabbit:canopsis@localhost:{}/v0", broker.port);
+    let token = format!("--env=PROMETHEUS_BEARER_TOKEN={TOKEN}");
+    let mount = |from: &str, to: &str| volume(tls.join(from).to_str().unwrap(), to);
+    let (cert, key) = (mount("client.pem", "/tls/client.pem"), mount("client-key.pem", "/tls/client-key.pem"));
+    let talk = |container: &Container| {
+        let mut client = Client::new(container.address);
+        wait_until("the container is ready", || client.send("GET", "/-/ready", &[], b"").unwrap().status == 200);
+        assert_eq!(client.post(&notification(&["a"])).unwrap().status, 200);
+        assert!(container.is_healthy());
+    };
+
+    // All by a file.
+    let port = free_port();
+    let files = "ca_file: /tls/ca.pem, cert_file: /tls/client.pem, key_file: /tls/client-key.pem";
+    let config = format!("amqp: {{{files}}}\nhttp: {{listen: '127.0.0.1:{port}'}}\n{MAPPING}");
+    let file = Written::new("config.yml", &config);
+    let config = volume(file.path(), "/etc/canopsis-connectors/prometheus/config.yml");
+    talk(&Image::shared().start(port, &[&url, &token, &config, &cert, &key, &mount("ca.pem", "/tls/ca.pem")]));
+
+    // All by the environment, and the authority among those that come with the image: there OpenSSL looks for them.
+    let port = free_port();
+    let listen = format!("--env=PROMETHEUS_LISTEN=127.0.0.1:{port}");
+    let files = ["--env=CPS_AMQP_CERT_FILE=/tls/client.pem", "--env=CPS_AMQP_KEY_FILE=/tls/client-key.pem"];
+    let bundle = mount("ca.pem", "/etc/ssl/certs/ca-certificates.crt");
+    talk(&Image::shared().start(port, &[&url, &token, &listen, files[0], files[1], &cert, &key, &bundle]));
+}
+
+#[test]
+fn one_version_of_rust_is_named_everywhere() {
+    let toolchain = std::fs::read_to_string("rust-toolchain.toml").unwrap();
+    let (_, channel) = toolchain.split_once("channel = \"").unwrap();
+    let channel = channel.split('"').next().unwrap();
+    let image = format!("docker.io/library/rust:{channel}-bookworm");
+    assert!(std::fs::read_to_string("Dockerfile").unwrap().contains(&format!("ARG RUST_IMAGE={image}\n")));
+    assert!(std::fs::read_to_string(".gitlab-ci.yml").unwrap().contains(&format!("  RUST_IMAGE: {image}\n")));
+}

@@ -1,0 +1,211 @@
+//! The container image, built from the Dockerfile as it is, on base images that are made here; and containers of it. In storage
+//! of its own, below the build directory, where the base images and the layers are kept for the next run.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{Kept, PATIENCE, scratch, wait_within};
+
+pub const VERSION: &str = "v9.8-rc7";
+pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+pub const SOURCE: &str = "https://git.example/connector";
+
+const NAME: &str = "localhost/ccp-test/connector";
+
+/// A Debian system, and a release build with all crates on a small machine.
+const BUILD_PATIENCE: Duration = Duration::from_mins(15);
+
+pub struct Image {
+    dir: PathBuf,
+}
+
+impl Image {
+    /// Built once for all of one file; where that fails, all of them fail at once.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Result<Image, String>> = OnceLock::new();
+        let made = SHARED.get_or_init(|| {
+            let image = Self::prepare()?;
+            let settings = [("VERSION", VERSION), ("COMMIT", COMMIT), ("SOURCE", SOURCE)];
+            image.build(NAME, &settings).map_err(|log| format!("the image was not built:\n{log}"))?;
+            Ok(image)
+        });
+        made.as_ref().unwrap_or_else(|problem| panic!("{problem}"))
+    }
+
+    /// Makes the base images.
+    fn prepare() -> Result<Self, String> {
+        for tool in ["buildah", "debootstrap", "podman", "runc"] {
+            let there = Command::new("sh").args(["-c", "command -v \"$1\" >/dev/null", "sh", tool]).status().unwrap();
+            if !there.success() {
+                return Err(format!("{tool} must be installed (scripts/install-missing {tool}), and in root's PATH"));
+            }
+        }
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("image-test");
+        let image = Self { dir };
+        run(&["scripts/base-images", image.dir.to_str().unwrap()])
+            .map_err(|log| format!("the base images were not made:\n{log}"))?;
+        // What earlier states of the sources left is of no use; the images of a day are kept as a cache.
+        image.podman(&["image", "prune", "--force", "--filter", "until=24h"]);
+        Ok(image)
+    }
+
+    /// Builds the Dockerfile. Either way, what was printed.
+    pub fn build(&self, tag: &str, settings: &[(&str, &str)]) -> Result<String, String> {
+        let home = std::env::var("CARGO_HOME").unwrap_or_else(|_| format!("{}/.cargo", std::env::var("HOME").unwrap()));
+        let sysroot = Command::new("rustc").args(["--print", "sysroot"]).output().unwrap();
+        let toolchain = format!("{}:/usr/local/rust:ro", String::from_utf8(sysroot.stdout).unwrap().trim());
+        // The crates are there: this test was built of them.
+        let crates = format!("{home}/registry:/usr/local/cargo/registry:ro");
+        let mut command = vec!["env".to_owned(), "BUILDAH_ISOLATION=chroot".to_owned(), "buildah".to_owned()];
+        command.extend(self.storage());
+        command.extend(
+            ["bud", "--format=docker", "--layers", "--network=host", "--volume", &toolchain, "--volume", &crates]
+                .map(str::to_owned),
+        );
+        let bases = [("RUST_IMAGE", "rust"), ("BUSYBOX_IMAGE", "busybox"), ("CERTS_IMAGE", "certs")];
+        command.extend(bases.map(|(name, base)| format!("--build-arg={name}=localhost/ccp-test/{base}")));
+        command.extend(settings.iter().map(|(name, value)| format!("--build-arg={name}={value}")));
+        command.extend(["--tag", tag, "."].map(str::to_owned));
+        let built = run(&command.iter().map(String::as_str).collect::<Vec<_>>());
+        // The stages' working containers would stay, and stay mounted.
+        let mut remove = Command::new("buildah");
+        assert!(remove.args(self.storage()).args(["rm", "--all"]).output().unwrap().status.success());
+        built
+    }
+
+    /// As podman tells of it.
+    pub fn inspect(&self) -> Value {
+        self.inspect_any(NAME)
+    }
+
+    /// How large the image is that it is made from, in bytes.
+    pub fn base_size(&self) -> u64 {
+        self.inspect_any("localhost/ccp-test/busybox")["Size"].as_u64().unwrap()
+    }
+
+    fn inspect_any(&self, name: &str) -> Value {
+        let told = self.podman(&["image", "inspect", name]);
+        let told: Value = serde_json::from_slice(&told.stdout).unwrap();
+        told[0].clone()
+    }
+
+    /// Runs the image to its end, as restricted as it may be.
+    pub fn run(&self, options: &[&str], arguments: &[&str]) -> Output {
+        let restrictions = restrictions();
+        let mut command = vec!["run", "--rm"];
+        command.extend(restrictions.iter().map(String::as_str));
+        command.extend(options.iter().chain(&[NAME]).chain(arguments));
+        self.try_podman(&command)
+    }
+
+    /// Starts a container, as restricted as it may be, and waits until the connector listens. The options have it do so on this
+    /// port of 127.0.0.1.
+    pub fn start(&'static self, port: u16, options: &[&str]) -> Container {
+        let path = scratch("container");
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let log = path.with_extension("log").to_str().unwrap().to_owned();
+        let mut command = self.podman_command();
+        command.extend(["run", "--name", &name].map(str::to_owned));
+        command.extend(restrictions());
+        command.extend(options.iter().map(|&option| option.to_owned()));
+        command.push(NAME.to_owned());
+        let podman = self.podman_command().join(" ");
+        let afterwards = format!("{podman} rm --force --time 0 {name} >/dev/null 2>&1; rm -f {log}");
+        let process = Kept::start(&command.iter().map(String::as_str).collect::<Vec<_>>(), &log, &afterwards);
+        let container = Container { image: self, name, log, _process: process, address: ([127, 0, 0, 1], port).into() };
+        wait_within(PATIENCE, &format!("a container listens; see {}", container.log), || {
+            container.log().contains("listening")
+        });
+        container
+    }
+
+    fn storage(&self) -> [String; 4] {
+        let path = |name| self.dir.join(name).to_str().unwrap().to_owned();
+        ["--root".into(), path("storage"), "--runroot".into(), path("run")]
+    }
+
+    fn podman_command(&self) -> Vec<String> {
+        let mut command = vec!["podman".to_owned()];
+        command.extend(self.storage());
+        command.extend(["--tmpdir".to_owned(), self.dir.join("tmp").to_str().unwrap().to_owned()]);
+        // No systemd is needed, and crun not, which fails where control groups are of version 1.
+        command.extend(["--runtime=runc", "--cgroup-manager=cgroupfs", "--events-backend=none"].map(str::to_owned));
+        command
+    }
+
+    fn try_podman(&self, arguments: &[&str]) -> Output {
+        let command = self.podman_command();
+        Command::new(&command[0]).args(&command[1..]).args(arguments).output().unwrap()
+    }
+
+    fn podman(&self, arguments: &[&str]) -> Output {
+        let output = self.try_podman(arguments);
+        assert!(output.status.success(), "podman {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        output
+    }
+}
+
+/// Nothing may be written and nothing gained. The limits are what a container of a container may still have.
+fn restrictions() -> Vec<String> {
+    let options = "--network=host --read-only --read-only-tmpfs=false --cap-drop=all --security-opt=no-new-privileges \
+                   --ulimit=nofile=1024:20000 --ulimit=nproc=4096:4096";
+    options.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Runs a command that takes minutes; it ends with the test. Either way, what it printed.
+fn run(command: &[&str]) -> Result<String, String> {
+    let (log, status) = (scratch("log"), scratch("status"));
+    let (log_path, status_path) = (log.to_str().unwrap(), status.to_str().unwrap());
+    let script = "status=$1; shift; \"$@\"; echo $? >\"$status.new\"; mv \"$status.new\" \"$status\"";
+    let mut wrapped = vec!["nice", "sh", "-c", script, "run", status_path];
+    wrapped.extend(command);
+    let kept = Kept::start(&wrapped, log_path, "");
+    wait_within(BUILD_PATIENCE, &format!("{command:?} ends; see {log_path}"), || status.exists());
+    drop(kept);
+    let printed = std::fs::read_to_string(&log).unwrap();
+    let succeeded = std::fs::read_to_string(&status).unwrap().trim() == "0";
+    for file in [&log, &status] {
+        std::fs::remove_file(file).unwrap();
+    }
+    if succeeded { Ok(printed) } else { Err(printed) }
+}
+
+/// A running container of the image; it is removed at the end of the test, whatever that is.
+pub struct Container {
+    image: &'static Image,
+    name: String,
+    log: String,
+    _process: Kept,
+    pub address: SocketAddr,
+}
+
+impl Container {
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// What the image's own check says: whether it is healthy.
+    pub fn is_healthy(&self) -> bool {
+        self.image.try_podman(&["healthcheck", "run", &self.name]).status.success()
+    }
+
+    /// Stops it, with the image's own signal first, and tells its exit code.
+    pub fn stop(&self) -> String {
+        self.image.podman(&["stop", "--time", "60", &self.name]);
+        let code = self.image.podman(&["wait", &self.name]);
+        String::from_utf8(code.stdout).unwrap().trim().to_owned()
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- the container's log:\n{}---", self.log());
+        }
+    }
+}
