@@ -1,0 +1,43 @@
+//! One alert through the shipped `config.yml`: decoded, mapped, encoded. Time and allocations.
+//!
+//!     cargo bench --bench mapping
+
+#![allow(missing_docs)]
+
+use std::time::{Duration, Instant};
+
+use canopsis_connector_prometheus::bridge::{Prepared, Tally};
+use canopsis_connector_prometheus::config::{Config, Overrides};
+use canopsis_connector_prometheus::mapping::Mapping;
+use canopsis_connector_prometheus::metrics::Metrics;
+use divan::{AllocProfiler, Bencher};
+
+#[global_allocator]
+static ALLOCATIONS: AllocProfiler = AllocProfiler::system();
+
+fn main() {
+    divan::main();
+}
+
+fn mapping() -> Mapping {
+    Config::load("config.yml".as_ref(), &Overrides::default(), &|_| None).unwrap().mapping
+}
+
+/// A captured notification, its alert so many times.
+fn body(alerts: usize) -> Vec<u8> {
+    let text = std::fs::read_to_string("tests/data/payloads/firing-one.json").unwrap();
+    let mut notification: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let alert = notification["alerts"][0].clone();
+    notification["alerts"] = vec![alert; alerts].into();
+    notification.to_string().into_bytes()
+}
+
+/// The time is of the whole notification: divide by the alerts.
+#[divan::bench(args = [1, 10, 100, 1000, 10_000])]
+fn alerts(bencher: Bencher<'_, '_>, alerts: usize) {
+    let (mapping, tally, body) = (mapping(), Tally::new(Metrics::new().alerts), body(alerts));
+    let deadline = Instant::now() + Duration::from_hours(1);
+    bencher.counter(divan::counter::ItemsCount::new(alerts)).bench(|| {
+        Prepared::from_body(&mapping, &tally, divan::black_box(&body), "2026-11-22T14:10:49Z", deadline).unwrap()
+    });
+}
