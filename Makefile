@@ -86,6 +86,9 @@ install:
 	install -D -m 0644 LICENSE $(DESTDIR)$(licensedir)/LICENSE
 	install -d -m 0755 $(DESTDIR)$(docdir)
 	install -m 0644 README.md CHANGELOG.md config.yml $(DESTDIR)$(docdir)
+	install -d -m 0755 $(DESTDIR)$(docdir)/contrib
+	install -m 0644 contrib/*.json contrib/*.yml contrib/*.xml $(DESTDIR)$(docdir)/contrib
+	install -D -m 0644 contrib/firewalld.xml $(DESTDIR)$(PREFIX)/lib/firewalld/services/$(NAME).xml
 
 # The release archive, dist/build/$(NAME)-VERSION.tar.gz: builds without the Internet; the same bytes from the same commit.
 dist:

@@ -74,6 +74,11 @@ impl Tally {
         Self { metrics, repeats: Some(Repeats::default()) }
     }
 
+    /// From here on these rules count.
+    pub fn expect(&self, mapping: &Mapping) {
+        mapping.extra_infos.iter().for_each(|(name, _)| self.metrics.expect(name.as_str()));
+    }
+
     /// For one notification that somebody looks at: everything is told.
     pub fn of_everything() -> Self {
         Self { metrics: Metrics::new().alerts, repeats: None }
@@ -125,6 +130,7 @@ fn map_until(
     received_at: &str,
     deadline: Option<Instant>,
 ) -> Option<Mapped> {
+    tally.metrics.notified();
     if notification.truncated_alerts > 0 {
         tally.truncated(notification);
     }

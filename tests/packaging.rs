@@ -125,6 +125,9 @@ fn make_install_lays_out_every_file_and_keeps_a_configuration() {
         0755 /opt/bridge/bin/
         0755 /opt/bridge/bin/{NAME}
         0755 /opt/bridge/lib/
+        0755 /opt/bridge/lib/firewalld/
+        0755 /opt/bridge/lib/firewalld/services/
+        0644 /opt/bridge/lib/firewalld/services/{NAME}.xml
         0755 /opt/bridge/lib/systemd/
         0755 /opt/bridge/lib/systemd/system/
         0644 /opt/bridge/lib/systemd/system/{NAME}.service
@@ -134,6 +137,14 @@ fn make_install_lays_out_every_file_and_keeps_a_configuration() {
         0644 /opt/bridge/share/doc/{NAME}/CHANGELOG.md
         0644 /opt/bridge/share/doc/{NAME}/README.md
         0644 /opt/bridge/share/doc/{NAME}/config.yml
+        0755 /opt/bridge/share/doc/{NAME}/contrib/
+        0644 /opt/bridge/share/doc/{NAME}/contrib/alertmanager.yml
+        0644 /opt/bridge/share/doc/{NAME}/contrib/firewalld.xml
+        0644 /opt/bridge/share/doc/{NAME}/contrib/grafana-dashboard.json
+        0644 /opt/bridge/share/doc/{NAME}/contrib/prometheus-rules-test.yml
+        0644 /opt/bridge/share/doc/{NAME}/contrib/prometheus-rules.yml
+        0644 /opt/bridge/share/doc/{NAME}/contrib/prometheus-scrape.yml
+        0644 /opt/bridge/share/doc/{NAME}/contrib/prometheus-watchdog.yml
         0755 /opt/bridge/share/licenses/
         0755 /opt/bridge/share/licenses/{NAME}/
         0644 /opt/bridge/share/licenses/{NAME}/LICENSE
@@ -321,11 +332,22 @@ fn the_header_says_what_it_must(rpm: &Path, source_rpm: &Path) {
         -rw-r----- root canopsis cn /etc/canopsis-connectors/prometheus/config.yml
         -rw-r----- root root cn /etc/sysconfig/{NAME}
         -rwxr-xr-x root root /usr/bin/{NAME}
+        drwxr-xr-x root root /usr/lib/firewalld
+        drwxr-xr-x root root /usr/lib/firewalld/services
+        -rw-r--r-- root root /usr/lib/firewalld/services/{NAME}.xml
         -rw-r--r-- root root /usr/lib/systemd/system/{NAME}.service
         drwxr-xr-x root root /usr/share/doc/{NAME}
         -rw-r--r-- root root d /usr/share/doc/{NAME}/CHANGELOG.md
         -rw-r--r-- root root d /usr/share/doc/{NAME}/README.md
         -rw-r--r-- root root d /usr/share/doc/{NAME}/config.yml
+        drwxr-xr-x root root d /usr/share/doc/{NAME}/contrib
+        -rw-r--r-- root root d /usr/share/doc/{NAME}/contrib/alertmanager.yml
+        -rw-r--r-- root root d /usr/share/doc/{NAME}/contrib/firewalld.xml
+        -rw-r--r-- root root d /usr/share/doc/{NAME}/contrib/grafana-dashboard.json
+        -rw-r--r-- root root d /usr/share/doc/{NAME}/contrib/prometheus-rules-test.yml
+        -rw-r--r-- root root d /usr/share/doc/{NAME}/contrib/prometheus-rules.yml
+        -rw-r--r-- root root d /usr/share/doc/{NAME}/contrib/prometheus-scrape.yml
+        -rw-r--r-- root root d /usr/share/doc/{NAME}/contrib/prometheus-watchdog.yml
         drwxr-xr-x root root /usr/share/licenses/{NAME}
         -rw-r--r-- root root l /usr/share/licenses/{NAME}/LICENSE
         -rw-r--r-- root root d /usr/share/man/man5/{NAME}.yml.5

@@ -23,10 +23,27 @@ fn block<'t>(text: &'t str, language: &str) -> (&'t str, &'t str) {
     rest.split_once("\n```").unwrap()
 }
 
-fn written(name: &str, text: &str) -> String {
+/// A file that is gone with this.
+struct Written(String);
+
+impl std::ops::Deref for Written {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn written(name: &str, text: &str) -> Written {
     let path = scratch(name).with_extension("yml");
     std::fs::write(&path, text).unwrap();
-    path.to_str().unwrap().to_owned()
+    Written(path.to_str().unwrap().to_owned())
 }
 
 #[test]
@@ -78,7 +95,7 @@ fn a_mapping_is_explained_as_shown() {
     let arguments = [&["--config", &config][..], &arguments[3..]].concat();
     let output = run(&arguments, &[("PROMETHEUS_BEARER_TOKEN", TOKEN)], "");
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
-    let told = String::from_utf8(output.stdout).unwrap().replace(&config, "config.yml");
+    let told = String::from_utf8(output.stdout).unwrap().replace(&*config, "config.yml");
     assert_eq!(told.trim_end(), block(rest, "text").0);
 }
 

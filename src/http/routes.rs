@@ -46,9 +46,11 @@ pub struct Routes {
 impl Routes {
     /// Puts the rooms together.
     pub fn new(setup: Setup, metrics: Metrics, reload: Reload) -> Self {
+        let tally = Tally::new(metrics.alerts.clone());
+        tally.expect(&setup.mapping);
         Self {
             setup: RwLock::new(Arc::new(setup)),
-            tally: Tally::new(metrics.alerts.clone()),
+            tally,
             metrics,
             reload,
             stopping: AtomicBool::new(false),
@@ -65,6 +67,7 @@ impl Routes {
 
     /// From here on requests begin with another setup; those under way end with the one they have.
     pub fn replace(&self, setup: Setup) {
+        self.tally.expect(&setup.mapping);
         *self.setup.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(setup);
     }
 

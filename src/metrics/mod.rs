@@ -121,6 +121,7 @@ pub struct Alerts {
     refused: Family<FieldLabel, Counter>,
     dropped: Family<FieldLabel, Counter>,
     truncated: Counter,
+    last: Gauge<f64, AtomicU64>,
 }
 
 impl Alerts {
@@ -137,6 +138,16 @@ impl Alerts {
     /// An event goes without this field.
     pub fn dropped(&self, field: &str) {
         self.dropped.get_or_create(&FieldLabel { field: field.to_owned() }).inc();
+    }
+
+    /// A notification has been understood.
+    pub fn notified(&self) {
+        self.last.set(seconds_now());
+    }
+
+    /// An event may go without this field: its count begins with 0, so that the first time is seen as an increase.
+    pub fn expect(&self, field: &str) {
+        let _ = self.dropped.get_or_create(&FieldLabel { field: field.to_owned() });
     }
 
     /// Alertmanager has cut off so many alerts.
@@ -194,9 +205,13 @@ impl Reloads {
     fn loaded(&self, success: bool) {
         self.successful.set(success.into());
         if success {
-            self.loaded_at.set(SystemTime::UNIX_EPOCH.elapsed().map_or(0.0, |elapsed| elapsed.as_secs_f64()));
+            self.loaded_at.set(seconds_now());
         }
     }
+}
+
+fn seconds_now() -> f64 {
+    SystemTime::UNIX_EPOCH.elapsed().map_or(0.0, |elapsed| elapsed.as_secs_f64())
 }
 
 /// How the publisher is at the moment of a scrape.
@@ -275,8 +290,11 @@ impl Metrics {
 
 impl Http {
     fn register(registry: &mut Registry) -> Self {
-        let (requests, unauthorized) = (Family::default(), Counter::default());
+        let (requests, unauthorized) = (Family::<RequestLabels, Counter>::default(), Counter::default());
         let durations = Family::new_with_constructor(RequestBuckets);
+        for code in [200, 400, 401, 413, 422, 503] {
+            let _ = requests.get_or_create(&RequestLabels { route: "/webhook", code });
+        }
         registry.register("http_requests", "Requests answered, by route and status", Family::clone(&requests));
         registry.register(
             "http_request_duration_seconds",
@@ -299,6 +317,7 @@ impl Alerts {
             refused: Family::default(),
             dropped: Family::default(),
             truncated: Counter::default(),
+            last: Gauge::default(),
         };
         for status in ["firing", "resolved"] {
             let _ = new.received.get_or_create(&StatusLabel { status });
@@ -307,8 +326,13 @@ impl Alerts {
             let _ = new.refused.get_or_create(&FieldLabel { field: field.to_owned() });
         }
         for field in ["state", "output", "long_output", "author", "timestamp", "tags"] {
-            let _ = new.dropped.get_or_create(&FieldLabel { field: field.to_owned() });
+            new.expect(field);
         }
+        registry.register(
+            "last_notification_timestamp_seconds",
+            "When a notification last came in; 0 before the first",
+            Gauge::clone(&new.last),
+        );
         registry.register("alerts_received", "Alerts in notifications, by status", Family::clone(&new.received));
         registry.register(
             "alerts_refused",
