@@ -5,6 +5,7 @@
 //! it should; a broker's confirm cannot reveal that, so none may ever be published.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Value;
@@ -93,15 +94,16 @@ impl Name {
     }
 }
 
-/// The final name (prefix included) of an extra information: not empty, and none of Canopsis's own keys.
+/// The final name (prefix included) of an extra information: not empty, and none of Canopsis's own keys. Each event has it, so
+/// that a copy costs nothing.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ExtraName(String);
+pub struct ExtraName(Arc<str>);
 
 impl ExtraName {
     /// `None` for an empty or reserved name.
     pub fn new(name: impl Into<String>) -> Option<Self> {
         let name = name.into();
-        (!name.is_empty() && !RESERVED.contains(&name.as_str())).then_some(Self(name))
+        (!name.is_empty() && !RESERVED.contains(&name.as_str())).then(|| Self(name.into()))
     }
 
     /// The text.
@@ -126,13 +128,15 @@ pub enum State {
 impl State {
     /// Reads what a state rule yields: `0` to `3`, or a state's name, whatever its case.
     pub fn parse(text: &str) -> Option<Self> {
-        match text.trim().to_ascii_lowercase().as_str() {
-            "0" | "ok" | "info" => Some(Self::Ok),
-            "1" | "minor" => Some(Self::Minor),
-            "2" | "major" => Some(Self::Major),
-            "3" | "critical" => Some(Self::Critical),
-            _ => None,
-        }
+        const WORDS: [(State, &[&str]); 4] = [
+            (State::Ok, &["0", "ok", "info"]),
+            (State::Minor, &["1", "minor"]),
+            (State::Major, &["2", "major"]),
+            (State::Critical, &["3", "critical"]),
+        ];
+        let text = text.trim();
+        let reads = |words: &[&str]| words.iter().any(|word| word.eq_ignore_ascii_case(text));
+        WORDS.into_iter().find(|(_, words)| reads(words)).map(|(state, _)| state)
     }
 }
 

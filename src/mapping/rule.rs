@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::Context;
 use super::path::{Found, Missing, Path};
+use super::strict::Looks;
 use super::template::{RenderError, Template};
 use crate::notification::Labels;
 
@@ -244,7 +245,7 @@ fn render<'a>(
         }
         None => (None, None),
     };
-    match template.render(&template_data(context, input.as_ref(), groups)) {
+    match template.render(&template_data(context, input.as_ref(), groups, template.looks())) {
         Ok(text) if text.is_empty() => Err(Nothing::EmptyText(input)),
         Ok(text) => Ok(Given { value: Yield::Text(Cow::Owned(text)), source: Source::Template(input) }),
         Err(error) => Err(Nothing::Failed { template, input, error: Box::new(error) }),
@@ -276,7 +277,7 @@ static NAMES: LazyLock<Names> = LazyLock::new(|| Names {
 });
 
 /// A template's dot.
-fn template_data(context: &Context<'_>, input: Option<&Input<'_>>, groups: Option<View>) -> View {
+fn template_data(context: &Context<'_>, input: Option<&Input<'_>>, groups: Option<View>, looks: Looks) -> View {
     let mut data = BTreeMap::new();
     if let Some(input) = input {
         let value = match &input.found {
@@ -288,8 +289,12 @@ fn template_data(context: &Context<'_>, input: Option<&Input<'_>>, groups: Optio
     if let Some(groups) = groups {
         data.insert(Arc::clone(&NAMES.regex_match), groups);
     }
-    data.insert(Arc::clone(&NAMES.alert), context.alert_view().clone());
-    data.insert(Arc::clone(&NAMES.notification), context.notification_view().clone());
+    if looks.at_alert {
+        data.insert(Arc::clone(&NAMES.alert), context.alert_view().clone());
+    }
+    if looks.at_notification {
+        data.insert(Arc::clone(&NAMES.notification), context.notification_view().clone());
+    }
     View::Map(Arc::new(data))
 }
 

@@ -17,29 +17,54 @@ const BUILT_IN: &[&str] = &[
     "println", "slice", "urlquery",
 ];
 
+/// What a template may look at besides its field: making these ready costs more than all else about most templates.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Looks {
+    /// `.Alert`
+    pub at_alert: bool,
+    /// `.Notification`
+    pub at_notification: bool,
+}
+
+impl Looks {
+    /// At one part of the dot, or of anything else; the name alone is enough to be on the safe side.
+    fn at(&mut self, name: Option<&str>) {
+        match name {
+            Some("Alert") => self.at_alert = true,
+            Some("Notification") => self.at_notification = true,
+            Some(_) => {}
+            // The dot as a whole, with all that it holds.
+            None => *self = Self { at_alert: true, at_notification: true },
+        }
+    }
+}
+
 /// Checks a template that gotmpl can parse; the error says what Go would not take.
-pub fn check(source: &str) -> Result<(), String> {
+pub fn check(source: &str) -> Result<Looks, String> {
     let guarded = format!("{source}{SENTINEL}");
     let parsed = Parser::new(&guarded, "{{", "}}").and_then(Parser::parse);
     let (tree, defines) = parsed.map_err(|error| error.to_string())?;
     if !matches!(tree.nodes.last(), Some(Node::Text(last)) if last.text.ends_with(SENTINEL)) {
         return Err("blocks are not balanced: an {{end}} is missing, or there is one too many".to_owned());
     }
-    Checker::check(&tree)?;
-    defines.iter().try_for_each(|define| Checker::check(&define.body))
+    let mut looks = Looks::default();
+    for body in std::iter::once(&tree).chain(defines.iter().map(|define| &define.body)) {
+        Checker::new(&mut looks).list(body)?;
+    }
+    Ok(looks)
 }
 
 /// What a template's tree says about itself.
-#[derive(Debug, Default)]
-struct Checker {
+struct Checker<'l> {
     variables: Vec<String>,
     loops: usize,
+    looks: &'l mut Looks,
 }
 
-impl Checker {
-    /// Checks a whole template, or one that is defined in it.
-    fn check(tree: &ListNode) -> Result<(), String> {
-        Self { variables: vec!["$".to_owned()], loops: 0 }.list(tree)
+impl<'l> Checker<'l> {
+    /// For a whole template, or one that is defined in it.
+    fn new(looks: &'l mut Looks) -> Self {
+        Self { variables: vec!["$".to_owned()], loops: 0, looks }
     }
 
     fn list(&mut self, list: &ListNode) -> Result<(), String> {
@@ -64,7 +89,7 @@ impl Checker {
                 checker.scope(|checker| branch.else_body.iter().try_for_each(|body| checker.list(body)))
             }),
             Node::Template(template) => template.pipe.iter().try_for_each(|pipe| self.pipe(pipe)),
-            Node::Define(define) => Self::check(&define.body),
+            Node::Define(define) => Checker::new(self.looks).list(&define.body),
             Node::Break(_) if self.loops == 0 => Err("{{break}} outside {{range}}".to_owned()),
             Node::Continue(_) if self.loops == 0 => Err("{{continue}} outside {{range}}".to_owned()),
             Node::Text(_) | Node::Break(_) | Node::Continue(_) => Ok(()),
@@ -109,12 +134,23 @@ impl Checker {
                     FUNCTIONS.iter().map(|function| function.name).chain(BUILT_IN.iter().copied()).collect();
                 Err(format!("function {name:?} not defined{}", did_you_mean(name, &known)))
             }
-            Expr::Variable(_, name, _) => self.variable(name),
+            Expr::Variable(_, name, fields) => {
+                if name == "$" {
+                    self.looks.at(fields.first().map(AsRef::as_ref));
+                }
+                self.variable(name)
+            }
             Expr::Pipe(_, pipe) => self.pipe(pipe),
             Expr::Chain(_, inner, _) => self.expression(inner),
-            Expr::Dot(_) | Expr::Field(..) | Expr::String(..) | Expr::Number(..) | Expr::Bool(..) | Expr::Nil(_) => {
+            Expr::Dot(_) => {
+                self.looks.at(None);
                 Ok(())
             }
+            Expr::Field(_, names) => {
+                self.looks.at(names.first().map(AsRef::as_ref));
+                Ok(())
+            }
+            Expr::String(..) | Expr::Number(..) | Expr::Bool(..) | Expr::Nil(_) => Ok(()),
         }
     }
 
@@ -143,7 +179,24 @@ fn check_zone(command: &CommandNode, is_piped_into: bool) -> Result<(), String> 
 
 #[cfg(test)]
 mod tests {
-    use super::check;
+    use super::{Looks, check};
+
+    #[test]
+    fn tells_what_a_template_may_look_at() {
+        for (source, at_alert, at_notification) in [
+            ("plain {{ .Field }} {{ .RegexMatch.name }} {{ $x := .Field }}{{ $x.Alert }}", false, false),
+            ("{{ .Alert.labels.a }}", true, false),
+            ("{{ if true }}{{ $.Notification.receiver }}{{ end }}", false, true),
+            ("{{ range .Field }}{{ .Alert }}{{ end }}", true, false),
+            ("{{ define \"t\" }}{{ .Alert }}{{ end }}{{ template \"t\" }}", true, false),
+            ("{{ json . }}", true, true),
+            ("{{ with $x := $ }}{{ end }}", true, true),
+            ("{{ (.).Alert }}", true, true),
+            ("{{ index $ (print \"Al\" \"ert\") }}", true, true),
+        ] {
+            assert_eq!(check(source), Ok(Looks { at_alert, at_notification }), "{source}");
+        }
+    }
 
     #[test]
     fn takes_what_go_takes() {
@@ -162,7 +215,7 @@ mod tests {
             "{{ localtime \"15:04\" .Field }}{{ .Field | localtime \"15:04\" \"Asia/Tokyo\" }}",
             "{{ $zone := \"No/Where\" }}{{ localtime \"15:04\" $zone .Field }}{{ \"No/Where\" | localtime \"15:04\" }}",
         ] {
-            assert_eq!(check(source), Ok(()), "{source}");
+            assert!(check(source).is_ok(), "{source}: {:?}", check(source));
         }
     }
 

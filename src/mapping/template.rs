@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 use gotmpl::{MissingKey, TemplateError, Value};
 
 use super::functions::{self, FUNCTIONS};
-use super::strict;
+use super::strict::{self, Looks};
 use crate::logging::shorten;
 
 /// No user writes this name, so that no `{{define}}` collides with the template itself.
@@ -20,6 +20,7 @@ const MOST_TURNS: u64 = 100_000;
 /// A template that Go would take, too.
 pub struct Template {
     compiled: gotmpl::Template,
+    looks: Looks,
     source: String,
 }
 
@@ -58,8 +59,13 @@ impl Template {
             }
             other => ParseError(other.to_string()),
         })?;
-        strict::check(source).map_err(ParseError)?;
-        Ok(Self { compiled: template, source: source.to_owned() })
+        let looks = strict::check(source).map_err(ParseError)?;
+        Ok(Self { compiled: template, looks, source: source.to_owned() })
+    }
+
+    /// What its dot must hold besides the field.
+    pub fn looks(&self) -> Looks {
+        self.looks
     }
 
     /// The beginning of its text, for a message.

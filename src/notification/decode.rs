@@ -3,10 +3,12 @@
 //! serde's derived code would build whatever a sender writes. Here each alert, label and annotation is counted as it comes, and
 //! what nobody knows is kept as text, up to a size. A key that comes twice counts as it came last, as for Go's decoder.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 
+use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -54,10 +56,14 @@ fn count<E: Error>(left: &Cell<usize>, most: usize, what: &str) -> Result<(), E>
     Ok(())
 }
 
-fn keep(limits: &Limits, extra: &mut Extra, key: String, value: Box<RawValue>) {
+/// A key, borrowed from the body where it holds no escapes.
+#[derive(Deserialize)]
+struct Key<'b>(#[serde(borrow)] Cow<'b, str>);
+
+fn keep(limits: &Limits, extra: &mut Extra, key: Cow<'_, str>, value: Box<RawValue>) {
     if let Some(rest) = limits.extra.get().checked_sub(key.len() + value.get().len()) {
         limits.extra.set(rest);
-        extra.insert(key, value);
+        extra.insert(key.into_owned(), value);
     }
 }
 
@@ -100,8 +106,8 @@ impl<'de> Visitor<'de> for Seed<'_, Notification> {
             alerts: Vec::new(),
             extra: Extra::new(),
         };
-        while let Some(key) = map.next_key::<String>()? {
-            match key.as_str() {
+        while let Some(Key(key)) = map.next_key()? {
+            match &*key {
                 "version" => version = Some(map.next_value()?),
                 "status" => notification.status = map.next_value()?,
                 "groupKey" => notification.group_key = map.next_value()?,
@@ -159,8 +165,8 @@ impl<'de> Visitor<'de> for Seed<'_, Alert> {
             fingerprint: String::new(),
             extra: Extra::new(),
         };
-        while let Some(key) = map.next_key::<String>()? {
-            match key.as_str() {
+        while let Some(Key(key)) = map.next_key()? {
+            match &*key {
                 "status" => status = Some(map.next_value()?),
                 "labels" => alert.labels = map.next_value_seed(seed::<Labels>(self.limits))?,
                 "annotations" => alert.annotations = map.next_value_seed(seed::<Labels>(self.limits))?,
