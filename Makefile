@@ -31,10 +31,10 @@ REMAP = --remap-path-prefix=$(CURDIR)=/build --remap-path-prefix=$(CARGO_HOME)/r
 LINKING = $(if $(filter packed,$(LINK)),-Clink-arg=-Wl$(comma)-z$(comma)pack-relative-relocs)
 comma = ,
 
-all: build
+all: build man
 
 help:
-	@echo 'make         builds the release binary, target/release/canopsis-connector-prometheus'
+	@echo 'make         builds the release binary, target/release/canopsis-connector-prometheus, and the manual pages'
 	@echo 'make check   format, clippy, unit tests, and tests of the real binary on a real RabbitMQ and Alertmanager'
 	@echo 'make demo    shows an alert on its way from Alertmanager to the queue, on this machine'
 	@echo 'make audit   licences, sources and known advisories of all dependencies (cargo-deny; needs the Internet)'
@@ -72,8 +72,7 @@ man/%: man/%.scd
 # An existing configuration is kept. The group canopsis comes with the package canopsis-common; where it is missing, only root can
 # read the configuration.
 install:
-	test -x $(BINARY) || $(MAKE) build
-	test -f man/$(NAME).8 || $(MAKE) man
+	@test -x $(BINARY) && test -f man/$(NAME).8 || { echo 'make install: nothing is built yet; run "make" first' >&2; exit 1; }
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(bindir)/$(NAME)
 	install -d -m 0755 $(DESTDIR)$(unitdir) $(DESTDIR)$(sysconfdir) $(DESTDIR)$(confdir)
 	sed 's|/usr/bin/|$(bindir)/|' $(NAME).service >$(DESTDIR)$(unitdir)/$(NAME).service

@@ -9,7 +9,7 @@ use std::time::Instant;
 use log::{error, warn};
 
 use crate::event::Event;
-use crate::logging::Repeats;
+use crate::logging::{Repeats, shorten};
 use crate::mapping::{Context, Mapping, Refusal, Warning};
 use crate::metrics::{self, Metrics};
 use crate::notification::{Alert, DecodeError, Notification};
@@ -35,6 +35,8 @@ pub struct Outcome {
 /// An alert that could not be mapped.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Refused {
+    /// What people call it; may be empty.
+    pub alertname: String,
     /// The alert's.
     pub fingerprint: String,
     /// Which fields, and why.
@@ -99,10 +101,15 @@ impl Tally {
         }
     }
 
-    fn dropped(&self, alert: &Alert, warning: &Warning) {
-        self.metrics.dropped(&warning.field);
+    fn warned(&self, alert: &Alert, warning: &Warning) {
+        if warning.dropped {
+            self.metrics.dropped(&warning.field);
+        }
         if let Some(unlogged) = self.may_tell(&warning.field) {
-            warn!(fingerprint:% = alert.fingerprint, field:% = warning.field, unlogged; "{}", warning.reason);
+            warn!(
+                alertname:% = name(alert), fingerprint:% = alert.fingerprint, field:% = warning.field, unlogged;
+                "{}", warning.reason
+            );
         }
     }
 
@@ -110,11 +117,16 @@ impl Tally {
         self.metrics.refused(refusal.field);
         if let Some(unlogged) = self.may_tell(refusal.field) {
             error!(
-                fingerprint:% = alert.fingerprint, field:% = refusal.field, unlogged;
+                alertname:% = name(alert), fingerprint:% = alert.fingerprint, field:% = refusal.field, unlogged;
                 "an alert can't be mapped and is not published: {}", refusal.reason
             );
         }
     }
+}
+
+/// What people call the alert.
+fn name(alert: &Alert) -> String {
+    alert.labels.get("alertname").map_or_else(String::new, |name| shorten(name))
 }
 
 /// Maps all alerts of a notification, in their order. What an operator should hear of is logged.
@@ -146,7 +158,7 @@ fn map_until(
         tally.metrics.received(alert.status.as_str());
         let (event, warnings) = mapping.map(&context.sibling(alert));
         for warning in &warnings {
-            tally.dropped(alert, warning);
+            tally.warned(alert, warning);
         }
         match event {
             Ok(event) => mapped.events.push(event),
@@ -154,7 +166,11 @@ fn map_until(
                 for refusal in &refusals {
                     tally.refused(alert, refusal);
                 }
-                mapped.refused.push(Refused { fingerprint: alert.fingerprint.clone(), refusals });
+                mapped.refused.push(Refused {
+                    alertname: name(alert),
+                    fingerprint: alert.fingerprint.clone(),
+                    refusals,
+                });
             }
         }
     }

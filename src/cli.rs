@@ -112,6 +112,9 @@ pub enum UsageError {
     /// A variable that stands for an option.
     #[error("{0}: {1}")]
     Variable(&'static str, &'static str),
+    /// `--check=1`
+    #[error("{0} takes no value")]
+    NoValue(String),
     /// Two tasks at once.
     #[error("--check, --dry-run and --stdout exclude each other")]
     Conflict,
@@ -126,15 +129,15 @@ impl Cli {
         let mut arguments = Arguments::from_vec(arguments);
         let help = arguments.contains(["-h", "--help"]);
         let version = arguments.contains(["-V", "--version"]);
-        let path = |text: &std::ffi::OsStr| Ok::<_, std::convert::Infallible>(PathBuf::from(text));
-        let config = arguments.opt_value_from_os_str(["-c", "--config"], path)?;
+        let path = |text: &str| Ok::<_, std::convert::Infallible>(PathBuf::from(text));
+        let config = arguments.opt_value_from_fn(["-c", "--config"], path)?;
         let overrides = Overrides {
             host: arguments.opt_value_from_fn("--host", host)?,
             port: arguments.opt_value_from_fn(["-p", "--port"], port)?,
         };
         let check = arguments.contains("--check");
-        let against = arguments.opt_value_from_os_str("--against", path)?;
-        let dry_run = arguments.opt_value_from_os_str("--dry-run", path)?;
+        let against = arguments.opt_value_from_fn("--against", path)?;
+        let dry_run = arguments.opt_value_from_fn("--dry-run", path)?;
         let stdout = arguments.contains("--stdout");
         let log_level = arguments.opt_value_from_fn("--log-level", level)?;
         let log_format = arguments.opt_value_from_fn("--log-format", format)?;
@@ -145,6 +148,9 @@ impl Cli {
             }
             // A value may be a secret; and who looks at the command line sees it anyway.
             let (name, _) = text.split_once('=').unwrap_or((&text, ""));
+            if FLAGS.contains(&name) {
+                return Err(UsageError::NoValue(name.to_owned()));
+            }
             return Err(if name.starts_with('-') {
                 UsageError::Unknown(name.to_owned(), did_you_mean(name, FLAGS))
             } else {
@@ -259,6 +265,7 @@ mod tests {
             ("--chek", "unknown option --chek; did you mean \"--check\"?"),
             ("--tokn=hunter2", "unknown option --tokn"),
             ("amqp://u:hunter2@h", "an argument that belongs to no option"),
+            ("--check=1", "--check takes no value"),
             ("--port", "'--port' option doesn't have an associated value"),
             ("--port 70000", "--port takes a number from 0 to 65535"),
             ("--log-level off", "--log-level takes error, warn"),

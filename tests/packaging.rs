@@ -108,6 +108,7 @@ fn make_install_lays_out_every_file_and_keeps_a_configuration() {
     fs::create_dir_all(dir.join("target/release")).unwrap();
     fs::write(dir.join("target/release").join(NAME), "#!/bin/sh\n").unwrap();
     run(dir.path(), &["chmod", "0700", &format!("target/release/{NAME}")]);
+    run(dir.path(), &["make", "-s", "man"]);
     let install = |umask: &str, root: &str| {
         let script = format!("umask {umask}; make -s install DESTDIR=\"$PWD\"/{root} PREFIX=/opt/bridge");
         run(dir.path(), &["sh", "-c", &script]);
@@ -340,7 +341,7 @@ fn the_header_says_what_it_must(rpm: &Path, source_rpm: &Path) {
         -rw-r--r-- root root d /usr/share/doc/{NAME}/CHANGELOG.md
         -rw-r--r-- root root d /usr/share/doc/{NAME}/README.md
         -rw-r--r-- root root d /usr/share/doc/{NAME}/config.yml
-        drwxr-xr-x root root d /usr/share/doc/{NAME}/contrib
+        drwxr-xr-x root root /usr/share/doc/{NAME}/contrib
         -rw-r--r-- root root d /usr/share/doc/{NAME}/contrib/alertmanager.yml
         -rw-r--r-- root root d /usr/share/doc/{NAME}/contrib/firewalld.xml
         -rw-r--r-- root root d /usr/share/doc/{NAME}/contrib/grafana-dashboard.json

@@ -127,7 +127,7 @@ fn alerts_that_cannot_be_mapped_are_named_and_the_others_published() {
     let expected = json!({
         "error": "1 of 3 alerts can't be mapped, the others are published",
         "published": 2,
-        "refused": [{"fingerprint": "", "field": "resource", "reason": "the rule yields nothing"}],
+        "refused": [{"alertname": "", "fingerprint": "", "field": "resource", "reason": "labels.alertname is empty"}],
     });
     assert_eq!(reply.json(), expected);
     let received = broker.admin(&vhost).drain();

@@ -10,7 +10,7 @@ use super::source::{Given, Section, Source};
 use super::{Environment, Overrides};
 use crate::amqp_url::AmqpUrl;
 use crate::http::{self, Listen};
-use crate::publisher::{self, TlsFiles};
+use crate::publisher::{self, TlsError, TlsFiles};
 use crate::secret::Secret;
 
 /// The token of the shipped `config.yml`: it works, and is warned about at every start.
@@ -59,7 +59,7 @@ pub fn amqp(root: &At<'_>, environment: Environment<'_>, mistakes: &mut Mistakes
             key: path(&section, "key_file", mistakes),
         },
     };
-    check_tls(&settings, section.at.as_ref(), mistakes);
+    check_tls(&settings, &section, mistakes);
     settings
 }
 
@@ -91,12 +91,19 @@ fn url(place: &Source<'_>, text: &str, mistakes: &mut Mistakes) -> Option<AmqpUr
     AmqpUrl::parse(text).map_err(|error| place.wrong(mistakes, format!("the URL {error}"))).ok()
 }
 
-fn check_tls(settings: &publisher::Settings, section: Option<&At<'_>>, mistakes: &mut Mistakes) {
+fn check_tls(settings: &publisher::Settings, section: &Section<'_, '_>, mistakes: &mut Mistakes) {
     let any_file = settings.tls != TlsFiles::default();
     if settings.urls.iter().any(|url| url.tls) {
         if let Err(error) = settings.tls.connector() {
-            match section {
-                Some(section) => mistakes.add(section, error.to_string()),
+            let key = match &error {
+                TlsError::HalfAnIdentity if settings.tls.key.is_some() => "key_file",
+                TlsError::HalfAnIdentity => "cert_file",
+                error if error.path().is_some() && error.path() == settings.tls.key.as_deref() => "key_file",
+                error if error.path().is_some() && error.path() == settings.tls.cert.as_deref() => "cert_file",
+                _ => "ca_file",
+            };
+            match section.get(key, mistakes) {
+                Some(source) => source.wrong(mistakes, error.to_string()),
                 None => mistakes.add_elsewhere("amqp", error.to_string()),
             }
         }

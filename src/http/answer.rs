@@ -52,7 +52,9 @@ pub enum Problem {
     #[error("this takes {} only", .0.join(", "))]
     Method(&'static [&'static str]),
     /// No token, or a wrong one.
-    #[error("a valid bearer token is needed: set http_config.authorization.credentials in Alertmanager's receiver")]
+    #[error(
+        "a valid bearer token is needed (Authorization: Bearer ...); in Alertmanager: http_config.authorization.credentials of the receiver"
+    )]
     Unauthorized,
     /// The head says nothing that can be trusted.
     #[error(transparent)]
@@ -142,7 +144,7 @@ impl Answer {
         if refused.is_empty() {
             return Self::json(200, &json!({ "published": published }));
         }
-        let name = |alert: &Refused, refusal: &Refusal| json!({ "fingerprint": alert.fingerprint, "field": refusal.field, "reason": refusal.reason });
+        let name = |alert: &Refused, refusal: &Refusal| json!({ "alertname": alert.alertname, "fingerprint": alert.fingerprint, "field": refusal.field, "reason": refusal.reason });
         let named: Vec<_> = refused
             .iter()
             .take(MOST_NAMED)

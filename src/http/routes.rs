@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::time::{Instant, SystemTime};
 
 use jiff::Timestamp;
-use log::{debug, error, warn};
+use log::{debug, error, trace, warn};
 
 use super::server::Handler;
 use super::{Answer, BodyError, Problem, Request, Settings, auth};
@@ -128,6 +128,7 @@ impl Routes {
         }
         let body = request.body.read(setup.settings.max_body_bytes)?;
         debug!(request = id, peer:% = request.peer, bytes = body.len(); "notification received");
+        trace!("notification body: {}", String::from_utf8_lossy(&body));
         let deadline = Instant::now() + setup.settings.answer_timeout;
         let received_at = Timestamp::now().to_string();
         let prepared = {

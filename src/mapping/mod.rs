@@ -148,6 +148,8 @@ pub struct Warning {
     pub field: String,
     /// What is wrong with it.
     pub reason: String,
+    /// Whether the field has another value for it: none, or a state that is on the safe side. Otherwise another rule gave one.
+    pub dropped: bool,
 }
 
 /// An alert that can't be published: a required name yields nothing.
@@ -215,7 +217,7 @@ impl<'a> Fields<'a, '_> {
     /// A remark that an operator should hear of, too.
     fn warn(&mut self, field: &str, remark: Remark<'_>) {
         self.remark(field, remark);
-        self.warnings.push(Warning { field: field.to_owned(), reason: remark.to_string() });
+        self.warnings.push(Warning { field: field.to_owned(), reason: remark.to_string(), dropped: true });
     }
 
     fn value(&mut self, field: &str, rule: Option<&'a Rule>) -> Option<Yield<'a>> {
@@ -223,24 +225,34 @@ impl<'a> Fields<'a, '_> {
             self.remark(field, Remark::NoRule);
             return None;
         };
-        rule.evaluate(self.context, Place::Alone, &mut |place, outcome| {
+        let known = self.warnings.len();
+        let value = rule.evaluate(self.context, Place::Alone, &mut |place, outcome| {
             self.witness.tried(field, place, outcome);
             if let Err(Nothing::Failed { template, error, .. }) = outcome {
                 let reason = format!("the template {:?} failed: {error}", template.excerpt());
-                self.warnings.push(Warning { field: field.to_owned(), reason });
+                self.warnings.push(Warning { field: field.to_owned(), reason, dropped: false });
             }
-        })
+        });
+        // Several templates may have failed for one field; it is dropped once.
+        if let (None, Some(last)) = (&value, self.warnings[known..].last_mut()) {
+            last.dropped = true;
+        }
+        value
     }
 
-    /// A text that must not be empty. Templates that fail on the way to another rule's value are warned of; where there is no
-    /// value, they are the reason.
+    /// A text that must not be empty. Where there is none, every rule says why: an alert that is refused is rare enough to be
+    /// looked at twice.
     fn required(&mut self, field: &'static str, rule: &'a Rule) -> Result<Name, Refusal> {
         let known = self.warnings.len();
         let text = self.text(field, Some(rule)).unwrap_or_default();
         Name::new(text).ok_or_else(|| {
-            let reasons: Vec<String> = self.warnings.drain(known..).map(|warning| warning.reason).collect();
-            let reason = if reasons.is_empty() { "the rule yields nothing".to_owned() } else { reasons.join("; ") };
-            Refusal { field, reason }
+            self.warnings.truncate(known);
+            let mut reasons = Vec::new();
+            let _ = rule.evaluate(self.context, Place::Alone, &mut |_, outcome| match outcome {
+                Err(nothing) => reasons.push(nothing.to_string()),
+                Ok(_) => reasons.push("a whole map is no text".to_owned()),
+            });
+            Refusal { field, reason: reasons.join("; ") }
         })
     }
 

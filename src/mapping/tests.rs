@@ -81,12 +81,12 @@ fn each_form_of_rule_yields_what_it_should() {
 #[test]
 fn a_required_name_that_yields_nothing_refuses_the_alert() {
     for (lines, name, reason) in [
-        ("component: {type: copy, value: labels.nosuch}", "component", "the rule yields nothing"),
-        ("resource: {type: template, value: ' {{- \"\" -}} '}", "resource", "the rule yields nothing"),
+        ("component: {type: copy, value: labels.nosuch}", "component", "labels.nosuch is absent"),
+        ("resource: {type: template, value: ' {{- \"\" -}} '}", "resource", "the template wrote an empty text"),
         (
             "connector_name: {type: template, value: '{{ .Field.nosuch }}', field: labels}",
             "connector_name",
-            "the template \"{{ .Field.nosuch }}\" failed: map has no entry for key: nosuch",
+            "labels has 5 entries: the template failed: map has no entry for key: nosuch",
         ),
     ] {
         let (event, _) = map(lines, &sample());

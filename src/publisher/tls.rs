@@ -55,6 +55,18 @@ pub enum TlsError {
     Library(native_tls::Error),
 }
 
+impl TlsError {
+    /// The file that is not as it should be.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Read { path, .. } | Self::Content { path, .. } | Self::NoCertificate(path) | Self::KeyForm(path) => {
+                Some(path)
+            }
+            Self::HalfAnIdentity | Self::Library(_) => None,
+        }
+    }
+}
+
 impl TlsFiles {
     /// Reads the files. Certificates and host names are always verified.
     pub fn connector(&self) -> Result<TlsConnector, TlsError> {

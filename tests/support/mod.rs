@@ -134,7 +134,7 @@ pub fn notification<S: AsRef<str>>(names: &[S]) -> String {
         })
         .collect();
     json!({
-        "version": "4", "status": "firing", "receiver": "canopsis", "groupKey": "{}", "alerts": alerts,
+        "version": "4", "status": "firing", "receiver": "alarms", "groupKey": "{}", "alerts": alerts,
         "groupLabels": {}, "commonLabels": {}, "commonAnnotations": {}, "externalURL": "", "truncatedAlerts": 0,
     })
     .to_string()
