@@ -10,15 +10,15 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
 use log::{error, info, warn};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::bridge::{self, Outlet};
 use crate::cli::{Cli, HELP, Task, UsageError};
-use crate::config::{Config, ConfigError};
-use crate::http::{self, Listen, ListenError, Routes, Server, Setup};
+use crate::config::{Config, ConfigError, Overrides};
+use crate::http::{self, Listen, ListenError, Reloading, Routes, Server, Setup};
 use crate::logging;
 use crate::mapping::explain;
 use crate::metrics::{self, Metrics};
@@ -103,7 +103,7 @@ pub fn run(arguments: Vec<OsString>) -> Result<(), Failure> {
         Task::Version => return Ok(writeln!(io::stdout(), "{}", version::LONG)?),
         _ => logging::start(cli.log_level, cli.log_format),
     }
-    let config = load(&cli)?;
+    let config = load(&cli.config, &cli.overrides)?;
     match &cli.task {
         Task::Check => Ok(writeln!(io::stdout(), "{} is valid\n{config}", cli.config.display())?),
         Task::CheckAgainst(file) => check_against(&config, &cli.config, file),
@@ -116,8 +116,8 @@ fn variable(name: &str) -> Option<Result<String, OsString>> {
     std::env::var_os(name).map(OsString::into_string)
 }
 
-fn load(cli: &Cli) -> Result<Config, ConfigError> {
-    let config = Config::load(&cli.config, &cli.overrides, &variable)?;
+fn load(path: &Path, overrides: &Overrides) -> Result<Config, ConfigError> {
+    let config = Config::load(path, overrides, &variable)?;
     for warning in &config.warnings {
         warn!("configuration: {warning}");
     }
@@ -203,25 +203,40 @@ fn serve(cli: &Cli, config: Config) -> Result<(), Failure> {
         address: server.reachable_at(),
         status: status(server.address(), &routes, &stale),
         accepted: server.accepted(),
+        is_full_of_work: server.is_full_of_work(),
     })
     .map_err(Failure::Notifier)?;
-    let mut reloader = Reloader { cli, broker, listen, routes: &routes, server: &server, metrics: broker_metrics };
-    for wish in &wishes {
-        let asked = match wish {
-            Wish::Stop(signal) => {
-                info!(signal; "stopping: what is under way is finished first");
-                break;
+    let mut reloader = Reloader { broker, listen, routes: &routes, server: &server, metrics: broker_metrics };
+    let mut asked = Vec::new();
+    let mut loading = never();
+    loop {
+        select! {
+            recv(wishes) -> wish => match wish {
+                Ok(Wish::Reload(reply)) => {
+                    asked.push(reply);
+                    // One at a time; whoever asks while the file is being read may have changed it since: it is read again.
+                    if asked.len() == 1 {
+                        notifier.reloading();
+                        loading = load_aside(cli);
+                    }
+                }
+                Ok(Wish::Stop(signal)) => {
+                    info!(signal; "stopping: what is under way is finished first");
+                    break;
+                }
+                Err(_) => break,
+            },
+            recv(loading) -> loaded => {
+                let outcome = reloader.replace_by(loaded.unwrap_or_else(|_| Err(vec!["no thread to read it in".to_owned()])));
+                reloads.reloaded(outcome.is_ok());
+                stale.store(outcome.is_err(), Ordering::Relaxed);
+                notifier.reloaded();
+                if let Some(reply) = asked.remove(0) {
+                    // Who asked may be gone.
+                    let _ = reply.try_send(outcome);
+                }
+                loading = if asked.is_empty() { never() } else { load_aside(cli) };
             }
-            Wish::Reload(asked) => asked,
-        };
-        notifier.reloading();
-        let outcome = reloader.reload();
-        reloads.reloaded(outcome.is_ok());
-        stale.store(outcome.is_err(), Ordering::Relaxed);
-        notifier.reloaded();
-        if let Some(asked) = asked {
-            // Who asked may be gone.
-            let _ = asked.try_send(outcome);
         }
     }
 
@@ -252,13 +267,28 @@ fn watch_signals(wish: Sender<Wish>) -> Result<(), Failure> {
     thread::Builder::new().name("signals".to_owned()).spawn(pass_on).map(drop).map_err(Failure::Signals)
 }
 
+/// Reads the configuration in a thread of its own: where that takes long, the main thread still hears of signals.
+fn load_aside(cli: &Cli) -> Receiver<Result<Config, Vec<String>>> {
+    let (done, loaded) = bounded(1);
+    let (path, overrides) = (cli.config.clone(), cli.overrides.clone());
+    let read = move || {
+        let lines = |error: ConfigError| error.to_string().lines().map(|line| line.trim_start().to_owned()).collect();
+        let _ = done.send(load(&path, &overrides).map_err(lines));
+    };
+    // Where there is no thread, what it would have sent by is gone, which is seen.
+    let _ = thread::Builder::new().name("reload".to_owned()).spawn(read);
+    loaded
+}
+
 /// Has the main thread reload, and waits for what comes of it.
-fn ask_to_reload(wish: &Sender<Wish>) -> Result<(), Vec<String>> {
+fn ask_to_reload(wish: &Sender<Wish>) -> Result<(), Reloading> {
     let (reply, outcome) = bounded(1);
-    let gone = || Err(vec!["the connector is stopping".to_owned()]);
-    match wish.send(Wish::Reload(Some(reply))) {
-        Ok(()) => outcome.recv_timeout(GRACE).unwrap_or_else(|_| gone()),
-        Err(_) => gone(),
+    if wish.send(Wish::Reload(Some(reply))).is_err() {
+        return Err(Reloading::Unfinished);
+    }
+    match outcome.recv_timeout(GRACE) {
+        Ok(outcome) => outcome.map_err(Reloading::Refused),
+        Err(_) => Err(Reloading::Unfinished),
     }
 }
 
@@ -287,7 +317,6 @@ fn connections(settings: &http::Settings) -> usize {
 
 /// Puts a changed configuration in place of the one in use.
 struct Reloader<'s> {
-    cli: &'s Cli,
     /// What the publisher in use was started with.
     broker: publisher::Settings,
     /// Where the server was told to listen.
@@ -298,24 +327,23 @@ struct Reloader<'s> {
 }
 
 impl Reloader<'_> {
-    /// Reads the configuration again. A faulty one is refused as a whole, and the one in use stays; then the reasons come back.
-    fn reload(&mut self) -> Result<(), Vec<String>> {
-        let problem = match load(self.cli) {
-            Ok(config) => match self.outlet(&config.publisher) {
-                Ok(outlet) => {
-                    self.replace(config, outlet);
-                    return Ok(());
-                }
-                Err(error) => Failure::Publisher(error).to_string(),
-            },
-            Err(error) => error.to_string(),
-        };
-        error!("the configuration is not reloaded; the one before stays in use");
-        let reasons: Vec<String> = problem.lines().map(|line| line.trim_start().to_owned()).collect();
-        for reason in &reasons {
-            error!("{reason}");
+    /// Puts what has been read in place of what is in use. A faulty configuration is refused as a whole, and the one in use stays; then
+    /// the reasons come back.
+    fn replace_by(&mut self, loaded: Result<Config, Vec<String>>) -> Result<(), Vec<String>> {
+        let replaced = loaded.and_then(|config| match self.outlet(&config.publisher) {
+            Ok(outlet) => {
+                self.replace(config, outlet);
+                Ok(())
+            }
+            Err(error) => Err(vec![Failure::Publisher(error).to_string()]),
+        });
+        if let Err(reasons) = &replaced {
+            error!("the configuration is not reloaded; the one before stays in use");
+            for reason in reasons {
+                error!("{reason}");
+            }
         }
-        Err(reasons)
+        replaced
     }
 
     /// The publisher in use, if it is still the right one. Another one starts beside it: what is under way stays with the old one,

@@ -56,8 +56,20 @@ fn every_commit_has_a_version_and_rpm_orders_them_by_history() {
     run(dir.path(), &["git", "tag", "v6"]);
     assert_eq!(version(dir.path(), "upstream"), "v6");
     run(dir.path(), &["git", "tag", "--delete", "v6"]);
-    tag(dir.path(), "v6_beta");
-    assert!(refused(dir.path(), &["scripts/version"]).contains("\"v6_beta\" is no version: v3, v3.1 or v4-rc1 is"));
+    // A candidate that became the release: two tags on one commit, of either kind.
+    tag(dir.path(), "v6-rc9");
+    tag(dir.path(), "v6-rc10");
+    assert_eq!(version(dir.path(), "upstream"), "v6-rc10");
+    run(dir.path(), &["git", "tag", "v6"]);
+    assert_eq!(version(dir.path(), "upstream"), "v6");
+    commit(dir.path());
+    assert!(is_after(&version(dir.path(), "upstream"), "v6", 1));
+    for wrong in ["v7_beta", "v7-RC1", "v7-hotfix"] {
+        commit(dir.path());
+        tag(dir.path(), wrong);
+        let reason = refused(dir.path(), &["scripts/version"]);
+        assert!(reason.contains(&format!("\"{wrong}\" is no version: v3 or v4-rc1 is")), "{reason}");
+    }
     assert!(refused(dir.path(), &["scripts/version", "deb"]).contains("unknown form \"deb\""));
 }
 

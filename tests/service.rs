@@ -9,7 +9,7 @@ use support::broker::{Broker, Received};
 use support::connector::{BINARY, Connector, MAPPING, config};
 use support::http::Client;
 use support::load::Load;
-use support::{PATIENCE, TOKEN, notification, scratch};
+use support::{PATIENCE, TOKEN, notification, scratch, signal};
 
 #[test]
 fn reloads_under_load_drop_nothing() {
@@ -76,6 +76,25 @@ fn tokens_and_limits_change_and_the_address_does_not() {
     assert!(log.contains("http.listen has changed: it takes effect at the next restart"), "{log}");
     // The broker is the same, and so is the connection.
     assert_eq!(log.matches("connected to the broker").count(), 1, "{log}");
+}
+
+#[test]
+fn a_reload_that_takes_long_keeps_nobody_from_stopping_it() {
+    let broker = Broker::shared();
+    let url = broker.url(&broker.fresh_vhost());
+    let mut connector = Connector::on(&url);
+    connector.wait_until_ready();
+    // Reading it does not end: a file on a server that is away.
+    let pipe = scratch("token");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    connector.rewrite(&format!("amqp: {{url: '{url}'}}\nhttp: {{bearer_token_file: {}}}\n{MAPPING}", pipe.display()));
+    signal(connector.pid(), "HUP");
+    // Whoever opens the other end knows that it is being read.
+    let _writer = std::fs::File::options().write(true).open(&pipe).unwrap();
+    assert_eq!(connector.post(&notification(&["A"])).status, 200);
+    connector.terminate();
+    assert_eq!(connector.wait().code(), Some(0));
+    std::fs::remove_file(&pipe).unwrap();
 }
 
 /// Where systemd would listen.

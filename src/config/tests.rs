@@ -199,7 +199,11 @@ fn what_is_missing_or_wrong_elsewhere_is_told_too() {
             "PROMETHEUS_BEARER_TOKEN: holds a token with white space",
         ),
         (MINIMAL, &[("PROMETHEUS_BEARER_TOKEN", "a"), ("PROMETHEUS_BEARER_TOKEN_FILE", "b")], "are both set: set one"),
-        (MINIMAL, &[("PROMETHEUS_BEARER_TOKEN_FILE", "/no/such")], "PROMETHEUS_BEARER_TOKEN_FILE: can't read /no/such"),
+        (
+            MINIMAL,
+            &[("PROMETHEUS_BEARER_TOKEN_FILE", "/no/such")],
+            "PROMETHEUS_BEARER_TOKEN_FILE: can't read the file that is named here: No such file",
+        ),
         (MINIMAL, &[("CPS_AMQP_URL", "amqp://h amqp//x")], "CPS_AMQP_URL: the URL must begin with"),
         (
             MINIMAL,

@@ -77,6 +77,9 @@ pub enum Problem {
     /// The configuration is faulty, and the one before stays in use.
     #[error("the configuration is not reloaded; the one before stays in use")]
     Reload(Vec<String>),
+    /// Reading the configuration takes long.
+    #[error("the configuration is still being read; the log will say what came of it")]
+    StillReloading,
     /// The process is about to end.
     #[error("the connector is stopping")]
     Stopping,
@@ -102,6 +105,7 @@ impl Problem {
             Self::Body(BodyError::Incomplete(_) | BodyError::TooSlow(_) | BodyError::Busy)
             | Self::Delivery(_)
             | Self::NotReady(_)
+            | Self::StillReloading
             | Self::Stopping => 503,
         }
     }
@@ -183,6 +187,7 @@ mod tests {
             (Problem::Delivery(DeliveryError::Nacked), 503, Some(("Retry-After", "5"))),
             (Problem::NotReady(String::new()), 503, Some(("Retry-After", "5"))),
             (Problem::Reload(Vec::new()), 500, None),
+            (Problem::StillReloading, 503, Some(("Retry-After", "5"))),
             (Problem::Stopping, 503, Some(("Retry-After", "5"))),
             (Problem::Internal, 500, None),
         ] {

@@ -18,7 +18,7 @@ mod server;
 
 pub use answer::{Answer, Problem};
 pub use budget::Received;
-pub use routes::{Routes, Setup};
+pub use routes::{Reloading, Routes, Setup};
 pub use server::{ListenError, Server};
 
 use crate::secret::Secret;

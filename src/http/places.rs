@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// Whoever has been closed for the sake of another has so long to leave, before one more is closed.
+const LEAVING_LIMIT: Duration = Duration::from_secs(1);
 
 /// All places of a server.
 #[derive(Debug)]
@@ -31,10 +34,12 @@ struct Entry {
 enum Doing {
     /// Its sender has the word: a next request, the rest of one, or one that has shown no token. Since when.
     Waiting(Instant),
-    /// An authorized notification is under way: not to be disturbed.
-    Working,
+    /// An authorized notification is under way: not to be disturbed. Since when.
+    Working(Instant),
     /// Its sender reads the answer. Since when.
     Answering(Instant),
+    /// It has been closed for the sake of another, and leaves when its thread sees that. Since when.
+    Leaving(Instant),
 }
 
 impl Doing {
@@ -42,7 +47,7 @@ impl Doing {
     fn since(self) -> Option<Instant> {
         match self {
             Self::Waiting(since) | Self::Answering(since) => Some(since),
-            Self::Working => None,
+            Self::Working(_) | Self::Leaving(_) => None,
         }
     }
 }
@@ -70,9 +75,11 @@ impl Places {
     pub fn enter(self: &Arc<Self>, socket: &Arc<TcpStream>) -> Place {
         let mut state = self.lock();
         while state.taken.len() >= self.most.load(Ordering::SeqCst) {
-            // It leaves its place when its thread sees the end.
-            state.close_slowest();
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            // It leaves its place when its thread sees the end; one that is slow to see it is not waited for.
+            if !state.somebody_leaves() {
+                state.close_slowest();
+            }
+            state = self.changed.wait_timeout(state, LEAVING_LIMIT).unwrap_or_else(PoisonError::into_inner).0;
         }
         let number = state.next;
         state.next += 1;
@@ -83,6 +90,13 @@ impl Places {
     /// Closes the connection whose sender has let it wait longest, so that it gives back what it holds.
     pub fn close_slowest(&self) {
         self.lock().close_slowest();
+    }
+
+    /// Whether every place is taken by one that works, none for longer than this.
+    pub fn are_full_of_work(&self, limit: Duration) -> bool {
+        let state = self.lock();
+        let works = |entry: &Entry| matches!(entry.state, Doing::Working(since) if since.elapsed() < limit);
+        state.taken.len() >= self.most.load(Ordering::SeqCst) && state.taken.values().all(works)
     }
 
     /// Closes all connections that wait for their sender; an answer on its way is left to arrive.
@@ -99,10 +113,16 @@ impl Places {
 
 impl State {
     fn close_slowest(&mut self) {
-        let candidates = self.taken.values().filter_map(|entry| Some((entry.state.since()?, entry)));
+        let candidates = self.taken.values_mut().filter_map(|entry| Some((entry.state.since()?, entry)));
         if let Some((_, entry)) = candidates.min_by_key(|(since, _)| *since) {
             let _ = entry.socket.shutdown(Shutdown::Both);
+            entry.state = Doing::Leaving(Instant::now());
         }
+    }
+
+    fn somebody_leaves(&self) -> bool {
+        let leaves = |entry: &Entry| matches!(entry.state, Doing::Leaving(since) if since.elapsed() < LEAVING_LIMIT);
+        self.taken.values().any(leaves)
     }
 }
 
@@ -114,7 +134,7 @@ impl Place {
 
     /// From here on the connection is not closed.
     pub fn works(&self) {
-        self.set(Doing::Working);
+        self.set(Doing::Working(Instant::now()));
     }
 
     /// From here on the connection may be closed for the sake of another.

@@ -27,8 +27,17 @@ pub struct Setup {
     pub outlet: Arc<Outlet>,
 }
 
-/// Has the configuration read again; if it is refused, why, in lines.
-pub type Reload = Box<dyn Fn() -> Result<(), Vec<String>> + Send + Sync>;
+/// Has the configuration read again.
+pub type Reload = Box<dyn Fn() -> Result<(), Reloading> + Send + Sync>;
+
+/// Why a reload is not done.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Reloading {
+    /// The configuration is faulty: each mistake is a line.
+    Refused(Vec<String>),
+    /// It takes long, or the connector is stopping.
+    Unfinished,
+}
 
 /// Everything that an answer depends on.
 pub struct Routes {
@@ -107,7 +116,7 @@ impl Routes {
             "/-/reload" => {
                 only(request, &["POST"])?;
                 with_token()?;
-                (self.reload)().map_err(Problem::Reload).map(|()| Answer::ok("reloaded"))
+                (self.reload)().map_err(Problem::from).map(|()| Answer::ok("reloaded"))
             }
             "/metrics" => {
                 only(request, READ)?;
@@ -243,6 +252,15 @@ const READ: &[&str] = &["GET", "HEAD"];
 
 fn only(request: &Request<'_>, methods: &'static [&'static str]) -> Result<(), Problem> {
     if methods.contains(&request.method) { Ok(()) } else { Err(Problem::Method(methods)) }
+}
+
+impl From<Reloading> for Problem {
+    fn from(why: Reloading) -> Self {
+        match why {
+            Reloading::Refused(reasons) => Self::Reload(reasons),
+            Reloading::Unfinished => Self::StillReloading,
+        }
+    }
 }
 
 impl From<BridgeError> for Problem {

@@ -111,6 +111,12 @@ impl Server {
         move || shared.accepted.load(Ordering::Relaxed)
     }
 
+    /// Whether every connection that it may have is being worked on, none for longer than a given time.
+    pub fn is_full_of_work(&self) -> impl Fn(Duration) -> bool + Send + 'static {
+        let places = Arc::clone(&self.shared.places);
+        move |limit| places.are_full_of_work(limit)
+    }
+
     /// From here on it takes so many connections at once.
     pub fn resize(&self, most_connections: usize) {
         self.shared.places.resize(most_connections);

@@ -374,7 +374,7 @@ impl Broker {
         );
         registry.register(
             "events_failed",
-            "Events of notifications answered 503, by reason; Alertmanager sends them again",
+            "Events that were handed to the publisher and not confirmed in time, by reason; Alertmanager sends them again",
             Family::clone(&new.failed),
         );
         registry.register(
