@@ -16,6 +16,7 @@ pub mod mapping;
 pub mod metrics;
 pub mod notification;
 pub mod publisher;
+pub mod reload;
 pub mod secret;
 pub mod service;
 pub mod suggest;
