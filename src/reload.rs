@@ -2,7 +2,6 @@
 //! for the end.
 
 use std::ffi::OsString;
-use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -44,13 +43,6 @@ pub fn load(path: &Path, overrides: &Overrides) -> Result<Config, ConfigError> {
         warn!("configuration: {warning}");
     }
     Ok(config)
-}
-
-/// How many file descriptors the process may have (its soft limit), where that is known.
-fn descriptor_limit() -> Option<usize> {
-    let limits = fs::read_to_string("/proc/self/limits").ok()?;
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    line.split_whitespace().next()?.parse().ok()
 }
 
 /// What came of a reload; the reasons are lines.
@@ -106,7 +98,7 @@ pub fn ask_to_reload(wish: &Sender<Wish>) -> Result<(), Reloading> {
 /// How many connections at once are possible.
 pub fn connections(settings: &http::Settings) -> usize {
     let wanted = settings.max_connections;
-    match descriptor_limit() {
+    match metrics::most_descriptors() {
         Some(limit) if wanted + RESERVED_DESCRIPTORS > limit => {
             let possible = limit.saturating_sub(RESERVED_DESCRIPTORS).max(FEWEST_CONNECTIONS);
             warn!(limit, connections = possible; "file descriptors are limited (ulimit -n): fewer connections than http.max_connections");

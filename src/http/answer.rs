@@ -89,7 +89,8 @@ pub enum Problem {
 }
 
 impl Problem {
-    fn status(&self) -> u16 {
+    /// The HTTP status: the one table.
+    pub fn status(&self) -> u16 {
         match self {
             Self::Decode(_)
             | Self::Body(BodyError::Malformed(_))

@@ -93,7 +93,7 @@ impl Routes {
         };
         let unlogged = if from_anybody { self.refusals.allow() } else { Some(0) };
         if let Some(unlogged) = unlogged {
-            let (method, path, status) = (shorten(request.method), shorten(path(request)), problem.answer().status);
+            let (method, path, status) = (shorten(request.method), shorten(path(request)), problem.status());
             warn!(request = id, peer:% = request.peer, method:% = method, path:% = path, status, unlogged; "{problem}");
         }
     }

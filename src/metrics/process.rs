@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::fs;
-use std::time::SystemTime;
+use std::str::FromStr;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
+
+use super::seconds_now;
 
 /// Of the times in `/proc/self/stat`, in a second: fixed in Linux's interface for programs, whatever the kernel's own clock.
 const TICKS: f64 = 100.0;
@@ -21,14 +23,13 @@ pub struct Process {
 impl Process {
     /// To be made at the process's start.
     pub fn new() -> Self {
-        Self { started: SystemTime::UNIX_EPOCH.elapsed().map_or(0.0, |elapsed| elapsed.as_secs_f64()) }
+        Self { started: seconds_now() }
     }
 }
 
 impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
         let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
         let descriptors = fs::read_dir("/proc/self/fd").ok().and_then(|entries| u32::try_from(entries.count()).ok());
         if let Some(seconds) = cpu_seconds(&stat) {
@@ -42,7 +43,7 @@ impl Collector for Process {
             ("process_virtual_memory_bytes", "Virtual memory", kibibytes(&status, "VmSize:")),
             ("process_threads", "Threads", field(&status, "Threads:")),
             ("process_open_fds", "Open file descriptors", descriptors.map(f64::from)),
-            ("process_max_fds", "File descriptors that may be open at once", field(&limits, "Max open files")),
+            ("process_max_fds", "File descriptors that may be open at once", soft_limit("Max open files")),
         ] {
             if let Some(value) = value {
                 let gauge = ConstGauge::new(value);
@@ -51,6 +52,15 @@ impl Collector for Process {
         }
         Ok(())
     }
+}
+
+/// How many file descriptors the process may have (its soft limit), where that is known.
+pub fn most_descriptors() -> Option<usize> {
+    soft_limit("Max open files")
+}
+
+fn soft_limit<N: FromStr>(name: &str) -> Option<N> {
+    field(&fs::read_to_string("/proc/self/limits").ok()?, name)
 }
 
 /// The fields 14 and 15; the second one, a name in brackets, may hold spaces and brackets.
@@ -62,13 +72,13 @@ fn cpu_seconds(stat: &str) -> Option<f64> {
 }
 
 /// The first number behind a name at the beginning of a line.
-fn field(text: &str, name: &str) -> Option<f64> {
+fn field<N: FromStr>(text: &str, name: &str) -> Option<N> {
     let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
     rest.split_whitespace().next()?.parse().ok()
 }
 
 fn kibibytes(text: &str, name: &str) -> Option<f64> {
-    field(text, name).map(|kibibytes| kibibytes * 1024.0)
+    field(text, name).map(|kibibytes: f64| kibibytes * 1024.0)
 }
 
 #[cfg(test)]
@@ -85,6 +95,6 @@ mod tests {
             field("Max open files            1024                 4096                 files", "Max open files"),
             Some(1024.0)
         );
-        assert_eq!((field("", "Threads:"), cpu_seconds("")), (None, None));
+        assert_eq!((field::<f64>("", "Threads:"), cpu_seconds("")), (None, None));
     }
 }
