@@ -145,6 +145,7 @@ impl Broker {
 #[derive(Debug)]
 pub struct Received {
     pub event: Value,
+    pub body: Vec<u8>,
     pub routing_key: String,
     pub properties: amiquip::AmqpProperties,
 }
@@ -171,9 +172,15 @@ impl Admin {
                 event: serde_json::from_slice(&delivery.body).unwrap(),
                 routing_key: delivery.routing_key.clone(),
                 properties: delivery.properties.clone(),
+                body: delivery.body,
             });
         }
         all
+    }
+
+    /// Throws away what is in Canopsis's queue; how much that was.
+    pub fn purge(&self) -> usize {
+        usize::try_from(self.channel.queue_purge(QUEUE).unwrap()).unwrap()
     }
 
     pub fn unbind(&self) {

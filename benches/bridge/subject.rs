@@ -1,0 +1,103 @@
+//! A bridge that is measured: its process, from its start to its end.
+
+use std::fs;
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::load::Notifications;
+use crate::support::connector::BINARY;
+use crate::support::http::Client;
+use crate::support::{Kept, TOKEN, free_port, notification, scratch, wait_until};
+
+/// Of the times in `/proc/PID/stat`: proc(5).
+const TICKS: u64 = 100;
+
+pub struct Subject {
+    process: Kept,
+    pub address: SocketAddr,
+}
+
+impl Subject {
+    /// The connector, with the shipped configuration.
+    pub fn connector(url: &str) -> Self {
+        Self::start(&[BINARY, "--config", "config.yml"], url)
+    }
+
+    /// Its peer in Python, with what `scripts/bench-peers` has installed.
+    pub fn python(peers: &Path, url: &str) -> Self {
+        let python = peers.join("python/bin/python");
+        Self::start(&[python.to_str().unwrap(), "benches/peers/python/bridge.py"], url)
+    }
+
+    /// Its peer in Node.
+    pub fn node(peers: &Path, url: &str) -> Self {
+        Self::start(&["node", peers.join("node/bridge.mjs").to_str().unwrap()], url)
+    }
+
+    fn start(command: &[&str], url: &str) -> Self {
+        let subject = Self::spawn(command, url);
+        wait_until(&format!("{command:?} takes notifications"), || {
+            let mut client = Client::new(subject.address);
+            client.post(&notification(&["warm-up"])).is_ok_and(|reply| reply.status == 200)
+        });
+        // What is done for the first time, is done.
+        Notifications::of(100).post(subject.address, 1, 5);
+        subject
+    }
+
+    fn spawn(command: &[&str], url: &str) -> Self {
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let settings = [
+            format!("CPS_AMQP_URL={url}"),
+            format!("PROMETHEUS_LISTEN={address}"),
+            format!("PROMETHEUS_BEARER_TOKEN={TOKEN}"),
+        ];
+        let mut whole = vec!["env"];
+        whole.extend(settings.iter().map(String::as_str));
+        whole.extend(command);
+        let log = scratch("bench-log");
+        let log = log.to_str().unwrap();
+        Self { process: Kept::start(&whole, log, &format!("rm -f {log}")), address }
+    }
+
+    /// How long the connector takes from its start to its first accepted connection; as seen from outside.
+    pub fn time_to_listen(url: &str) -> Duration {
+        let start = Instant::now();
+        let subject = Self::spawn(&[BINARY, "--config", "config.yml"], url);
+        while TcpStream::connect(subject.address).is_err() {
+            assert!(start.elapsed() < Duration::from_secs(10), "the connector does not listen");
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        start.elapsed()
+    }
+
+    /// User and system time of all its threads, those that have ended included.
+    pub fn cpu(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.pid)).unwrap();
+        // The second field, a name in brackets, may hold anything.
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+        Duration::from_millis(ticks * 1000 / TICKS)
+    }
+
+    /// What it has used since.
+    pub fn cpu_since(&self, before: Duration) -> Duration {
+        self.cpu().saturating_sub(before)
+    }
+
+    /// In bytes, as `/proc/PID/status` names it.
+    pub fn memory(&self, name: &str) -> u64 {
+        self.status(name) * 1024
+    }
+
+    pub fn threads(&self) -> u64 {
+        self.status("Threads:")
+    }
+
+    fn status(&self, name: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.pid)).unwrap();
+        let value = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        value.split_whitespace().next().unwrap().parse().unwrap()
+    }
+}
