@@ -15,7 +15,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let body = std::fs::read("tests/data/payloads/firing-one.json")?;
     let deadline = Instant::now() + Duration::from_hours(1);
     for _ in 0..count {
-        Prepared::from_body(&config.mapping, &tally, std::hint::black_box(&body), "2026-11-22T14:10:49Z", deadline)?;
+        Prepared::from_body(
+            &config.mapping,
+            &tally,
+            std::hint::black_box(&body),
+            jiff::Timestamp::UNIX_EPOCH,
+            deadline,
+        )?;
     }
     Ok(())
 }

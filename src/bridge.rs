@@ -2,10 +2,12 @@
 //!
 //! Knows the rooms on the way and their order, and nothing of HTTP.
 
+use std::convert::Infallible;
 use std::io::{self, Write};
 use std::sync::Mutex;
 use std::time::Instant;
 
+use jiff::Timestamp;
 use log::{error, warn};
 
 use crate::event::Event;
@@ -13,7 +15,7 @@ use crate::logging::{Repeats, shorten};
 use crate::mapping::{Context, Mapping, Refusal, Warning};
 use crate::metrics::{self, Metrics};
 use crate::notification::{Alert, DecodeError, Notification};
-use crate::publisher::{DeliveryError, Message, Publisher};
+use crate::publisher::{Batch, DeliveryError, Publisher};
 
 /// Where events go.
 pub enum Outlet {
@@ -56,9 +58,9 @@ pub enum BridgeError {
 
 /// A notification's alerts, mapped.
 #[derive(Debug, Default)]
-pub struct Mapped {
+pub struct Mapped<'a> {
     /// In the alerts' order.
-    pub events: Vec<Event>,
+    pub events: Vec<Event<'a>>,
     /// In the alerts' order.
     pub refused: Vec<Refused>,
 }
@@ -91,7 +93,7 @@ impl Tally {
         self.repeats.as_ref().map_or(Some(0), |repeats| repeats.allow(what))
     }
 
-    fn truncated(&self, notification: &Notification) {
+    fn truncated(&self, notification: &Notification<'_>) {
         self.metrics.truncated(notification.truncated_alerts);
         if let Some(unlogged) = self.may_tell("max_alerts") {
             warn!(
@@ -101,7 +103,7 @@ impl Tally {
         }
     }
 
-    fn warned(&self, alert: &Alert, warning: &Warning) {
+    fn warned(&self, alert: &Alert<'_>, warning: &Warning) {
         if warning.dropped {
             self.metrics.dropped(&warning.field);
         }
@@ -113,7 +115,7 @@ impl Tally {
         }
     }
 
-    fn refused(&self, alert: &Alert, refusal: &Refusal) {
+    fn refused(&self, alert: &Alert<'_>, refusal: &Refusal) {
         self.metrics.refused(refusal.field);
         if let Some(unlogged) = self.may_tell(refusal.field) {
             error!(
@@ -125,62 +127,61 @@ impl Tally {
 }
 
 /// What people call the alert.
-fn name(alert: &Alert) -> String {
-    alert.labels.get("alertname").map_or_else(String::new, |name| shorten(name))
+fn name(alert: &Alert<'_>) -> String {
+    alert.labels.get("alertname").map_or_else(String::new, shorten)
 }
 
 /// Maps all alerts of a notification, in their order. What an operator should hear of is logged.
-pub fn map(mapping: &Mapping, notification: &Notification, received_at: &str) -> Mapped {
-    map_until(mapping, &Tally::of_everything(), notification, received_at, None).unwrap_or_default()
+pub fn map<'a>(mapping: &'a Mapping, notification: &'a Notification<'a>, received_at: Timestamp) -> Mapped<'a> {
+    let mut events = Vec::new();
+    let mapped = map_each(mapping, &Tally::of_everything(), notification, received_at, |event| {
+        events.extend(event);
+        Ok::<_, Infallible>(())
+    });
+    let refused = mapped.unwrap_or_else(|never| match never {});
+    Mapped { events, refused }
 }
 
-/// As [`map`]; `None` where the deadline passes.
-fn map_until(
-    mapping: &Mapping,
+/// Maps the alerts one after the other, and hands each one's event on, if it has one, before the next one's turn. What can't be
+/// mapped comes back.
+fn map_each<'a, E>(
+    mapping: &'a Mapping,
     tally: &Tally,
-    notification: &Notification,
-    received_at: &str,
-    deadline: Option<Instant>,
-) -> Option<Mapped> {
+    notification: &'a Notification<'a>,
+    received_at: Timestamp,
+    mut hand_on: impl FnMut(Option<Event<'a>>) -> Result<(), E>,
+) -> Result<Vec<Refused>, E> {
     tally.metrics.notified();
     if notification.truncated_alerts > 0 {
         tally.truncated(notification);
     }
-    let mut mapped = Mapped::default();
+    let mut all_refused = Vec::new();
     let Some(first) = notification.alerts.first() else {
-        return Some(mapped);
+        return Ok(all_refused);
     };
     let context = Context::new(notification, first, received_at);
     for alert in &notification.alerts {
-        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            return None;
-        }
         tally.metrics.received(alert.status.as_str());
         let (event, warnings) = mapping.map(&context.sibling(alert));
         for warning in &warnings {
             tally.warned(alert, warning);
         }
-        match event {
-            Ok(event) => mapped.events.push(event),
-            Err(refusals) => {
-                for refusal in &refusals {
-                    tally.refused(alert, refusal);
-                }
-                mapped.refused.push(Refused {
-                    alertname: name(alert),
-                    fingerprint: alert.fingerprint.clone(),
-                    refusals,
-                });
+        let event = event.map_err(|refusals| {
+            for refusal in &refusals {
+                tally.refused(alert, refusal);
             }
-        }
+            let fingerprint = alert.fingerprint.clone().into_owned();
+            all_refused.push(Refused { alertname: name(alert), fingerprint, refusals });
+        });
+        hand_on(event.ok())?;
     }
-    Some(mapped)
+    Ok(all_refused)
 }
 
 /// A notification's events, encoded and ready to go.
 #[derive(Debug)]
 pub struct Prepared {
-    messages: Vec<Message>,
+    batch: Batch,
     refused: Vec<Refused>,
 }
 
@@ -190,34 +191,39 @@ impl Prepared {
         mapping: &Mapping,
         tally: &Tally,
         body: &[u8],
-        received_at: &str,
+        received_at: Timestamp,
         deadline: Instant,
     ) -> Result<Self, BridgeError> {
         let notification = Notification::decode(body)?;
-        let mapped = map_until(mapping, tally, &notification, received_at, Some(deadline));
-        let Mapped { events, refused } =
-            mapped.ok_or_else(|| DeliveryError::Deadline("mapping took too long".to_owned()))?;
-        let encoded: Result<_, _> = events.iter().map(Message::encode).collect();
-        let messages = encoded.map_err(|error: serde_json::Error| DeliveryError::Output(error.to_string()))?;
-        Ok(Self { messages, refused })
+        // An event is about as long as its alert.
+        let mut batch = Batch::with_capacity(notification.alerts.len(), body.len());
+        let refused = map_each(mapping, tally, &notification, received_at, |event| {
+            if Instant::now() >= deadline {
+                return Err(DeliveryError::Deadline("mapping took too long".to_owned()));
+            }
+            let pushed = event.map_or(Ok(()), |event| batch.push(&event));
+            pushed.map_err(|error| DeliveryError::Output(error.to_string()))
+        })?;
+        batch.finish();
+        Ok(Self { batch, refused })
     }
 
     /// `Ok` means: every event that could be mapped is delivered.
     pub fn deliver(self, outlet: &Outlet, deadline: Instant) -> Result<Outcome, BridgeError> {
-        let published = self.messages.len();
-        outlet.deliver(self.messages, deadline)?;
+        let published = self.batch.len();
+        outlet.deliver(self.batch, deadline)?;
         Ok(Outcome { published, refused: self.refused })
     }
 }
 
 impl Outlet {
     /// Delivers all of the events, in order, or says why not.
-    fn deliver(&self, messages: Vec<Message>, deadline: Instant) -> Result<(), DeliveryError> {
+    fn deliver(&self, batch: Batch, deadline: Instant) -> Result<(), DeliveryError> {
         match self {
-            Self::Broker(publisher) => publisher.deliver(messages, deadline),
+            Self::Broker(publisher) => publisher.deliver(batch, deadline),
             Self::Stream(stream) => {
                 let mut stream = stream.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                write_lines(&mut *stream, &messages).map_err(|error| DeliveryError::Output(error.to_string()))
+                write_lines(&mut *stream, &batch).map_err(|error| DeliveryError::Output(error.to_string()))
             }
         }
     }
@@ -250,9 +256,9 @@ impl Outlet {
 }
 
 /// Writes each message's JSON on a line of its own.
-fn write_lines(stream: &mut dyn Write, messages: &[Message]) -> io::Result<()> {
-    for message in messages {
-        stream.write_all(message.body())?;
+fn write_lines(stream: &mut dyn Write, batch: &Batch) -> io::Result<()> {
+    for message in batch.iter() {
+        stream.write_all(message.body)?;
         stream.write_all(b"\n")?;
     }
     stream.flush()

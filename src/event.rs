@@ -4,8 +4,9 @@
 //! drops an event whose four names are not all non-empty strings, or in which a known field has another JSON type than
 //! it should; a broker's confirm cannot reveal that, so none may ever be published.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::fmt;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Value;
@@ -79,13 +80,18 @@ pub const ROUTING_KEY_BYTES: usize = 255;
 
 /// A text that is not empty: the four names that identify what an alarm hangs on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Name(String);
+pub struct Name<'a>(Cow<'a, str>);
 
-impl Name {
+impl<'a> Name<'a> {
     /// `None` for the empty text.
-    pub fn new(text: impl Into<String>) -> Option<Self> {
+    pub fn new(text: impl Into<Cow<'a, str>>) -> Option<Self> {
         let text = text.into();
         (!text.is_empty()).then_some(Self(text))
+    }
+
+    /// The same name, of which nothing is copied.
+    pub fn borrowed(&self) -> Name<'_> {
+        Name(Cow::Borrowed(&self.0))
     }
 
     /// The text.
@@ -94,16 +100,15 @@ impl Name {
     }
 }
 
-/// The final name (prefix included) of an extra information: not empty, and none of Canopsis's own keys. Each event has it, so
-/// that a copy costs nothing.
+/// The final name (prefix included) of an extra information: not empty, and none of Canopsis's own keys.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ExtraName(Arc<str>);
+pub struct ExtraName(String);
 
 impl ExtraName {
     /// `None` for an empty or reserved name.
     pub fn new(name: impl Into<String>) -> Option<Self> {
         let name = name.into();
-        (!name.is_empty() && !RESERVED.contains(&name.as_str())).then(|| Self(name.into()))
+        (!name.is_empty() && !RESERVED.contains(&name.as_str())).then_some(Self(name))
     }
 
     /// The text.
@@ -140,52 +145,93 @@ impl State {
     }
 }
 
-/// A check event of Canopsis.
+/// What an extra information holds.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Info<'a> {
+    /// A text.
+    Text(Cow<'a, str>),
+    /// A map of texts.
+    Labels(&'a Labels<'a>),
+    /// Whatever the configuration holds.
+    Constant(&'a Value),
+}
+
+impl Serialize for Info<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::Labels(labels) => labels.serialize(serializer),
+            Self::Constant(value) => value.serialize(serializer),
+        }
+    }
+}
+
+/// A check event of Canopsis. It borrows from the notification and the configuration.
 #[derive(Debug, Clone)]
-pub struct Event {
+pub struct Event<'a> {
     /// The kind of tool the event comes from.
-    pub connector: Name,
+    pub connector: Name<'a>,
     /// The instance of that tool.
-    pub connector_name: Name,
+    pub connector_name: Name<'a>,
     /// With `resource`, what the alarm hangs on.
-    pub component: Name,
+    pub component: Name<'a>,
     /// With `component`, what the alarm hangs on.
-    pub resource: Name,
+    pub resource: Name<'a>,
     /// How bad it is.
     pub state: State,
     /// The short message.
-    pub output: Option<String>,
+    pub output: Option<Cow<'a, str>>,
     /// The long message.
-    pub long_output: Option<String>,
-    /// Who says so.
-    pub author: String,
+    pub long_output: Option<Cow<'a, str>>,
+    /// Who says so; `<connector>.<connector_name>` where it is absent.
+    pub author: Option<Cow<'a, str>>,
     /// Unix seconds; Canopsis takes the time at which it reads the event where this is absent.
     pub timestamp: Option<i64>,
     /// The alarm's external tags.
-    pub tags: Option<Labels>,
+    pub tags: Option<&'a Labels<'a>>,
     /// Everything else.
-    pub extra: BTreeMap<ExtraName, Value>,
+    pub extra: BTreeMap<&'a ExtraName, Info<'a>>,
 }
 
-impl Event {
-    /// The routing key by Canopsis's convention, cut to [`ROUTING_KEY_BYTES`] on a character boundary. Canopsis
+impl Event<'_> {
+    /// Appends the routing key by Canopsis's convention, cut to [`ROUTING_KEY_BYTES`] on a character boundary. Canopsis
     /// consumes by `#`, so what is cut off does not matter to delivery.
-    pub fn routing_key(&self) -> String {
-        let mut key = [
+    pub fn write_routing_key(&self, key: &mut String) {
+        let start = key.len();
+        let parts = [
             self.connector.as_str(),
             self.connector_name.as_str(),
             EVENT_TYPE,
             SOURCE_TYPE,
             self.component.as_str(),
             self.resource.as_str(),
-        ]
-        .join(".");
-        key.truncate(key.floor_char_boundary(ROUTING_KEY_BYTES));
-        key
+        ];
+        for (index, part) in parts.into_iter().enumerate() {
+            if index > 0 {
+                key.push('.');
+            }
+            key.push_str(part);
+        }
+        key.truncate(key.floor_char_boundary(start + ROUTING_KEY_BYTES));
     }
 }
 
-impl Serialize for Event {
+/// Two names with a dot between them: written without a text of their own.
+struct Joined<'a>(&'a Name<'a>, &'a Name<'a>);
+
+impl fmt::Display for Joined<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.0.as_str(), self.1.as_str())
+    }
+}
+
+impl Serialize for Joined<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Serialize for Event<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("event_type", EVENT_TYPE)?;
@@ -201,7 +247,10 @@ impl Serialize for Event {
         if let Some(long_output) = &self.long_output {
             map.serialize_entry("long_output", long_output)?;
         }
-        map.serialize_entry("author", &self.author)?;
+        match &self.author {
+            Some(author) => map.serialize_entry("author", author)?,
+            None => map.serialize_entry("author", &Joined(&self.connector, &self.connector_name))?,
+        }
         if let Some(timestamp) = self.timestamp {
             map.serialize_entry("timestamp", &timestamp)?;
         }
@@ -219,7 +268,7 @@ impl Serialize for Event {
 mod tests {
     use super::*;
 
-    fn event(resource: &str) -> Event {
+    fn event(resource: &str) -> Event<'_> {
         Event {
             connector: Name::new("prometheus").unwrap(),
             connector_name: Name::new("p1").unwrap(),
@@ -228,7 +277,7 @@ mod tests {
             state: State::Major,
             output: None,
             long_output: None,
-            author: "a".to_owned(),
+            author: None,
             timestamp: None,
             tags: None,
             extra: BTreeMap::new(),
@@ -262,9 +311,14 @@ mod tests {
 
     #[test]
     fn a_long_routing_key_is_cut_between_characters() {
-        assert_eq!(event("r").routing_key(), "prometheus.p1.check.resource.host.r");
+        let mut key = String::new();
+        event("r").write_routing_key(&mut key);
+        event("s").write_routing_key(&mut key);
+        assert_eq!(key, "prometheus.p1.check.resource.host.rprometheus.p1.check.resource.host.s");
         for length in 60..90 {
-            let key = event(&format!("{}{}", "x".repeat(length), "日".repeat(200))).routing_key();
+            let resource = format!("{}{}", "x".repeat(length), "日".repeat(200));
+            let mut key = String::new();
+            event(&resource).write_routing_key(&mut key);
             assert!(key.len() <= ROUTING_KEY_BYTES && key.len() > ROUTING_KEY_BYTES - 3, "{}", key.len());
         }
     }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::unbounded;
+use jiff::Timestamp;
 use log::{info, warn};
 
 use crate::bridge::{self, Outlet};
@@ -104,8 +105,8 @@ pub fn run(arguments: Vec<OsString>) -> Result<(), Failure> {
     }
 }
 
-/// The notification in a file, or on standard input (`-`).
-fn read_notification(path: &Path) -> Result<Notification, Failure> {
+/// A notification's body from a file, or from standard input (`-`).
+fn read_body(path: &Path) -> Result<Vec<u8>, Failure> {
     let read = || {
         if path == Path::new("-") {
             let mut body = Vec::new();
@@ -114,13 +115,13 @@ fn read_notification(path: &Path) -> Result<Notification, Failure> {
         }
         fs::read(path)
     };
-    let body = read().map_err(|source| Failure::Read { path: path.to_owned(), source })?;
-    Ok(Notification::decode(&body)?)
+    read().map_err(|source| Failure::Read { path: path.to_owned(), source })
 }
 
 fn dry_run(config: &Config, path: &Path) -> Result<(), Failure> {
-    let notification = read_notification(path)?;
-    let mapped = bridge::map(&config.mapping, &notification, &jiff::Timestamp::now().to_string());
+    let body = read_body(path)?;
+    let notification = Notification::decode(&body)?;
+    let mapped = bridge::map(&config.mapping, &notification, Timestamp::now());
     let mut out = io::stdout().lock();
     for event in &mapped.events {
         serde_json::to_writer(&mut out, event).map_err(io::Error::from)?;
@@ -130,16 +131,16 @@ fn dry_run(config: &Config, path: &Path) -> Result<(), Failure> {
 }
 
 fn check_against(config: &Config, config_path: &Path, path: &Path) -> Result<(), Failure> {
-    let notification = read_notification(path)?;
+    let body = read_body(path)?;
+    let notification = Notification::decode(&body)?;
     let mut out = BufWriter::new(io::stdout().lock());
     writeln!(out, "{} is valid", config_path.display())?;
-    let received_at = jiff::Timestamp::now().to_string();
-    let refused = explain::write(&mut out, &config.mapping, &notification, &received_at)?;
+    let refused = explain::write(&mut out, &config.mapping, &notification, Timestamp::now())?;
     out.flush()?;
     all_mapped(&notification, refused)
 }
 
-fn all_mapped(notification: &Notification, refused: usize) -> Result<(), Failure> {
+fn all_mapped(notification: &Notification<'_>, refused: usize) -> Result<(), Failure> {
     match refused {
         0 => Ok(()),
         refused => Err(Failure::Refused(refused, notification.alerts.len())),

@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use canopsis_connector_prometheus::bridge;
 use canopsis_connector_prometheus::config::{Config, Overrides};
 use canopsis_connector_prometheus::notification::Notification;
+use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
 
 static CONFIG: LazyLock<Config> = LazyLock::new(|| {
@@ -16,7 +17,7 @@ static CONFIG: LazyLock<Config> = LazyLock::new(|| {
 
 fuzz_target!(|body: &[u8]| {
     let Ok(notification) = Notification::decode(body) else { return };
-    let mapped = bridge::map(&CONFIG.mapping, &notification, "2026-01-01T00:00:00Z");
+    let mapped = bridge::map(&CONFIG.mapping, &notification, Timestamp::UNIX_EPOCH);
     assert_eq!(mapped.events.len() + mapped.refused.len(), notification.alerts.len());
     for event in &mapped.events {
         let json: serde_json::Value = serde_json::to_value(event).expect("an event is JSON");
@@ -24,6 +25,8 @@ fuzz_target!(|body: &[u8]| {
             assert!(json[name].as_str().is_some_and(|name| !name.is_empty()));
         }
         assert!(json["state"].as_u64().is_some_and(|state| state <= 3));
-        assert!(event.routing_key().len() <= 255);
+        let mut key = String::new();
+        event.write_routing_key(&mut key);
+        assert!(key.len() <= 255);
     }
 });

@@ -1,13 +1,12 @@
 //! From the file's rules to compiled ones. Every mistake is noted; nothing is guessed.
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 
 use super::document::{At, Node};
 use super::mistakes::Mistakes;
 use crate::event::{ExtraName, Name, State};
 use crate::mapping::path::{Path, PathError, ROOTS};
+use crate::mapping::pattern::Pattern;
 use crate::mapping::rule::Rule;
 use crate::mapping::template::Template;
 use crate::mapping::{Limited, Mapping, goregexp};
@@ -82,7 +81,7 @@ pub fn mapping(root: &At<'_>, mistakes: &mut Mistakes) -> Option<Mapping> {
     })
 }
 
-fn connector(root: &At<'_>, mistakes: &mut Mistakes) -> Option<Name> {
+fn connector(root: &At<'_>, mistakes: &mut Mistakes) -> Option<Name<'static>> {
     let Some(at) = root.get("connector") else {
         mistakes.add_elsewhere("connector", "is missing: every event needs a constant connector, as prometheus");
         return None;
@@ -376,10 +375,10 @@ fn path(at: &At<'_>, mistakes: &mut Mistakes) -> Option<Path> {
     }
 }
 
-fn regexp_of(at: &At<'_>, mistakes: &mut Mistakes) -> Option<regex::Regex> {
+fn regexp_of(at: &At<'_>, mistakes: &mut Mistakes) -> Option<Pattern> {
     let text = scalar_text(at, mistakes)?;
     match goregexp::compile(&text) {
-        Ok(regexp) => Some(regexp),
+        Ok(regexp) => Some(regexp.into()),
         Err(error) => {
             mistakes.add(at, format!("the regexp does not compile: {error}"));
             None
@@ -387,16 +386,17 @@ fn regexp_of(at: &At<'_>, mistakes: &mut Mistakes) -> Option<regex::Regex> {
     }
 }
 
-fn labels(at: &At<'_>, mistakes: &mut Mistakes) -> Option<Labels> {
+fn labels(at: &At<'_>, mistakes: &mut Mistakes) -> Option<Labels<'static>> {
     if !matches!(at.node, Node::Map(_)) {
         mistakes.add(at, "must be a map of texts");
         return None;
     }
     mistakes.check_duplicates(at);
     let entries = at.entries();
-    let texts: BTreeMap<String, Option<String>> =
-        entries.iter().map(|(key, value)| ((*key).to_owned(), scalar_text(value, mistakes))).collect();
-    texts.into_iter().map(|(key, text)| Some((key, text?))).collect()
+    let texts: Vec<(&str, Option<String>)> =
+        entries.iter().map(|(key, value)| (*key, scalar_text(value, mistakes))).collect();
+    let texts = texts.into_iter().map(|(key, text)| Some((key.to_owned().into(), text?.into())));
+    texts.collect::<Option<_>>().map(Labels::new)
 }
 
 fn json(node: &Node) -> Value {

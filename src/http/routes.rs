@@ -139,12 +139,12 @@ impl Routes {
         debug!(request = id, peer:% = request.peer, bytes = body.len(); "notification received");
         trace!("notification body: {}", String::from_utf8_lossy(&body));
         let deadline = Instant::now() + setup.settings.answer_timeout;
-        let received_at = Timestamp::now().to_string();
+        let received_at = Timestamp::now();
         let prepared = {
             // Decoding takes several times the body's memory: the large ones take turns.
             let _turn =
                 if body.len() > LARGE_BYTES { Some(self.large.take(deadline).ok_or(BodyError::Busy)?) } else { None };
-            Prepared::from_body(&setup.mapping, &self.tally, &body, &received_at, deadline)?
+            Prepared::from_body(&setup.mapping, &self.tally, &body, received_at, deadline)?
         };
         drop(body);
         let outcome = prepared.deliver(&setup.outlet, deadline)?;

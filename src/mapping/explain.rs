@@ -5,6 +5,7 @@
 use std::fmt;
 use std::io;
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::path::{Found, Missing};
@@ -12,6 +13,7 @@ use super::rule::{Given, Input, Nothing, Outcome, Place, Source};
 use super::shown::{MOST_OF_TEXT, Quoted, shown};
 use super::witness::{Remark, Witness};
 use super::{Context, Mapping};
+use crate::event::Info;
 use crate::logging::{one_line, shorten};
 use crate::notification::{Alert, Notification};
 
@@ -19,8 +21,8 @@ use crate::notification::{Alert, Notification};
 pub fn write(
     out: &mut dyn io::Write,
     mapping: &Mapping,
-    notification: &Notification,
-    received_at: &str,
+    notification: &Notification<'_>,
+    received_at: Timestamp,
 ) -> io::Result<usize> {
     if notification.truncated_alerts > 0 {
         writeln!(
@@ -43,7 +45,7 @@ pub fn write(
     Ok(refused)
 }
 
-fn heading(alert: &Alert, number: usize, of: usize) -> String {
+fn heading(alert: &Alert<'_>, number: usize, of: usize) -> String {
     let quoted = |text| Quoted { text, most: MOST_OF_TEXT };
     let name = alert.labels.get("alertname").map(|name| format!("{}, ", quoted(name))).unwrap_or_default();
     format!("Alert {number} of {of}: {name}{}, fingerprint {}", alert.status.as_str(), quoted(&alert.fingerprint))
@@ -121,7 +123,7 @@ impl Witness for Watched {
             Place::Item { .. } => format!("rule {place}: {told}"),
         });
         if let Ok(given) = outcome {
-            field.value = Some(given.value.clone().into_json());
+            field.value = serde_json::to_value(Info::from(given.value.clone())).ok();
         }
     }
 
@@ -207,15 +209,14 @@ impl fmt::Display for Explanation {
 mod tests {
     use super::*;
     use crate::config::{Config, Overrides};
-    use crate::mapping::tests::{mapping, sample};
+    use crate::mapping::tests::{NOW, mapping, sample, sample_with};
     use crate::notification::Status;
 
-    const NOW: &str = "2026-01-01T00:00:00Z";
-
     /// What is said of the fields of one name.
-    fn told(name: &str, lines: &str, notification: &Notification) -> String {
+    fn told(name: &str, lines: &str, notification: &Notification<'_>) -> String {
         let context = Context::new(notification, &notification.alerts[0], NOW);
-        let mut explanation = Explanation::new(&mapping(lines), &context).unwrap();
+        let mapping = mapping(lines);
+        let mut explanation = Explanation::new(&mapping, &context).unwrap();
         explanation.fields.retain(|field| field.name == name);
         explanation.to_string()
     }
@@ -350,15 +351,13 @@ mod tests {
 
     #[test]
     fn no_line_is_a_senders_own() {
-        let mut notification = sample();
-        for text in notification.alerts[0].labels.values_mut() {
-            text.push_str("\u{1b}[31m\nconnector = \"forged\"");
-        }
+        let notification = sample_with(|text| format!("{text}\u{1b}[31m\nconnector = \"forged\""));
         let lines = "extra_infos_prefix: x_\nextra_infos: {a: {type: copy, value: labels}, \
             b: {type: template, value: '{{ index .Alert.labels .Alert.labels.severity | json | json_unquote | add }}'}}\n\
             state: {type: map, field: labels.severity, values: {a: 1}}\ntimestamp: {type: copy, value: labels.severity}";
         let mut out = Vec::new();
-        write(&mut out, &mapping(lines), &notification, NOW).unwrap();
+        let mapping = mapping(lines);
+        write(&mut out, &mapping, &notification, NOW).unwrap();
         let text = String::from_utf8(out).unwrap();
         assert!(
             !text.contains(|c: char| c.is_control() && c != '\n') && !text.contains("\nconnector = \"forged"),
@@ -374,7 +373,8 @@ mod tests {
             Config::from_text(text, std::path::Path::new("config.yml"), &Overrides::default(), &|_| None).unwrap();
         let mut alerts = 0;
         for file in std::fs::read_dir("tests/data/payloads").unwrap() {
-            let notification = Notification::decode(&std::fs::read(file.unwrap().path()).unwrap()).unwrap();
+            let body = std::fs::read(file.unwrap().path()).unwrap();
+            let notification = Notification::decode(&body).unwrap();
             for alert in &notification.alerts {
                 let context = Context::new(&notification, alert, NOW);
                 let event = serde_json::to_value(config.mapping.map(&context).0.unwrap()).unwrap();

@@ -108,9 +108,9 @@ fn split(args: Args<'_>) -> Answer {
     };
     let part = if separator.is_empty() {
         // Go splits on the empty separator into characters; Rust adds an empty part at each end.
-        text.chars().nth(index).map(String::from)
+        text.char_indices().nth(index).map(|(start, c)| &text[start..start + c.len_utf8()])
     } else {
-        text.split(&**separator).nth(index).map(str::to_owned)
+        text.split(&**separator).nth(index)
     };
     Ok(part.map_or_else(empty, Value::from))
 }

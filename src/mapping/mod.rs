@@ -3,11 +3,14 @@
 //! Knows alerts, rules and events; knows nothing of HTTP, files or brokers. A required name that yields nothing refuses the
 //! alert; anything optional that fails costs that field and leaves a warning.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use gotmpl::Value as View;
+use jiff::Timestamp;
 use serde_json::Value;
 
 pub mod explain;
@@ -16,13 +19,14 @@ pub mod goregexp;
 mod gotext;
 mod gotime;
 pub mod path;
+pub mod pattern;
 pub mod rule;
 mod shown;
 mod strict;
 pub mod template;
 pub mod witness;
 
-use crate::event::{Event, ExtraName, Name, State};
+use crate::event::{Event, ExtraName, Info, Name, State};
 use crate::notification::{Alert, Extra, Labels, Notification, Status};
 use rule::{Nothing, Place, Rule, Yield, labels_view, view};
 use witness::{Nobody, Remark, Witness};
@@ -34,24 +38,24 @@ const UNKNOWN_STATE: State = State::Critical;
 #[derive(Debug)]
 pub struct Context<'a> {
     /// The notification the alert came in.
-    pub notification: &'a Notification,
+    pub notification: &'a Notification<'a>,
     /// The alert.
-    pub alert: &'a Alert,
-    /// When the notification came in: RFC 3339.
-    pub received_at: &'a str,
+    pub alert: &'a Alert<'a>,
+    /// When the notification came in.
+    pub received_at: Timestamp,
     alert_view: OnceCell<View>,
     notification_view: Rc<OnceCell<View>>,
 }
 
 impl<'a> Context<'a> {
     /// For one alert of a notification.
-    pub fn new(notification: &'a Notification, alert: &'a Alert, received_at: &'a str) -> Self {
+    pub fn new(notification: &'a Notification<'a>, alert: &'a Alert<'a>, received_at: Timestamp) -> Self {
         Self { notification, alert, received_at, alert_view: OnceCell::new(), notification_view: Rc::default() }
     }
 
     /// For another alert of the same notification, whose view is not built again.
     #[must_use]
-    pub fn sibling(&self, alert: &'a Alert) -> Self {
+    pub fn sibling(&self, alert: &'a Alert<'a>) -> Self {
         Self { alert, alert_view: OnceCell::new(), notification_view: Rc::clone(&self.notification_view), ..*self }
     }
 
@@ -65,10 +69,10 @@ impl<'a> Context<'a> {
                     ("status", View::from(alert.status.as_str())),
                     ("labels", labels_view(&alert.labels)),
                     ("annotations", labels_view(&alert.annotations)),
-                    ("startsAt", View::from(alert.starts_at.as_str())),
-                    ("endsAt", View::from(alert.ends_at.as_str())),
-                    ("generatorURL", View::from(alert.generator_url.as_str())),
-                    ("fingerprint", View::from(alert.fingerprint.as_str())),
+                    ("startsAt", View::from(&*alert.starts_at)),
+                    ("endsAt", View::from(&*alert.ends_at)),
+                    ("generatorURL", View::from(&*alert.generator_url)),
+                    ("fingerprint", View::from(&*alert.fingerprint)),
                 ],
             )
         })
@@ -82,10 +86,10 @@ impl<'a> Context<'a> {
                 &notification.extra,
                 [
                     ("version", View::from(notification.version())),
-                    ("status", View::from(notification.status.as_str())),
-                    ("groupKey", View::from(notification.group_key.as_str())),
-                    ("receiver", View::from(notification.receiver.as_str())),
-                    ("externalURL", View::from(notification.external_url.as_str())),
+                    ("status", View::from(&*notification.status)),
+                    ("groupKey", View::from(&*notification.group_key)),
+                    ("receiver", View::from(&*notification.receiver)),
+                    ("externalURL", View::from(&*notification.external_url)),
                     ("truncatedAlerts", View::Int(i64::try_from(notification.truncated_alerts).unwrap_or(i64::MAX))),
                     ("groupLabels", labels_view(&notification.group_labels)),
                     ("commonLabels", labels_view(&notification.common_labels)),
@@ -96,11 +100,11 @@ impl<'a> Context<'a> {
     }
 }
 
-fn object<const N: usize>(extra: &Extra, known: [(&str, View); N]) -> View {
+fn object<const N: usize>(extra: &Extra<'_>, known: [(&str, View); N]) -> View {
     let extra = extra.iter().filter_map(|(key, raw)| {
         // Nested too deep, it is left out, as a null is.
         let value: Value = serde_json::from_str(raw.get()).ok().filter(|value: &Value| !value.is_null())?;
-        Some((Arc::from(key.as_str()), view(&value)))
+        Some((Arc::from(&**key), view(&value)))
     });
     View::Map(Arc::new(extra.chain(known.map(|(key, value)| (Arc::from(key), value))).collect()))
 }
@@ -118,7 +122,7 @@ pub struct Limited {
 #[derive(Debug)]
 pub struct Mapping {
     /// The constant connector.
-    pub connector: Name,
+    pub connector: Name<'static>,
     /// Required.
     pub connector_name: Rule,
     /// Required.
@@ -163,18 +167,22 @@ pub struct Refusal {
 
 impl Mapping {
     /// Maps one alert. The warnings come with either outcome.
-    pub fn map(&self, context: &Context<'_>) -> (Result<Event, Vec<Refusal>>, Vec<Warning>) {
+    pub fn map<'a>(&'a self, context: &Context<'a>) -> (Result<Event<'a>, Vec<Refusal>>, Vec<Warning>) {
         let mut warnings = Vec::new();
         let event = self.event(Fields { context, warnings: &mut warnings, witness: &mut Nobody });
         (event, warnings)
     }
 
     /// As [`Mapping::map`]; a witness hears how each field gets its value, in the order of the shipped configuration.
-    pub fn map_watched(&self, context: &Context<'_>, witness: &mut dyn Witness) -> Result<Event, Vec<Refusal>> {
+    pub fn map_watched<'a>(
+        &'a self,
+        context: &Context<'a>,
+        witness: &mut dyn Witness,
+    ) -> Result<Event<'a>, Vec<Refusal>> {
         self.event(Fields { context, warnings: &mut Vec::new(), witness })
     }
 
-    fn event<'a>(&'a self, mut field: Fields<'a, '_>) -> Result<Event, Vec<Refusal>> {
+    fn event<'a>(&'a self, mut field: Fields<'a, '_>) -> Result<Event<'a>, Vec<Refusal>> {
         let connector_name = field.required("connector_name", &self.connector_name);
         let component = field.required("component", &self.component);
         let resource = field.required("resource", &self.resource);
@@ -186,15 +194,11 @@ impl Mapping {
             state: field.state(self.state.as_ref()),
             output: field.limited("output", self.output.as_ref()),
             long_output: field.limited("long_output", self.long_output.as_ref()),
-            author: field.author(self.author.as_ref(), &self.connector, &connector_name),
+            author: field.author(self.author.as_ref()),
             timestamp: field.timestamp(self.timestamp.as_ref()),
             tags: field.tags(self.tags.as_ref()),
-            extra: self
-                .extra_infos
-                .iter()
-                .filter_map(|(name, rule)| Some((name.clone(), field.extra(name, rule)?)))
-                .collect(),
-            connector: self.connector.clone(),
+            extra: field.extra(&self.extra_infos),
+            connector: self.connector.borrowed(),
             connector_name,
             component,
             resource,
@@ -204,7 +208,7 @@ impl Mapping {
 
 /// The fields of one alert's event.
 struct Fields<'a, 'w> {
-    context: &'a Context<'a>,
+    context: &'w Context<'a>,
     warnings: &'w mut Vec<Warning>,
     witness: &'w mut dyn Witness,
 }
@@ -242,7 +246,7 @@ impl<'a> Fields<'a, '_> {
 
     /// A text that must not be empty. Where there is none, every rule says why: an alert that is refused is rare enough to be
     /// looked at twice.
-    fn required(&mut self, field: &'static str, rule: &'a Rule) -> Result<Name, Refusal> {
+    fn required(&mut self, field: &'static str, rule: &'a Rule) -> Result<Name<'a>, Refusal> {
         let known = self.warnings.len();
         let text = self.text(field, Some(rule)).unwrap_or_default();
         Name::new(text).ok_or_else(|| {
@@ -256,28 +260,35 @@ impl<'a> Fields<'a, '_> {
         })
     }
 
-    fn text(&mut self, field: &str, rule: Option<&'a Rule>) -> Option<String> {
+    fn text(&mut self, field: &str, rule: Option<&'a Rule>) -> Option<Cow<'a, str>> {
         match self.value(field, rule)? {
-            Yield::Text(text) => Some(text.into_owned()),
+            Yield::Text(text) => Some(text),
             Yield::Labels(_) | Yield::Constant(_) => None,
         }
     }
 
-    fn limited(&mut self, field: &str, limited: Option<&'a Limited>) -> Option<String> {
-        let mut text = self.text(field, limited.map(|limited| &limited.rule))?;
+    fn limited(&mut self, field: &str, limited: Option<&'a Limited>) -> Option<Cow<'a, str>> {
+        let text = self.text(field, limited.map(|limited| &limited.rule))?;
         let length = limited?.length;
-        if let Some((end, _)) = text.char_indices().nth(length) {
-            self.remark(field, Remark::Cut { text: &text, length });
-            text.truncate(end);
-        }
-        Some(text)
+        // What has not more bytes has not more characters.
+        let cut_at = if text.len() <= length { None } else { text.char_indices().nth(length) };
+        let Some((end, _)) = cut_at else { return Some(text) };
+        self.remark(field, Remark::Cut { text: &text, length });
+        Some(match text {
+            Cow::Borrowed(text) => Cow::Borrowed(&text[..end]),
+            Cow::Owned(mut text) => {
+                text.truncate(end);
+                Cow::Owned(text)
+            }
+        })
     }
 
-    fn author(&mut self, rule: Option<&'a Rule>, connector: &Name, connector_name: &Name) -> String {
-        self.text("author", rule).unwrap_or_else(|| {
+    fn author(&mut self, rule: Option<&'a Rule>) -> Option<Cow<'a, str>> {
+        let author = self.text("author", rule);
+        if author.is_none() {
             self.remark("author", Remark::DefaultAuthor);
-            format!("{}.{}", connector.as_str(), connector_name.as_str())
-        })
+        }
+        author
     }
 
     fn state(&mut self, rule: Option<&'a Rule>) -> State {
@@ -323,15 +334,21 @@ impl<'a> Fields<'a, '_> {
         seconds.filter(|seconds| *seconds > 0)
     }
 
-    fn tags(&mut self, rule: Option<&'a Rule>) -> Option<Labels> {
+    fn tags(&mut self, rule: Option<&'a Rule>) -> Option<&'a Labels<'a>> {
         match self.value("tags", rule)? {
-            Yield::Labels(labels) => Some(labels.clone()),
+            Yield::Labels(labels) => Some(labels),
             Yield::Text(_) | Yield::Constant(_) => None,
         }
     }
 
-    fn extra(&mut self, name: &ExtraName, rule: &'a Rule) -> Option<Value> {
-        self.value(name.as_str(), Some(rule)).map(Yield::into_json)
+    fn extra(&mut self, rules: &'a [(ExtraName, Rule)]) -> BTreeMap<&'a ExtraName, Info<'a>> {
+        let mut extra = BTreeMap::new();
+        for (name, rule) in rules {
+            if let Some(value) = self.value(name.as_str(), Some(rule)) {
+                extra.insert(name, value.into());
+            }
+        }
+        extra
     }
 }
 

@@ -73,7 +73,7 @@ pub enum Found<'a> {
     /// a text
     Text(Cow<'a, str>),
     /// a whole map
-    Map(&'a Labels),
+    Map(&'a Labels<'a>),
 }
 
 /// Why nothing stands at a path.
@@ -141,20 +141,20 @@ impl Path {
     }
 
     /// What stands there.
-    pub fn find<'a>(&self, context: &'a Context<'_>) -> Result<Found<'a>, Missing> {
+    pub fn find<'a>(&self, context: &Context<'a>) -> Result<Found<'a>, Missing> {
         let text = match &self.target {
             Target::Map(map) => {
                 let map = labels(*map, context);
                 return if map.is_empty() { Err(Missing::Empty) } else { Ok(Found::Map(map)) };
             }
-            Target::Entry(map, name) => Cow::Borrowed(labels(*map, context).get(name).ok_or(Missing::Absent)?.as_str()),
+            Target::Entry(map, name) => Cow::Borrowed(labels(*map, context).get(name).ok_or(Missing::Absent)?),
             Target::Text(text) => self::text(*text, context),
         };
         if text.is_empty() { Err(Missing::Empty) } else { Ok(Found::Text(text)) }
     }
 }
 
-fn labels<'a>(map: Map, context: &'a Context<'_>) -> &'a Labels {
+fn labels<'a>(map: Map, context: &Context<'a>) -> &'a Labels<'a> {
     match map {
         Map::Labels => &context.alert.labels,
         Map::Annotations => &context.alert.annotations,
@@ -164,7 +164,7 @@ fn labels<'a>(map: Map, context: &'a Context<'_>) -> &'a Labels {
     }
 }
 
-fn text<'a>(text: Text, context: &'a Context<'_>) -> Cow<'a, str> {
+fn text<'a>(text: Text, context: &Context<'a>) -> Cow<'a, str> {
     Cow::Borrowed(match text {
         Text::Status => context.alert.status.as_str(),
         Text::StartsAt => &context.alert.starts_at,
@@ -175,7 +175,7 @@ fn text<'a>(text: Text, context: &'a Context<'_>) -> Cow<'a, str> {
         Text::GroupKey => &context.notification.group_key,
         Text::Receiver => &context.notification.receiver,
         Text::ExternalUrl => &context.notification.external_url,
-        Text::ReceivedAt => context.received_at,
+        Text::ReceivedAt => return Cow::Owned(context.received_at.to_string()),
         Text::TruncatedAlerts => return Cow::Owned(context.notification.truncated_alerts.to_string()),
     })
 }
@@ -189,12 +189,12 @@ impl fmt::Display for Path {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mapping::tests::sample;
+    use crate::mapping::tests::{NOW, sample};
 
     #[test]
     fn paths_find_what_stands_there() {
         let notification = sample();
-        let context = Context::new(&notification, &notification.alerts[0], "2026-01-01T00:00:00Z");
+        let context = Context::new(&notification, &notification.alerts[0], NOW);
         for (path, text) in [
             ("status", Ok("firing")),
             ("labels.alertname", Ok("InstanceDown")),

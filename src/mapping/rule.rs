@@ -6,13 +6,14 @@ use std::fmt;
 use std::sync::{Arc, LazyLock};
 
 use gotmpl::Value as View;
-use regex::Regex;
 use serde_json::Value;
 
 use super::Context;
 use super::path::{Found, Missing, Path};
+use super::pattern::Pattern;
 use super::strict::Looks;
 use super::template::{RenderError, Template};
+use crate::event::Info;
 use crate::notification::Labels;
 
 /// A checked and compiled rule.
@@ -23,7 +24,7 @@ pub enum Rule {
     /// A constant of any other kind, for an extra information.
     Constant(Value),
     /// A constant map, for tags.
-    Labels(Labels),
+    Labels(Labels<'static>),
     /// What stands at a path.
     Copy(Path),
     /// A rendered template.
@@ -33,14 +34,14 @@ pub enum Rule {
         /// What its `.Field` is.
         field: Option<Path>,
         /// What must match that field, and gives `.RegexMatch`.
-        regexp: Option<Regex>,
+        regexp: Option<Pattern>,
     },
     /// A look-up table.
     Lookup {
         /// What is looked up.
         field: Path,
         /// From what to what.
-        values: BTreeMap<String, String>,
+        values: Labels<'static>,
         /// For everything else.
         default: Option<String>,
     },
@@ -54,20 +55,17 @@ pub enum Yield<'a> {
     /// a text, never empty
     Text(Cow<'a, str>),
     /// a map of texts, never empty
-    Labels(&'a Labels),
+    Labels(&'a Labels<'a>),
     /// a constant
     Constant(&'a Value),
 }
 
-impl Yield<'_> {
-    /// As an event holds it.
-    pub fn into_json(self) -> Value {
-        match self {
-            Self::Text(text) => Value::String(text.into_owned()),
-            Self::Labels(labels) => {
-                Value::Object(labels.iter().map(|(key, value)| (key.clone(), Value::String(value.clone()))).collect())
-            }
-            Self::Constant(value) => value.clone(),
+impl<'a> From<Yield<'a>> for Info<'a> {
+    fn from(value: Yield<'a>) -> Self {
+        match value {
+            Yield::Text(text) => Self::Text(text),
+            Yield::Labels(labels) => Self::Labels(labels),
+            Yield::Constant(value) => Self::Constant(value),
         }
     }
 }
@@ -164,7 +162,9 @@ impl Rule {
     pub fn constants<'r>(&'r self, found: &mut Vec<&'r str>) {
         match self {
             Self::Text(text) => found.push(text),
-            Self::Lookup { values, default, .. } => found.extend(values.values().chain(default).map(String::as_str)),
+            Self::Lookup { values, default, .. } => {
+                found.extend(values.iter().map(|(_, text)| text).chain(default.as_deref()));
+            }
             Self::First(rules) => rules.iter().for_each(|rule| rule.constants(found)),
             Self::Constant(_) | Self::Labels(_) | Self::Copy(_) | Self::Template { .. } => {}
         }
@@ -173,7 +173,7 @@ impl Rule {
     /// The rule's value for an alert. `tried` hears of each rule that is tried, in order; of a list, each of its rules.
     pub fn evaluate<'a>(
         &'a self,
-        context: &'a Context<'_>,
+        context: &Context<'a>,
         place: Place<'_>,
         tried: &mut dyn FnMut(Place<'_>, &Outcome<'a>),
     ) -> Option<Yield<'a>> {
@@ -197,14 +197,14 @@ impl Rule {
     }
 }
 
-fn look<'a>(context: &'a Context<'_>, path: &'a Path) -> Result<Input<'a>, Nothing<'a>> {
+fn look<'a>(context: &Context<'a>, path: &'a Path) -> Result<Input<'a>, Nothing<'a>> {
     match path.find(context) {
         Ok(found) => Ok(Input { path, found }),
         Err(missing) => Err(Nothing::Missing(path, missing)),
     }
 }
 
-fn copy<'a>(context: &'a Context<'_>, path: &'a Path) -> Outcome<'a> {
+fn copy<'a>(context: &Context<'a>, path: &'a Path) -> Outcome<'a> {
     let value = match look(context, path)?.found {
         Found::Text(text) => Yield::Text(text),
         Found::Map(labels) => Yield::Labels(labels),
@@ -214,15 +214,15 @@ fn copy<'a>(context: &'a Context<'_>, path: &'a Path) -> Outcome<'a> {
 
 /// No table has a key for a whole map; the configuration refuses such a field.
 fn look_up<'a>(
-    context: &'a Context<'_>,
+    context: &Context<'a>,
     field: &'a Path,
-    values: &'a BTreeMap<String, String>,
+    values: &'a Labels<'a>,
     default: Option<&'a str>,
 ) -> Outcome<'a> {
     let input = look(context, field)?;
     let Found::Text(key) = &input.found else { return Err(Nothing::NotInTable(input)) };
-    let (text, source): (_, fn(Input<'a>) -> Source<'a>) = match (values.get(key.as_ref()), default) {
-        (Some(text), _) => (text.as_str(), Source::Table),
+    let (text, source): (_, fn(Input<'a>) -> Source<'a>) = match (values.get(key), default) {
+        (Some(text), _) => (text, Source::Table),
         (None, Some(text)) => (text, Source::Default),
         (None, None) => return Err(Nothing::NotInTable(input)),
     };
@@ -233,29 +233,37 @@ fn look_up<'a>(
 }
 
 fn render<'a>(
-    context: &'a Context<'_>,
+    context: &Context<'a>,
     template: &'a Template,
     field: Option<&'a Path>,
-    regexp: Option<&Regex>,
+    regexp: Option<&Pattern>,
 ) -> Outcome<'a> {
+    let looks = template.looks();
     let (input, groups) = match field {
         Some(path) => {
-            let (input, groups) = matched(look(context, path)?, regexp)?;
+            let (input, groups) = matched(look(context, path)?, regexp, looks)?;
             (Some(input), groups)
         }
         None => (None, None),
     };
-    match template.render(&template_data(context, input.as_ref(), groups, template.looks())) {
+    match template.render(&template_data(context, input.as_ref(), groups, looks)) {
         Ok(text) if text.is_empty() => Err(Nothing::EmptyText(input)),
         Ok(text) => Ok(Given { value: Yield::Text(Cow::Owned(text)), source: Source::Template(input) }),
         Err(error) => Err(Nothing::Failed { template, input, error: Box::new(error) }),
     }
 }
 
-/// A field, and the groups of its regexp where there is one.
-fn matched<'a>(input: Input<'a>, regexp: Option<&Regex>) -> Result<(Input<'a>, Option<View>), Nothing<'a>> {
+/// A field, and the groups of its regexp where there is one and the template looks at them.
+fn matched<'a>(
+    input: Input<'a>,
+    regexp: Option<&Pattern>,
+    looks: Looks,
+) -> Result<(Input<'a>, Option<View>), Nothing<'a>> {
     let (Found::Text(text), Some(regexp)) = (&input.found, regexp) else { return Ok((input, None)) };
-    match matched_groups(regexp, text) {
+    if !looks.at_match {
+        return if regexp.is_match(text) { Ok((input, None)) } else { Err(Nothing::NoMatch(input)) };
+    }
+    match regexp.groups(text) {
         Some(groups) => Ok((input, Some(groups))),
         None => Err(Nothing::NoMatch(input)),
     }
@@ -279,7 +287,7 @@ static NAMES: LazyLock<Names> = LazyLock::new(|| Names {
 /// A template's dot.
 fn template_data(context: &Context<'_>, input: Option<&Input<'_>>, groups: Option<View>, looks: Looks) -> View {
     let mut data = BTreeMap::new();
-    if let Some(input) = input {
+    if let Some(input) = input.filter(|_| looks.at_field) {
         let value = match &input.found {
             Found::Text(text) => View::from(&**text),
             Found::Map(labels) => labels_view(labels),
@@ -298,20 +306,9 @@ fn template_data(context: &Context<'_>, input: Option<&Input<'_>>, groups: Optio
     View::Map(Arc::new(data))
 }
 
-/// The named groups of the first match; one that takes no part in it is the empty text.
-pub fn matched_groups(regexp: &Regex, text: &str) -> Option<View> {
-    let captures = regexp.captures(text)?;
-    let named = regexp.capture_names().flatten();
-    let groups =
-        named.map(|name| (Arc::from(name), View::from(captures.name(name).map_or("", |group| group.as_str()))));
-    Some(View::Map(Arc::new(groups.collect())))
-}
-
 /// Labels as templates see them.
-pub fn labels_view(labels: &Labels) -> View {
-    View::Map(Arc::new(
-        labels.iter().map(|(name, value)| (Arc::from(name.as_str()), View::from(value.as_str()))).collect(),
-    ))
+pub fn labels_view(labels: &Labels<'_>) -> View {
+    View::Map(Arc::new(labels.iter().map(|(name, value)| (Arc::from(name), View::from(value))).collect()))
 }
 
 /// JSON as templates see it. Like Go's decoder into `any`, but that whole numbers stay whole.

@@ -17,9 +17,14 @@ const BUILT_IN: &[&str] = &[
     "println", "slice", "urlquery",
 ];
 
-/// What a template may look at besides its field: making these ready costs more than all else about most templates.
+/// What of its dot a template may look at: making these ready costs more than all else about most templates.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each stands for a part of the dot")]
 pub struct Looks {
+    /// `.Field`
+    pub at_field: bool,
+    /// `.RegexMatch`
+    pub at_match: bool,
     /// `.Alert`
     pub at_alert: bool,
     /// `.Notification`
@@ -30,11 +35,13 @@ impl Looks {
     /// At one part of the dot, or of anything else; the name alone is enough to be on the safe side.
     fn at(&mut self, name: Option<&str>) {
         match name {
+            Some("Field") => self.at_field = true,
+            Some("RegexMatch") => self.at_match = true,
             Some("Alert") => self.at_alert = true,
             Some("Notification") => self.at_notification = true,
             Some(_) => {}
             // The dot as a whole, with all that it holds.
-            None => *self = Self { at_alert: true, at_notification: true },
+            None => *self = Self { at_field: true, at_match: true, at_alert: true, at_notification: true },
         }
     }
 }
@@ -183,18 +190,21 @@ mod tests {
 
     #[test]
     fn tells_what_a_template_may_look_at() {
-        for (source, at_alert, at_notification) in [
-            ("plain {{ .Field }} {{ .RegexMatch.name }} {{ $x := .Field }}{{ $x.Alert }}", false, false),
-            ("{{ .Alert.labels.a }}", true, false),
-            ("{{ if true }}{{ $.Notification.receiver }}{{ end }}", false, true),
-            ("{{ range .Field }}{{ .Alert }}{{ end }}", true, false),
-            ("{{ define \"t\" }}{{ .Alert }}{{ end }}{{ template \"t\" }}", true, false),
-            ("{{ json . }}", true, true),
-            ("{{ with $x := $ }}{{ end }}", true, true),
-            ("{{ (.).Alert }}", true, true),
-            ("{{ index $ (print \"Al\" \"ert\") }}", true, true),
+        for (source, parts) in [
+            ("plain", ""),
+            ("plain {{ .Field }} {{ .RegexMatch.name }} {{ $x := .Field }}{{ $x.Alert }}", "fm"),
+            ("{{ .RegexMatch.Field }}", "m"),
+            ("{{ .Alert.labels.a }}", "a"),
+            ("{{ if true }}{{ $.Notification.receiver }}{{ end }}", "n"),
+            ("{{ range .Field }}{{ .Alert }}{{ end }}", "fa"),
+            ("{{ define \"t\" }}{{ .Alert }}{{ end }}{{ template \"t\" }}", "a"),
+            ("{{ json . }}", "fman"),
+            ("{{ with $x := $ }}{{ end }}", "fman"),
+            ("{{ (.).Alert }}", "fman"),
+            ("{{ index $ (print \"Al\" \"ert\") }}", "fman"),
         ] {
-            assert_eq!(check(source), Ok(Looks { at_alert, at_notification }), "{source}");
+            let [at_field, at_match, at_alert, at_notification] = ['f', 'm', 'a', 'n'].map(|part| parts.contains(part));
+            assert_eq!(check(source), Ok(Looks { at_field, at_match, at_alert, at_notification }), "{source}");
         }
     }
 

@@ -3,16 +3,27 @@
 
 use super::*;
 
+/// 2026-01-01T00:00:00Z
+pub const NOW: Timestamp = Timestamp::constant(1_767_225_600, 0);
+
 /// A notification with one firing alert that has a bit of everything.
-pub fn sample() -> Notification {
-    let body = r#"{"version":"4","status":"firing","groupKey":"{}:{}","receiver":"canopsis","externalURL":"http://am:9093",
+pub fn sample() -> Notification<'static> {
+    const BODY: &str = r#"{"version":"4","status":"firing","groupKey":"{}:{}","receiver":"canopsis","externalURL":"http://am:9093",
         "truncatedAlerts":3,"groupLabels":{"alertname":"InstanceDown"},"commonLabels":{"job":"node1"},
         "commonAnnotations":{},"novelty":{"deep":[1,2.5,true,null]},"alerts":[{"status":"firing",
         "labels":{"alertname":"InstanceDown","a.dotted.name":"dotted","empty":"","severity":"critical",
         "instance":"node_exporter:9100"},"annotations":{"title":"Instance node_exporter:9100 down"},
         "startsAt":"2026-11-22T14:10:49Z","endsAt":"0001-01-01T00:00:00Z","generatorURL":"",
         "fingerprint":"86714e72c9c59990"}]}"#;
-    Notification::decode(body.as_bytes()).unwrap()
+    Notification::decode(BODY.as_bytes()).unwrap()
+}
+
+/// The same, each label's value changed.
+pub fn sample_with(change: impl Fn(&str) -> String) -> Notification<'static> {
+    let mut notification = sample();
+    let labels = &mut notification.alerts[0].labels;
+    *labels = Labels::new(labels.iter().map(|(name, value)| (name.to_owned().into(), change(value).into())).collect());
+    notification
 }
 
 /// A mapping whose required names are fine, and a few lines more.
@@ -33,9 +44,9 @@ pub fn mapping(lines: &str) -> Mapping {
     crate::config::Config::from_text(text, path, &crate::config::Overrides::default(), &|_| None).unwrap().mapping
 }
 
-fn map(lines: &str, notification: &Notification) -> (Result<Value, Vec<Refusal>>, Vec<Warning>) {
-    let context = Context::new(notification, &notification.alerts[0], "2026-01-01T00:00:00Z");
-    let (event, warnings) = mapping(lines).map(&context);
+fn map(lines: &str, notification: &Notification<'_>) -> (Result<Value, Vec<Refusal>>, Vec<Warning>) {
+    let (context, mapping) = (Context::new(notification, &notification.alerts[0], NOW), mapping(lines));
+    let (event, warnings) = mapping.map(&context);
     (event.map(|event| serde_json::to_value(&event).unwrap()), warnings)
 }
 
@@ -149,7 +160,7 @@ fn state_of_a_firing_alert_is_never_lost_to_a_spelling() {
 #[test]
 fn texts_are_cut_by_characters() {
     let mut notification = sample();
-    notification.alerts[0].annotations.insert("title".to_owned(), "日本語🔥".repeat(100));
+    notification.alerts[0].annotations = Labels::new(vec![("title".into(), "日本語🔥".repeat(100).into())]);
     let lines = "output: {type: copy, value: annotations.title}\noutput_length: 6\nlong_output: {type: copy, value: annotations.title}";
     let event = map(lines, &notification).0.unwrap();
     assert_eq!(event["output"], "日本語🔥日本");

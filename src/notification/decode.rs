@@ -1,7 +1,8 @@
 //! From bytes to a notification, within limits: a body of a few megabytes must not become hundreds of them.
 //!
 //! serde's derived code would build whatever a sender writes. Here each alert, label and annotation is counted as it comes, and
-//! what nobody knows is kept as text, up to a size. A key that comes twice counts as it came last, as for Go's decoder.
+//! what nobody knows is kept as text, up to a size. A key that comes twice counts as it came last, as for Go's decoder. Nothing
+//! is copied that the body holds as it is.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -13,6 +14,9 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 use serde_json::value::RawValue;
 
 use super::{Alert, Extra, Labels, Notification, Status};
+
+/// As many entries a map of labels usually has at most: it is made for so many at once.
+const USUAL_ENTRIES: usize = 8;
 
 /// Alertmanager's groups are rarely above hundreds.
 const MOST_ALERTS: usize = 50_000;
@@ -31,11 +35,11 @@ struct Limits {
 }
 
 /// Decodes a body.
-pub fn notification(body: &[u8]) -> Result<Notification, serde_json::Error> {
+pub fn notification(body: &str) -> Result<Notification<'_>, serde_json::Error> {
     let limits =
         Limits { alerts: Cell::new(MOST_ALERTS), entries: Cell::new(MOST_ENTRIES), extra: Cell::new(MOST_EXTRA) };
-    let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let notification = seed::<Notification>(&limits).deserialize(&mut deserializer)?;
+    let mut deserializer = serde_json::Deserializer::from_str(body);
+    let notification = seed::<Notification<'_>>(&limits).deserialize(&mut deserializer)?;
     deserializer.end()?;
     Ok(notification)
 }
@@ -56,14 +60,18 @@ fn count<E: Error>(left: &Cell<usize>, most: usize, what: &str) -> Result<(), E>
     Ok(())
 }
 
-/// A key, borrowed from the body where it holds no escapes.
+/// A text, borrowed from the body where it holds no escapes.
 #[derive(Deserialize)]
-struct Key<'b>(#[serde(borrow)] Cow<'b, str>);
+struct Text<'b>(#[serde(borrow)] Cow<'b, str>);
 
-fn keep(limits: &Limits, extra: &mut Extra, key: Cow<'_, str>, value: Box<RawValue>) {
+fn text<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Cow<'de, str>, A::Error> {
+    map.next_value().map(|Text(text)| text)
+}
+
+fn keep<'b>(limits: &Limits, extra: &mut Extra<'b>, key: Cow<'b, str>, value: &'b RawValue) {
     if let Some(rest) = limits.extra.get().checked_sub(key.len() + value.get().len()) {
         limits.extra.set(rest);
-        extra.insert(key.into_owned(), value);
+        extra.push((key, value));
     }
 }
 
@@ -79,47 +87,47 @@ macro_rules! deserialize_as {
     };
 }
 
-deserialize_as!(Notification, deserialize_map);
-deserialize_as!(Vec<Alert>, deserialize_seq);
-deserialize_as!(Alert, deserialize_map);
-deserialize_as!(Labels, deserialize_option);
+deserialize_as!(Notification<'de>, deserialize_map);
+deserialize_as!(Vec<Alert<'de>>, deserialize_seq);
+deserialize_as!(Alert<'de>, deserialize_map);
+deserialize_as!(Labels<'de>, deserialize_option);
 
-impl<'de> Visitor<'de> for Seed<'_, Notification> {
-    type Value = Notification;
+impl<'de> Visitor<'de> for Seed<'_, Notification<'de>> {
+    type Value = Notification<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a notification")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Notification, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Notification<'de>, A::Error> {
         let (mut version, mut alerts) = (None, None);
         let mut notification = Notification {
-            version: String::new(),
-            status: String::new(),
-            group_key: String::new(),
-            receiver: String::new(),
-            external_url: String::new(),
+            version: Cow::default(),
+            status: Cow::default(),
+            group_key: Cow::default(),
+            receiver: Cow::default(),
+            external_url: Cow::default(),
             truncated_alerts: 0,
-            group_labels: Labels::new(),
-            common_labels: Labels::new(),
-            common_annotations: Labels::new(),
+            group_labels: Labels::default(),
+            common_labels: Labels::default(),
+            common_annotations: Labels::default(),
             alerts: Vec::new(),
             extra: Extra::new(),
         };
-        while let Some(Key(key)) = map.next_key()? {
+        while let Some(Text(key)) = map.next_key()? {
             match &*key {
-                "version" => version = Some(map.next_value()?),
-                "status" => notification.status = map.next_value()?,
-                "groupKey" => notification.group_key = map.next_value()?,
-                "receiver" => notification.receiver = map.next_value()?,
-                "externalURL" => notification.external_url = map.next_value()?,
+                "version" => version = Some(text(&mut map)?),
+                "status" => notification.status = text(&mut map)?,
+                "groupKey" => notification.group_key = text(&mut map)?,
+                "receiver" => notification.receiver = text(&mut map)?,
+                "externalURL" => notification.external_url = text(&mut map)?,
                 "truncatedAlerts" => notification.truncated_alerts = map.next_value()?,
-                "groupLabels" => notification.group_labels = map.next_value_seed(seed::<Labels>(self.limits))?,
-                "commonLabels" => notification.common_labels = map.next_value_seed(seed::<Labels>(self.limits))?,
+                "groupLabels" => notification.group_labels = map.next_value_seed(seed::<Labels<'_>>(self.limits))?,
+                "commonLabels" => notification.common_labels = map.next_value_seed(seed::<Labels<'_>>(self.limits))?,
                 "commonAnnotations" => {
-                    notification.common_annotations = map.next_value_seed(seed::<Labels>(self.limits))?;
+                    notification.common_annotations = map.next_value_seed(seed::<Labels<'_>>(self.limits))?;
                 }
-                "alerts" => alerts = Some(map.next_value_seed(seed::<Vec<Alert>>(self.limits))?),
+                "alerts" => alerts = Some(map.next_value_seed(seed::<Vec<Alert<'_>>>(self.limits))?),
                 _ => keep(self.limits, &mut notification.extra, key, map.next_value()?),
             }
         }
@@ -129,16 +137,16 @@ impl<'de> Visitor<'de> for Seed<'_, Notification> {
     }
 }
 
-impl<'de> Visitor<'de> for Seed<'_, Vec<Alert>> {
-    type Value = Vec<Alert>;
+impl<'de> Visitor<'de> for Seed<'_, Vec<Alert<'de>>> {
+    type Value = Vec<Alert<'de>>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a list of alerts")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<Alert>, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<Alert<'de>>, A::Error> {
         let mut alerts = Vec::new();
-        while let Some(alert) = seq.next_element_seed(seed::<Alert>(self.limits))? {
+        while let Some(alert) = seq.next_element_seed(seed::<Alert<'_>>(self.limits))? {
             count(&self.limits.alerts, MOST_ALERTS, "alerts in one notification")?;
             alerts.push(alert);
         }
@@ -146,34 +154,34 @@ impl<'de> Visitor<'de> for Seed<'_, Vec<Alert>> {
     }
 }
 
-impl<'de> Visitor<'de> for Seed<'_, Alert> {
-    type Value = Alert;
+impl<'de> Visitor<'de> for Seed<'_, Alert<'de>> {
+    type Value = Alert<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an alert")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Alert, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Alert<'de>, A::Error> {
         let mut status: Option<Status> = None;
         let mut alert = Alert {
             status: Status::Firing,
-            labels: Labels::new(),
-            annotations: Labels::new(),
-            starts_at: String::new(),
-            ends_at: String::new(),
-            generator_url: String::new(),
-            fingerprint: String::new(),
+            labels: Labels::default(),
+            annotations: Labels::default(),
+            starts_at: Cow::default(),
+            ends_at: Cow::default(),
+            generator_url: Cow::default(),
+            fingerprint: Cow::default(),
             extra: Extra::new(),
         };
-        while let Some(Key(key)) = map.next_key()? {
+        while let Some(Text(key)) = map.next_key()? {
             match &*key {
                 "status" => status = Some(map.next_value()?),
-                "labels" => alert.labels = map.next_value_seed(seed::<Labels>(self.limits))?,
-                "annotations" => alert.annotations = map.next_value_seed(seed::<Labels>(self.limits))?,
-                "startsAt" => alert.starts_at = map.next_value()?,
-                "endsAt" => alert.ends_at = map.next_value()?,
-                "generatorURL" => alert.generator_url = map.next_value()?,
-                "fingerprint" => alert.fingerprint = map.next_value()?,
+                "labels" => alert.labels = map.next_value_seed(seed::<Labels<'_>>(self.limits))?,
+                "annotations" => alert.annotations = map.next_value_seed(seed::<Labels<'_>>(self.limits))?,
+                "startsAt" => alert.starts_at = text(&mut map)?,
+                "endsAt" => alert.ends_at = text(&mut map)?,
+                "generatorURL" => alert.generator_url = text(&mut map)?,
+                "fingerprint" => alert.fingerprint = text(&mut map)?,
                 _ => keep(self.limits, &mut alert.extra, key, map.next_value()?),
             }
         }
@@ -182,32 +190,35 @@ impl<'de> Visitor<'de> for Seed<'_, Alert> {
     }
 }
 
-impl<'de> Visitor<'de> for Seed<'_, Labels> {
-    type Value = Labels;
+impl<'de> Visitor<'de> for Seed<'_, Labels<'de>> {
+    type Value = Labels<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a map of texts")
     }
 
     /// A nil map of Go is written as null.
-    fn visit_none<E>(self) -> Result<Labels, E> {
-        Ok(Labels::new())
+    fn visit_none<E>(self) -> Result<Labels<'de>, E> {
+        Ok(Labels::default())
     }
 
-    fn visit_unit<E>(self) -> Result<Labels, E> {
-        Ok(Labels::new())
+    fn visit_unit<E>(self) -> Result<Labels<'de>, E> {
+        Ok(Labels::default())
     }
 
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Labels, D::Error> {
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Labels<'de>, D::Error> {
         deserializer.deserialize_map(self)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Labels, A::Error> {
-        let mut labels = Labels::new();
-        while let Some((name, value)) = map.next_entry()? {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Labels<'de>, A::Error> {
+        let mut entries = Vec::new();
+        while let Some((Text(name), Text(value))) = map.next_entry()? {
             count(&self.limits.entries, MOST_ENTRIES, "labels and annotations in one notification")?;
-            labels.insert(name, value);
+            if entries.is_empty() {
+                entries.reserve(USUAL_ENTRIES);
+            }
+            entries.push((name, value));
         }
-        Ok(labels)
+        Ok(Labels::new(entries))
     }
 }

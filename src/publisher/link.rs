@@ -138,7 +138,13 @@ impl Link {
     }
 
     /// Hands a message to the library, to be returned if no queue takes it.
-    pub fn publish(&self, exchange: &str, message: &Message, id: String, watchdog: &Watchdog) -> Result<(), LinkError> {
+    pub fn publish(
+        &self,
+        exchange: &str,
+        message: Message<'_>,
+        id: String,
+        watchdog: &Watchdog,
+    ) -> Result<(), LinkError> {
         let Some(channel) = &self.channel else { return Ok(()) };
         let properties = AmqpProperties::default()
             .with_content_type("application/json".to_owned())
@@ -146,8 +152,8 @@ impl Link {
             .with_app_id(APP_ID.to_owned())
             .with_message_id(id);
         let publish = Publish {
-            body: &message.body,
-            routing_key: message.routing_key.clone(),
+            body: message.body,
+            routing_key: message.routing_key.to_owned(),
             mandatory: true,
             immediate: false,
             properties,

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
 mod backoff;
+mod batch;
 mod link;
 mod session;
 mod status;
@@ -18,11 +19,11 @@ mod watchdog;
 mod window;
 mod worker;
 
+pub use batch::{Batch, Message};
 pub use status::Status;
 pub use tls::{TlsError, TlsFiles};
 
 use crate::amqp_url::AmqpUrl;
-use crate::event::Event;
 use crate::metrics::{self, Failure};
 use worker::Worker;
 
@@ -39,25 +40,6 @@ pub struct Settings {
     pub exchange: String,
     /// For `amqps://` URLs.
     pub tls: TlsFiles,
-}
-
-/// One message, ready to be published.
-#[derive(Debug)]
-pub struct Message {
-    routing_key: String,
-    body: Vec<u8>,
-}
-
-impl Message {
-    /// Encodes an event.
-    pub fn encode(event: &Event) -> Result<Self, serde_json::Error> {
-        Ok(Self { routing_key: event.routing_key(), body: serde_json::to_vec(event)? })
-    }
-
-    /// The JSON.
-    pub fn body(&self) -> &[u8] {
-        &self.body
-    }
 }
 
 /// Why a batch is not in the queue, as far as is known. Some of it may be; publishing it again does no harm.
@@ -86,10 +68,10 @@ pub enum DeliveryError {
     Stopped,
 }
 
-/// Some messages that stand or fall together, and who waits for them.
+/// A batch, and who waits for it.
 #[derive(Debug)]
 struct Job {
-    messages: Vec<Message>,
+    batch: Batch,
     deadline: Instant,
     reply: Sender<Result<(), DeliveryError>>,
     _reserved: Reserved,
@@ -123,12 +105,12 @@ impl Publisher {
 
     /// Publishes all of the messages, in order, and waits until the broker has confirmed every one of them, each routed
     /// to a queue.
-    pub fn deliver(&self, messages: Vec<Message>, deadline: Instant) -> Result<(), DeliveryError> {
-        if messages.is_empty() {
+    pub fn deliver(&self, batch: Batch, deadline: Instant) -> Result<(), DeliveryError> {
+        if batch.is_empty() {
             return Ok(());
         }
-        let events = messages.len();
-        let delivered = self.hand_over(messages, deadline);
+        let events = batch.len();
+        let delivered = self.hand_over(batch, deadline);
         match &delivered {
             Ok(()) => self.metrics.published(events),
             Err(error) => self.metrics.failed(self.failure(error), events),
@@ -136,12 +118,12 @@ impl Publisher {
         delivered
     }
 
-    fn hand_over(&self, messages: Vec<Message>, deadline: Instant) -> Result<(), DeliveryError> {
-        let Some(reserved) = Reserved::take(&self.waiting, &messages) else {
+    fn hand_over(&self, batch: Batch, deadline: Instant) -> Result<(), DeliveryError> {
+        let Some(reserved) = Reserved::take(&self.waiting, batch.bytes(), batch.len()) else {
             return Err(DeliveryError::Busy(self.status.describe()));
         };
         let (reply, verdict) = bounded(1);
-        let job = Job { messages, deadline, reply, _reserved: reserved };
+        let job = Job { batch, deadline, reply, _reserved: reserved };
         self.jobs.send(job).map_err(|_| DeliveryError::Stopped)?;
         match verdict.recv_deadline(deadline) {
             Ok(verdict) => verdict,
@@ -194,12 +176,11 @@ struct Reserved {
 }
 
 impl Reserved {
-    fn take(total: &Arc<Waiting>, messages: &[Message]) -> Option<Self> {
-        let bytes = messages.iter().map(|message| message.body.len() + message.routing_key.len()).sum();
+    fn take(total: &Arc<Waiting>, bytes: usize, events: usize) -> Option<Self> {
         let fits = |held: usize| (held == 0 || held + bytes <= MOST_WAITING_BYTES).then_some(held + bytes);
         total.bytes.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fits).ok()?;
-        total.events.fetch_add(messages.len(), Ordering::SeqCst);
-        Some(Self { total: Arc::clone(total), bytes, events: messages.len() })
+        total.events.fetch_add(events, Ordering::SeqCst);
+        Some(Self { total: Arc::clone(total), bytes, events })
     }
 }
 
@@ -214,20 +195,16 @@ impl Drop for Reserved {
 mod tests {
     use super::*;
 
-    fn of(bytes: usize) -> [Message; 1] {
-        [Message { routing_key: String::new(), body: vec![0; bytes] }]
-    }
-
     #[test]
     fn memory_for_batches_is_bounded_and_given_back() {
         let total = Arc::default();
-        let huge = Reserved::take(&total, &of(2 * MOST_WAITING_BYTES)).unwrap();
-        assert!(Reserved::take(&total, &of(1)).is_none());
+        let huge = Reserved::take(&total, 2 * MOST_WAITING_BYTES, 1).unwrap();
+        assert!(Reserved::take(&total, 1, 1).is_none());
         assert_eq!(total.events.load(Ordering::SeqCst), 1);
         drop(huge);
-        let small = Reserved::take(&total, &of(1)).unwrap();
-        assert!(Reserved::take(&total, &of(MOST_WAITING_BYTES)).is_none());
-        assert!(Reserved::take(&total, &of(MOST_WAITING_BYTES - 1)).is_some());
+        let small = Reserved::take(&total, 1, 1).unwrap();
+        assert!(Reserved::take(&total, MOST_WAITING_BYTES, 1).is_none());
+        assert!(Reserved::take(&total, MOST_WAITING_BYTES - 1, 1).is_some());
         drop(small);
         assert_eq!((total.bytes.load(Ordering::SeqCst), total.events.load(Ordering::SeqCst)), (0, 0));
     }

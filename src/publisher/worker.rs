@@ -281,7 +281,7 @@ impl Worker {
             self.inbox = never();
             return;
         };
-        let count = job.messages.len();
+        let count = job.batch.len();
         self.next_deadline = Some(self.next_deadline.map_or(job.deadline, |next| next.min(job.deadline)));
         let pending = Pending {
             next: 0,
@@ -327,7 +327,7 @@ impl Worker {
                 self.queue.pop_front();
                 continue;
             };
-            let Some(message) = pending.job.messages.get(pending.next) else {
+            let Some(message) = pending.job.batch.get(pending.next) else {
                 self.queue.pop_front();
                 continue;
             };
@@ -395,7 +395,7 @@ impl Worker {
     fn finish(&mut self, job: u64, verdict: Result<(), DeliveryError>) {
         if let Some(pending) = self.jobs.remove(&job) {
             if let Err(error) = &verdict {
-                debug!(events = pending.job.messages.len(); "a batch failed: {error}");
+                debug!(events = pending.job.batch.len(); "a batch failed: {error}");
             }
             // Who waited may have gone away at its deadline.
             let _ = pending.job.reply.try_send(verdict);
