@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
 mod backoff;
 mod batch;
+mod cork;
 mod link;
 mod session;
 mod status;

@@ -320,6 +320,7 @@ impl Worker {
     }
 
     fn publish_what_fits(&mut self, link: &Link, session: &mut Session) -> Result<(), LinkError> {
+        let _together = link.together();
         while !session.blocked
             && let Some(id) = self.queue.front().copied()
         {

@@ -1,0 +1,93 @@
+//! Lets the AMQP library's thread write what belongs together at once.
+//!
+//! The library hands each frame of each message to its own thread, which wakes for the first one and writes it while the second
+//! one is on its way: a storm becomes thousands of small writes, and as many wake-ups on both sides. While the cork is in, that
+//! thread waits before it writes, and then finds everything that has been handed over.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Nobody waits longer: whatever goes wrong between the two threads must not keep them apart.
+const LIMIT: Duration = Duration::from_millis(20);
+
+/// Shared by the publisher, who holds it, and the socket, whose writes wait for it.
+#[derive(Debug, Clone, Default)]
+pub struct Cork(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    out: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    held: bool,
+    /// Whether somebody waits: only then is there anybody to wake.
+    awaited: bool,
+}
+
+/// While this lives, writes wait.
+#[derive(Debug)]
+pub struct Held<'c>(&'c Cork);
+
+impl Cork {
+    /// From here on writes wait, until what is returned is dropped.
+    pub fn hold(&self) -> Held<'_> {
+        self.lock().held = true;
+        Held(self)
+    }
+
+    /// Waits while the cork is held.
+    pub fn wait(&self) {
+        let mut state = self.lock();
+        if state.held {
+            state.awaited = true;
+            let held = |state: &mut State| state.held;
+            state = self.0.out.wait_timeout_while(state, LIMIT, held).unwrap_or_else(PoisonError::into_inner).0;
+            state.awaited = false;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.held = false;
+        if state.awaited {
+            self.0.0.out.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn a_writer_waits_until_it_is_out_and_not_for_ever() {
+        let (cork, (done, is_done)) = (Cork::default(), mpsc::channel());
+        cork.wait();
+        let held = cork.hold();
+        let writer = {
+            let cork = cork.clone();
+            thread::spawn(move || {
+                cork.wait();
+                done.send(()).unwrap();
+            })
+        };
+        drop(held);
+        writer.join().unwrap();
+        assert_eq!(is_done.try_recv(), Ok(()));
+        // Held by this thread itself, it still ends.
+        let _held = cork.hold();
+        cork.wait();
+    }
+}
