@@ -9,7 +9,7 @@ use super::budget::{Budget, Received};
 use super::head::{self, Framing, Head, HeadError};
 use super::{Answer, Body, BodyError};
 
-/// From a head's first byte (or the connection's beginning) to its last.
+/// From a head's first bytes (or the connection's beginning) to its last.
 pub const HEAD_LIMIT: Duration = Duration::from_secs(10);
 
 /// From the head to the body's last byte.
@@ -23,7 +23,14 @@ const WRITE_LIMIT: Duration = Duration::from_secs(10);
 const LINGER_LIMIT: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 64 << 20;
 
+/// A request with one alert fits. It is read to the stack, so that a connection that waits holds no memory for it.
+const FIRST_BYTES: usize = 4 << 10;
+
 const READ_BYTES: usize = 16 << 10;
+
+/// A limit may be overstepped by so much: setting the socket's timeout anew for each read costs as much as the read.
+const SLACK: Duration = Duration::from_secs(1);
+
 const MOST_CHUNK_LINE: usize = 256;
 const MOST_TRAILER_LINES: usize = 64;
 
@@ -32,6 +39,9 @@ const MOST_TRAILER_LINES: usize = 64;
 pub struct Connection {
     socket: Arc<TcpStream>,
     buffer: Vec<u8>,
+    /// The socket's timeouts, as they are set.
+    read_timeout: Option<Duration>,
+    write_timeout: Option<Duration>,
 }
 
 /// Why no request comes.
@@ -48,7 +58,7 @@ pub enum NoRequest {
 impl Connection {
     /// Takes an accepted socket.
     pub fn new(socket: Arc<TcpStream>) -> Self {
-        Self { socket, buffer: Vec::new() }
+        Self { socket, buffer: Vec::new(), read_timeout: None, write_timeout: None }
     }
 
     /// Reads the next head. `patience` is for its first byte; from there on [`HEAD_LIMIT`] counts.
@@ -56,7 +66,7 @@ impl Connection {
         if self.buffer.is_empty() {
             // While it waits, a connection holds no buffer.
             self.buffer = Vec::new();
-            match self.fill_by(1, Instant::now() + patience) {
+            match self.read_first(patience) {
                 Ok(count) if count > 0 => {}
                 _ => return Err(NoRequest::Ended),
             }
@@ -121,7 +131,11 @@ impl Connection {
     fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         let deadline = Instant::now() + WRITE_LIMIT;
         while !bytes.is_empty() {
-            self.socket.set_write_timeout(Some(left_until(deadline)?))?;
+            let left = left_until(deadline)?;
+            if !is_about(self.write_timeout, left) {
+                self.socket.set_write_timeout(Some(left))?;
+                self.write_timeout = Some(left);
+            }
             match (&*self.socket).write(bytes) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => bytes = &bytes[count..],
@@ -148,23 +162,37 @@ impl Connection {
         }
     }
 
-    fn fill(&mut self, deadline: Instant) -> io::Result<usize> {
-        self.fill_by(READ_BYTES, deadline)
+    /// Waits so long for the beginning of something, and reads what there is of it into the empty buffer; 0 at the end.
+    fn read_first(&mut self, patience: Duration) -> io::Result<usize> {
+        let mut first = [0; FIRST_BYTES];
+        let count = self.read(&mut first, patience)?;
+        self.buffer.extend_from_slice(&first[..count]);
+        Ok(count)
     }
 
-    /// Reads what has come, at least a byte and `most` at most, into the buffer; 0 at the end.
-    fn fill_by(&mut self, most: usize, deadline: Instant) -> io::Result<usize> {
+    /// Reads what has come, at least a byte, into the buffer; 0 at the end.
+    fn fill(&mut self, deadline: Instant) -> io::Result<usize> {
         let old = self.buffer.len();
-        self.buffer.resize(old + most, 0);
-        let result = loop {
-            let set = left_until(deadline).and_then(|left| self.socket.set_read_timeout(Some(left)));
-            match set.and_then(|()| (&*self.socket).read(&mut self.buffer[old..])) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                result => break result,
-            }
-        };
-        self.buffer.truncate(old + result.as_ref().copied().unwrap_or(0));
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.resize(old + READ_BYTES, 0);
+        let result = left_until(deadline).and_then(|left| self.read(&mut buffer[old..], left));
+        buffer.truncate(old + result.as_ref().copied().unwrap_or(0));
+        self.buffer = buffer;
         result
+    }
+
+    /// Reads what has come, waiting for it if need be.
+    fn read(&mut self, buffer: &mut [u8], patience: Duration) -> io::Result<usize> {
+        if !is_about(self.read_timeout, patience) {
+            self.socket.set_read_timeout(Some(patience))?;
+            self.read_timeout = Some(patience);
+        }
+        loop {
+            match (&*self.socket).read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
     }
 }
 
@@ -296,6 +324,11 @@ impl Body for Incoming<'_> {
         (self.whole)();
         Ok(body)
     }
+}
+
+/// Whether a timeout that is set will do for another one: by no more than [`SLACK`] too long, and never too short.
+fn is_about(set: Option<Duration>, wanted: Duration) -> bool {
+    set.is_some_and(|set| set >= wanted && set <= wanted + SLACK)
 }
 
 fn left_until(deadline: Instant) -> io::Result<Duration> {

@@ -21,6 +21,8 @@ pub struct Places {
 struct State {
     taken: BTreeMap<u64, Entry>,
     next: u64,
+    /// Whether somebody waits for a place. Waking nobody would cost each request three calls of the kernel.
+    awaited: bool,
 }
 
 #[derive(Debug)]
@@ -68,7 +70,7 @@ impl Places {
     /// From here on there are so many. Who has a place keeps it.
     pub fn resize(&self, most: usize) {
         self.most.store(most, Ordering::SeqCst);
-        self.changed.notify_all();
+        self.tell(&self.lock());
     }
 
     /// Takes a place. Where there is none, the connection whose sender has let it wait longest is closed; where all work, this waits.
@@ -79,8 +81,10 @@ impl Places {
             if !state.somebody_leaves() {
                 state.close_slowest();
             }
+            state.awaited = true;
             state = self.changed.wait_timeout(state, LEAVING_LIMIT).unwrap_or_else(PoisonError::into_inner).0;
         }
+        state.awaited = false;
         let number = state.next;
         state.next += 1;
         state.taken.insert(number, Entry { socket: Arc::clone(socket), state: Doing::Waiting(Instant::now()) });
@@ -103,6 +107,13 @@ impl Places {
     pub fn close_waiting(&self) {
         for entry in self.lock().taken.values().filter(|entry| matches!(entry.state, Doing::Waiting(_))) {
             let _ = entry.socket.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Wakes who waits for a place: only the accepting thread does.
+    fn tell(&self, state: &State) {
+        if state.awaited {
+            self.changed.notify_all();
         }
     }
 
@@ -143,18 +154,20 @@ impl Place {
     }
 
     fn set(&self, state: Doing) {
-        if let Some(entry) = self.places.lock().taken.get_mut(&self.number) {
+        let mut all = self.places.lock();
+        if let Some(entry) = all.taken.get_mut(&self.number) {
             entry.state = state;
         }
         // Somebody may wait for one that can give way.
-        self.places.changed.notify_all();
+        self.places.tell(&all);
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.places.lock().taken.remove(&self.number);
-        self.places.changed.notify_all();
+        let mut all = self.places.lock();
+        all.taken.remove(&self.number);
+        self.places.tell(&all);
     }
 }
 

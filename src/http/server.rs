@@ -7,7 +7,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -243,8 +243,15 @@ impl Shared {
 /// Counts the requests under way.
 #[derive(Debug, Default)]
 struct Gauge {
-    count: Mutex<usize>,
-    changed: Condvar,
+    state: Mutex<Count>,
+    none: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Count {
+    under_way: usize,
+    /// Whether somebody waits for the last one: at the end alone.
+    awaited: bool,
 }
 
 /// One request under way.
@@ -252,22 +259,30 @@ struct UnderWay(Arc<Gauge>);
 
 impl Gauge {
     fn enter(self: &Arc<Self>) -> UnderWay {
-        *self.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.lock().under_way += 1;
         UnderWay(Arc::clone(self))
     }
 
     fn wait_until_none(&self, deadline: Instant) -> bool {
-        let count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut count = self.lock();
+        count.awaited = true;
         let left = deadline.saturating_duration_since(Instant::now());
-        let (count, _) =
-            self.changed.wait_timeout_while(count, left, |count| *count > 0).unwrap_or_else(PoisonError::into_inner);
-        *count == 0
+        let some = |count: &mut Count| count.under_way > 0;
+        let (count, _) = self.none.wait_timeout_while(count, left, some).unwrap_or_else(PoisonError::into_inner);
+        count.under_way == 0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Count> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        *self.0.count.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        self.0.changed.notify_all();
+        let mut count = self.0.lock();
+        count.under_way -= 1;
+        if count.awaited {
+            self.0.none.notify_all();
+        }
     }
 }

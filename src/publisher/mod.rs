@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 mod backoff;
 mod batch;
@@ -16,6 +16,7 @@ mod link;
 mod session;
 mod status;
 mod tls;
+mod verdict;
 mod watchdog;
 mod window;
 mod worker;
@@ -26,6 +27,7 @@ pub use tls::{TlsError, TlsFiles};
 
 use crate::amqp_url::AmqpUrl;
 use crate::metrics::{self, Failure};
+use verdict::{NoVerdict, Teller, verdict};
 use worker::Worker;
 
 /// What waits for its confirms, of all batches together, in bytes. Above it a new batch is refused at once, so that a
@@ -74,7 +76,7 @@ pub enum DeliveryError {
 struct Job {
     batch: Batch,
     deadline: Instant,
-    reply: Sender<Result<(), DeliveryError>>,
+    teller: Teller,
     _reserved: Reserved,
 }
 
@@ -123,13 +125,13 @@ impl Publisher {
         let Some(reserved) = Reserved::take(&self.waiting, batch.bytes(), batch.len()) else {
             return Err(DeliveryError::Busy(self.status.describe()));
         };
-        let (reply, verdict) = bounded(1);
-        let job = Job { batch, deadline, reply, _reserved: reserved };
+        let (teller, awaiter) = verdict();
+        let job = Job { batch, deadline, teller, _reserved: reserved };
         self.jobs.send(job).map_err(|_| DeliveryError::Stopped)?;
-        match verdict.recv_deadline(deadline) {
+        match awaiter.wait(deadline) {
             Ok(verdict) => verdict,
-            Err(RecvTimeoutError::Timeout) => Err(DeliveryError::Deadline(self.status.describe())),
-            Err(RecvTimeoutError::Disconnected) => Err(DeliveryError::Stopped),
+            Err(NoVerdict::Late) => Err(DeliveryError::Deadline(self.status.describe())),
+            Err(NoVerdict::Abandoned) => Err(DeliveryError::Stopped),
         }
     }
 

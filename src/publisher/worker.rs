@@ -307,7 +307,7 @@ impl Worker {
         self.jobs.retain(|_, pending| {
             let stands = pending.job.deadline > now;
             if !stands {
-                let _ = pending.job.reply.try_send(Err(DeliveryError::Deadline(status.clone())));
+                pending.job.teller.tell(Err(DeliveryError::Deadline(status.clone())));
             }
             stands
         });
@@ -399,7 +399,7 @@ impl Worker {
                 debug!(events = pending.job.batch.len(); "a batch failed: {error}");
             }
             // Who waited may have gone away at its deadline.
-            let _ = pending.job.reply.try_send(verdict);
+            pending.job.teller.tell(verdict);
         }
     }
 
