@@ -188,8 +188,11 @@ fn queue_full() {
     connector.wait_until_ready();
     let load = Load::start(connector.address, SENDERS);
     connector.wait_for_log("the broker refused an event (nack)");
-    taken.extend(broker.admin("v0").drain().iter().map(Received::resource));
-    load.wait_for_more(10);
+    let (admin, confirmed) = (broker.admin("v0"), load.confirmed());
+    wait_until("notifications get through while the queue is emptied", || {
+        taken.extend(admin.take(100).iter().map(Received::resource));
+        load.confirmed() > confirmed + 10
+    });
     let account = load.stop();
     taken.extend(broker.admin("v0").drain().iter().map(Received::resource));
     account.check("queue full (nacks), then emptied", &taken);

@@ -163,10 +163,17 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Takes everything out of Canopsis's queue.
+    /// Takes everything out of Canopsis's queue. Not while a load fills it: that may be faster.
     pub fn drain(&self) -> Vec<Received> {
+        self.take(usize::MAX)
+    }
+
+    /// Takes so many messages out of Canopsis's queue, or as many as there are.
+    pub fn take(&self, most: usize) -> Vec<Received> {
         let mut all = Vec::new();
-        while let Some(get) = self.channel.basic_get(QUEUE, true).unwrap() {
+        while all.len() < most
+            && let Some(get) = self.channel.basic_get(QUEUE, true).unwrap()
+        {
             let delivery = get.delivery;
             all.push(Received {
                 event: serde_json::from_slice(&delivery.body).unwrap(),
