@@ -54,6 +54,7 @@ check:
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- --deny warnings
 	cargo test --locked
+	cargo run --locked --quiet -- --check --config tests/data/regexps.yml >/dev/null
 
 # What needs no broker and no Alertmanager: the part of the tests that a package build runs.
 NEEDS_SERVERS = signals_end_it_with_status_0 alertmanager_takes_the_example
