@@ -1,21 +1,21 @@
 //! Senders as Alertmanager is one: each keeps a connection and posts a notification at a time. Lean, for it shares two cores
-//! with what it measures: the request is made once, and an answer is looked at for its status and its end.
+//! with what it measures: one thread serves all of them, the requests are made beforehand, and an answer is looked at for its
+//! status and its end.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::sync::{Arc, Barrier};
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mio::net::TcpStream;
+use mio::{Events, Poll, PollOpt, Ready, Token};
 use serde_json::json;
 
 use crate::support::{TOKEN, payload};
 
-/// A thread of a sender needs no more.
-const STACK_BYTES: usize = 64 << 10;
-
 /// A notification that is posted again and again.
 pub struct Notifications {
-    request: Arc<Vec<u8>>,
+    request: Arc<[u8]>,
     /// In each.
     pub alerts: usize,
 }
@@ -38,52 +38,83 @@ impl Notifications {
              Authorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\nAccept-Encoding: gzip\r\n\r\n{body}",
             body.len()
         );
-        Self { request: Arc::new(request.into_bytes()), alerts }
+        Self { request: request.into_bytes().into(), alerts }
     }
 
     /// Posts it on so many connections, so many times on each; the whole time, and that of each until its answer.
     pub fn post(&self, address: SocketAddr, connections: usize, posts: usize) -> (Duration, Vec<Duration>) {
-        let ready = Arc::new(Barrier::new(connections + 1));
-        let senders: Vec<_> = (0..connections)
-            .map(|_| {
-                let (request, ready) = (Arc::clone(&self.request), Arc::clone(&ready));
-                let send = move || send(address, &request, posts, &ready);
-                std::thread::Builder::new().stack_size(STACK_BYTES).spawn(send).unwrap()
+        let poll = Poll::new().unwrap();
+        let mut senders: Vec<Sender> = (0..connections)
+            .map(|number| {
+                // Connected before the time counts.
+                let stream = std::net::TcpStream::connect(address).unwrap();
+                stream.set_nodelay(true).unwrap();
+                let stream = TcpStream::from_stream(stream).unwrap();
+                poll.register(&stream, Token(number), Ready::readable() | Ready::writable(), PollOpt::edge()).unwrap();
+                Sender { stream, posts, since: Instant::now(), sent: 0, answer: Vec::with_capacity(1024) }
             })
             .collect();
-        ready.wait();
+        let (mut latencies, mut events) = (Vec::with_capacity(connections * posts), Events::with_capacity(1024));
         let start = Instant::now();
-        let latencies = senders.into_iter().flat_map(|sender| sender.join().unwrap()).collect();
+        for sender in &mut senders {
+            sender.since = start;
+        }
+        while latencies.len() < connections * posts {
+            poll.poll(&mut events, None).unwrap();
+            for event in &events {
+                senders[event.token().0].go_on(&self.request, &mut latencies);
+            }
+        }
         (start.elapsed(), latencies)
     }
 }
 
-fn send(address: SocketAddr, request: &[u8], posts: usize, ready: &Barrier) -> Vec<Duration> {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_nodelay(true).unwrap();
-    let mut buffer = [0; 4096];
-    ready.wait();
-    let mut latencies = Vec::with_capacity(posts);
-    for _ in 0..posts {
-        let start = Instant::now();
-        stream.write_all(request).unwrap();
-        let mut filled = 0;
-        while !is_whole(&buffer[..filled]) {
-            match stream.read(&mut buffer[filled..]).unwrap() {
-                0 => panic!("the connection ended: {}", String::from_utf8_lossy(&buffer[..filled])),
-                count => filled += count,
+/// One connection.
+struct Sender {
+    stream: TcpStream,
+    /// What is still to be posted, that which is under way included.
+    posts: usize,
+    since: Instant,
+    /// So many bytes of the request are on their way.
+    sent: usize,
+    answer: Vec<u8>,
+}
+
+impl Sender {
+    /// Does what can be done without waiting.
+    fn go_on(&mut self, request: &[u8], latencies: &mut Vec<Duration>) {
+        while self.posts > 0 {
+            while self.sent < request.len() {
+                match self.stream.write(&request[self.sent..]) {
+                    Ok(count) => self.sent += count,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            let mut buffer = [0; 4096];
+            match self.stream.read(&mut buffer) {
+                Ok(0) => panic!("the connection ended: {}", String::from_utf8_lossy(&self.answer)),
+                Ok(count) => self.answer.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => panic!("{error}"),
+            }
+            if is_whole(&self.answer) {
+                assert!(self.answer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&self.answer));
+                let now = Instant::now();
+                latencies.push(now - self.since);
+                (self.since, self.sent) = (now, 0);
+                self.posts -= 1;
+                self.answer.clear();
             }
         }
-        latencies.push(start.elapsed());
-        assert!(buffer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&buffer[..filled]));
     }
-    latencies
 }
 
 /// Whether an answer has come to its end, which its Content-Length tells.
 fn is_whole(answer: &[u8]) -> bool {
     let Some(head) = answer.windows(4).position(|window| window == b"\r\n\r\n") else { return false };
-    let text = String::from_utf8_lossy(&answer[..head]).to_ascii_lowercase();
-    let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")).expect("a Content-Length");
-    answer.len() >= head + 4 + length.trim().parse::<usize>().unwrap()
+    let is_length = |line: &&[u8]| line.len() > 15 && line[..15].eq_ignore_ascii_case(b"content-length:");
+    let line = answer[..head].split(|byte| *byte == b'\n').find(is_length).expect("a Content-Length");
+    let length: usize = std::str::from_utf8(&line[15..]).unwrap().trim().parse().unwrap();
+    answer.len() >= head + 4 + length
 }

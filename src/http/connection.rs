@@ -5,6 +5,8 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 use super::budget::{Budget, Received};
 use super::head::{self, Framing, Head, HeadError};
 use super::{Answer, Body, BodyError};
@@ -42,6 +44,7 @@ pub struct Connection {
     /// The socket's timeouts, as they are set.
     read_timeout: Option<Duration>,
     write_timeout: Option<Duration>,
+    date: Date,
 }
 
 /// Why no request comes.
@@ -58,7 +61,7 @@ pub enum NoRequest {
 impl Connection {
     /// Takes an accepted socket.
     pub fn new(socket: Arc<TcpStream>) -> Self {
-        Self { socket, buffer: Vec::new(), read_timeout: None, write_timeout: None }
+        Self { socket, buffer: Vec::new(), read_timeout: None, write_timeout: None, date: Date::default() }
     }
 
     /// Reads the next head. `patience` is for its first byte; from there on [`HEAD_LIMIT`] counts.
@@ -110,13 +113,16 @@ impl Connection {
     /// Writes an answer; without its body where the request was a HEAD.
     pub fn write(&mut self, answer: &Answer, keep_alive: bool, with_body: bool) -> io::Result<()> {
         let mut bytes = format!(
-            "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nDate: {}\r\nServer: {}\r\n",
+            concat!(
+                "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nDate: {}\r\nServer: ",
+                env!("CARGO_PKG_NAME"),
+                "\r\n"
+            ),
             answer.status,
             reason(answer.status),
             answer.content_type,
             answer.body.len(),
-            jiff::Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT"),
-            env!("CARGO_PKG_NAME"),
+            self.date.now(),
         );
         for (name, value) in &answer.headers {
             bytes.push_str(&format!("{name}: {value}\r\n"));
@@ -323,6 +329,23 @@ impl Body for Incoming<'_> {
         self.left = Framing::Length(0);
         (self.whole)();
         Ok(body)
+    }
+}
+
+/// The time of day for a head, made anew when another second has begun.
+#[derive(Debug, Default)]
+struct Date {
+    second: i64,
+    text: String,
+}
+
+impl Date {
+    fn now(&mut self) -> &str {
+        let now = Timestamp::now();
+        if self.text.is_empty() || self.second != now.as_second() {
+            (self.second, self.text) = (now.as_second(), now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string());
+        }
+        &self.text
     }
 }
 

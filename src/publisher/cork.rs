@@ -58,7 +58,9 @@ impl Drop for Held<'_> {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         state.held = false;
-        if state.awaited {
+        let awaited = state.awaited;
+        drop(state);
+        if awaited {
             self.0.0.out.notify_one();
         }
     }

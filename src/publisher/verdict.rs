@@ -64,10 +64,13 @@ impl Drop for Teller {
 impl Slot {
     fn set(&self, state: State) {
         let mut open = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(*open, State::Open) {
-            *open = state;
-            self.told.notify_one();
+        if !matches!(*open, State::Open) {
+            return;
         }
+        *open = state;
+        // Who wakes up wants the lock: it must be free by then, or else that thread goes to sleep once more.
+        drop(open);
+        self.told.notify_one();
     }
 }
 
