@@ -1,5 +1,5 @@
 # canopsis-connector-prometheus
-.PHONY: all audit build check check-offline check-packaging clean demo dist docker faults fuzz help install lint-packaging man rpm
+.PHONY: all audit bench build check check-offline check-packaging clean demo dist docker faults fuzz help install lint-packaging man rpm
 
 NAME = canopsis-connector-prometheus
 CARGO ?= cargo
@@ -40,6 +40,7 @@ help:
 	@echo 'make audit   licences, sources and known advisories of all dependencies (cargo-deny; needs the Internet)'
 	@echo 'make faults  the tests of faults alone, with the account that each gives'
 	@echo 'make fuzz    five minutes of noise for each parser that faces the network (cargo-fuzz; needs a nightly compiler)'
+	@echo 'make bench   measures throughput, latency and footprint, beside bridges in Python and Node.js (a quarter of an hour)'
 	@echo 'make clean   removes what was built'
 
 build:
@@ -48,13 +49,15 @@ build:
 
 check:
 	$(PREPARE) build rabbitmq alertmanager promtool openssl shellcheck rpm rpmlint scdoc systemd-analyze readelf \
-		buildah debootstrap podman runc
+		buildah debootstrap podman runc valgrind
 	shellcheck scripts/* .ci/run contrib/image/healthcheck
 	$(MAKE) lint-packaging
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- --deny warnings
 	cargo test --locked
-	cargo run --locked --quiet -- --check --config tests/data/regexps.yml >/dev/null
+	$(MAKE) build
+	$(BINARY) --check --config tests/data/regexps.yml >/dev/null
+	scripts/instructions --check
 
 # What needs no broker and no Alertmanager: the part of the tests that a package build runs.
 NEEDS_SERVERS = signals_end_it_with_status_0 alertmanager_takes_the_example
@@ -114,6 +117,10 @@ check-packaging:
 audit:
 	command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
 	cargo deny --locked check
+
+bench:
+	scripts/install-missing build rabbitmq venv node npm valgrind
+	RUSTFLAGS="$(REMAP)" scripts/bench
 
 faults:
 	scripts/install-missing build rabbitmq

@@ -2,7 +2,6 @@
 //!
 //! Knows the rooms on the way and their order, and nothing of HTTP.
 
-use std::convert::Infallible;
 use std::io::{self, Write};
 use std::sync::Mutex;
 use std::time::Instant;
@@ -54,15 +53,6 @@ pub enum BridgeError {
     /// The events did not get through.
     #[error(transparent)]
     Delivery(#[from] DeliveryError),
-}
-
-/// A notification's alerts, mapped.
-#[derive(Debug, Default)]
-pub struct Mapped<'a> {
-    /// In the alerts' order.
-    pub events: Vec<Event<'a>>,
-    /// In the alerts' order.
-    pub refused: Vec<Refused>,
 }
 
 /// Counts and logs what an operator should hear of.
@@ -131,17 +121,6 @@ fn name(alert: &Alert<'_>) -> String {
     alert.labels.get("alertname").map_or_else(String::new, shorten)
 }
 
-/// Maps all alerts of a notification, in their order. What an operator should hear of is logged.
-pub fn map<'a>(mapping: &'a Mapping, notification: &'a Notification<'a>, received_at: Timestamp) -> Mapped<'a> {
-    let mut events = Vec::new();
-    let mapped = map_each(mapping, &Tally::of_everything(), notification, received_at, |event| {
-        events.extend(event);
-        Ok::<_, Infallible>(())
-    });
-    let refused = mapped.unwrap_or_else(|never| match never {});
-    Mapped { events, refused }
-}
-
 /// Maps the alerts one after the other, and hands each one's event on, if it has one, before the next one's turn. What can't be
 /// mapped comes back.
 fn map_each<'a, E>(
@@ -181,8 +160,10 @@ fn map_each<'a, E>(
 /// A notification's events, encoded and ready to go.
 #[derive(Debug)]
 pub struct Prepared {
-    batch: Batch,
-    refused: Vec<Refused>,
+    /// Of the alerts that could be mapped, in their order.
+    pub batch: Batch,
+    /// The alerts that could not be.
+    pub refused: Vec<Refused>,
 }
 
 impl Prepared {
@@ -256,7 +237,7 @@ impl Outlet {
 }
 
 /// Writes each message's JSON on a line of its own.
-fn write_lines(stream: &mut dyn Write, batch: &Batch) -> io::Result<()> {
+pub fn write_lines(stream: &mut dyn Write, batch: &Batch) -> io::Result<()> {
     for message in batch.iter() {
         stream.write_all(message.body)?;
         stream.write_all(b"\n")?;

@@ -13,7 +13,7 @@ use crossbeam_channel::unbounded;
 use jiff::Timestamp;
 use log::{info, warn};
 
-use crate::bridge::{self, Outlet};
+use crate::bridge::{self, BridgeError, Outlet, Prepared, Tally};
 use crate::cli::{Cli, HELP, Task, UsageError};
 use crate::config::{Config, ConfigError};
 use crate::http::{ListenError, Routes, Server, Setup};
@@ -60,9 +60,12 @@ pub enum Failure {
         /// Why not.
         source: io::Error,
     },
-    /// `--dry-run`, `--against`: it is no notification.
+    /// `--against`: it is no notification.
     #[error(transparent)]
     Decode(#[from] DecodeError),
+    /// `--dry-run`: it is no notification, or its events can't be made.
+    #[error(transparent)]
+    Prepare(#[from] BridgeError),
     /// `--dry-run`, `--against`: some alerts can't be mapped; each has been named.
     #[error("{0} of {1} alerts can't be mapped")]
     Refused(usize, usize),
@@ -82,6 +85,7 @@ impl Failure {
             | Self::Signals(_)
             | Self::Read { .. }
             | Self::Decode(_)
+            | Self::Prepare(_)
             | Self::Refused(..)
             | Self::Stdout(_) => 1,
         }
@@ -120,14 +124,11 @@ fn read_body(path: &Path) -> Result<Vec<u8>, Failure> {
 
 fn dry_run(config: &Config, path: &Path) -> Result<(), Failure> {
     let body = read_body(path)?;
-    let notification = Notification::decode(&body)?;
-    let mapped = bridge::map(&config.mapping, &notification, Timestamp::now());
-    let mut out = io::stdout().lock();
-    for event in &mapped.events {
-        serde_json::to_writer(&mut out, event).map_err(io::Error::from)?;
-        writeln!(out)?;
-    }
-    all_mapped(&notification, mapped.refused.len())
+    // Nobody waits for an answer.
+    let deadline = Instant::now() + Duration::from_hours(24);
+    let prepared = Prepared::from_body(&config.mapping, &Tally::of_everything(), &body, Timestamp::now(), deadline)?;
+    bridge::write_lines(&mut io::stdout().lock(), &prepared.batch)?;
+    all_mapped(prepared.batch.len(), prepared.refused.len())
 }
 
 fn check_against(config: &Config, config_path: &Path, path: &Path) -> Result<(), Failure> {
@@ -137,14 +138,11 @@ fn check_against(config: &Config, config_path: &Path, path: &Path) -> Result<(),
     writeln!(out, "{} is valid", config_path.display())?;
     let refused = explain::write(&mut out, &config.mapping, &notification, Timestamp::now())?;
     out.flush()?;
-    all_mapped(&notification, refused)
+    all_mapped(notification.alerts.len() - refused, refused)
 }
 
-fn all_mapped(notification: &Notification<'_>, refused: usize) -> Result<(), Failure> {
-    match refused {
-        0 => Ok(()),
-        refused => Err(Failure::Refused(refused, notification.alerts.len())),
-    }
+fn all_mapped(mapped: usize, refused: usize) -> Result<(), Failure> {
+    if refused == 0 { Ok(()) } else { Err(Failure::Refused(refused, mapped + refused)) }
 }
 
 fn serve(cli: &Cli, config: Config) -> Result<(), Failure> {

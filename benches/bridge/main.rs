@@ -5,7 +5,9 @@
 //! A B A B, and each pair gives a ratio of its own; the medians are printed. Each run also has to balance: as many events in
 //! the queue as alerts were answered with 200.
 //!
-//!     cargo bench --bench bridge -- [--pairs N] [--peers DIR] [storm|single|latency|peers|footprint|growth]...
+//!     cargo bench --bench bridge -- [--pairs N] [--peers DIR] [--connector FILE] [storm|single|latency|peers|footprint|growth]...
+//!
+//! `--connector` names the binary that is measured: the one that cargo builds along with this has what only tests need.
 
 #![allow(missing_docs)]
 #![allow(clippy::cast_precision_loss, reason = "no count or size here is beyond 2^52")]
@@ -24,6 +26,7 @@ use bare::Bare;
 use load::Notifications;
 use subject::Subject;
 use support::broker::{Admin, Broker, Received};
+use support::connector::BINARY;
 use support::wait_until;
 use table::{Table, median, percentile};
 
@@ -43,6 +46,7 @@ struct Bench {
     admin: Admin,
     pairs: usize,
     peers: Option<PathBuf>,
+    connector: String,
 }
 
 fn main() {
@@ -52,6 +56,7 @@ fn main() {
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--pairs" => bench.pairs = arguments.next().unwrap().parse().unwrap(),
+            "--connector" => bench.connector = arguments.next().unwrap(),
             "--peers" => bench.peers = Some(arguments.next().unwrap().into()),
             // Cargo's own.
             "--bench" => {}
@@ -78,7 +83,7 @@ impl Bench {
         let broker = Broker::start();
         let vhost = broker.fresh_vhost();
         let admin = broker.admin(&vhost);
-        Self { broker, vhost, admin, pairs: 5, peers: None }
+        Self { broker, vhost, admin, pairs: 5, peers: None, connector: BINARY.to_owned() }
     }
 
     fn url(&self) -> String {
@@ -86,7 +91,7 @@ impl Bench {
     }
 
     fn connector(&self) -> Subject {
-        Subject::connector(&self.url())
+        Subject::connector(&self.connector, &self.url())
     }
 
     /// A run that has to balance; how long it took.
@@ -247,7 +252,7 @@ impl Bench {
         println!("### Footprint\n");
         let mut table = Table::new(&["what", "figure"]);
         let mut starts: Vec<f64> =
-            (0..21).map(|_| Subject::time_to_listen(&self.url()).as_secs_f64() * 1000.0).collect();
+            (0..21).map(|_| Subject::time_to_listen(&self.connector, &self.url()).as_secs_f64() * 1000.0).collect();
         table.row(&["start to listening, median of 21".to_owned(), format!("{:.1} ms", median(&mut starts))]);
         let connector = self.connector();
         self.admin.purge();
@@ -263,7 +268,7 @@ impl Bench {
         table.row(&["resident, peak with 1,000 connections".to_owned(), mib(connector.memory("VmHWM:"))]);
         wait_until("the threads of 1,000 connections end", || connector.threads() < 50);
         table.row(&["resident, after 1,000 connections".to_owned(), mib(connector.memory("VmRSS:"))]);
-        let size = std::fs::metadata(support::connector::BINARY).unwrap().len();
+        let size = std::fs::metadata(&self.connector).unwrap().len();
         table.row(&["binary".to_owned(), format!("{size} bytes")]);
         println!("{table}");
     }
@@ -278,10 +283,10 @@ impl Bench {
             self.grown(&mut table, alerts, connections);
         }
         println!("Medians of {} runs.\n\n{table}", self.pairs);
-        println!("### Growth: connections, 100 alerts a notification\n");
+        println!("### Growth: connections, 10 alerts a notification\n");
         let mut table = Table::new(&["alerts", "connections", "alerts/s", "CPU of the connector, per alert"]);
         for connections in [1, 10, 100, 1000] {
-            self.grown(&mut table, 100, connections);
+            self.grown(&mut table, 10, connections);
         }
         println!("Medians of {} runs.\n\n{table}", self.pairs);
     }

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::load::Notifications;
-use crate::support::connector::BINARY;
 use crate::support::http::Client;
 use crate::support::{Kept, TOKEN, free_port, notification, scratch, wait_until};
 
@@ -20,8 +19,8 @@ pub struct Subject {
 
 impl Subject {
     /// The connector, with the shipped configuration.
-    pub fn connector(url: &str) -> Self {
-        Self::start(&[BINARY, "--config", "config.yml"], url)
+    pub fn connector(binary: &str, url: &str) -> Self {
+        Self::start(&[binary, "--config", "config.yml"], url)
     }
 
     /// Its peer in Python, with what `scripts/bench-peers` has installed.
@@ -62,9 +61,9 @@ impl Subject {
     }
 
     /// How long the connector takes from its start to its first accepted connection; as seen from outside.
-    pub fn time_to_listen(url: &str) -> Duration {
+    pub fn time_to_listen(binary: &str, url: &str) -> Duration {
         let start = Instant::now();
-        let subject = Self::spawn(&[BINARY, "--config", "config.yml"], url);
+        let subject = Self::spawn(&[binary, "--config", "config.yml"], url);
         while TcpStream::connect(subject.address).is_err() {
             assert!(start.elapsed() < Duration::from_secs(10), "the connector does not listen");
             std::thread::sleep(Duration::from_micros(100));

@@ -3,8 +3,9 @@
 
 use std::path::Path;
 use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
-use canopsis_connector_prometheus::bridge;
+use canopsis_connector_prometheus::bridge::{Prepared, Tally};
 use canopsis_connector_prometheus::config::{Config, Overrides};
 use canopsis_connector_prometheus::notification::Notification;
 use jiff::Timestamp;
@@ -16,17 +17,17 @@ static CONFIG: LazyLock<Config> = LazyLock::new(|| {
 });
 
 fuzz_target!(|body: &[u8]| {
-    let Ok(notification) = Notification::decode(body) else { return };
-    let mapped = bridge::map(&CONFIG.mapping, &notification, Timestamp::UNIX_EPOCH);
-    assert_eq!(mapped.events.len() + mapped.refused.len(), notification.alerts.len());
-    for event in &mapped.events {
-        let json: serde_json::Value = serde_json::to_value(event).expect("an event is JSON");
+    let deadline = Instant::now() + Duration::from_secs(3600);
+    let prepared = Prepared::from_body(&CONFIG.mapping, &Tally::of_everything(), body, Timestamp::UNIX_EPOCH, deadline);
+    let Ok(prepared) = prepared else { return };
+    let notification = Notification::decode(body).expect("it has been decoded before");
+    assert_eq!(prepared.batch.len() + prepared.refused.len(), notification.alerts.len());
+    for message in prepared.batch.iter() {
+        let json: serde_json::Value = serde_json::from_slice(message.body).expect("an event is JSON");
         for name in ["connector", "connector_name", "component", "resource"] {
             assert!(json[name].as_str().is_some_and(|name| !name.is_empty()));
         }
         assert!(json["state"].as_u64().is_some_and(|state| state <= 3));
-        let mut key = String::new();
-        event.write_routing_key(&mut key);
-        assert!(key.len() <= 255);
+        assert!(message.routing_key.len() <= 255);
     }
 });
