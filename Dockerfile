@@ -21,17 +21,15 @@ FROM ${CERTS_IMAGE} AS certs
 FROM ${RUST_IMAGE} AS build
 WORKDIR /build
 
-# Smaller by 0.14 MB; mapping takes a third more instructions, which a broker's confirm outweighs by far.
-ENV CARGO_PROFILE_RELEASE_OPT_LEVEL=z
-
 # The crates first: as long as the lock, the Makefile and stand-ins/ stay, they are taken from the cache. The program that this
-# builds on the way is removed, so that cargo never takes it for the real one; the benchmark stays, as cargo wants to see the file.
+# builds on the way is removed, so that cargo never takes it for the real one; the benchmarks stay, as cargo wants to see
+# the files.
 COPY Cargo.toml Cargo.lock Makefile ./
 COPY scripts/install-missing scripts/
 COPY stand-ins/ stand-ins/
-RUN mkdir src benches \
+RUN mkdir -p src benches/bridge \
     && echo 'fn main() {}' >src/main.rs \
-    && touch benches/mapping.rs \
+    && touch benches/mapping.rs benches/bridge/main.rs \
     && make build LINK=packed \
     && cargo clean --locked --release --package canopsis-connector-prometheus \
     && rm -r src
@@ -71,6 +69,8 @@ COPY --chown=0:0 --chmod=0644 config.yml /etc/canopsis-connectors/prometheus/
 COPY --from=build --chown=0:0 --chmod=0755 /image/usr/bin/ /usr/bin/
 # A number, because "must not run as root" of Kubernetes understands nothing else. The user owns nothing here.
 USER 18401:18401
+# The C library would keep 8 heaps for each processor, and give little of them back.
+ENV MALLOC_ARENA_MAX=2
 EXPOSE 18401/tcp
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10s --retries=3 CMD ["/usr/bin/healthcheck"]

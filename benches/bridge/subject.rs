@@ -48,6 +48,8 @@ impl Subject {
     fn spawn(command: &[&str], url: &str) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let settings = [
+            // As the unit and the image have it.
+            "MALLOC_ARENA_MAX=2".to_owned(),
             format!("CPS_AMQP_URL={url}"),
             format!("PROMETHEUS_LISTEN={address}"),
             format!("PROMETHEUS_BEARER_TOKEN={TOKEN}"),
