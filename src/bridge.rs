@@ -3,6 +3,7 @@
 //! Knows the rooms on the way and their order, and nothing of HTTP.
 
 use std::io::{self, Write};
+use std::ops::RangeInclusive;
 use std::sync::Mutex;
 use std::time::Instant;
 
@@ -30,7 +31,20 @@ pub struct Outcome {
     /// How many events were delivered.
     pub published: usize,
     /// The alerts that could not be mapped.
-    pub refused: Vec<Refused>,
+    pub refused: AllRefused,
+}
+
+/// As many refused alerts are named in one answer; all of them are counted and logged.
+const MOST_NAMED: usize = 50;
+
+/// The alerts of a notification that could not be mapped. However many they are, they take little memory while the others wait
+/// for their broker.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct AllRefused {
+    /// How many there are.
+    pub count: usize,
+    /// The first of them.
+    pub named: Vec<Refused>,
 }
 
 /// An alert that could not be mapped.
@@ -50,10 +64,19 @@ pub enum BridgeError {
     /// It is no notification.
     #[error(transparent)]
     Decode(#[from] DecodeError),
+    /// The mapping copies so much into each event that all of them together would take the memory of everybody else.
+    #[error("the events of this notification would take more than {0} bytes: a rule copies much into each of them")]
+    TooLarge(usize),
     /// The events did not get through.
     #[error(transparent)]
     Delivery(#[from] DeliveryError),
 }
+
+/// Of a notification's events: less is always allowed, and more never. In bytes.
+const BATCH_BYTES: RangeInclusive<usize> = 8 << 20..=64 << 20;
+
+/// And in between, so many times the body's length: an event is seldom twice as long as its alert.
+const BATCH_TIMES: usize = 4;
 
 /// Counts and logs what an operator should hear of.
 pub struct Tally {
@@ -116,6 +139,19 @@ impl Tally {
     }
 }
 
+impl AllRefused {
+    fn add(&mut self, alert: &Alert<'_>, mut refusals: Vec<Refusal>) {
+        self.count += 1;
+        if self.named.len() < MOST_NAMED {
+            for refusal in &mut refusals {
+                refusal.reason = shorten(&refusal.reason);
+            }
+            let fingerprint = shorten(&alert.fingerprint);
+            self.named.push(Refused { alertname: name(alert), fingerprint, refusals });
+        }
+    }
+}
+
 /// What people call the alert.
 fn name(alert: &Alert<'_>) -> String {
     alert.labels.get("alertname").map_or_else(String::new, shorten)
@@ -129,12 +165,12 @@ fn map_each<'a, E>(
     notification: &'a Notification<'a>,
     received_at: Timestamp,
     mut hand_on: impl FnMut(Option<Event<'a>>) -> Result<(), E>,
-) -> Result<Vec<Refused>, E> {
+) -> Result<AllRefused, E> {
     tally.metrics.notified();
     if notification.truncated_alerts > 0 {
         tally.truncated(notification);
     }
-    let mut all_refused = Vec::new();
+    let mut all_refused = AllRefused::default();
     let Some(first) = notification.alerts.first() else {
         return Ok(all_refused);
     };
@@ -149,8 +185,7 @@ fn map_each<'a, E>(
             for refusal in &refusals {
                 tally.refused(alert, refusal);
             }
-            let fingerprint = alert.fingerprint.clone().into_owned();
-            all_refused.push(Refused { alertname: name(alert), fingerprint, refusals });
+            all_refused.add(alert, refusals);
         });
         hand_on(event.ok())?;
     }
@@ -163,7 +198,7 @@ pub struct Prepared {
     /// Of the alerts that could be mapped, in their order.
     pub batch: Batch,
     /// The alerts that could not be.
-    pub refused: Vec<Refused>,
+    pub refused: AllRefused,
 }
 
 impl Prepared {
@@ -176,14 +211,16 @@ impl Prepared {
         deadline: Instant,
     ) -> Result<Self, BridgeError> {
         let notification = Notification::decode(body)?;
+        let most = (BATCH_TIMES * body.len()).clamp(*BATCH_BYTES.start(), *BATCH_BYTES.end());
         // An event is about as long as its alert.
         let mut batch = Batch::with_capacity(notification.alerts.len(), body.len());
         let refused = map_each(mapping, tally, &notification, received_at, |event| {
             if Instant::now() >= deadline {
-                return Err(DeliveryError::Deadline("mapping took too long".to_owned()));
+                return Err(DeliveryError::Deadline("mapping took too long".to_owned()).into());
             }
             let pushed = event.map_or(Ok(()), |event| batch.push(&event));
-            pushed.map_err(|error| DeliveryError::Output(error.to_string()))
+            pushed.map_err(|error| DeliveryError::Output(error.to_string()))?;
+            if batch.written() > most { Err(BridgeError::TooLarge(most)) } else { Ok(()) }
         })?;
         batch.finish();
         Ok(Self { batch, refused })

@@ -128,7 +128,7 @@ fn dry_run(config: &Config, path: &Path) -> Result<(), Failure> {
     let deadline = Instant::now() + Duration::from_hours(24);
     let prepared = Prepared::from_body(&config.mapping, &Tally::of_everything(), &body, Timestamp::now(), deadline)?;
     bridge::write_lines(&mut io::stdout().lock(), &prepared.batch)?;
-    all_mapped(prepared.batch.len(), prepared.refused.len())
+    all_mapped(prepared.batch.len(), prepared.refused.count)
 }
 
 fn check_against(config: &Config, config_path: &Path, path: &Path) -> Result<(), Failure> {

@@ -283,3 +283,42 @@ fn no_thread_is_to_be_had() {
     survives(&connector, "threads came back");
     std::fs::remove_file(&binary).unwrap();
 }
+
+#[test]
+fn a_mapping_that_copies_much_into_each_event_does_not_fill_the_memory() {
+    let vhost = Broker::shared().fresh_vhost();
+    let mapping =
+        format!("{MAPPING}\nextra_infos_prefix: x_\nextra_infos: {{from: {{type: copy, value: externalURL}}}}\n");
+    let connector = Connector::with(&config(&Broker::shared().url(&vhost), "", &mapping), &[]);
+    connector.wait_until_ready();
+    let names: Vec<String> = (0..1000).map(|number| number.to_string()).collect();
+    let url = format!("\"externalURL\":\"{}\"", "x".repeat(200 << 10));
+    let body = notification(&names).replace("\"externalURL\":\"\"", &url);
+    let reply = connector.post(&body);
+    assert_eq!(reply.status, 413, "{}", reply.body);
+    assert!(reply.body.contains("a rule copies much into each of them"), "{}", reply.body);
+    assert!(Broker::shared().admin(&vhost).drain().is_empty());
+    survives(&connector, "events that would be 200 MB");
+}
+
+#[test]
+fn alerts_that_cannot_be_mapped_take_no_memory_while_others_wait() {
+    // Nobody listens there: what can be mapped waits until its deadline.
+    let url = "amqp://cpsrabbit:canopsis@127.0.0.1:1/v0";
+    let mut connector = Connector::with(&config(url, "answer_timeout: 20s", MAPPING), &["--log-level", "info"]);
+    let refused = "{\"status\":\"firing\"},".repeat(10_000);
+    let body = notification(&["mapped"]).replace("\"alerts\":[", &format!("\"alerts\":[{refused}"));
+    let address = connector.address;
+    let senders: Vec<_> = (0..100)
+        .map(|_| {
+            let body = body.clone();
+            std::thread::spawn(move || Client::new(address).post(&body).unwrap().status)
+        })
+        .collect();
+    for sender in senders {
+        assert_eq!(sender.join().unwrap(), 503);
+    }
+    assert!(connector.peak_memory() < MOST_MEMORY, "{} bytes", connector.peak_memory());
+    connector.terminate();
+    assert_eq!(connector.wait().code(), Some(0));
+}

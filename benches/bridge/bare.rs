@@ -1,5 +1,5 @@
-//! What can't be had for less: a loop that publishes messages that are ready, by the same AMQP library, on the same kind of
-//! connection, with the same properties, and counts the confirms. No HTTP, no mapping, no deadlines, one thread.
+//! What one would write by hand with the same AMQP library as it comes: a loop that publishes messages that are ready, with the same
+//! properties, on the same kind of connection, and counts the confirms. No HTTP, no mapping, no deadlines, one thread.
 
 use std::collections::VecDeque;
 use std::net::TcpStream;

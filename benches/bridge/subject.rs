@@ -5,9 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::load::Notifications;
-use crate::support::http::Client;
-use crate::support::{Kept, TOKEN, free_port, notification, scratch, wait_until};
+use crate::support::{Kept, TOKEN, free_port, scratch, wait_until};
 
 /// Of the times in `/proc/PID/stat`: proc(5).
 const TICKS: u64 = 100;
@@ -34,14 +32,10 @@ impl Subject {
         Self::start(&["node", peers.join("node/bridge.mjs").to_str().unwrap()], url)
     }
 
+    /// Starts it, and waits until it listens.
     fn start(command: &[&str], url: &str) -> Self {
         let subject = Self::spawn(command, url);
-        wait_until(&format!("{command:?} takes notifications"), || {
-            let mut client = Client::new(subject.address);
-            client.post(&notification(&["warm-up"])).is_ok_and(|reply| reply.status == 200)
-        });
-        // What is done for the first time, is done.
-        Notifications::of(100).post(subject.address, 1, 5);
+        wait_until(&format!("{command:?} listens"), || TcpStream::connect(subject.address).is_ok());
         subject
     }
 

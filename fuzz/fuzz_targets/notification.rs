@@ -21,7 +21,7 @@ fuzz_target!(|body: &[u8]| {
     let prepared = Prepared::from_body(&CONFIG.mapping, &Tally::of_everything(), body, Timestamp::UNIX_EPOCH, deadline);
     let Ok(prepared) = prepared else { return };
     let notification = Notification::decode(body).expect("it has been decoded before");
-    assert_eq!(prepared.batch.len() + prepared.refused.len(), notification.alerts.len());
+    assert_eq!(prepared.batch.len() + prepared.refused.count, notification.alerts.len());
     for message in prepared.batch.iter() {
         let json: serde_json::Value = serde_json::from_slice(message.body).expect("an event is JSON");
         for name in ["connector", "connector_name", "component", "resource"] {

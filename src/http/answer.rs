@@ -18,9 +18,6 @@ use crate::publisher::DeliveryError;
 /// Seconds; for senders that heed it. Alertmanager has a clock of its own.
 const RETRY_AFTER: &str = "5";
 
-/// As many refused alerts are named in one answer; all of them are counted and logged.
-const MOST_NAMED: usize = 50;
-
 /// What most bodies are: one object, one line.
 const JSON: &str = "application/json";
 
@@ -68,6 +65,9 @@ pub enum Problem {
     /// The body is no notification.
     #[error(transparent)]
     Decode(#[from] DecodeError),
+    /// The events would be too large; says so.
+    #[error("{0}")]
+    EventsTooLarge(String),
     /// The events are not in the queue.
     #[error(transparent)]
     Delivery(#[from] DeliveryError),
@@ -99,7 +99,7 @@ impl Problem {
             Self::NotFound | Self::NotAnAlertmanager => 404,
             Self::Method(_) => 405,
             Self::HeadTooSlow => 408,
-            Self::Body(BodyError::TooLong(_)) => 413,
+            Self::Body(BodyError::TooLong(_)) | Self::EventsTooLarge(_) => 413,
             Self::Head(HeadError::Expectation) => 417,
             Self::Head(HeadError::TooLong) => 431,
             Self::Reload(_) | Self::Internal => 500,
@@ -146,21 +146,21 @@ impl Answer {
     /// What came of a notification whose mapped events are all in the queue.
     pub fn of(outcome: &Outcome) -> Self {
         let Outcome { published, refused } = outcome;
-        if refused.is_empty() {
+        if refused.count == 0 {
             // Written by hand, as nearly every answer is this one.
             let body = format!("{{\"published\":{published}}}\n");
             return Self { status: 200, content_type: JSON, headers: Vec::new(), body };
         }
         let name = |alert: &Refused, refusal: &Refusal| json!({ "alertname": alert.alertname, "fingerprint": alert.fingerprint, "field": refusal.field, "reason": refusal.reason });
         let named: Vec<_> = refused
+            .named
             .iter()
-            .take(MOST_NAMED)
             .flat_map(|alert| alert.refusals.iter().map(move |refusal| name(alert, refusal)))
             .collect();
         let error = format!(
             "{} of {} alerts can't be mapped, the others are published",
-            refused.len(),
-            refused.len() + published
+            refused.count,
+            refused.count + published
         );
         Self::json(422, &json!({ "error": error, "published": published, "refused": named }))
     }
@@ -179,6 +179,7 @@ mod tests {
             (Problem::Method(&["GET", "HEAD"]), 405, Some(("Allow", "GET, HEAD"))),
             (Problem::Unauthorized, 401, Some(("WWW-Authenticate", "Bearer"))),
             (Problem::Body(BodyError::TooLong(9)), 413, None),
+            (Problem::EventsTooLarge(String::new()), 413, None),
             (Problem::Body(incomplete()), 503, Some(("Retry-After", "5"))),
             (Problem::Body(BodyError::Busy), 503, Some(("Retry-After", "5"))),
             (Problem::Body(BodyError::Malformed("x")), 400, None),

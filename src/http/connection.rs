@@ -138,10 +138,7 @@ impl Connection {
         let deadline = Instant::now() + WRITE_LIMIT;
         while !bytes.is_empty() {
             let left = left_until(deadline)?;
-            if !is_about(self.write_timeout, left) {
-                self.socket.set_write_timeout(Some(left))?;
-                self.write_timeout = Some(left);
-            }
+            set_about(&mut self.write_timeout, left, |timeout| self.socket.set_write_timeout(timeout))?;
             match (&*self.socket).write(bytes) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => bytes = &bytes[count..],
@@ -189,10 +186,7 @@ impl Connection {
 
     /// Reads what has come, waiting for it if need be.
     fn read(&mut self, buffer: &mut [u8], patience: Duration) -> io::Result<usize> {
-        if !is_about(self.read_timeout, patience) {
-            self.socket.set_read_timeout(Some(patience))?;
-            self.read_timeout = Some(patience);
-        }
+        set_about(&mut self.read_timeout, patience, |timeout| self.socket.set_read_timeout(timeout))?;
         loop {
             match (&*self.socket).read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -349,9 +343,18 @@ impl Date {
     }
 }
 
-/// Whether a timeout that is set will do for another one: by no more than [`SLACK`] too long, and never too short.
-fn is_about(set: Option<Duration>, wanted: Duration) -> bool {
-    set.is_some_and(|set| set >= wanted && set <= wanted + SLACK)
+/// Sets a timeout, unless the one that is set will do: by no more than [`SLACK`] too long, and never too short.
+fn set_about(
+    set: &mut Option<Duration>,
+    wanted: Duration,
+    apply: impl FnOnce(Option<Duration>) -> io::Result<()>,
+) -> io::Result<()> {
+    if set.and_then(|set| set.checked_sub(wanted)).is_some_and(|longer| longer <= SLACK) {
+        return Ok(());
+    }
+    apply(Some(wanted))?;
+    *set = Some(wanted);
+    Ok(())
 }
 
 fn left_until(deadline: Instant) -> io::Result<Duration> {
@@ -379,5 +382,35 @@ fn reason(status: u16) -> &'static str {
         500 => "Internal Server Error",
         503 => "Service Unavailable",
         _ => "Unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_that_is_set_will_do_when_it_is_a_little_long() {
+        let (limit, nanosecond) = (Duration::from_secs(10), Duration::from_nanos(1));
+        for (set, is_set_anew) in [
+            (None, true),
+            (Some(limit), false),
+            (Some(limit + SLACK), false),
+            (Some(limit + SLACK + nanosecond), true),
+            (Some(Duration::from_secs(9)), true),
+            (Some(Duration::from_mins(6)), true),
+        ] {
+            let (mut now, mut applied) = (set, None);
+            set_about(&mut now, limit, |timeout| {
+                applied = timeout;
+                Ok(())
+            })
+            .unwrap();
+            assert_eq!(applied, is_set_anew.then_some(limit), "{set:?}");
+            assert_eq!(now, if is_set_anew { Some(limit) } else { set }, "{set:?}");
+        }
+        let mut refused = None;
+        assert!(set_about(&mut refused, limit, |_| Err(io::ErrorKind::InvalidInput.into())).is_err());
+        assert_eq!(refused, None);
     }
 }

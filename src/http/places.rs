@@ -70,7 +70,7 @@ impl Places {
     /// From here on there are so many. Who has a place keeps it.
     pub fn resize(&self, most: usize) {
         self.most.store(most, Ordering::SeqCst);
-        self.tell(&self.lock());
+        self.tell(self.lock());
     }
 
     /// Takes a place. Where there is none, the connection whose sender has let it wait longest is closed; where all work, this waits.
@@ -111,8 +111,10 @@ impl Places {
     }
 
     /// Wakes who waits for a place: only the accepting thread does.
-    fn tell(&self, state: &State) {
-        if state.awaited {
+    fn tell(&self, state: MutexGuard<'_, State>) {
+        let awaited = state.awaited;
+        drop(state);
+        if awaited {
             self.changed.notify_all();
         }
     }
@@ -159,7 +161,7 @@ impl Place {
             entry.state = state;
         }
         // Somebody may wait for one that can give way.
-        self.places.tell(&all);
+        self.places.tell(all);
     }
 }
 
@@ -167,7 +169,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut all = self.places.lock();
         all.taken.remove(&self.number);
-        self.places.tell(&all);
+        self.places.tell(all);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::thread;
 use std::time::{Instant, SystemTime};
 
 use jiff::Timestamp;
@@ -14,8 +15,14 @@ use crate::logging::{Throttle, shorten};
 use crate::mapping::Mapping;
 use crate::metrics::{Exposition, Metrics};
 
-/// A body above this is a large one.
+/// A body above this is a large one: one at a time is decoded and mapped, which may take thirty times its length.
 const LARGE_BYTES: usize = 256 << 10;
+
+/// Of bodies above this, a few are decoded and mapped at a time. A smaller one is done before another thread has its turn.
+const MIDDLE_BYTES: usize = 16 << 10;
+
+/// So many, or as many as there are processors.
+const MIDDLE_TURNS: usize = 4;
 
 /// What a configuration makes of the answers. A request has the same from its beginning to its end.
 pub struct Setup {
@@ -46,7 +53,8 @@ pub struct Routes {
     tally: Tally,
     reload: Reload,
     stopping: AtomicBool,
-    large: Turn,
+    large: Turns,
+    middle: Turns,
     /// For log lines that anybody can cause.
     refusals: Throttle,
     ids: Ids,
@@ -63,7 +71,8 @@ impl Routes {
             metrics,
             reload,
             stopping: AtomicBool::new(false),
-            large: Turn::default(),
+            large: Turns::new(1),
+            middle: Turns::new(thread::available_parallelism().map_or(MIDDLE_TURNS, |n| n.get().max(MIDDLE_TURNS))),
             refusals: Throttle::default(),
             ids: Ids::new(),
         }
@@ -141,14 +150,14 @@ impl Routes {
         let deadline = Instant::now() + setup.settings.answer_timeout;
         let received_at = Timestamp::now();
         let prepared = {
-            // Decoding takes several times the body's memory: the large ones take turns.
-            let _turn =
-                if body.len() > LARGE_BYTES { Some(self.large.take(deadline).ok_or(BodyError::Busy)?) } else { None };
+            let turns = if body.len() > LARGE_BYTES { &self.large } else { &self.middle };
+            let is_small = body.len() <= MIDDLE_BYTES;
+            let _turn = if is_small { None } else { Some(turns.take(deadline).ok_or(BodyError::Busy)?) };
             Prepared::from_body(&setup.mapping, &self.tally, &body, received_at, deadline)?
         };
         drop(body);
         let outcome = prepared.deliver(&setup.outlet, deadline)?;
-        debug!(request = id, published = outcome.published, refused = outcome.refused.len(); "notification");
+        debug!(request = id, published = outcome.published, refused = outcome.refused.count; "notification");
         Ok(Answer::of(&outcome))
     }
 }
@@ -212,34 +221,35 @@ impl Ids {
     }
 }
 
-/// One at a time.
-#[derive(Debug, Default)]
-struct Turn {
-    taken: Mutex<bool>,
-    free: Condvar,
+/// So many at a time.
+#[derive(Debug)]
+struct Turns {
+    free: Mutex<usize>,
+    freed: Condvar,
 }
 
-impl Turn {
-    /// Waits for the turn until the deadline.
+impl Turns {
+    fn new(turns: usize) -> Self {
+        Self { free: Mutex::new(turns), freed: Condvar::new() }
+    }
+
+    /// Waits for a turn until the deadline.
     fn take(&self, deadline: Instant) -> Option<TurnTaken<'_>> {
-        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let left = deadline.saturating_duration_since(Instant::now());
-        let (mut taken, timeout) =
-            self.free.wait_timeout_while(taken, left, |taken| *taken).unwrap_or_else(PoisonError::into_inner);
-        if timeout.timed_out() {
-            return None;
-        }
-        *taken = true;
+        let none = |free: &mut usize| *free == 0;
+        let mut free = self.freed.wait_timeout_while(free, left, none).unwrap_or_else(PoisonError::into_inner).0;
+        *free = free.checked_sub(1)?;
         Some(TurnTaken(self))
     }
 }
 
-struct TurnTaken<'t>(&'t Turn);
+struct TurnTaken<'t>(&'t Turns);
 
 impl Drop for TurnTaken<'_> {
     fn drop(&mut self) {
-        *self.0.taken.lock().unwrap_or_else(PoisonError::into_inner) = false;
-        self.0.free.notify_one();
+        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.0.freed.notify_one();
     }
 }
 
@@ -267,6 +277,7 @@ impl From<BridgeError> for Problem {
     fn from(error: BridgeError) -> Self {
         match error {
             BridgeError::Decode(error) => Self::Decode(error),
+            BridgeError::TooLarge(_) => Self::EventsTooLarge(error.to_string()),
             BridgeError::Delivery(error) => Self::Delivery(error),
         }
     }

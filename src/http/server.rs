@@ -281,7 +281,9 @@ impl Drop for UnderWay {
     fn drop(&mut self) {
         let mut count = self.0.lock();
         count.under_way -= 1;
-        if count.awaited {
+        let awaited = count.awaited;
+        drop(count);
+        if awaited {
             self.0.none.notify_all();
         }
     }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use gotmpl::Value as View;
 use jiff::Timestamp;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 pub mod explain;
 pub mod functions;
@@ -101,10 +102,12 @@ impl<'a> Context<'a> {
 }
 
 fn object<const N: usize>(extra: &Extra<'_>, known: [(&str, View); N]) -> View {
-    let extra = extra.iter().filter_map(|(key, raw)| {
+    // Of a key that comes twice the last one counts, also where it is a null.
+    let last: BTreeMap<&str, &RawValue> = extra.iter().map(|(key, raw)| (&**key, *raw)).collect();
+    let extra = last.into_iter().filter_map(|(key, raw)| {
         // Nested too deep, it is left out, as a null is.
         let value: Value = serde_json::from_str(raw.get()).ok().filter(|value: &Value| !value.is_null())?;
-        Some((Arc::from(&**key), view(&value)))
+        Some((Arc::from(key), view(&value)))
     });
     View::Map(Arc::new(extra.chain(known.map(|(key, value)| (Arc::from(key), value))).collect()))
 }

@@ -90,6 +90,20 @@ fn each_form_of_rule_yields_what_it_should() {
 }
 
 #[test]
+fn of_an_unknown_key_that_comes_twice_the_last_one_counts() {
+    for (keys, expected) in
+        [("\"n\":1,\"n\":2", Some("2")), ("\"n\":1,\"n\":null", None), ("\"n\":null,\"n\":1", Some("1"))]
+    {
+        let body = format!(
+            "{{\"version\":\"4\",\"alerts\":[{{\"status\":\"firing\",\"labels\":{{\"alertname\":\"A\",\"instance\":\"h\"}},{keys}}}]}}"
+        );
+        let notification = Notification::decode(body.as_bytes()).unwrap();
+        let (event, _) = map("output: {type: template, value: '{{ .Alert.n }}'}", &notification);
+        assert_eq!(event.unwrap()["output"].as_str(), expected, "{keys}");
+    }
+}
+
+#[test]
 fn a_required_name_that_yields_nothing_refuses_the_alert() {
     for (lines, name, reason) in [
         ("component: {type: copy, value: labels.nosuch}", "component", "labels.nosuch is absent"),

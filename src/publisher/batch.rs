@@ -1,4 +1,4 @@
-//! Messages that stand or fall together, encoded one behind the other: however many they are, they take three allocations.
+//! Messages that stand or fall together, encoded one behind the other: a few large pieces of memory instead of many small ones.
 
 use crate::event::Event;
 
@@ -33,7 +33,8 @@ impl Batch {
 
     /// Encodes an event behind the others.
     pub fn push(&mut self, event: &Event<'_>) -> Result<(), serde_json::Error> {
-        serde_json::to_writer(&mut self.bodies, event)?;
+        let start = self.bodies.len();
+        serde_json::to_writer(&mut self.bodies, event).inspect_err(|_| self.bodies.truncate(start))?;
         event.write_routing_key(&mut self.keys);
         self.ends.push((self.bodies.len(), self.keys.len()));
         Ok(())
@@ -41,9 +42,10 @@ impl Batch {
 
     /// To be called when the last one is in: it may wait for its broker for a while.
     pub fn finish(&mut self) {
-        if self.bodies.capacity() > LARGE {
+        if self.bytes() > LARGE {
             self.bodies.shrink_to_fit();
             self.keys.shrink_to_fit();
+            self.ends.shrink_to_fit();
         }
     }
 
@@ -69,9 +71,14 @@ impl Batch {
         self.ends.is_empty()
     }
 
-    /// What it takes, in bytes.
-    pub fn bytes(&self) -> usize {
+    /// What has been written, in bytes.
+    pub fn written(&self) -> usize {
         self.bodies.len() + self.keys.len()
+    }
+
+    /// What it takes, in bytes, with room that is not used.
+    pub fn bytes(&self) -> usize {
+        self.bodies.capacity() + self.keys.capacity() + self.ends.capacity() * size_of::<(usize, usize)>()
     }
 }
 
@@ -113,6 +120,15 @@ mod tests {
             assert_eq!(event["author"], "c.n");
         }
         let bytes: usize = batch.iter().map(|message| message.routing_key.len() + message.body.len()).sum();
-        assert_eq!(batch.bytes(), bytes);
+        assert_eq!(batch.written(), bytes);
+        assert!(batch.bytes() >= bytes);
+    }
+
+    #[test]
+    fn a_large_one_gives_back_what_it_does_not_use() {
+        let mut batch = Batch::with_capacity(10_000, 1 << 20);
+        assert!(batch.bytes() > 1 << 20);
+        batch.finish();
+        assert_eq!(batch.bytes(), 0);
     }
 }

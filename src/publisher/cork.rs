@@ -2,12 +2,12 @@
 //!
 //! The library hands each frame of each message to its own thread, which wakes for the first one and writes it while the second
 //! one is on its way: a storm becomes thousands of small writes, and as many wake-ups on both sides. While the cork is in, that
-//! thread waits before it writes, and then finds everything that has been handed over.
+//! thread waits before it writes; once it is out, it writes what it had, and then, in one go, all that has been handed over since.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Nobody waits longer: whatever goes wrong between the two threads must not keep them apart.
+/// No write waits longer: whatever goes wrong between the two threads must not keep them apart.
 const LIMIT: Duration = Duration::from_millis(20);
 
 /// Shared by the publisher, who holds it, and the socket, whose writes wait for it.
@@ -38,13 +38,17 @@ impl Cork {
         Held(self)
     }
 
-    /// Waits while the cork is held.
+    /// Waits while the cork is held, and not for ever.
     pub fn wait(&self) {
+        self.wait_for(LIMIT);
+    }
+
+    fn wait_for(&self, limit: Duration) {
         let mut state = self.lock();
         if state.held {
             state.awaited = true;
             let held = |state: &mut State| state.held;
-            state = self.0.out.wait_timeout_while(state, LIMIT, held).unwrap_or_else(PoisonError::into_inner).0;
+            state = self.0.out.wait_timeout_while(state, limit, held).unwrap_or_else(PoisonError::into_inner).0;
             state.awaited = false;
         }
     }
@@ -74,21 +78,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_writer_waits_until_it_is_out_and_not_for_ever() {
+    fn a_writer_waits_until_it_is_out() {
         let (cork, (done, is_done)) = (Cork::default(), mpsc::channel());
-        cork.wait();
         let held = cork.hold();
         let writer = {
             let cork = cork.clone();
             thread::spawn(move || {
-                cork.wait();
+                cork.wait_for(Duration::from_hours(1));
                 done.send(()).unwrap();
             })
         };
+        while !cork.lock().awaited {
+            thread::yield_now();
+        }
+        assert!(is_done.try_recv().is_err());
         drop(held);
+        // Far less than the hour: it has been woken.
+        is_done.recv_timeout(Duration::from_mins(1)).unwrap();
         writer.join().unwrap();
-        assert_eq!(is_done.try_recv(), Ok(()));
-        // Held by this thread itself, it still ends.
+    }
+
+    #[test]
+    fn a_writer_does_not_wait_for_ever() {
+        let cork = Cork::default();
+        cork.wait();
         let _held = cork.hold();
         cork.wait();
     }

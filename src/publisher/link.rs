@@ -27,9 +27,9 @@ const CALL_LIMIT: Duration = Duration::from_secs(5);
 const PUBLISH_LIMIT: Duration = Duration::from_secs(8);
 const CLOSE_LIMIT: Duration = Duration::from_secs(3);
 
-/// So many frames may be on their way to the library's thread. A message has three, and one more for each 128 KiB: with the
-/// window full there is room left, so that handing a message over never waits. (The library's own 16 had the two threads take
-/// turns for every fifth message.)
+/// So many frames may be on their way to the library's thread. A message has three, and one more for each 128 KiB (or what else
+/// the broker takes for a frame): with the window full there is usually room left, so that handing a message over does not wait.
+/// (The library's own 16 had the two threads take turns for every fifth message.)
 const MOST_FRAMES: usize = 4096;
 
 const PERSISTENT: u8 = 2;

@@ -91,24 +91,31 @@ impl Awaiter {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
     use std::thread;
     use std::time::Duration;
 
     use super::*;
 
+    /// What a thread of its own hears, who would wait for an hour: within a minute it has to be woken.
+    fn heard(awaiter: Awaiter) -> mpsc::Receiver<Result<Verdict, NoVerdict>> {
+        let (heard, receiver) = mpsc::channel();
+        thread::spawn(move || heard.send(awaiter.wait(Instant::now() + Duration::from_hours(1))));
+        receiver
+    }
+
     #[test]
     fn it_is_told_once_or_never() {
-        let soon = || Instant::now() + Duration::from_mins(1);
         let (teller, awaiter) = verdict();
-        let waiting = thread::spawn(move || awaiter.wait(soon()));
+        let receiver = heard(awaiter);
         teller.tell(Err(DeliveryError::Nacked));
         teller.tell(Ok(()));
-        assert_eq!(waiting.join().unwrap(), Ok(Err(DeliveryError::Nacked)));
+        assert_eq!(receiver.recv_timeout(Duration::from_mins(1)).unwrap(), Ok(Err(DeliveryError::Nacked)));
 
         let (teller, awaiter) = verdict();
-        let waiting = thread::spawn(move || awaiter.wait(soon()));
+        let receiver = heard(awaiter);
         drop(teller);
-        assert_eq!(waiting.join().unwrap(), Err(NoVerdict::Abandoned));
+        assert_eq!(receiver.recv_timeout(Duration::from_mins(1)).unwrap(), Err(NoVerdict::Abandoned));
 
         let (teller, awaiter) = verdict();
         assert_eq!(awaiter.wait(Instant::now()), Err(NoVerdict::Late));
