@@ -283,9 +283,7 @@ impl Bench {
     }
 
     fn growth(&self) {
-        println!(
-            "### Growth: alerts in a notification, with {IN_FLIGHT} in flight but where one notification is more (1: 1,000)\n"
-        );
+        println!("### Growth: alerts in a notification, about {IN_FLIGHT} of them in flight\n");
         let mut table = Table::new(&["alerts", "connections", "alerts/s", "CPU of the connector, per alert"]);
         for alerts in [1, 10, 100, 1000, 10_000] {
             let connections = (IN_FLIGHT / alerts).clamp(1, 1000);

@@ -356,8 +356,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Settles a confirm, and those that have come behind it, as many as can be open. False where the broker returned a message that is none of ours:
-    /// then no ack can be trusted.
+    /// Settles a confirm, and those that have come behind it, as many as can be open. False where the broker returned a message
+    /// that is none of ours: then no ack can be trusted.
     fn settle_all(&mut self, first: Confirm, link: &Link, session: &mut Session) -> bool {
         let behind = std::iter::from_fn(|| link.confirms.try_recv().ok()).take(MOST_MESSAGES);
         for confirm in std::iter::once(first).chain(behind) {
