@@ -10,6 +10,9 @@ use crate::support::{Kept, TOKEN, free_port, scratch, wait_until};
 /// Of the times in `/proc/PID/stat`: proc(5).
 const TICKS: u64 = 100;
 
+/// What the service's environment is, counts for everything that is measured.
+const UNIT: &str = include_str!("../../canopsis-connector-prometheus.service");
+
 pub struct Subject {
     process: Kept,
     pub address: SocketAddr,
@@ -42,13 +45,12 @@ impl Subject {
     fn spawn(command: &[&str], url: &str) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let settings = [
-            // As the unit and the image have it.
-            "MALLOC_ARENA_MAX=2".to_owned(),
             format!("CPS_AMQP_URL={url}"),
             format!("PROMETHEUS_LISTEN={address}"),
             format!("PROMETHEUS_BEARER_TOKEN={TOKEN}"),
         ];
         let mut whole = vec!["env"];
+        whole.extend(UNIT.lines().filter_map(|line| line.strip_prefix("Environment=")));
         whole.extend(settings.iter().map(String::as_str));
         whole.extend(command);
         let log = scratch("bench-log");
