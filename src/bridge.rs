@@ -3,7 +3,6 @@
 //! Knows the rooms on the way and their order, and nothing of HTTP.
 
 use std::io::{self, Write};
-use std::ops::RangeInclusive;
 use std::sync::Mutex;
 use std::time::Instant;
 
@@ -72,8 +71,11 @@ pub enum BridgeError {
     Delivery(#[from] DeliveryError),
 }
 
-/// Of a notification's events: less is always allowed, and more never. In bytes.
-const BATCH_BYTES: RangeInclusive<usize> = 8 << 20..=64 << 20;
+/// So many bytes of events a notification may always make.
+const LEAST_BATCH: usize = 8 << 20;
+
+/// And never more than so many.
+const MOST_BATCH: usize = 64 << 20;
 
 /// And in between, so many times the body's length: an event is seldom twice as long as its alert.
 const BATCH_TIMES: usize = 4;
@@ -211,7 +213,7 @@ impl Prepared {
         deadline: Instant,
     ) -> Result<Self, BridgeError> {
         let notification = Notification::decode(body)?;
-        let most = (BATCH_TIMES * body.len()).clamp(*BATCH_BYTES.start(), *BATCH_BYTES.end());
+        let most = (BATCH_TIMES * body.len()).clamp(LEAST_BATCH, MOST_BATCH);
         // An event is about as long as its alert.
         let mut batch = Batch::with_capacity(notification.alerts.len(), body.len());
         let refused = map_each(mapping, tally, &notification, received_at, |event| {

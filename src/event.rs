@@ -145,7 +145,7 @@ impl State {
     }
 }
 
-/// What an extra information holds.
+/// What a rule yields, and an extra information holds.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Info<'a> {
     /// A text.

@@ -4,7 +4,6 @@
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
@@ -15,7 +14,7 @@ use crate::support::{TOKEN, payload};
 
 /// A notification that is posted again and again.
 pub struct Notifications {
-    request: Arc<[u8]>,
+    request: Vec<u8>,
     /// In each.
     pub alerts: usize,
 }
@@ -38,7 +37,7 @@ impl Notifications {
              Authorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\nAccept-Encoding: gzip\r\n\r\n{body}",
             body.len()
         );
-        Self { request: request.into_bytes().into(), alerts }
+        Self { request: request.into_bytes(), alerts }
     }
 
     /// Posts it on so many connections, so many times on each; the whole time, and that of each until its answer.

@@ -328,6 +328,6 @@ fn round(number: f64) -> String {
     format!("{number:.0}")
 }
 
-fn mib(bytes: u64) -> String {
+fn mib(bytes: usize) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::support::{Kept, TOKEN, free_port, scratch, wait_until};
+use crate::support::{Kept, TOKEN, free_port, scratch, status_bytes, threads, wait_until};
 
 /// Of the times in `/proc/PID/stat`: proc(5).
 const TICKS: u64 = 100;
@@ -84,17 +84,11 @@ impl Subject {
     }
 
     /// In bytes, as `/proc/PID/status` names it.
-    pub fn memory(&self, name: &str) -> u64 {
-        self.status(name) * 1024
+    pub fn memory(&self, name: &str) -> usize {
+        status_bytes(self.process.pid, name)
     }
 
-    pub fn threads(&self) -> u64 {
-        self.status("Threads:")
-    }
-
-    fn status(&self, name: &str) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.pid)).unwrap();
-        let value = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-        value.split_whitespace().next().unwrap().parse().unwrap()
+    pub fn threads(&self) -> usize {
+        threads(self.process.pid)
     }
 }

@@ -13,7 +13,6 @@ use super::rule::{Given, Input, Nothing, Outcome, Place, Source};
 use super::shown::{MOST_OF_TEXT, Quoted, shown};
 use super::witness::{Remark, Witness};
 use super::{Context, Mapping};
-use crate::event::Info;
 use crate::logging::{one_line, shorten};
 use crate::notification::{Alert, Notification};
 
@@ -123,7 +122,7 @@ impl Witness for Watched {
             Place::Item { .. } => format!("rule {place}: {told}"),
         });
         if let Ok(given) = outcome {
-            field.value = serde_json::to_value(Info::from(given.value.clone())).ok();
+            field.value = serde_json::to_value(&given.value).ok();
         }
     }
 

@@ -29,7 +29,7 @@ pub mod witness;
 
 use crate::event::{Event, ExtraName, Info, Name, State};
 use crate::notification::{Alert, Extra, Labels, Notification, Status};
-use rule::{Nothing, Place, Rule, Yield, labels_view, view};
+use rule::{Nothing, Place, Rule, labels_view, view};
 use witness::{Nobody, Remark, Witness};
 
 /// What a firing alert is where no state can be told: an alarm is never lost to a spelling.
@@ -227,7 +227,7 @@ impl<'a> Fields<'a, '_> {
         self.warnings.push(Warning { field: field.to_owned(), reason: remark.to_string(), dropped: true });
     }
 
-    fn value(&mut self, field: &str, rule: Option<&'a Rule>) -> Option<Yield<'a>> {
+    fn value(&mut self, field: &str, rule: Option<&'a Rule>) -> Option<Info<'a>> {
         let Some(rule) = rule else {
             self.remark(field, Remark::NoRule);
             return None;
@@ -265,8 +265,8 @@ impl<'a> Fields<'a, '_> {
 
     fn text(&mut self, field: &str, rule: Option<&'a Rule>) -> Option<Cow<'a, str>> {
         match self.value(field, rule)? {
-            Yield::Text(text) => Some(text),
-            Yield::Labels(_) | Yield::Constant(_) => None,
+            Info::Text(text) => Some(text),
+            Info::Labels(_) | Info::Constant(_) => None,
         }
     }
 
@@ -339,8 +339,8 @@ impl<'a> Fields<'a, '_> {
 
     fn tags(&mut self, rule: Option<&'a Rule>) -> Option<&'a Labels<'a>> {
         match self.value("tags", rule)? {
-            Yield::Labels(labels) => Some(labels),
-            Yield::Text(_) | Yield::Constant(_) => None,
+            Info::Labels(labels) => Some(labels),
+            Info::Text(_) | Info::Constant(_) => None,
         }
     }
 
@@ -348,7 +348,7 @@ impl<'a> Fields<'a, '_> {
         let mut extra = BTreeMap::new();
         for (name, rule) in rules {
             if let Some(value) = self.value(name.as_str(), Some(rule)) {
-                extra.insert(name, value.into());
+                extra.insert(name, value);
             }
         }
         extra

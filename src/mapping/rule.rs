@@ -49,35 +49,14 @@ pub enum Rule {
     First(Vec<Rule>),
 }
 
-/// What a rule yields.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Yield<'a> {
-    /// a text, never empty
-    Text(Cow<'a, str>),
-    /// a map of texts, never empty
-    Labels(&'a Labels<'a>),
-    /// a constant
-    Constant(&'a Value),
-}
-
-impl<'a> From<Yield<'a>> for Info<'a> {
-    fn from(value: Yield<'a>) -> Self {
-        match value {
-            Yield::Text(text) => Self::Text(text),
-            Yield::Labels(labels) => Self::Labels(labels),
-            Yield::Constant(value) => Self::Constant(value),
-        }
-    }
-}
-
 /// What came of a rule that was tried. It borrows all that an explanation needs, so that nothing is spent where nobody asks.
 pub type Outcome<'a> = Result<Given<'a>, Nothing<'a>>;
 
 /// A value, and where it is from.
 #[derive(Debug)]
 pub struct Given<'a> {
-    /// The value.
-    pub value: Yield<'a>,
+    /// The value; a text or a map of texts is never empty.
+    pub value: Info<'a>,
     /// Where it is from.
     pub source: Source<'a>,
 }
@@ -176,7 +155,7 @@ impl Rule {
         context: &Context<'a>,
         place: Place<'_>,
         tried: &mut dyn FnMut(Place<'_>, &Outcome<'a>),
-    ) -> Option<Yield<'a>> {
+    ) -> Option<Info<'a>> {
         let outcome = match self {
             Self::First(rules) => {
                 return (1..)
@@ -184,10 +163,10 @@ impl Rule {
                     .find_map(|(number, rule)| rule.evaluate(context, Place::Item { list: &place, number }, tried));
             }
             Self::Text(text) if text.is_empty() => Err(Nothing::EmptyConstant),
-            Self::Text(text) => Ok(Given { value: Yield::Text(Cow::Borrowed(text)), source: Source::Constant }),
-            Self::Constant(value) => Ok(Given { value: Yield::Constant(value), source: Source::Constant }),
+            Self::Text(text) => Ok(Given { value: Info::Text(Cow::Borrowed(text)), source: Source::Constant }),
+            Self::Constant(value) => Ok(Given { value: Info::Constant(value), source: Source::Constant }),
             Self::Labels(labels) if labels.is_empty() => Err(Nothing::EmptyConstant),
-            Self::Labels(labels) => Ok(Given { value: Yield::Labels(labels), source: Source::Constant }),
+            Self::Labels(labels) => Ok(Given { value: Info::Labels(labels), source: Source::Constant }),
             Self::Copy(path) => copy(context, path),
             Self::Lookup { field, values, default } => look_up(context, field, values, default.as_deref()),
             Self::Template { template, field, regexp } => render(context, template, field.as_ref(), regexp.as_ref()),
@@ -206,8 +185,8 @@ fn look<'a>(context: &Context<'a>, path: &'a Path) -> Result<Input<'a>, Nothing<
 
 fn copy<'a>(context: &Context<'a>, path: &'a Path) -> Outcome<'a> {
     let value = match look(context, path)?.found {
-        Found::Text(text) => Yield::Text(text),
-        Found::Map(labels) => Yield::Labels(labels),
+        Found::Text(text) => Info::Text(text),
+        Found::Map(labels) => Info::Labels(labels),
     };
     Ok(Given { value, source: Source::Copy(path) })
 }
@@ -229,7 +208,7 @@ fn look_up<'a>(
     if text.is_empty() {
         return Err(Nothing::EmptyEntry(input));
     }
-    Ok(Given { value: Yield::Text(Cow::Borrowed(text)), source: source(input) })
+    Ok(Given { value: Info::Text(Cow::Borrowed(text)), source: source(input) })
 }
 
 fn render<'a>(
@@ -248,7 +227,7 @@ fn render<'a>(
     };
     match template.render(&template_data(context, input.as_ref(), groups, looks)) {
         Ok(text) if text.is_empty() => Err(Nothing::EmptyText(input)),
-        Ok(text) => Ok(Given { value: Yield::Text(Cow::Owned(text)), source: Source::Template(input) }),
+        Ok(text) => Ok(Given { value: Info::Text(Cow::Owned(text)), source: Source::Template(input) }),
         Err(error) => Err(Nothing::Failed { template, input, error: Box::new(error) }),
     }
 }

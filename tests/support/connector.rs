@@ -161,18 +161,12 @@ impl Connector {
 
     /// Resident now, in bytes.
     pub fn memory(&self) -> usize {
-        self.status_bytes("VmRSS:")
+        super::status_bytes(self.pid(), "VmRSS:")
     }
 
     /// The most that has ever been resident, in bytes.
     pub fn peak_memory(&self) -> usize {
-        self.status_bytes("VmHWM:")
-    }
-
-    fn status_bytes(&self, name: &str) -> usize {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
+        super::status_bytes(self.pid(), "VmHWM:")
     }
 
     /// Changes the configuration's file.
@@ -210,7 +204,7 @@ impl Connector {
     }
 
     pub fn threads(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap().count()
+        super::threads(self.pid())
     }
 }
 

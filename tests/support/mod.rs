@@ -94,6 +94,18 @@ impl Drop for Kept {
     }
 }
 
+/// What `/proc/PID/status` says of a process under a name (`VmRSS:`, `VmHWM:`), in bytes.
+pub fn status_bytes(pid: u32, name: &str) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
+}
+
+/// How many threads a process has.
+pub fn threads(pid: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().count()
+}
+
 /// A fresh directory's path; nothing is made.
 pub fn scratch(name: &str) -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
