@@ -11,6 +11,7 @@ pub mod packaging;
 pub mod relay;
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -57,6 +58,8 @@ impl Kept {
         let mut keeper = Command::new("sh")
             .args(["-c", &script, "keeper", log])
             .args(command)
+            // What ends the tests' whole group (Ctrl-C, timeout) must not end it before it has done its work.
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
