@@ -33,16 +33,34 @@ impl Received {
         Self { bytes: Vec::new(), budget: Arc::clone(budget), taken: 0 }
     }
 
+    /// A body of bytes that are there already, without a copy; none where the budget does not allow it.
+    pub fn of(budget: &Arc<Budget>, bytes: Vec<u8>) -> Option<Self> {
+        let mut body = Self::new(budget);
+        if !body.reserve(bytes.len()) {
+            return None;
+        }
+        body.bytes = bytes;
+        Some(body)
+    }
+
     /// Adds bytes; false where the budget does not allow it.
     #[must_use]
     pub fn push(&mut self, bytes: &[u8]) -> bool {
-        let needed = (self.bytes.len() + bytes.len()).saturating_sub(FREE_BYTES).saturating_sub(self.taken);
+        let fits = self.reserve(bytes.len());
+        if fits {
+            self.bytes.extend_from_slice(bytes);
+        }
+        fits
+    }
+
+    /// For so many bytes more.
+    fn reserve(&mut self, more: usize) -> bool {
+        let needed = (self.bytes.len() + more).saturating_sub(FREE_BYTES).saturating_sub(self.taken);
         let take = |left: usize| left.checked_sub(needed);
         if needed > 0 && self.budget.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_err() {
             return false;
         }
         self.taken += needed;
-        self.bytes.extend_from_slice(bytes);
         true
     }
 }
@@ -75,6 +93,10 @@ mod tests {
         drop(one);
         assert!(other.push(&[0; 60]) && !other.push(&[0]));
         drop(other);
+        assert!(Received::of(&budget, vec![0; FREE_BYTES + 101]).is_none());
+        let third = Received::of(&budget, vec![0; FREE_BYTES + 100]).unwrap();
+        assert_eq!((third.len(), budget.0.load(Ordering::SeqCst)), (FREE_BYTES + 100, 0));
+        drop(third);
         assert_eq!(budget.0.load(Ordering::SeqCst), 100);
     }
 }

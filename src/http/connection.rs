@@ -67,7 +67,7 @@ impl Connection {
     /// Reads the next head. `patience` is for its first byte; from there on [`HEAD_LIMIT`] counts.
     pub fn read_head(&mut self, patience: Duration) -> Result<Head, NoRequest> {
         if self.buffer.is_empty() {
-            // While it waits, a connection holds no buffer.
+            // While it waits for a sender, a connection holds no buffer.
             self.buffer = Vec::new();
             match self.read_first(patience) {
                 Ok(count) if count > 0 => {}
@@ -306,7 +306,6 @@ impl Incoming<'_> {
 
 impl Body for Incoming<'_> {
     fn read(&mut self, limit: usize) -> Result<Received, BodyError> {
-        let mut body = Received::new(self.budget);
         let framing = self.left;
         let length = match framing {
             Framing::Length(length) => usize::try_from(length).ok().filter(|length| *length <= limit),
@@ -316,11 +315,21 @@ impl Body for Incoming<'_> {
         // Whatever goes wrong from here on: nothing behind it is a next request.
         self.left = Framing::Length(u64::MAX);
         self.send_continue()?;
+        let mut body = Received::new(self.budget);
         match framing {
+            // Of a small notification, as nearly all are, the buffer holds the whole body and nothing else.
+            Framing::Length(_) if length == self.connection.buffer.len() => {
+                let whole = std::mem::take(&mut self.connection.buffer);
+                body = Received::of(self.budget, whole).ok_or(BodyError::Busy)?;
+            }
             Framing::Length(_) => self.take(length, &mut body)?,
             Framing::Chunked => self.read_chunks(limit, &mut body)?,
         }
         self.left = Framing::Length(0);
+        if self.connection.buffer.is_empty() {
+            // Nor does it hold one while it waits for the broker.
+            self.connection.buffer = Vec::new();
+        }
         (self.whole)();
         Ok(body)
     }
