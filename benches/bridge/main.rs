@@ -13,6 +13,7 @@
 #![allow(clippy::cast_precision_loss, reason = "no count or size here is beyond 2^52")]
 
 mod bare;
+mod clocks;
 mod load;
 mod subject;
 #[path = "../../tests/support/mod.rs"]
@@ -23,6 +24,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bare::Bare;
+use clocks::Clocks;
 use load::Notifications;
 use subject::Subject;
 use support::broker::{Admin, Broker, Received};
@@ -129,26 +131,31 @@ impl Bench {
         messages
     }
 
-    /// Events per second of the bare loop and of the connector, in turn.
-    fn in_turn(&self, connections: usize, notifications: &Notifications, posts: usize, window: usize) -> Table {
+    /// Events per second of the bare loop and of the connector, in turn; and who had the processors.
+    fn in_turn(&self, connections: usize, notifications: &Notifications, posts: usize, window: usize) {
         let connector = self.connector();
         let messages = self.messages(&connector, notifications);
         let mut bare = Bare::open(&self.url());
         let events = connections * posts * notifications.alerts;
         let mut table = Table::new(&["pair", "bare loop, events/s", "connector, alerts/s", "ratio"]);
-        let mut ratios = Vec::new();
+        let (mut ratios, mut clocks) = (Vec::new(), (Clocks::default(), Clocks::default()));
         for pair in 0..=self.pairs {
-            let alone = rate(events, self.run(events, || bare.publish(&messages, events, window).0));
-            let bridged =
-                rate(events, self.run(events, || notifications.post(connector.address, connections, posts).0));
-            // The first pair warms up.
-            if pair > 0 {
+            let alone = self.run(events, || clocks.0.during(&connector, || bare.publish(&messages, events, window).0));
+            let bridged = self.run(events, || {
+                clocks.1.during(&connector, || notifications.post(connector.address, connections, posts).0)
+            });
+            let (alone, bridged) = (rate(events, alone), rate(events, bridged));
+            if pair == 0 {
+                // The first pair warms up.
+                clocks = (Clocks::default(), Clocks::default());
+            } else {
                 ratios.push(bridged / alone);
                 table.row(&[pair.to_string(), round(alone), round(bridged), format!("{:.3}", bridged / alone)]);
             }
         }
         table.row(&["median".to_owned(), String::new(), String::new(), format!("**{:.3}**", median(&mut ratios))]);
-        table
+        println!("{table}");
+        println!("{}", Clocks::table(&clocks.0, &clocks.1, events * self.pairs));
     }
 
     fn storm(&self) {
@@ -156,7 +163,7 @@ impl Bench {
         println!(
             "### Storm: {connections} connections, {alerts} alerts a notification; bare loop with window {WINDOW}\n"
         );
-        println!("{}", self.in_turn(connections, &Notifications::of(alerts), 20, WINDOW));
+        self.in_turn(connections, &Notifications::of(alerts), 20, WINDOW);
     }
 
     fn single(&self) {
@@ -164,7 +171,7 @@ impl Bench {
         println!(
             "### Single alerts: {connections} connections, one alert a notification; bare loop with window {connections}\n"
         );
-        println!("{}", self.in_turn(connections, &Notifications::of(1), 200, connections));
+        self.in_turn(connections, &Notifications::of(1), 200, connections);
     }
 
     fn latency(&self) {

@@ -5,10 +5,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::clocks::since_ticks;
 use crate::support::{Kept, TOKEN, free_port, scratch, status_bytes, threads, wait_until};
-
-/// Of the times in `/proc/PID/stat`: proc(5).
-const TICKS: u64 = 100;
 
 /// What the service's environment is, counts for everything that is measured.
 const UNIT: &str = include_str!("../../canopsis-connector-prometheus.service");
@@ -71,11 +69,7 @@ impl Subject {
 
     /// User and system time of all its threads, those that have ended included.
     pub fn cpu(&self) -> Duration {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.pid)).unwrap();
-        // The second field, a name in brackets, may hold anything.
-        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-        let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-        Duration::from_millis(ticks * 1000 / TICKS)
+        cpu_of(&self.process.pid.to_string())
     }
 
     /// What it has used since.
@@ -91,4 +85,12 @@ impl Subject {
     pub fn threads(&self) -> usize {
         threads(self.process.pid)
     }
+}
+
+/// User and system time of all the threads of a process, those that have ended included.
+pub fn cpu_of(pid: &str) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // The second field, a name in brackets, may hold anything.
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    since_ticks(fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap())
 }
