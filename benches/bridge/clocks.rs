@@ -24,7 +24,7 @@ pub struct Clocks {
 impl Clocks {
     fn now(connector: &Subject) -> Self {
         let stat = fs::read_to_string("/proc/stat").unwrap();
-        // user nice system idle iowait irq softirq steal; what guests take is in user.
+        // user nice system idle iowait irq softirq steal: the last is what the host took. What guests take is in user.
         let ticks: Vec<u64> =
             stat.lines().next().unwrap().split_whitespace().skip(1).map(|field| field.parse().unwrap()).collect();
         let of = |fields: &[usize]| since_ticks(fields.iter().map(|field| ticks[*field]).sum());

@@ -327,7 +327,7 @@ impl Body for Incoming<'_> {
         }
         self.left = Framing::Length(0);
         if self.connection.buffer.is_empty() {
-            // Nor does it hold one while it waits for the broker.
+            // Nor does it hold one while it waits for the broker, unless a next request has come already.
             self.connection.buffer = Vec::new();
         }
         (self.whole)();

@@ -81,7 +81,7 @@ impl Kept {
     }
 }
 
-fn kill(arguments: &[&str]) -> bool {
+pub fn kill(arguments: &[&str]) -> bool {
     Command::new("kill").args(arguments).stderr(Stdio::null()).status().unwrap().success()
 }
 

@@ -1,0 +1,42 @@
+//! The tests' own promise: what a test has started ends with it, also when its whole process group is killed, as Ctrl-C does.
+
+mod support;
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use support::{Kept, wait_until};
+
+/// Set for the process that is killed, which is this test once more.
+const VICTIM: &str = "VICTIM_OF_THE_TEST";
+
+#[test]
+fn what_was_started_ends_with_the_process_group() {
+    if std::env::var_os(VICTIM).is_some() {
+        let kept = Kept::start(&["sleep", "1000"], "/dev/null", ":");
+        println!("started {}", kept.pid);
+        loop {
+            std::thread::park();
+        }
+    }
+    for signal in ["INT", "TERM", "KILL"] {
+        let mut victim = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "what_was_started_ends_with_the_process_group", "--nocapture"])
+            .env(VICTIM, "1")
+            .process_group(0)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(victim.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let started = lines.find_map(|line| line.rsplit_once("started ")?.1.parse().ok()).expect("a process number");
+        assert!(is_running(started));
+        assert!(support::kill(&["-s", signal, "--", &format!("-{}", victim.id())]));
+        victim.wait().unwrap();
+        wait_until("what the victim has started ends", || !is_running(started));
+    }
+}
+
+fn is_running(pid: u32) -> bool {
+    support::kill(&["-0", &pid.to_string()])
+}
