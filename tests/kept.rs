@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-use support::{Kept, wait_until};
+use support::{Kept, group_runs, signal_group, wait_until};
 
 /// Set for the process that is killed, which is this test once more.
 const VICTIM: &str = "VICTIM_OF_THE_TEST";
@@ -30,13 +30,9 @@ fn what_was_started_ends_with_the_process_group() {
             .unwrap();
         let mut lines = BufReader::new(victim.stdout.take().unwrap()).lines().map(Result::unwrap);
         let started = lines.find_map(|line| line.rsplit_once("started ")?.1.parse().ok()).expect("a process number");
-        assert!(is_running(started));
-        assert!(support::kill(&["-s", signal, "--", &format!("-{}", victim.id())]));
+        assert!(group_runs(started));
+        signal_group(victim.id(), signal);
         victim.wait().unwrap();
-        wait_until("what the victim has started ends", || !is_running(started));
+        wait_until("what the victim has started ends", || !group_runs(started));
     }
-}
-
-fn is_running(pid: u32) -> bool {
-    support::kill(&["-0", &pid.to_string()])
 }

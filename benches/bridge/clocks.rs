@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::subject::{Subject, cpu_of};
+use crate::subject::Subject;
 use crate::table::Table;
 
 /// Of the times in `/proc`.
@@ -61,7 +61,15 @@ impl Clocks {
     }
 }
 
+/// User and system time of all the threads of a process, those that have ended included.
+pub fn cpu_of(pid: &str) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // The second field, a name in brackets, may hold anything.
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    since_ticks(fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap())
+}
+
 /// A count of ticks as a time.
-pub fn since_ticks(ticks: u64) -> Duration {
+fn since_ticks(ticks: u64) -> Duration {
     Duration::from_millis(ticks * 1000 / TICKS)
 }

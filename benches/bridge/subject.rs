@@ -1,11 +1,10 @@
 //! A bridge that is measured: its process, from its start to its end.
 
-use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::clocks::since_ticks;
+use crate::clocks::cpu_of;
 use crate::support::{Kept, TOKEN, free_port, scratch, status_bytes, threads, wait_until};
 
 /// What the service's environment is, counts for everything that is measured.
@@ -85,12 +84,4 @@ impl Subject {
     pub fn threads(&self) -> usize {
         threads(self.process.pid)
     }
-}
-
-/// User and system time of all the threads of a process, those that have ended included.
-pub fn cpu_of(pid: &str) -> Duration {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    // The second field, a name in brackets, may hold anything.
-    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    since_ticks(fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap())
 }

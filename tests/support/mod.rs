@@ -73,16 +73,26 @@ impl Kept {
 
     /// Sends a signal to the program and all that it has started.
     pub fn signal(&self, name: &str) {
-        assert!(kill(&["-s", name, "--", &format!("-{}", self.pid)]), "no process to send {name}");
+        signal_group(self.pid, name);
     }
 
     pub fn is_running(&self) -> bool {
-        kill(&["-0", "--", &format!("-{}", self.pid)])
+        group_runs(self.pid)
     }
 }
 
-pub fn kill(arguments: &[&str]) -> bool {
+fn kill(arguments: &[&str]) -> bool {
     Command::new("kill").args(arguments).stderr(Stdio::null()).status().unwrap().success()
+}
+
+/// Sends a signal to all of a process group.
+pub fn signal_group(group: u32, name: &str) {
+    assert!(kill(&["-s", name, "--", &format!("-{group}")]), "no process to send {name}");
+}
+
+/// Whether there is any process of a group.
+pub fn group_runs(group: u32) -> bool {
+    kill(&["-0", "--", &format!("-{group}")])
 }
 
 /// Sends a signal to one process.
