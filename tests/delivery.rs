@@ -41,8 +41,7 @@ fn waits_for_a_broker_that_comes_back_before_the_deadline() {
     let connector = Connector::with(&config(&broker.url("v0"), "answer_timeout: 60s", MAPPING), &[]);
     let address = connector.address;
     let sender = thread::spawn(move || Client::new(address).post(&notification(&["patient"])).unwrap());
-    // Five threads of the process' own, and the sender's connection.
-    wait_until("the notification waits", || connector.threads() >= 5);
+    wait_until("the notification waits", || connector.log().contains("notification received"));
     broker.run();
     assert_eq!(sender.join().unwrap().status, 200);
     assert_eq!(resources(&broker, "v0"), ["patient"]);
@@ -157,15 +156,15 @@ fn five_hundred_notifications_wait_for_one_frozen_broker() {
     let broker = Broker::start();
     let connector = Connector::with(&config(&broker.url("v0"), "answer_timeout: 60s", MAPPING), &[]);
     connector.wait_until_ready();
-    broker.signal("STOP");
+    broker.freeze();
     let address = connector.address;
     let senders: Vec<_> = (0..500)
         .map(|sender| {
             thread::spawn(move || Client::new(address).post(&notification(&[format!("n{sender}")])).unwrap().status)
         })
         .collect();
-    wait_until("all of them wait", || connector.threads() >= 500);
-    broker.signal("CONT");
+    wait_until("all of them wait", || connector.log().matches("notification received").count() == 500);
+    broker.thaw();
     assert!(senders.into_iter().all(|sender| sender.join().unwrap() == 200));
     // Were the broker taken for lost meanwhile, some would be there twice.
     assert_eq!(resources(&broker, "v0").into_iter().collect::<HashSet<String>>().len(), 500);

@@ -84,10 +84,10 @@ fn frozen() {
     let mut broker = Broker::start();
     let url = format!("{}?heartbeat=2", broker.url("v0"));
     let freeze = |broker: &mut Broker, connector: &mut Connector, _: &Load| {
-        broker.signal("STOP");
+        broker.freeze();
         lost(connector);
     };
-    under("frozen for more than two heartbeats", &mut broker, &url, freeze, |broker| broker.signal("CONT"));
+    under("frozen for more than two heartbeats", &mut broker, &url, freeze, |broker| broker.thaw());
 }
 
 #[test]
@@ -234,7 +234,7 @@ fn terminated_while_notifications_wait() {
     let broker = Broker::start();
     let mut connector = Connector::on(&broker.url("v0"));
     connector.wait_until_ready();
-    broker.signal("STOP");
+    broker.freeze();
     let address = connector.address;
     let senders: Vec<_> = (0..20)
         .map(|sender| {
@@ -244,7 +244,7 @@ fn terminated_while_notifications_wait() {
     wait_until("all of them wait", || connector.log().matches("notification received").count() == 20);
     connector.terminate();
     connector.wait_for_log("stopping: what is under way is finished first");
-    broker.signal("CONT");
+    broker.thaw();
     assert!(senders.into_iter().all(|sender| sender.join().unwrap() == 200));
     assert_eq!(connector.wait().code(), Some(0));
     let received: HashSet<String> = broker.admin("v0").drain().iter().map(Received::resource).collect();

@@ -91,9 +91,13 @@ impl Broker {
         std::fs::remove_file(self.dir.join("keep")).unwrap();
     }
 
-    /// Any other signal: STOP, CONT, TERM.
-    pub fn signal(&self, name: &str) {
-        self.node.as_ref().unwrap().signal(name);
+    /// The node hangs from here on: nothing of it runs until [`Broker::thaw`].
+    pub fn freeze(&self) {
+        self.node.as_ref().unwrap().freeze();
+    }
+
+    pub fn thaw(&self) {
+        self.node.as_ref().unwrap().thaw();
     }
 
     /// Runs rabbitmqctl on the node.

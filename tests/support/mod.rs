@@ -12,7 +12,7 @@ pub mod relay;
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -71,9 +71,20 @@ impl Kept {
         Self { life: keeper.stdin.take(), keeper, pid: line.trim().parse().unwrap() }
     }
 
-    /// Sends a signal to the program and all that it has started.
-    pub fn signal(&self, name: &str) {
-        signal_group(self.pid, name);
+    /// Stops the program and all that it has started, and waits until nothing of it runs any more.
+    pub fn freeze(&self) {
+        signal_group(self.pid, "STOP");
+        // The signal is sent to one thread of a process, and the others go on until that one has had a processor: a broker on a
+        // busy machine still confirms what comes meanwhile.
+        wait_until("everything has stopped", || {
+            let states = thread_states(self.pid);
+            !states.is_empty() && states.chars().all(|state| matches!(state, 'T' | 'Z'))
+        });
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        signal_group(self.pid, "CONT");
     }
 
     pub fn is_running(&self) -> bool {
@@ -93,6 +104,21 @@ pub fn signal_group(group: u32, name: &str) {
 /// Whether there is any process of a group.
 pub fn group_runs(group: u32) -> bool {
     kill(&["-0", "--", &format!("-{group}")])
+}
+
+/// The state of each thread of a process group, a letter each: see proc(5), `/proc/PID/stat`.
+fn thread_states(group: u32) -> String {
+    let entries = |path: &str| std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    // A name, in parentheses, may hold anything; the state, the parent and the process group follow it.
+    let state_of = |thread: &Path| {
+        let line = std::fs::read_to_string(thread.join("stat")).ok()?;
+        let mut fields = line.rsplit_once(')')?.1.split_whitespace();
+        let (state, group_of_it) = (fields.next()?, fields.nth(1)?);
+        (group_of_it.parse() == Ok(group)).then(|| state.to_owned())
+    };
+    let processes = entries("/proc").filter(|process| state_of(process).is_some());
+    let threads = processes.flat_map(|process| entries(&format!("{}/task", process.display())));
+    threads.filter_map(|thread| state_of(&thread)).collect()
 }
 
 /// Sends a signal to one process.
