@@ -12,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use log::{debug, error, info};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use super::budget::Budget;
 use super::connection::{Connection, HEAD_LIMIT, NoRequest};
@@ -22,6 +23,10 @@ use crate::logging::Throttle;
 /// An idle connection is kept so long, unless somebody else needs its place. Longer than the 5 minutes for which Alertmanager keeps
 /// one: were it shorter, Alertmanager would log failures.
 const IDLE_LIMIT: Duration = Duration::from_mins(6);
+
+/// So many connections may wait to be accepted: as many as the administrator allows (`net.core.somaxconn`). The kernel takes the
+/// lower of both, and has those above it try again after a second.
+const BACKLOG: i32 = i32::MAX;
 
 /// A pause after an accept that failed for want of something that others may give back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -77,7 +82,7 @@ impl Server {
             .to_socket_addrs()
             .map_err(|error| ListenError::Resolve(listen.clone(), error))?
             .collect();
-        let bound = TcpListener::bind(addresses.as_slice()).and_then(|listener| Ok((listener.local_addr()?, listener)));
+        let bound = bind(&addresses).and_then(|listener| Ok((listener.local_addr()?, listener)));
         let (address, listener) = bound.map_err(|error| ListenError::Bind(listen.clone(), error))?;
         let shared = Arc::new(Shared {
             handler,
@@ -136,6 +141,28 @@ impl Server {
         let _ = TcpStream::connect_timeout(&self.reachable_at(), Duration::from_secs(1));
         self.shared.requests.wait_until_none(deadline)
     }
+}
+
+/// Listens on the first of the addresses that can be had. The standard library would let 128 connections wait, of a burst of 500 that
+/// an Alertmanager may well begin with.
+fn bind(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
+    let mut result = Err(io::Error::new(io::ErrorKind::InvalidInput, "the name has no address"));
+    for address in addresses {
+        result = bind_one(*address);
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
+}
+
+fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // Connections of the process before this one may still be closing.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
@@ -286,5 +313,32 @@ impl Drop for UnderWay {
         if awaited {
             self.0.none.notify_all();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_of_connections_is_not_turned_away() {
+        let allowed: usize = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap().trim().parse().unwrap();
+        let listener = bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
+        let address = listener.local_addr().unwrap();
+        // Nobody accepts them: one too many would never get through.
+        let connect = |_| TcpStream::connect_timeout(&address, Duration::from_secs(10)).unwrap();
+        let connections: Vec<TcpStream> = (0..allowed.min(500)).map(connect).collect();
+        assert_eq!(connections.iter().filter(|connection| connection.peer_addr().is_ok()).count(), allowed.min(500));
+    }
+
+    #[test]
+    fn the_first_address_that_can_be_had_is_taken() {
+        let taken = bind(&["127.0.0.1:0".parse().unwrap()]).unwrap().local_addr().unwrap();
+        let other = TcpListener::bind(taken).unwrap();
+        let listener = bind(&[taken, "127.0.0.2:0".parse().unwrap()]).unwrap();
+        assert_eq!(listener.local_addr().unwrap().ip(), Ipv4Addr::new(127, 0, 0, 2));
+        assert_eq!(bind(&[taken]).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(other);
+        assert!(bind(&[]).is_err());
     }
 }
