@@ -73,7 +73,7 @@ proptest! {
             goregexp::replace_all(&regexp, &field, &text);
         }
         for source in [format!("{{{{ {text} }}}}"), text] {
-            if let Ok(template) = Template::parse(&source) {
+            if let Ok((template, _)) = Template::parse(&source) {
                 let data = BTreeMap::from([(std::sync::Arc::from("Field"), gotmpl::Value::from(field.as_str()))]);
                 let _ = template.render(&gotmpl::Value::from(data));
             }

@@ -9,6 +9,7 @@ use crate::mapping::path::{Path, PathError, ROOTS};
 use crate::mapping::pattern::Pattern;
 use crate::mapping::rule::Rule;
 use crate::mapping::template::Template;
+use crate::mapping::uses::Offer;
 use crate::mapping::{Limited, Mapping, goregexp};
 use crate::notification::Labels;
 use crate::suggest::did_you_mean;
@@ -290,22 +291,20 @@ fn template(at: &At<'_>, want: Want, mistakes: &mut Mistakes) -> Option<Rule> {
     }
     let value = needed(at, "value", mistakes)?;
     let source = scalar_text(&value, mistakes)?;
-    for (name, given) in [("Field", field_at.is_some()), ("RegexMatch", regexp_at.is_some())] {
-        if !given && source.contains(&format!(".{name}")) {
-            let key = if name == "Field" { "field" } else { "regexp" };
-            mistakes.warn(
-                &value.to_string(),
-                format!("the template uses .{name}, but the rule has no {key}: it will fail"),
-            );
-        }
-    }
-    let template = match Template::parse(&source) {
-        Ok(template) => template,
+    let (template, uses) = match Template::parse(&source) {
+        Ok(parsed) => parsed,
         Err(error) => {
             mistakes.add(&value, format!("the template does not compile: {error}"));
             return None;
         }
     };
+    let offer =
+        Offer { field: field.as_ref().ok().map(Option::as_ref), regexp: regexp.as_ref().ok().map(Option::as_ref) };
+    let mut faults: Vec<String> = uses.iter().filter_map(|used| used.fault(&offer)).collect();
+    faults.dedup();
+    for fault in faults {
+        mistakes.warn(&value.to_string(), fault);
+    }
     Some(Rule::Template { template, field: field.ok()?, regexp: regexp.ok()? })
 }
 

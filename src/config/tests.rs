@@ -240,6 +240,10 @@ fn what_is_probably_not_meant_is_warned_of() {
         (MINIMAL.replace("state: 2", ""), "state: there is no rule"),
         (format!("{MINIMAL}extra_infos: {{a: b}}"), "extra_infos_prefix: is empty"),
         (format!("{MINIMAL}output: {{type: template, value: '{{{{ .Field }}}}'}}"), "the rule has no field"),
+        (
+            format!("{MINIMAL}output: {{type: template, value: '{{{{ .Feild }}}}'}}"),
+            "output.value: the template uses .Feild,",
+        ),
         (MINIMAL.replace("sesame-word", "sesame-word, answer_timeout: 30s"), "http.answer_timeout: is over 9s"),
         (format!("{MINIMAL}amqp: {{ca_file: x}}"), "there is none"),
         (format!("{MINIMAL}output: labels.instance"), "perhaps {type: copy, value: ...} is meant"),

@@ -25,6 +25,7 @@ pub mod rule;
 mod shown;
 mod strict;
 pub mod template;
+pub mod uses;
 pub mod witness;
 
 use crate::event::{Event, ExtraName, Info, Name, State};

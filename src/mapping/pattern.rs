@@ -15,6 +15,11 @@ pub struct Pattern {
 }
 
 impl Pattern {
+    /// Its groups' names, in their order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(|(_, name)| &**name)
+    }
+
     /// Whether it matches anywhere in a text.
     pub fn is_match(&self, text: &str) -> bool {
         self.regex.is_match(text)

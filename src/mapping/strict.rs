@@ -6,6 +6,7 @@ use gotmpl::parse::{CommandNode, Expr, ListNode, Node, Parser, PipeNode};
 
 use super::functions::FUNCTIONS;
 use super::gotime;
+use super::uses::Use;
 use crate::suggest::did_you_mean;
 
 /// Text put behind a template before parsing. Where the tree does not end with it, the blocks are not balanced: an open
@@ -46,32 +47,54 @@ impl Looks {
     }
 }
 
+/// What a template's text says about what it needs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// What must be ready in its dot.
+    pub looks: Looks,
+    /// What it names there, as far as that can be told from its text.
+    pub uses: Vec<Use>,
+}
+
 /// Checks a template that gotmpl can parse; the error says what Go would not take.
-pub fn check(source: &str) -> Result<Looks, String> {
+pub fn check(source: &str) -> Result<Needs, String> {
     let guarded = format!("{source}{SENTINEL}");
     let parsed = Parser::new(&guarded, "{{", "}}").and_then(Parser::parse);
     let (tree, defines) = parsed.map_err(|error| error.to_string())?;
     if !matches!(tree.nodes.last(), Some(Node::Text(last)) if last.text.ends_with(SENTINEL)) {
         return Err("blocks are not balanced: an {{end}} is missing, or there is one too many".to_owned());
     }
-    let mut looks = Looks::default();
-    for body in std::iter::once(&tree).chain(defines.iter().map(|define| &define.body)) {
-        Checker::new(&mut looks).list(body)?;
+    let mut needs = Needs::default();
+    Checker::new(&mut needs, Dot::Whole).list(&tree)?;
+    for define in &defines {
+        Checker::new(&mut needs, Dot::Another).list(&define.body)?;
     }
-    Ok(looks)
+    Ok(needs)
+}
+
+/// What `.` stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dot {
+    /// all that the rule gives
+    Whole,
+    /// whatever a `{{with}}`, `{{range}}` or `{{template}}` makes it
+    Another,
 }
 
 /// What a template's tree says about itself.
-struct Checker<'l> {
+struct Checker<'n> {
     variables: Vec<String>,
     loops: usize,
-    looks: &'l mut Looks,
+    needs: &'n mut Needs,
+    dot: Dot,
+    /// What `$` stands for: the dot at the beginning.
+    dollar: Dot,
 }
 
-impl<'l> Checker<'l> {
+impl<'n> Checker<'n> {
     /// For a whole template, or one that is defined in it.
-    fn new(looks: &'l mut Looks) -> Self {
-        Self { variables: vec!["$".to_owned()], loops: 0, looks }
+    fn new(needs: &'n mut Needs, dot: Dot) -> Self {
+        Self { variables: vec!["$".to_owned()], loops: 0, needs, dot, dollar: dot }
     }
 
     fn list(&mut self, list: &ListNode) -> Result<(), String> {
@@ -82,21 +105,26 @@ impl<'l> Checker<'l> {
         match node {
             Node::List(list) => self.list(list),
             Node::Action(action) => self.pipe(&action.pipe),
-            Node::If(branch) | Node::With(branch) => self.scope(|checker| {
+            Node::If(branch) => self.scope(|checker| {
                 checker.pipe(&branch.pipe)?;
                 checker.scope(|checker| checker.list(&branch.body))?;
+                checker.scope(|checker| branch.else_body.iter().try_for_each(|body| checker.list(body)))
+            }),
+            Node::With(branch) => self.scope(|checker| {
+                checker.pipe(&branch.pipe)?;
+                checker.with_another_dot(|checker| checker.list(&branch.body))?;
                 checker.scope(|checker| branch.else_body.iter().try_for_each(|body| checker.list(body)))
             }),
             Node::Range(branch) => self.scope(|checker| {
                 checker.pipe(&branch.pipe)?;
                 checker.loops += 1;
-                let body = checker.scope(|checker| checker.list(&branch.body));
+                let body = checker.with_another_dot(|checker| checker.list(&branch.body));
                 checker.loops -= 1;
                 body?;
                 checker.scope(|checker| branch.else_body.iter().try_for_each(|body| checker.list(body)))
             }),
             Node::Template(template) => template.pipe.iter().try_for_each(|pipe| self.pipe(pipe)),
-            Node::Define(define) => Checker::new(self.looks).list(&define.body),
+            Node::Define(define) => Checker::new(self.needs, Dot::Another).list(&define.body),
             Node::Break(_) if self.loops == 0 => Err("{{break}} outside {{range}}".to_owned()),
             Node::Continue(_) if self.loops == 0 => Err("{{continue}} outside {{range}}".to_owned()),
             Node::Text(_) | Node::Break(_) | Node::Continue(_) => Ok(()),
@@ -109,6 +137,21 @@ impl<'l> Checker<'l> {
         let result = inside(self);
         self.variables.truncate(known);
         result
+    }
+
+    fn with_another_dot(&mut self, inside: impl FnOnce(&mut Self) -> Result<(), String>) -> Result<(), String> {
+        let outside = std::mem::replace(&mut self.dot, Dot::Another);
+        let result = self.scope(inside);
+        self.dot = outside;
+        result
+    }
+
+    /// Names are looked up in something.
+    fn names<S: AsRef<str>>(&mut self, dot: Dot, names: &[S]) {
+        self.needs.looks.at(names.first().map(AsRef::as_ref));
+        if dot == Dot::Whole {
+            self.needs.uses.extend(Use::of(names));
+        }
     }
 
     fn pipe(&mut self, pipe: &PipeNode) -> Result<(), String> {
@@ -143,18 +186,18 @@ impl<'l> Checker<'l> {
             }
             Expr::Variable(_, name, fields) => {
                 if name == "$" {
-                    self.looks.at(fields.first().map(AsRef::as_ref));
+                    self.names(self.dollar, fields);
                 }
                 self.variable(name)
             }
             Expr::Pipe(_, pipe) => self.pipe(pipe),
             Expr::Chain(_, inner, _) => self.expression(inner),
             Expr::Dot(_) => {
-                self.looks.at(None);
+                self.needs.looks.at(None);
                 Ok(())
             }
             Expr::Field(_, names) => {
-                self.looks.at(names.first().map(AsRef::as_ref));
+                self.names(self.dot, names);
                 Ok(())
             }
             Expr::String(..) | Expr::Number(..) | Expr::Bool(..) | Expr::Nil(_) => Ok(()),
@@ -204,7 +247,8 @@ mod tests {
             ("{{ index $ (print \"Al\" \"ert\") }}", "fman"),
         ] {
             let [at_field, at_match, at_alert, at_notification] = ['f', 'm', 'a', 'n'].map(|part| parts.contains(part));
-            assert_eq!(check(source), Ok(Looks { at_field, at_match, at_alert, at_notification }), "{source}");
+            let looks = Looks { at_field, at_match, at_alert, at_notification };
+            assert_eq!(check(source).map(|needs| needs.looks), Ok(looks), "{source}");
         }
     }
 

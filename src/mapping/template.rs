@@ -5,7 +5,8 @@ use std::fmt::{self, Write};
 use gotmpl::{MissingKey, TemplateError, Value};
 
 use super::functions::{self, FUNCTIONS};
-use super::strict::{self, Looks};
+use super::strict::{self, Looks, Needs};
+use super::uses::Use;
 use crate::logging::shorten;
 
 /// No user writes this name, so that no `{{define}}` collides with the template itself.
@@ -50,8 +51,8 @@ pub enum RenderError {
 }
 
 impl Template {
-    /// Compiles a template; missing keys are errors as it runs.
-    pub fn parse(source: &str) -> Result<Self, ParseError> {
+    /// Compiles a template; missing keys are errors as it runs. Tells what it names of its dot, too.
+    pub fn parse(source: &str) -> Result<(Self, Vec<Use>), ParseError> {
         let mut template = gotmpl::Template::new(OUTER_NAME).missing_key(MissingKey::Error).max_range_iters(MOST_TURNS);
         for function in FUNCTIONS {
             template = template.func(function.name, |args| function.call(args));
@@ -62,8 +63,8 @@ impl Template {
             }
             other => ParseError(other.to_string()),
         })?;
-        let looks = strict::check(source).map_err(ParseError)?;
-        Ok(Self { compiled: template, looks, source: source.to_owned() })
+        let Needs { looks, uses } = strict::check(source).map_err(ParseError)?;
+        Ok((Self { compiled: template, looks, source: source.to_owned() }, uses))
     }
 
     /// What its dot must hold.
@@ -134,7 +135,7 @@ mod tests {
             let groups = golden.field.as_str().and_then(|text| Pattern::from(regexp).groups(text));
             data.insert("RegexMatch".into(), groups.ok_or("the regexp does not match")?);
         }
-        let template = Template::parse(&golden.template).map_err(|error| error.to_string())?;
+        let (template, _) = Template::parse(&golden.template).map_err(|error| error.to_string())?;
         template.render(&Value::Map(Arc::new(data))).map_err(|error| error.to_string())
     }
 
@@ -188,7 +189,7 @@ mod tests {
 
     fn render_text(template: &str, field: &str) -> Result<String, String> {
         let data = BTreeMap::from([(Arc::from("Field"), Value::from(field))]);
-        Template::parse(template).unwrap().render(&Value::Map(Arc::new(data))).map_err(|error| error.to_string())
+        Template::parse(template).unwrap().0.render(&Value::Map(Arc::new(data))).map_err(|error| error.to_string())
     }
 
     #[test]

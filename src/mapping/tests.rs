@@ -1,6 +1,8 @@
 //! The mapping as a whole.
 #![allow(missing_docs, clippy::missing_panics_doc)]
 
+use std::collections::BTreeSet;
+
 use super::*;
 
 /// 2026-01-01T00:00:00Z
@@ -54,6 +56,19 @@ fn map(lines: &str, notification: &Notification<'_>) -> (Result<Value, Vec<Refus
 fn field(name: &str, lines: &str) -> (Value, Vec<String>) {
     let (event, warnings) = map(lines, &sample());
     (event.unwrap()[name].clone(), warnings.into_iter().map(|warning| warning.reason).collect())
+}
+
+#[test]
+fn the_dot_holds_what_templates_are_checked_against() {
+    let mut notification = sample();
+    notification.extra.clear();
+    let context = Context::new(&notification, &notification.alerts[0], NOW);
+    for (view, names) in [(context.alert_view(), &uses::ALERT[..]), (context.notification_view(), &uses::NOTIFICATION)]
+    {
+        let View::Map(entries) = view else { panic!("{view:?}") };
+        let known: BTreeSet<&str> = names.iter().copied().collect();
+        assert_eq!(entries.keys().map(|name| &**name).collect::<BTreeSet<_>>(), known);
+    }
 }
 
 #[test]
