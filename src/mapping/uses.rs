@@ -65,17 +65,17 @@ impl Use {
                         return None;
                     }
                     let known = if names.is_empty() { "none" } else { &names.join(", ") };
-                    format!("but the regexp has no such group{} (named: {known})", did_you_mean(name, &names))
+                    format!("but the regexp has no such group (named: {known}){}", did_you_mean(name, &names))
                 }
                 _ => return None,
             },
             ("Alert", Some(name)) => not_sent(name, &ALERT)?,
             ("Notification", Some(name)) => not_sent(name, &NOTIFICATION)?,
             ("Alert" | "Notification", None) => return None,
-            (_, _) => format!("which no template has{} (known: {})", did_you_mean(part, PARTS), PARTS.join(", ")),
+            (_, _) => format!("which no template has (known: {}){}", PARTS.join(", "), did_you_mean(part, PARTS)),
         };
         let entry = self.entry.as_ref().map_or_else(String::new, |entry| format!(".{entry}"));
-        Some(format!("the template uses .{part}{entry}, {why}: it will fail"))
+        Some(format!("the template will fail: it uses .{part}{entry}, {why}"))
     }
 }
 
@@ -104,9 +104,9 @@ mod tests {
         let faulty = Offer { field: None, regexp: None };
         for (template, offer, faults) in [
             ("{{ .Alert.labels.x }}{{ .Notification }}{{ .Alert.added_by_a_proxy }}", nothing, &[][..]),
-            ("{{ .Field }}", nothing, &["uses .Field, but the rule has no field: it will fail"]),
+            ("{{ .Field }}", nothing, &["the template will fail: it uses .Field, but the rule has no field"]),
             ("{{ .Field.job }}", whole, &[]),
-            ("{{ .Field.job }}", matched, &["uses .Field.job, but labels.instance is a text: it will fail"]),
+            ("{{ .Field.job }}", matched, &["uses .Field.job, but labels.instance is a text"]),
             ("{{ .Field.job }}{{ .RegexMatch.x }}", faulty, &[]),
             ("{{ .RegexMatch.host }}", matched, &[]),
             ("{{ .RegexMatch.host }}", nothing, &["but the rule has no regexp"]),
@@ -114,11 +114,17 @@ mod tests {
                 "{{ if true }}{{ .RegexMatch.hsot }}{{ end }}",
                 matched,
                 &[
-                    "uses .RegexMatch.hsot, but the regexp has no such group; did you mean \"host\"? (named: host, port)",
+                    "uses .RegexMatch.hsot, but the regexp has no such group (named: host, port); did you mean \"host\"?",
                 ],
             ),
             ("{{ .RegexMatch.a }}", nameless, &["(named: none)"]),
-            ("{{ .Feild }}", matched, &["uses .Feild, which no template has; did you mean \"Field\"?"]),
+            (
+                "{{ .Feild }}",
+                matched,
+                &[
+                    "uses .Feild, which no template has (known: Field, RegexMatch, Alert, Notification); did you mean \"Field\"?",
+                ],
+            ),
             ("{{ $.labels.job | lowercase }}", matched, &["uses .labels.job, which no template has (known: Field,"]),
             (
                 "{{ .Alert.Labels.job }} {{ .Notification.groupkey }}",
