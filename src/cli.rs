@@ -10,6 +10,12 @@ use crate::config::{DEFAULT_PATH, Environment, Overrides};
 use crate::logging::Format;
 use crate::suggest::did_you_mean;
 
+const LOG_LEVEL: &str = "PROMETHEUS_LOG_LEVEL";
+const LOG_FORMAT: &str = "PROMETHEUS_LOG_FORMAT";
+
+/// The variables of the environment that stand for options.
+pub const VARIABLES: [&str; 2] = [LOG_LEVEL, LOG_FORMAT];
+
 /// What `--help` prints.
 pub const HELP: &str = "\
 Turns Prometheus Alertmanager notifications into Canopsis events on RabbitMQ.
@@ -172,8 +178,8 @@ impl Cli {
             task,
             config: config.unwrap_or_else(|| PathBuf::from(DEFAULT_PATH)),
             overrides,
-            log_level: or_variable(log_level, "PROMETHEUS_LOG_LEVEL", level, environment)?.unwrap_or(LevelFilter::Info),
-            log_format: or_variable(log_format, "PROMETHEUS_LOG_FORMAT", format, environment)?.unwrap_or(Format::Auto),
+            log_level: or_variable(log_level, LOG_LEVEL, level, environment)?.unwrap_or(LevelFilter::Info),
+            log_format: or_variable(log_format, LOG_FORMAT, format, environment)?.unwrap_or(Format::Auto),
         })
     }
 }

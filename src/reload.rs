@@ -15,11 +15,12 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::bridge::Outlet;
-use crate::cli::Cli;
-use crate::config::{Config, ConfigError, Overrides};
+use crate::cli::{self, Cli};
+use crate::config::{self, Config, ConfigError, Overrides};
 use crate::http::{self, Listen, Reloading, Routes, Server, Setup};
 use crate::metrics;
 use crate::publisher::{self, Publisher};
+use crate::suggest::slip_of;
 use crate::systemd::Notifier;
 
 /// Who asks over HTTP for a reload waits so long for what comes of it.
@@ -34,6 +35,16 @@ const FEWEST_CONNECTIONS: usize = 16;
 /// A variable of the environment.
 pub fn variable(name: &str) -> Option<Result<String, OsString>> {
     std::env::var_os(name).map(OsString::into_string)
+}
+
+/// Warns of variables that nobody reads, but that are named nearly as one that is read.
+pub fn check_environment() {
+    let known: Vec<String> = config::variables().chain(cli::VARIABLES.map(str::to_owned)).collect();
+    for (name, _) in std::env::vars_os() {
+        if let Some(meant) = name.to_str().and_then(|name| slip_of(name, &known)) {
+            warn!("environment: {} is not read; did you mean {meant}?", name.display());
+        }
+    }
 }
 
 /// Reads and checks the configuration, and logs what is probably not meant in it.

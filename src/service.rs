@@ -100,6 +100,7 @@ pub fn run(arguments: Vec<OsString>) -> Result<(), Failure> {
         Task::Version => return Ok(writeln!(io::stdout(), "{}", version::LONG)?),
         _ => logging::start(cli.log_level, cli.log_format),
     }
+    reload::check_environment();
     let config = reload::load(&cli.config, &cli.overrides)?;
     match &cli.task {
         Task::Check => Ok(writeln!(io::stdout(), "{} is valid\n{config}", cli.config.display())?),

@@ -11,9 +11,31 @@ pub fn did_you_mean(word: &str, known: &[&str]) -> String {
         .map_or_else(String::new, |(_, candidate)| format!("; did you mean \"{candidate}\"?"))
 }
 
+/// The known word of which this one is a slip of the pen: another, and not more than two letters away.
+pub fn slip_of(word: &str, known: &[String]) -> Option<String> {
+    let distance = |candidate: &&String| strsim::osa_distance(word, candidate);
+    let nearest = known.iter().min_by_key(distance)?;
+    (1..=2).contains(&distance(&nearest)).then(|| nearest.clone())
+}
+
 #[cfg(test)]
 mod tests {
-    use super::did_you_mean;
+    use super::*;
+
+    #[test]
+    fn a_slip_of_the_pen_is_no_word_of_its_own() {
+        let known = ["CPS_AMQP_URL", "CPS_AMQP_URL_FILE", "PROMETHEUS_LISTEN"].map(str::to_owned);
+        for (word, slip_of_it) in [
+            ("CPS_AMQP_URL", None),
+            ("CPS_AMPQ_URL", Some("CPS_AMQP_URL")),
+            ("PROMETHEUS_LISTN", Some("PROMETHEUS_LISTEN")),
+            ("PROMETHEUS_PORT", None),
+            ("HOME", None),
+        ] {
+            assert_eq!(slip_of(word, &known).as_deref(), slip_of_it, "{word}");
+        }
+        assert_eq!(slip_of("x", &[]), None);
+    }
 
     #[test]
     fn a_near_word_is_suggested_and_a_far_one_is_not() {

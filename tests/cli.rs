@@ -71,6 +71,23 @@ fn check_tells_a_valid_configuration_from_a_faulty_one() {
 }
 
 #[test]
+fn check_warns_of_what_is_probably_not_meant() {
+    let config = std::fs::read_to_string("config.yml").unwrap().replace(".RegexMatch.Substr", ".RegexMatch.Sbstr");
+    let environment = [("PROMETHEUS_BEARER_TOKN", "hunter2"), ("PROMETHEUS_BEARER_TOKEN", "hunter3")];
+    let checked = run(&["-c", &written(&config), "--check"], &environment, "");
+    assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
+    let told = text(&checked.stderr);
+    for warning in [
+        "environment: PROMETHEUS_BEARER_TOKN is not read; did you mean PROMETHEUS_BEARER_TOKEN?",
+        "extra_infos.title[0].value: the template will fail: it uses .RegexMatch.Sbstr, but the regexp has no such group \
+         (named: Substr); did you mean \"Substr\"?",
+    ] {
+        assert!(told.contains(warning), "{warning} in {told}");
+    }
+    assert_eq!((told.lines().count(), told.contains("hunter")), (2, false), "{told}");
+}
+
+#[test]
 fn dry_run_prints_each_event_on_a_line() {
     let shipped =
         run(&["-c", "config.yml", "--dry-run", "tests/data/payloads/mixed-resolved-and-firing.json"], &[], "");

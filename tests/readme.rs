@@ -5,7 +5,8 @@ mod support;
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use canopsis_connector_prometheus::config::{AMQP_KEYS, AMQP_PREFIX, EVENT_KEYS, HTTP_KEYS, HTTP_PREFIX};
+use canopsis_connector_prometheus::cli;
+use canopsis_connector_prometheus::config::{self, AMQP_KEYS, AMQP_PREFIX, EVENT_KEYS, HTTP_KEYS, HTTP_PREFIX};
 use canopsis_connector_prometheus::mapping::functions;
 use canopsis_connector_prometheus::mapping::path::ROOTS;
 use serde_json::Value;
@@ -127,11 +128,7 @@ fn variables(text: &str) -> BTreeSet<&str> {
 
 /// Every variable that is read.
 fn known_variables() -> BTreeSet<String> {
-    let of = |prefix: &'static str, keys: &'static [&str]| {
-        keys.iter().map(move |key| format!("{prefix}{}", key.to_uppercase()))
-    };
-    let log = ["PROMETHEUS_LOG_LEVEL", "PROMETHEUS_LOG_FORMAT"].map(str::to_owned);
-    of(AMQP_PREFIX, AMQP_KEYS).chain(of(HTTP_PREFIX, HTTP_KEYS)).chain(log).collect()
+    config::variables().chain(cli::VARIABLES.map(str::to_owned)).collect()
 }
 
 fn help() -> String {

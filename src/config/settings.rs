@@ -45,6 +45,14 @@ pub fn section_of(key: &str) -> Option<String> {
     within("amqp", AMQP_KEYS).or_else(|| within("http", HTTP_KEYS))
 }
 
+/// Every variable of the environment that is read for the sections.
+pub fn variables() -> impl Iterator<Item = String> {
+    let names = |prefix: &'static str, keys: &'static [&'static str]| {
+        keys.iter().map(move |key| format!("{prefix}{}", key.to_uppercase()))
+    };
+    names(AMQP_PREFIX, AMQP_KEYS).chain(names(HTTP_PREFIX, HTTP_KEYS))
+}
+
 /// The broker.
 pub fn amqp(root: &At<'_>, environment: Environment<'_>, mistakes: &mut Mistakes) -> publisher::Settings {
     let section = section(root, "amqp", AMQP_PREFIX, AMQP_KEYS, environment, mistakes);
