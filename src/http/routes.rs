@@ -1,5 +1,6 @@
 //! Which request gets which answer.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::thread;
@@ -96,7 +97,8 @@ impl Routes {
 
     fn log(&self, request: &Request<'_>, problem: &Problem, id: &str) {
         let from_anybody = match problem {
-            Problem::NotReady(_) => return,
+            // The latter is told of where it is caught.
+            Problem::NotReady(_) | Problem::Internal => return,
             Problem::NotFound | Problem::NotAnAlertmanager | Problem::Method(_) | Problem::Unauthorized => true,
             _ => false,
         };
@@ -165,7 +167,11 @@ impl Routes {
 impl Handler for Routes {
     fn answer(&self, request: &mut Request<'_>) -> Answer {
         let (started, id) = (Instant::now(), self.ids.next());
-        let mut answer = self.route(request, &id).unwrap_or_else(|problem| {
+        let routed = catch_unwind(AssertUnwindSafe(|| self.route(request, &id))).unwrap_or_else(|_| {
+            error!(request = id, peer:% = request.peer, path:% = shorten(path(request)); "answering a request panicked: a defect");
+            Err(Problem::Internal)
+        });
+        let mut answer = routed.unwrap_or_else(|problem| {
             self.log(request, &problem, &id);
             problem.answer()
         });
@@ -181,16 +187,12 @@ impl Handler for Routes {
     }
 
     fn refuse(&self, problem: &Problem, peer: &str) -> Answer {
-        let answer = problem.answer();
+        let (mut answer, id) = (problem.answer(), self.ids.next());
         self.metrics.http.refused(answer.status);
-        match problem {
-            Problem::Internal => error!(peer:% = peer; "answering a request panicked"),
-            _ => {
-                if let Some(unlogged) = self.refusals.allow() {
-                    warn!(peer:% = peer, unlogged; "{problem}");
-                }
-            }
+        if let Some(unlogged) = self.refusals.allow() {
+            warn!(request = id, peer:% = peer, status = answer.status, unlogged; "{problem}");
         }
+        answer.headers.push(("X-Request-Id", id.into()));
         answer
     }
 }
@@ -280,5 +282,52 @@ impl From<BridgeError> for Problem {
             BridgeError::TooLarge(_) => Self::EventsTooLarge(error.to_string()),
             BridgeError::Delivery(error) => Self::Delivery(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Overrides};
+    use crate::http::Body;
+    use crate::http::budget::Received;
+
+    struct Explosive;
+
+    impl Body for Explosive {
+        fn read(&mut self, _: usize) -> Result<Received, BodyError> {
+            panic!("as the test wants it");
+        }
+    }
+
+    #[test]
+    fn a_panic_is_an_answer_and_each_answer_has_an_id() {
+        let text = "http: {bearer_token: t}\nconnector: c\nconnector_name: n\ncomponent: x\nresource: r\nstate: 1\n";
+        let path = std::path::Path::new("test.yml");
+        let config = Config::from_text(text.to_owned(), path, &Overrides::default(), &|_| None).unwrap();
+        let outlet = Arc::new(Outlet::Stream(Mutex::new(Box::new(std::io::sink()))));
+        let setup = Setup { settings: config.http, mapping: config.mapping, outlet };
+        let routes = Routes::new(setup, Metrics::new(), Box::new(|| Ok(())));
+        let answer = |method, target| {
+            routes.answer(&mut Request {
+                method,
+                target,
+                authorization: Some("Bearer t"),
+                takes_openmetrics: false,
+                peer: "somebody",
+                body: &mut Explosive,
+            })
+        };
+        let answers = [
+            answer("POST", "/webhook"),
+            answer("GET", "/-/healthy"),
+            answer("GET", "/nothing"),
+            routes.refuse(&Problem::HeadTooSlow, "somebody"),
+        ];
+        assert_eq!(answers.each_ref().map(|answer| answer.status), [500, 200, 404, 408]);
+        let mut ids: Vec<_> = answers.iter().flat_map(|answer| &answer.headers).collect();
+        ids.retain(|(name, _)| *name == "X-Request-Id");
+        ids.dedup();
+        assert_eq!(ids.len(), answers.len(), "{ids:?}");
     }
 }

@@ -5,7 +5,6 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -36,10 +35,10 @@ const BODIES_BYTES: usize = 64 << 20;
 
 /// Answers requests, from any thread.
 pub trait Handler: Send + Sync {
-    /// The answer to a request.
+    /// The answer to a request. A panic would cost its connection, and leave it without an answer.
     fn answer(&self, request: &mut Request<'_>) -> Answer;
 
-    /// The answer to something that is no request, or whose answer panicked.
+    /// The answer to something that is no request.
     fn refuse(&self, problem: &Problem, peer: &str) -> Answer;
 }
 
@@ -235,8 +234,7 @@ impl Shared {
                         peer,
                         body: &mut body,
                     };
-                    let answer = catch_unwind(AssertUnwindSafe(|| self.handler.answer(&mut request)))
-                        .unwrap_or_else(|_| self.handler.refuse(&Problem::Internal, peer));
+                    let answer = self.handler.answer(&mut request);
                     let keep_alive = head.keep_alive && body.is_over() && !self.ending.load(Ordering::SeqCst);
                     place.answers();
                     if let Err(error) = connection.write(&answer, keep_alive, head.method != "HEAD") {

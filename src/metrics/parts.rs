@@ -86,7 +86,7 @@ pub struct Http {
 }
 
 impl Http {
-    /// Something that is no request, or whose answer panicked, has been answered.
+    /// Something that is no request has been answered.
     pub fn refused(&self, code: u16) {
         self.requests.get_or_create(&RequestLabels { route: "other", code }).inc();
     }
