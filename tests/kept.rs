@@ -4,12 +4,22 @@ mod support;
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use support::{Kept, group_runs, signal_group, wait_until};
 
 /// Set for the process that is killed, which is this test once more.
 const VICTIM: &str = "VICTIM_OF_THE_TEST";
+
+/// Ends at the latest with the test, also where an assertion fails.
+struct Victim(Child);
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
 
 #[test]
 fn what_was_started_ends_with_the_process_group() {
@@ -21,18 +31,18 @@ fn what_was_started_ends_with_the_process_group() {
         }
     }
     for signal in ["INT", "TERM", "KILL"] {
-        let mut victim = Command::new(std::env::current_exe().unwrap())
+        let victim = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "what_was_started_ends_with_the_process_group", "--nocapture"])
             .env(VICTIM, "1")
             .process_group(0)
             .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(victim.stdout.take().unwrap()).lines().map(Result::unwrap);
+            .spawn();
+        let mut victim = Victim(victim.unwrap());
+        let mut lines = BufReader::new(victim.0.stdout.take().unwrap()).lines().map(Result::unwrap);
         let started = lines.find_map(|line| line.rsplit_once("started ")?.1.parse().ok()).expect("a process number");
         assert!(group_runs(started));
-        signal_group(victim.id(), signal);
-        victim.wait().unwrap();
+        signal_group(victim.0.id(), signal);
+        victim.0.wait().unwrap();
         wait_until("what the victim has started ends", || !group_runs(started));
     }
 }
