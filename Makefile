@@ -126,7 +126,7 @@ faults:
 	scripts/install-missing build rabbitmq
 	cargo test --locked --test faults -- --nocapture
 
-# Coverage needs what only a nightly compiler offers by itself; the pinned one is told to.
+# Coverage needs what only a nightly compiler offers by itself; the pinned one is told to offer it, too.
 FUZZ_SECONDS = 300
 FUZZ = RUSTC_BOOTSTRAP=1 cargo fuzz run
 fuzz:

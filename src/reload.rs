@@ -32,6 +32,9 @@ const RESERVED_DESCRIPTORS: usize = 64;
 /// However few descriptors there are.
 const FEWEST_CONNECTIONS: usize = 16;
 
+/// A variable's name that is so many letters away from another's is probably meant to be that one.
+const SLIP: usize = 2;
+
 /// A variable of the environment.
 pub fn variable(name: &str) -> Option<Result<String, OsString>> {
     std::env::var_os(name).map(OsString::into_string)
@@ -41,8 +44,12 @@ pub fn variable(name: &str) -> Option<Result<String, OsString>> {
 pub fn check_environment() {
     let known: Vec<String> = config::variables().chain(cli::VARIABLES.map(str::to_owned)).collect();
     for (name, _) in std::env::vars_os() {
-        if let Some(meant) = name.to_str().and_then(|name| slip_of(name, &known)) {
-            warn!("environment: {} is not read; did you mean {meant}?", name.display());
+        let Ok(name) = name.into_string() else { continue };
+        // In small letters it is not read either.
+        let capitals = name.to_uppercase();
+        let is_meant = capitals != name && known.contains(&capitals);
+        if let Some(meant) = if is_meant { Some(capitals) } else { slip_of(&name, &known, SLIP) } {
+            warn!("environment: {name} is not read; did you mean {meant}?");
         }
     }
 }

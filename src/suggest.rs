@@ -11,11 +11,11 @@ pub fn did_you_mean(word: &str, known: &[&str]) -> String {
         .map_or_else(String::new, |(_, candidate)| format!("; did you mean \"{candidate}\"?"))
 }
 
-/// The known word of which this one is a slip of the pen: another, and not more than two letters away.
-pub fn slip_of(word: &str, known: &[String]) -> Option<String> {
+/// The known word of which this one is a slip of the pen: another, and not more than so many letters away.
+pub fn slip_of(word: &str, known: &[String], most: usize) -> Option<String> {
     let distance = |candidate: &&String| strsim::osa_distance(word, candidate);
     let nearest = known.iter().min_by_key(distance)?;
-    (1..=2).contains(&distance(&nearest)).then(|| nearest.clone())
+    (1..=most).contains(&distance(&nearest)).then(|| nearest.clone())
 }
 
 #[cfg(test)]
@@ -32,9 +32,9 @@ mod tests {
             ("PROMETHEUS_PORT", None),
             ("HOME", None),
         ] {
-            assert_eq!(slip_of(word, &known).as_deref(), slip_of_it, "{word}");
+            assert_eq!(slip_of(word, &known, 2).as_deref(), slip_of_it, "{word}");
         }
-        assert_eq!(slip_of("x", &[]), None);
+        assert_eq!(slip_of("x", &[], 2), None);
     }
 
     #[test]

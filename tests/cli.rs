@@ -79,8 +79,8 @@ fn check_warns_of_what_is_probably_not_meant() {
     let told = text(&checked.stderr);
     for warning in [
         "environment: PROMETHEUS_BEARER_TOKN is not read; did you mean PROMETHEUS_BEARER_TOKEN?",
-        "extra_infos.title[0].value: the template will fail: it uses .RegexMatch.Sbstr, but the regexp has no such group \
-         (named: Substr); did you mean \"Substr\"?",
+        "extra_infos.title[0].value: the template fails where it uses .RegexMatch.Sbstr: the regexp has no such \
+         group (named: Substr); did you mean \"Substr\"?",
     ] {
         assert!(told.contains(warning), "{warning} in {told}");
     }

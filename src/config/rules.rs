@@ -1,5 +1,7 @@
 //! From the file's rules to compiled ones. Every mistake is noted; nothing is guessed.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use super::document::{At, Node};
@@ -298,10 +300,8 @@ fn template(at: &At<'_>, want: Want, mistakes: &mut Mistakes) -> Option<Rule> {
             return None;
         }
     };
-    let offer =
-        Offer { field: field.as_ref().ok().map(Option::as_ref), regexp: regexp.as_ref().ok().map(Option::as_ref) };
-    let mut faults: Vec<String> = uses.iter().filter_map(|used| used.fault(&offer)).collect();
-    faults.dedup();
+    let offer = Offer { field: (&field).into(), regexp: (&regexp).into() };
+    let faults: BTreeSet<String> = uses.iter().filter_map(|used| used.fault(&offer)).collect();
     for fault in faults {
         mistakes.warn(&value.to_string(), fault);
     }

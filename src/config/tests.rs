@@ -242,7 +242,7 @@ fn what_is_probably_not_meant_is_warned_of() {
         (format!("{MINIMAL}output: {{type: template, value: '{{{{ .Field }}}}'}}"), "the rule has no field"),
         (
             format!("{MINIMAL}output: {{type: template, value: '{{{{ .Feild }}}}'}}"),
-            "output.value: the template will fail: it uses .Feild,",
+            "output.value: the template fails where it uses .Feild:",
         ),
         (MINIMAL.replace("sesame-word", "sesame-word, answer_timeout: 30s"), "http.answer_timeout: is over 9s"),
         (format!("{MINIMAL}amqp: {{ca_file: x}}"), "there is none"),

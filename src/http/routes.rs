@@ -97,8 +97,7 @@ impl Routes {
 
     fn log(&self, request: &Request<'_>, problem: &Problem, id: &str) {
         let from_anybody = match problem {
-            // The latter is told of where it is caught.
-            Problem::NotReady(_) | Problem::Internal => return,
+            Problem::NotReady(_) => return,
             Problem::NotFound | Problem::NotAnAlertmanager | Problem::Method(_) | Problem::Unauthorized => true,
             _ => false,
         };
@@ -167,13 +166,15 @@ impl Routes {
 impl Handler for Routes {
     fn answer(&self, request: &mut Request<'_>) -> Answer {
         let (started, id) = (Instant::now(), self.ids.next());
-        let routed = catch_unwind(AssertUnwindSafe(|| self.route(request, &id))).unwrap_or_else(|_| {
+        let routed = catch_unwind(AssertUnwindSafe(|| {
+            self.route(request, &id).unwrap_or_else(|problem| {
+                self.log(request, &problem, &id);
+                problem.answer()
+            })
+        }));
+        let mut answer = routed.unwrap_or_else(|_| {
             error!(request = id, peer:% = request.peer, path:% = shorten(path(request)); "answering a request panicked: a defect");
-            Err(Problem::Internal)
-        });
-        let mut answer = routed.unwrap_or_else(|problem| {
-            self.log(request, &problem, &id);
-            problem.answer()
+            Problem::Internal.answer()
         });
         let elapsed = started.elapsed();
         self.metrics.http.answered(label(path(request)), answer.status, elapsed);
@@ -192,6 +193,7 @@ impl Handler for Routes {
         if let Some(unlogged) = self.refusals.allow() {
             warn!(request = id, peer:% = peer, status = answer.status, unlogged; "{problem}");
         }
+        debug!(request = id, peer:% = peer, status = answer.status; "request");
         answer.headers.push(("X-Request-Id", id.into()));
         answer
     }
@@ -287,6 +289,8 @@ impl From<BridgeError> for Problem {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
     use crate::config::{Config, Overrides};
     use crate::http::Body;
@@ -325,9 +329,8 @@ mod tests {
             routes.refuse(&Problem::HeadTooSlow, "somebody"),
         ];
         assert_eq!(answers.each_ref().map(|answer| answer.status), [500, 200, 404, 408]);
-        let mut ids: Vec<_> = answers.iter().flat_map(|answer| &answer.headers).collect();
-        ids.retain(|(name, _)| *name == "X-Request-Id");
-        ids.dedup();
+        let headers = answers.iter().flat_map(|answer| &answer.headers);
+        let ids: HashSet<_> = headers.filter(|(name, _)| *name == "X-Request-Id").map(|(_, id)| id.clone()).collect();
         assert_eq!(ids.len(), answers.len(), "{ids:?}");
     }
 }

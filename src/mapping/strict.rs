@@ -149,9 +149,10 @@ impl<'n> Checker<'n> {
     /// Names are looked up in something.
     fn names<S: AsRef<str>>(&mut self, dot: Dot, names: &[S]) {
         self.needs.looks.at(names.first().map(AsRef::as_ref));
-        if dot == Dot::Whole {
-            self.needs.uses.extend(Use::of(names));
-        }
+        self.needs.uses.extend(match dot {
+            Dot::Whole => Use::of(names),
+            Dot::Another => Use::of_another(names),
+        });
     }
 
     fn pipe(&mut self, pipe: &PipeNode) -> Result<(), String> {
@@ -160,6 +161,9 @@ impl<'n> Checker<'n> {
             check_zone(command, index > 0)?;
         }
         for name in &pipe.decl {
+            if &**name == "$" {
+                self.dollar = Dot::Another;
+            }
             if pipe.is_assign {
                 self.variable(name)?;
             } else {

@@ -66,8 +66,11 @@ fn the_dot_holds_what_templates_are_checked_against() {
     for (view, names) in [(context.alert_view(), &uses::ALERT[..]), (context.notification_view(), &uses::NOTIFICATION)]
     {
         let View::Map(entries) = view else { panic!("{view:?}") };
-        let known: BTreeSet<&str> = names.iter().copied().collect();
+        let known: BTreeSet<&str> = names.iter().map(|(name, _)| *name).collect();
         assert_eq!(entries.keys().map(|name| &**name).collect::<BTreeSet<_>>(), known);
+        for (name, is_map) in names {
+            assert_eq!(matches!(entries[*name], View::Map(_)), *is_map, "{name}");
+        }
     }
 }
 

@@ -71,7 +71,7 @@ impl Kept {
         Self { life: keeper.stdin.take(), keeper, pid: line.trim().parse().unwrap() }
     }
 
-    /// Stops the program and all that it has started, and waits until nothing of it runs any more.
+    /// Stops the program and its process group, and waits until nothing of it runs any more.
     pub fn freeze(&self) {
         signal_group(self.pid, "STOP");
         // The signal is sent to one thread of a process, and the others go on until that one has had a processor: a broker on a
