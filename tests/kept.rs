@@ -31,7 +31,10 @@ fn what_was_started_ends_with_the_process_group() {
         }
     }
     for signal in ["INT", "TERM", "KILL"] {
-        let victim = Command::new(std::env::current_exe().unwrap())
+        // Where these tests run in the background, SIGINT is ignored, by whatever they start, too.
+        let victim = Command::new("env")
+            .arg("--default-signal=INT,TERM")
+            .arg(std::env::current_exe().unwrap())
             .args(["--exact", "what_was_started_ends_with_the_process_group", "--nocapture"])
             .env(VICTIM, "1")
             .process_group(0)
