@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
 
+use support::copy_program;
 use support::packaging::{
     Dir, NAME, as_root, command, commit, is_root, listing, refused, repository, rpm_order, run, tag, whole_project,
     without_network,
@@ -109,7 +110,7 @@ fn an_archive_tells_its_version_itself_and_a_clone_without_tags_tells_none() {
     assert!(reason.contains("neither a file .version nor a git repository tells the version"), "{reason}");
     // Nor does somebody else's repository around it.
     fs::create_dir_all(dir.join("inner/scripts")).unwrap();
-    fs::copy("scripts/version", dir.join("inner/scripts/version")).unwrap();
+    copy_program("scripts/version", &dir.join("inner/scripts/version"));
     assert_eq!(refused(&dir.join("inner"), &["scripts/version"]), reason);
 }
 
@@ -469,5 +470,5 @@ fn stand_in_for_the_system(root: &Path) {
         fs::write(root.join(format!("usr/lib/systemd/system/{target}.target")), "[Unit]\n").unwrap();
     }
     fs::create_dir_all(root.join("bin")).unwrap();
-    fs::copy("/bin/kill", root.join("bin/kill")).unwrap();
+    copy_program("/bin/kill", &root.join("bin/kill"));
 }

@@ -9,7 +9,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
 use super::http::{Client, Reply};
-use super::{TOKEN, scratch, signal, wait_until};
+use super::{TOKEN, copy_program, scratch, signal, wait_until};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_canopsis-connector-prometheus");
 
@@ -36,7 +36,7 @@ pub struct Connector {
 /// A copy of the binary where any user may run it: the build may be in a directory that only its owner may enter.
 pub fn for_anybody() -> PathBuf {
     let path = scratch("binary");
-    std::fs::copy(BINARY, &path).unwrap();
+    copy_program(BINARY, &path);
     std::fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
     path
 }

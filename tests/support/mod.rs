@@ -145,6 +145,13 @@ pub fn threads(pid: u32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().count()
 }
 
+/// Copies a program that is to be run. Were it written by this process, whatever another test starts at that moment would have it
+/// open for writing, too, and it could not be run ("Text file busy").
+pub fn copy_program(from: &str, to: &Path) {
+    let copied = Command::new("cp").args(["--preserve=mode", "--", from]).arg(to).status().unwrap();
+    assert!(copied.success(), "{from} can't be copied to {}", to.display());
+}
+
 /// A fresh directory's path; nothing is made.
 pub fn scratch(name: &str) -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);

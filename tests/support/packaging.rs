@@ -1,7 +1,7 @@
 //! Scratch repositories, and the tools that make packages of them.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -75,14 +75,11 @@ pub fn refused(dir: &Path, words: &[&str]) -> String {
 
 /// A repository of one commit with these files, a path being relative to this project's top.
 pub fn repository(path: &Path, files: &[&str]) {
-    for file in files {
-        let copy = path.join(file);
-        fs::create_dir_all(copy.parent().unwrap()).unwrap();
-        match fs::read_link(file) {
-            Ok(target) => symlink(target, copy).unwrap(),
-            Err(_) => drop(fs::copy(file, copy).unwrap()),
-        }
-    }
+    // By another process, for the sake of the programs among them: see copy_program.
+    let mut copy = vec!["cp", "--no-dereference", "--preserve=mode", "--parents", "--"];
+    copy.extend(files);
+    copy.push(path.to_str().unwrap());
+    run(Path::new("."), &copy);
     run(path, &["git", "init", "-q", "--initial-branch=main"]);
     run(path, &["git", "add", "--all", "--force"]);
     run(path, &["git", "commit", "-q", "--message=all"]);
