@@ -6,15 +6,17 @@ use std::path::PathBuf;
 use log::LevelFilter;
 use pico_args::Arguments;
 
-use crate::config::{DEFAULT_PATH, Environment, Overrides};
+use crate::config::{self, DEFAULT_PATH, Environment, Overrides};
 use crate::logging::Format;
 use crate::suggest::did_you_mean;
 
 const LOG_LEVEL: &str = "PROMETHEUS_LOG_LEVEL";
 const LOG_FORMAT: &str = "PROMETHEUS_LOG_FORMAT";
 
-/// The variables of the environment that stand for options.
-pub const VARIABLES: [&str; 2] = [LOG_LEVEL, LOG_FORMAT];
+/// Every variable of the environment that is read: for options, and for the configuration.
+pub fn variables() -> impl Iterator<Item = String> {
+    config::variables().chain([LOG_LEVEL, LOG_FORMAT].map(str::to_owned))
+}
 
 /// What `--help` prints.
 pub const HELP: &str = "\

@@ -16,7 +16,7 @@ use signal_hook::iterator::Signals;
 
 use crate::bridge::Outlet;
 use crate::cli::{self, Cli};
-use crate::config::{self, Config, ConfigError, Overrides};
+use crate::config::{Config, ConfigError, Overrides};
 use crate::http::{self, Listen, Reloading, Routes, Server, Setup};
 use crate::metrics;
 use crate::publisher::{self, Publisher};
@@ -42,7 +42,7 @@ pub fn variable(name: &str) -> Option<Result<String, OsString>> {
 
 /// Warns of variables that nobody reads, but that are named nearly as one that is read.
 pub fn check_environment() {
-    let known: Vec<String> = config::variables().chain(cli::VARIABLES.map(str::to_owned)).collect();
+    let known: Vec<String> = cli::variables().collect();
     for (name, _) in std::env::vars_os() {
         let Ok(name) = name.into_string() else { continue };
         // In small letters it is not read either.

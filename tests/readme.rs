@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use canopsis_connector_prometheus::cli;
-use canopsis_connector_prometheus::config::{self, AMQP_KEYS, AMQP_PREFIX, EVENT_KEYS, HTTP_KEYS, HTTP_PREFIX};
+use canopsis_connector_prometheus::config::{AMQP_KEYS, AMQP_PREFIX, EVENT_KEYS, HTTP_KEYS, HTTP_PREFIX};
 use canopsis_connector_prometheus::mapping::functions;
 use canopsis_connector_prometheus::mapping::path::ROOTS;
 use serde_json::Value;
@@ -128,7 +128,7 @@ fn variables(text: &str) -> BTreeSet<&str> {
 
 /// Every variable that is read.
 fn known_variables() -> BTreeSet<String> {
-    config::variables().chain(cli::VARIABLES.map(str::to_owned)).collect()
+    cli::variables().collect()
 }
 
 fn help() -> String {

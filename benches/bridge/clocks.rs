@@ -1,9 +1,11 @@
 //! Who has the processors while a bridge is measured: the kernel's own accounts, proc(5).
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::subject::Subject;
+use crate::support::stat;
 use crate::table::Table;
 
 /// Of the times in `/proc`.
@@ -63,9 +65,7 @@ impl Clocks {
 
 /// User and system time of all the threads of a process, those that have ended included.
 pub fn cpu_of(pid: &str) -> Duration {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    // The second field, a name in brackets, may hold anything.
-    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    let fields = stat(&Path::new("/proc").join(pid)).unwrap();
     since_ticks(fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap())
 }
 

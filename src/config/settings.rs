@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::document::At;
 use super::mistakes::Mistakes;
-use super::source::{Given, Section, Source};
+use super::source::{self, Given, Section, Source};
 use super::{Environment, Overrides};
 use crate::amqp_url::AmqpUrl;
 use crate::http::{self, Listen};
@@ -47,9 +47,8 @@ pub fn section_of(key: &str) -> Option<String> {
 
 /// Every variable of the environment that is read for the sections.
 pub fn variables() -> impl Iterator<Item = String> {
-    let names = |prefix: &'static str, keys: &'static [&'static str]| {
-        keys.iter().map(move |key| format!("{prefix}{}", key.to_uppercase()))
-    };
+    let names =
+        |prefix: &'static str, keys: &'static [&'static str]| keys.iter().map(move |key| source::variable(prefix, key));
     names(AMQP_PREFIX, AMQP_KEYS).chain(names(HTTP_PREFIX, HTTP_KEYS))
 }
 

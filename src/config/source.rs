@@ -90,6 +90,11 @@ impl<'d> Source<'d> {
     }
 }
 
+/// The name of a key's variable.
+pub fn variable(prefix: &str, key: &str) -> String {
+    format!("{prefix}{}", key.to_uppercase())
+}
+
 /// One section of the file, and its variables.
 pub struct Section<'d, 'e> {
     /// Of the variables' names.
@@ -112,7 +117,7 @@ pub enum Given<'d> {
 impl<'d> Section<'d, '_> {
     /// A variable's name.
     pub fn variable(&self, key: &str) -> String {
-        format!("{}{}", self.prefix, key.to_uppercase())
+        variable(self.prefix, key)
     }
 
     /// What is said for a key.

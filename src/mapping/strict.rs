@@ -2,7 +2,7 @@
 //! `{{end}}` or `{{else}}` without its block, an unknown function, an undefined variable, `{{break}}` outside of a loop. And
 //! a time zone that this system does not know. An operator must hear of these at start-up, not at the first alert.
 
-use gotmpl::parse::{CommandNode, Expr, ListNode, Node, Parser, PipeNode};
+use gotmpl::parse::{BranchNode, CommandNode, Expr, ListNode, Node, Parser, PipeNode};
 
 use super::functions::FUNCTIONS;
 use super::gotime;
@@ -105,23 +105,15 @@ impl<'n> Checker<'n> {
         match node {
             Node::List(list) => self.list(list),
             Node::Action(action) => self.pipe(&action.pipe),
-            Node::If(branch) => self.scope(|checker| {
-                checker.pipe(&branch.pipe)?;
-                checker.scope(|checker| checker.list(&branch.body))?;
-                checker.scope(|checker| branch.else_body.iter().try_for_each(|body| checker.list(body)))
-            }),
-            Node::With(branch) => self.scope(|checker| {
-                checker.pipe(&branch.pipe)?;
-                checker.with_another_dot(|checker| checker.list(&branch.body))?;
-                checker.scope(|checker| branch.else_body.iter().try_for_each(|body| checker.list(body)))
-            }),
-            Node::Range(branch) => self.scope(|checker| {
-                checker.pipe(&branch.pipe)?;
+            Node::If(branch) => self.branch(branch, |checker| checker.scope(|checker| checker.list(&branch.body))),
+            Node::With(branch) => {
+                self.branch(branch, |checker| checker.with_another_dot(|checker| checker.list(&branch.body)))
+            }
+            Node::Range(branch) => self.branch(branch, |checker| {
                 checker.loops += 1;
                 let body = checker.with_another_dot(|checker| checker.list(&branch.body));
                 checker.loops -= 1;
-                body?;
-                checker.scope(|checker| branch.else_body.iter().try_for_each(|body| checker.list(body)))
+                body
             }),
             Node::Template(template) => template.pipe.iter().try_for_each(|pipe| self.pipe(pipe)),
             Node::Define(define) => Checker::new(self.needs, Dot::Another).list(&define.body),
@@ -129,6 +121,19 @@ impl<'n> Checker<'n> {
             Node::Continue(_) if self.loops == 0 => Err("{{continue}} outside {{range}}".to_owned()),
             Node::Text(_) | Node::Break(_) | Node::Continue(_) => Ok(()),
         }
+    }
+
+    /// What comes before and after a body is the same for all three kinds.
+    fn branch(
+        &mut self,
+        branch: &BranchNode,
+        body: impl FnOnce(&mut Self) -> Result<(), String>,
+    ) -> Result<(), String> {
+        self.scope(|checker| {
+            checker.pipe(&branch.pipe)?;
+            body(checker)?;
+            checker.scope(|checker| branch.else_body.iter().try_for_each(|body| checker.list(body)))
+        })
     }
 
     /// Variables declared inside are unknown after it.

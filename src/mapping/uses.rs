@@ -81,10 +81,7 @@ impl Use {
     pub fn fault(&self, offer: &Offer<'_>) -> Option<String> {
         let name = |depth: usize| self.0.get(depth).map(String::as_str);
         let fails = |depth: usize, why: String| {
-            Some(format!(
-                "the template fails where it uses .{}: {why}",
-                self.0[..=depth.min(self.0.len() - 1)].join(".")
-            ))
+            Some(format!("the template fails where it uses .{}: {why}", self.0[..=depth].join(".")))
         };
         let nothing_below = |depth: usize| {
             let above = || format!(".{} is a text, and has nothing below it", self.0[..depth].join("."));

@@ -109,16 +109,21 @@ pub fn group_runs(group: u32) -> bool {
 /// The state of each thread of a process group, a letter each: see proc(5), `/proc/PID/stat`.
 fn thread_states(group: u32) -> String {
     let entries = |path: &str| std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
-    // A name, in parentheses, may hold anything; the state, the parent and the process group follow it.
+    // The state, the parent, and the process group.
     let state_of = |thread: &Path| {
-        let line = std::fs::read_to_string(thread.join("stat")).ok()?;
-        let mut fields = line.rsplit_once(')')?.1.split_whitespace();
-        let (state, group_of_it) = (fields.next()?, fields.nth(1)?);
-        (group_of_it.parse() == Ok(group)).then(|| state.to_owned())
+        let mut fields = stat(thread)?;
+        (fields.get(2)?.parse() == Ok(group)).then(|| fields.swap_remove(0))
     };
     let processes = entries("/proc").filter(|process| state_of(process).is_some());
     let threads = processes.flat_map(|process| entries(&format!("{}/task", process.display())));
     threads.filter_map(|thread| state_of(&thread)).collect()
+}
+
+/// What `stat` says of a process or a thread, from its state on: see proc(5), where that is field 3. `None` where it has ended.
+pub fn stat(process: &Path) -> Option<Vec<String>> {
+    let line = std::fs::read_to_string(process.join("stat")).ok()?;
+    // The name before it, in parentheses, may hold anything.
+    Some(line.rsplit_once(')')?.1.split_whitespace().map(str::to_owned).collect())
 }
 
 /// Sends a signal to one process.
