@@ -20,7 +20,9 @@ fn main() {
 }
 
 fn mapping() -> Mapping {
-    Config::load("config.yml".as_ref(), &Overrides::default(), &|_| None).unwrap().mapping
+    Config::load("config.yml".as_ref(), &Overrides::default(), &|_| None)
+        .unwrap()
+        .mapping
 }
 
 /// A captured notification, its alert so many times.
@@ -37,7 +39,16 @@ fn body(alerts: usize) -> Vec<u8> {
 fn alerts(bencher: Bencher<'_, '_>, alerts: usize) {
     let (mapping, tally, body) = (mapping(), Tally::new(Metrics::new().alerts), body(alerts));
     let deadline = Instant::now() + Duration::from_hours(1);
-    bencher.counter(divan::counter::ItemsCount::new(alerts)).bench(|| {
-        Prepared::from_body(&mapping, &tally, divan::black_box(&body), jiff::Timestamp::UNIX_EPOCH, deadline).unwrap()
-    });
+    bencher
+        .counter(divan::counter::ItemsCount::new(alerts))
+        .bench(|| {
+            Prepared::from_body(
+                &mapping,
+                &tally,
+                divan::black_box(&body),
+                jiff::Timestamp::UNIX_EPOCH,
+                deadline,
+            )
+            .unwrap()
+        });
 }

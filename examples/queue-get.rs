@@ -14,7 +14,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let mut connection = Connection::insecure_open(url)?;
     let channel = connection.open_channel(None)?;
-    let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    let durable = QueueDeclareOptions {
+        durable: true,
+        ..QueueDeclareOptions::default()
+    };
     let queue = channel.queue_declare(queue.as_str(), durable)?;
     let consumer = queue.consume(ConsumerOptions::default())?;
     for _ in 0..count.parse::<usize>()? {

@@ -50,7 +50,9 @@ pub enum Login {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
     /// Not a URL.
-    #[error("is not a URL ({0}); special characters in a password must be percent-encoded, as # by %23")]
+    #[error(
+        "is not a URL ({0}); special characters in a password must be percent-encoded, as # by %23"
+    )]
     Syntax(url::ParseError),
     /// Another scheme.
     #[error("must begin with amqp:// or amqps://")]
@@ -62,13 +64,17 @@ pub enum UrlError {
     #[error("has percent-encoded characters that are not UTF-8")]
     Encoding,
     /// More than one path segment.
-    #[error("has more than a virtual host in its path; a / in a virtual host's name is written %2F")]
+    #[error(
+        "has more than a virtual host in its path; a / in a virtual host's name is written %2F"
+    )]
     Path,
     /// Too long for AMQP.
     #[error("has a virtual host of more than {SHORT_STRING_BYTES} bytes")]
     VhostTooLong,
     /// An `@` where none can be: a password whose special characters cut the URL short.
-    #[error("has an @ after its host; in a password, / is written %2F, ? is %3F, # is %23 and @ is %40")]
+    #[error(
+        "has an @ after its host; in a password, / is written %2F, ? is %3F, # is %23 and @ is %40"
+    )]
     StrayAt,
     /// A query parameter that is not known here, or a value it can't have.
     #[error(
@@ -80,7 +86,9 @@ pub enum UrlError {
 impl AmqpUrl {
     /// Parses an address. Defaults as RabbitMQ's: port 5672 or 5671, user and password `guest`, virtual host `/`.
     pub fn parse(text: &str) -> Result<Self, UrlError> {
-        let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+        let scheme = text
+            .split_once("://")
+            .map(|(scheme, _)| scheme.to_ascii_lowercase());
         let tls = match scheme.as_deref() {
             Some("amqp") => false,
             Some("amqps") => true,
@@ -88,14 +96,21 @@ impl AmqpUrl {
         };
         let url = Url::parse(text).map_err(UrlError::Syntax)?;
         let behind_host = [Some(url.path()), url.query(), url.fragment()];
-        if behind_host.into_iter().flatten().any(|part| part.contains('@')) {
+        if behind_host
+            .into_iter()
+            .flatten()
+            .any(|part| part.contains('@'))
+        {
             return Err(UrlError::StrayAt);
         }
         if url.fragment().is_some() {
             return Err(UrlError::Syntax(url::ParseError::InvalidDomainCharacter));
         }
         let host = decode(url.host_str().unwrap_or_default())?;
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let host = host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
         if host.is_empty() {
             return Err(UrlError::Host);
         }
@@ -104,7 +119,11 @@ impl AmqpUrl {
         if path.contains('/') {
             return Err(UrlError::Path);
         }
-        let vhost = if path.is_empty() { "/".to_owned() } else { decode(path)? };
+        let vhost = if path.is_empty() {
+            "/".to_owned()
+        } else {
+            decode(path)?
+        };
         if vhost.len() > SHORT_STRING_BYTES {
             return Err(UrlError::VhostTooLong);
         }
@@ -112,18 +131,34 @@ impl AmqpUrl {
         let login = if external {
             Login::External
         } else if url.username().is_empty() && url.password().is_none() {
-            Login::Plain { user: "guest".to_owned(), password: Secret::new("guest") }
+            Login::Plain {
+                user: "guest".to_owned(),
+                password: Secret::new("guest"),
+            }
         } else {
             let password = Secret::new(decode(url.password().unwrap_or_default())?);
-            Login::Plain { user: decode(url.username())?, password }
+            Login::Plain {
+                user: decode(url.username())?,
+                password,
+            }
         };
         let port = url.port().unwrap_or(if tls { 5671 } else { 5672 });
-        Ok(Self { tls, host, port, login, vhost, heartbeat })
+        Ok(Self {
+            tls,
+            host,
+            port,
+            login,
+            vhost,
+            heartbeat,
+        })
     }
 }
 
 fn decode(text: &str) -> Result<String, UrlError> {
-    percent_decode_str(text).decode_utf8().map(std::borrow::Cow::into_owned).map_err(|_| UrlError::Encoding)
+    percent_decode_str(text)
+        .decode_utf8()
+        .map(std::borrow::Cow::into_owned)
+        .map_err(|_| UrlError::Encoding)
 }
 
 fn query(url: &Url) -> Result<(u16, bool), UrlError> {
@@ -175,13 +210,48 @@ mod tests {
                 Some(("cpsrabbit", "canopsis")),
                 "canopsis",
             ),
-            ("amqp://u:p@localhost/canopsis/", "amqp://u@localhost:5672/canopsis", Some(("u", "p")), "canopsis"),
-            ("AMQP://localhost", "amqp://guest@localhost:5672/%2F", Some(("guest", "guest")), "/"),
-            ("amqp://localhost/", "amqp://guest@localhost:5672/%2F", Some(("guest", "guest")), "/"),
-            ("amqp://localhost/%2f", "amqp://guest@localhost:5672/%2F", Some(("guest", "guest")), "/"),
-            ("amqps://u:p%40s%23@[::1]:1234/a%2Fb?heartbeat=5", "amqps://u@[::1]:1234/a/b", Some(("u", "p@s#")), "a/b"),
-            ("amqp://u:p@ss@h/v", "amqp://u@h:5672/v", Some(("u", "p@ss")), "v"),
-            ("amqps://h/v?auth_mechanism=EXTERNAL", "amqps://h:5671/v", None, "v"),
+            (
+                "amqp://u:p@localhost/canopsis/",
+                "amqp://u@localhost:5672/canopsis",
+                Some(("u", "p")),
+                "canopsis",
+            ),
+            (
+                "AMQP://localhost",
+                "amqp://guest@localhost:5672/%2F",
+                Some(("guest", "guest")),
+                "/",
+            ),
+            (
+                "amqp://localhost/",
+                "amqp://guest@localhost:5672/%2F",
+                Some(("guest", "guest")),
+                "/",
+            ),
+            (
+                "amqp://localhost/%2f",
+                "amqp://guest@localhost:5672/%2F",
+                Some(("guest", "guest")),
+                "/",
+            ),
+            (
+                "amqps://u:p%40s%23@[::1]:1234/a%2Fb?heartbeat=5",
+                "amqps://u@[::1]:1234/a/b",
+                Some(("u", "p@s#")),
+                "a/b",
+            ),
+            (
+                "amqp://u:p@ss@h/v",
+                "amqp://u@h:5672/v",
+                Some(("u", "p@ss")),
+                "v",
+            ),
+            (
+                "amqps://h/v?auth_mechanism=EXTERNAL",
+                "amqps://h:5671/v",
+                None,
+                "v",
+            ),
         ] {
             let url = AmqpUrl::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
             assert_eq!(url.to_string(), shown);
@@ -216,7 +286,10 @@ mod tests {
             "amqp://u:@h/v?hunter2=1",
         ] {
             let error = AmqpUrl::parse(text).unwrap_err();
-            assert!(!format!("{error} {error:?}").contains("hunter2"), "{text}: {error}");
+            assert!(
+                !format!("{error} {error:?}").contains("hunter2"),
+                "{text}: {error}"
+            );
         }
         let url = AmqpUrl::parse("amqp://u:hunter2@h/v").unwrap();
         assert!(!format!("{url} {url:?}").contains("hunter2"));

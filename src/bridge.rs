@@ -64,7 +64,9 @@ pub enum BridgeError {
     #[error(transparent)]
     Decode(#[from] DecodeError),
     /// The mapping copies so much into each event that all of them together would take the memory of everybody else.
-    #[error("the events of this notification would take more than {0} bytes: a rule copies much into each of them")]
+    #[error(
+        "the events of this notification would take more than {0} bytes: a rule copies much into each of them"
+    )]
     TooLarge(usize),
     /// The events did not get through.
     #[error(transparent)]
@@ -90,22 +92,33 @@ pub struct Tally {
 impl Tally {
     /// For a service: each field is told of once a minute, with how many more there were.
     pub fn new(metrics: metrics::Alerts) -> Self {
-        Self { metrics, repeats: Some(Repeats::default()) }
+        Self {
+            metrics,
+            repeats: Some(Repeats::default()),
+        }
     }
 
     /// From here on these rules count.
     pub fn expect(&self, mapping: &Mapping) {
-        mapping.extra_infos.iter().for_each(|(name, _)| self.metrics.expect(name.as_str()));
+        mapping
+            .extra_infos
+            .iter()
+            .for_each(|(name, _)| self.metrics.expect(name.as_str()));
     }
 
     /// For one notification that somebody looks at: everything is told.
     pub fn of_everything() -> Self {
-        Self { metrics: Metrics::new().alerts, repeats: None }
+        Self {
+            metrics: Metrics::new().alerts,
+            repeats: None,
+        }
     }
 
     /// Whether a line about a field may be written; if so, how many were not since the last one.
     fn may_tell(&self, what: &str) -> Option<u64> {
-        self.repeats.as_ref().map_or(Some(0), |repeats| repeats.allow(what))
+        self.repeats
+            .as_ref()
+            .map_or(Some(0), |repeats| repeats.allow(what))
     }
 
     fn truncated(&self, notification: &Notification<'_>) {
@@ -149,14 +162,21 @@ impl AllRefused {
                 refusal.reason = shorten(&refusal.reason);
             }
             let fingerprint = shorten(&alert.fingerprint);
-            self.named.push(Refused { alertname: name(alert), fingerprint, refusals });
+            self.named.push(Refused {
+                alertname: name(alert),
+                fingerprint,
+                refusals,
+            });
         }
     }
 }
 
 /// What people call the alert.
 fn name(alert: &Alert<'_>) -> String {
-    alert.labels.get("alertname").map_or_else(String::new, shorten)
+    alert
+        .labels
+        .get("alertname")
+        .map_or_else(String::new, shorten)
 }
 
 /// Maps the alerts one after the other, and hands each one's event on, if it has one, before the next one's turn. What can't be
@@ -222,7 +242,11 @@ impl Prepared {
             }
             let pushed = event.map_or(Ok(()), |event| batch.push(&event));
             pushed.map_err(|error| DeliveryError::Output(error.to_string()))?;
-            if batch.written() > most { Err(BridgeError::TooLarge(most)) } else { Ok(()) }
+            if batch.written() > most {
+                Err(BridgeError::TooLarge(most))
+            } else {
+                Ok(())
+            }
         })?;
         batch.finish();
         Ok(Self { batch, refused })
@@ -232,7 +256,10 @@ impl Prepared {
     pub fn deliver(self, outlet: &Outlet, deadline: Instant) -> Result<Outcome, BridgeError> {
         let published = self.batch.len();
         outlet.deliver(self.batch, deadline)?;
-        Ok(Outcome { published, refused: self.refused })
+        Ok(Outcome {
+            published,
+            refused: self.refused,
+        })
     }
 }
 
@@ -242,8 +269,11 @@ impl Outlet {
         match self {
             Self::Broker(publisher) => publisher.deliver(batch, deadline),
             Self::Stream(stream) => {
-                let mut stream = stream.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                write_lines(&mut *stream, &batch).map_err(|error| DeliveryError::Output(error.to_string()))
+                let mut stream = stream
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner);
+                write_lines(&mut *stream, &batch)
+                    .map_err(|error| DeliveryError::Output(error.to_string()))
             }
         }
     }

@@ -133,7 +133,10 @@ pub enum UsageError {
 
 impl Cli {
     /// Reads the arguments (without the program's name), and the two variables that stand for options.
-    pub fn parse(arguments: Vec<OsString>, environment: Environment<'_>) -> Result<Self, UsageError> {
+    pub fn parse(
+        arguments: Vec<OsString>,
+        environment: Environment<'_>,
+    ) -> Result<Self, UsageError> {
         let mut arguments = Arguments::from_vec(arguments);
         let help = arguments.contains(["-h", "--help"]);
         let version = arguments.contains(["-V", "--version"]);
@@ -180,8 +183,10 @@ impl Cli {
             task,
             config: config.unwrap_or_else(|| PathBuf::from(DEFAULT_PATH)),
             overrides,
-            log_level: or_variable(log_level, LOG_LEVEL, level, environment)?.unwrap_or(LevelFilter::Info),
-            log_format: or_variable(log_format, LOG_FORMAT, format, environment)?.unwrap_or(Format::Auto),
+            log_level: or_variable(log_level, LOG_LEVEL, level, environment)?
+                .unwrap_or(LevelFilter::Info),
+            log_format: or_variable(log_format, LOG_FORMAT, format, environment)?
+                .unwrap_or(Format::Auto),
         })
     }
 }
@@ -197,18 +202,28 @@ fn or_variable<T>(
         (None, None) => Ok(None),
         (None, Some(text)) => {
             let text = text.map_err(|_| UsageError::Variable(name, "is not UTF-8"))?;
-            read(&text).map(Some).map_err(|reason| UsageError::Variable(name, reason))
+            read(&text)
+                .map(Some)
+                .map_err(|reason| UsageError::Variable(name, reason))
         }
     }
 }
 
 fn host(text: &str) -> Result<String, &'static str> {
-    let text = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-    if text.is_empty() { Err("--host takes an address") } else { Ok(text.to_owned()) }
+    let text = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'))
+        .unwrap_or(text);
+    if text.is_empty() {
+        Err("--host takes an address")
+    } else {
+        Ok(text.to_owned())
+    }
 }
 
 fn port(text: &str) -> Result<u16, &'static str> {
-    text.parse().map_err(|_| "--port takes a number from 0 to 65535")
+    text.parse()
+        .map_err(|_| "--port takes a number from 0 to 65535")
 }
 
 fn level(text: &str) -> Result<LevelFilter, &'static str> {
@@ -231,21 +246,38 @@ mod tests {
     }
 
     fn parse_with(line: &str, variables: &[(&str, &str)]) -> Result<Cli, UsageError> {
-        let find =
-            |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| Ok((*value).to_owned()));
+        let find = |name: &str| {
+            variables
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, value)| Ok((*value).to_owned()))
+        };
         Cli::parse(line.split_whitespace().map(OsString::from).collect(), &find)
     }
 
     #[test]
     fn every_option_is_understood_and_helped_with() {
-        let cli = parse("-c /a --host [::1] -p 1 --stdout --log-level debug --log-format=json").unwrap();
-        assert_eq!((cli.task, cli.config), (Task::ServeToStdout, PathBuf::from("/a")));
-        assert_eq!((cli.overrides.host.as_deref(), cli.overrides.port), (Some("::1"), Some(1)));
-        assert_eq!((cli.log_level, cli.log_format), (LevelFilter::Debug, Format::Json));
+        let cli =
+            parse("-c /a --host [::1] -p 1 --stdout --log-level debug --log-format=json").unwrap();
+        assert_eq!(
+            (cli.task, cli.config),
+            (Task::ServeToStdout, PathBuf::from("/a"))
+        );
+        assert_eq!(
+            (cli.overrides.host.as_deref(), cli.overrides.port),
+            (Some("::1"), Some(1))
+        );
+        assert_eq!(
+            (cli.log_level, cli.log_format),
+            (LevelFilter::Debug, Format::Json)
+        );
         for (line, task) in [
             ("", Task::Serve),
             ("--check", Task::Check),
-            ("--against n.json --check", Task::CheckAgainst(PathBuf::from("n.json"))),
+            (
+                "--against n.json --check",
+                Task::CheckAgainst(PathBuf::from("n.json")),
+            ),
             ("--dry-run -", Task::DryRun(PathBuf::from("-"))),
             ("--version --check", Task::Version),
             ("-h", Task::Help),
@@ -260,11 +292,22 @@ mod tests {
 
     #[test]
     fn the_log_may_be_set_by_variables() {
-        let variables = [("PROMETHEUS_LOG_LEVEL", "debug"), ("PROMETHEUS_LOG_FORMAT", "json")];
+        let variables = [
+            ("PROMETHEUS_LOG_LEVEL", "debug"),
+            ("PROMETHEUS_LOG_FORMAT", "json"),
+        ];
         let cli = parse_with("--log-format text", &variables).unwrap();
-        assert_eq!((cli.log_level, cli.log_format), (LevelFilter::Debug, Format::Text));
-        let wrong = parse_with("", &[("PROMETHEUS_LOG_LEVEL", "loud")]).unwrap_err().to_string();
-        assert!(wrong.starts_with("PROMETHEUS_LOG_LEVEL: --log-level takes error"), "{wrong}");
+        assert_eq!(
+            (cli.log_level, cli.log_format),
+            (LevelFilter::Debug, Format::Text)
+        );
+        let wrong = parse_with("", &[("PROMETHEUS_LOG_LEVEL", "loud")])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            wrong.starts_with("PROMETHEUS_LOG_LEVEL: --log-level takes error"),
+            "{wrong}"
+        );
     }
 
     #[test]
@@ -272,7 +315,10 @@ mod tests {
         for (line, reason) in [
             ("--chek", "unknown option --chek; did you mean \"--check\"?"),
             ("--tokn=hunter2", "unknown option --tokn"),
-            ("amqp://u:hunter2@h", "an argument that belongs to no option"),
+            (
+                "amqp://u:hunter2@h",
+                "an argument that belongs to no option",
+            ),
             ("--check=1", "--check takes no value"),
             ("--port", "'--port' option doesn't have an associated value"),
             ("--port 70000", "--port takes a number from 0 to 65535"),
@@ -280,15 +326,27 @@ mod tests {
             ("--log-format xml", "--log-format takes text, json or auto"),
             ("--check --stdout", "exclude each other"),
             ("--check --against a --dry-run b", "exclude each other"),
-            ("--against a", "--against belongs to --check: write --check --against FILE"),
+            (
+                "--against a",
+                "--against belongs to --check: write --check --against FILE",
+            ),
             ("--against a --dry-run b", "--against belongs to --check"),
-            ("--check --against", "'--against' option doesn't have an associated value"),
-            ("--check --against a --against b", "--against is given twice"),
+            (
+                "--check --against",
+                "'--against' option doesn't have an associated value",
+            ),
+            (
+                "--check --against a --against b",
+                "--against is given twice",
+            ),
             ("--check --check", "--check is given twice"),
             ("-p 1 -p 2", "-p is given twice"),
         ] {
             let error = parse(line).unwrap_err().to_string();
-            assert!(error.contains(reason) && !error.contains("hunter2"), "{line}: {error}");
+            assert!(
+                error.contains(reason) && !error.contains("hunter2"),
+                "{line}: {error}"
+            );
         }
     }
 }

@@ -141,7 +141,10 @@ impl State {
         ];
         let text = text.trim();
         let reads = |words: &[&str]| words.iter().any(|word| word.eq_ignore_ascii_case(text));
-        WORDS.into_iter().find(|(_, words)| reads(words)).map(|(state, _)| state)
+        WORDS
+            .into_iter()
+            .find(|(_, words)| reads(words))
+            .map(|(state, _)| state)
     }
 }
 
@@ -249,7 +252,9 @@ impl Serialize for Event<'_> {
         }
         match &self.author {
             Some(author) => map.serialize_entry("author", author)?,
-            None => map.serialize_entry("author", &Joined(&self.connector, &self.connector_name))?,
+            None => {
+                map.serialize_entry("author", &Joined(&self.connector, &self.connector_name))?
+            }
         }
         if let Some(timestamp) = self.timestamp {
             map.serialize_entry("timestamp", &timestamp)?;
@@ -314,12 +319,19 @@ mod tests {
         let mut key = String::new();
         event("r").write_routing_key(&mut key);
         event("s").write_routing_key(&mut key);
-        assert_eq!(key, "prometheus.p1.check.resource.host.rprometheus.p1.check.resource.host.s");
+        assert_eq!(
+            key,
+            "prometheus.p1.check.resource.host.rprometheus.p1.check.resource.host.s"
+        );
         for length in 60..90 {
             let resource = format!("{}{}", "x".repeat(length), "日".repeat(200));
             let mut key = String::new();
             event(&resource).write_routing_key(&mut key);
-            assert!(key.len() <= ROUTING_KEY_BYTES && key.len() > ROUTING_KEY_BYTES - 3, "{}", key.len());
+            assert!(
+                key.len() <= ROUTING_KEY_BYTES && key.len() > ROUTING_KEY_BYTES - 3,
+                "{}",
+                key.len()
+            );
         }
     }
 }

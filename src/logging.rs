@@ -54,8 +54,13 @@ pub fn start(level: LevelFilter, format: Format) {
         .try_init();
     std::panic::set_hook(Box::new(|panic| {
         // Where, and not what: a library's panic message may quote what it was working on.
-        let place = panic.location().map_or_else(String::new, ToString::to_string);
-        let thread = std::thread::current().name().unwrap_or("unnamed").to_owned();
+        let place = panic
+            .location()
+            .map_or_else(String::new, ToString::to_string);
+        let thread = std::thread::current()
+            .name()
+            .unwrap_or("unnamed")
+            .to_owned();
         log::error!(thread:% = thread, place:% = place; "panic");
     }));
 }
@@ -82,7 +87,10 @@ fn write_journal(out: &mut dyn Write, record: &Record<'_>) -> io::Result<()> {
 fn write_json(out: &mut dyn Write, record: &Record<'_>, time: &str) -> io::Result<()> {
     let mut object = serde_json::Map::new();
     object.insert("time".to_owned(), time.into());
-    object.insert("level".to_owned(), record.level().as_str().to_lowercase().into());
+    object.insert(
+        "level".to_owned(),
+        record.level().as_str().to_lowercase().into(),
+    );
     object.insert("message".to_owned(), record.args().to_string().into());
     let mut pairs = Pairs(Vec::new());
     let _ = record.key_values().visit(&mut pairs);
@@ -98,8 +106,13 @@ fn message(record: &Record<'_>) -> String {
     let mut pairs = Pairs(Vec::new());
     let _ = record.key_values().visit(&mut pairs);
     for (key, value) in pairs.0 {
-        let plain = !value.is_empty() && !value.contains(|c: char| c.is_whitespace() || c.is_control() || c == '"');
-        let value = if plain { value } else { format!("\"{}\"", one_line(&value).replace('"', "\\\"")) };
+        let plain = !value.is_empty()
+            && !value.contains(|c: char| c.is_whitespace() || c.is_control() || c == '"');
+        let value = if plain {
+            value
+        } else {
+            format!("\"{}\"", one_line(&value).replace('"', "\\\""))
+        };
         line.push_str(&format!(" {key}={value}"));
     }
     line
@@ -108,7 +121,11 @@ fn message(record: &Record<'_>) -> String {
 /// Control characters escaped; letters of any language as they are.
 pub fn one_line(text: &str) -> String {
     let escape = |c: char| {
-        if c.is_control() { c.escape_default().collect() } else { String::from(c) }
+        if c.is_control() {
+            c.escape_default().collect()
+        } else {
+            String::from(c)
+        }
     };
     text.chars().map(escape).collect()
 }
@@ -143,7 +160,11 @@ impl Throttle {
         let mut tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let refill = tokens.refilled.elapsed().as_secs() / Self::REFILL.as_secs();
         if refill > 0 {
-            tokens.left = Self::BURST.min(tokens.left.saturating_add(u32::try_from(refill).unwrap_or(Self::BURST)));
+            tokens.left = Self::BURST.min(
+                tokens
+                    .left
+                    .saturating_add(u32::try_from(refill).unwrap_or(Self::BURST)),
+            );
             tokens.refilled = Instant::now();
         }
         if tokens.left == 0 {
@@ -157,7 +178,11 @@ impl Throttle {
 
 impl Default for Throttle {
     fn default() -> Self {
-        Self(Mutex::new(Tokens { left: Self::BURST, refilled: Instant::now(), suppressed: 0 }))
+        Self(Mutex::new(Tokens {
+            left: Self::BURST,
+            refilled: Instant::now(),
+            suppressed: 0,
+        }))
     }
 }
 
@@ -180,7 +205,13 @@ impl Repeats {
     pub fn allow(&self, what: &str) -> Option<u64> {
         let mut repeats = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(repeat) = repeats.get_mut(what) else {
-            repeats.insert(what.to_owned(), Repeat { told: Instant::now(), suppressed: 0 });
+            repeats.insert(
+                what.to_owned(),
+                Repeat {
+                    told: Instant::now(),
+                    suppressed: 0,
+                },
+            );
             return Some(0);
         };
         if repeat.told.elapsed() < Self::PAUSE {
@@ -210,7 +241,11 @@ mod tests {
     fn written(write: Writer, pairs: &[(&str, &str)]) -> String {
         let mut out = Vec::new();
         let arguments = format_args!("Température\nélevée");
-        let record = Record::builder().args(arguments).level(Level::Warn).key_values(&pairs).build();
+        let record = Record::builder()
+            .args(arguments)
+            .level(Level::Warn)
+            .key_values(&pairs)
+            .build();
         write(&mut out, &record, "T").unwrap();
         String::from_utf8(out).unwrap()
     }
@@ -221,13 +256,20 @@ mod tests {
         let written = (0..10_000).filter(|_| throttle.allow().is_some()).count();
         assert!(written < 100, "{written}");
         throttle.0.lock().unwrap().left = 1;
-        assert_eq!(throttle.allow(), Some(10_000 - u64::try_from(written).unwrap()));
+        assert_eq!(
+            throttle.allow(),
+            Some(10_000 - u64::try_from(written).unwrap())
+        );
     }
 
     #[test]
     fn what_repeats_is_told_once_and_counted() {
         let repeats = Repeats::default();
-        let told = |what: &str| (0..100).filter_map(|_| repeats.allow(what)).collect::<Vec<_>>();
+        let told = |what: &str| {
+            (0..100)
+                .filter_map(|_| repeats.allow(what))
+                .collect::<Vec<_>>()
+        };
         assert_eq!((told("output"), told("tags")), (vec![0], vec![0]));
         repeats.0.lock().unwrap().get_mut("output").unwrap().told -= Repeats::PAUSE;
         assert_eq!((told("output"), told("tags")), (vec![99], vec![]));
@@ -238,10 +280,16 @@ mod tests {
         let pairs = [("a", "b"), ("c", "d \"e\"\nf"), ("g", "")];
         let line = "Température\\nélevée a=b c=\"d \\\"e\\\"\\nf\" g=\"\"\n";
         assert_eq!(written(write_text, &pairs), format!("T WARN  {line}"));
-        assert_eq!(written(|out, record, _| write_journal(out, record), &pairs), format!("<4>{line}"));
+        assert_eq!(
+            written(|out, record, _| write_journal(out, record), &pairs),
+            format!("<4>{line}")
+        );
         let json = written(write_json, &pairs);
         assert_eq!(json.matches('\n').count(), 1);
         let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-        assert_eq!((json["message"].as_str(), json["c"].as_str()), (Some("Température\nélevée"), Some("d \"e\"\nf")));
+        assert_eq!(
+            (json["message"].as_str(), json["c"].as_str()),
+            (Some("Température\nélevée"), Some("d \"e\"\nf"))
+        );
     }
 }

@@ -44,11 +44,17 @@ pub fn variable(name: &str) -> Option<Result<String, OsString>> {
 pub fn check_environment() {
     let known: Vec<String> = cli::variables().collect();
     for (name, _) in std::env::vars_os() {
-        let Ok(name) = name.into_string() else { continue };
+        let Ok(name) = name.into_string() else {
+            continue;
+        };
         // In small letters it is not read either.
         let capitals = name.to_uppercase();
         let is_meant = capitals != name && known.contains(&capitals);
-        if let Some(meant) = if is_meant { Some(capitals) } else { slip_of(&name, &known, SLIP) } {
+        if let Some(meant) = if is_meant {
+            Some(capitals)
+        } else {
+            slip_of(&name, &known, SLIP)
+        } {
             warn!("environment: {name} is not read; did you mean {meant}?");
         }
     }
@@ -79,13 +85,20 @@ pub fn watch_signals(wish: Sender<Wish>) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let pass_on = move || {
         for signal in signals.forever() {
-            let asked = if signal == SIGHUP { Wish::Reload(None) } else { Wish::Stop(signal) };
+            let asked = if signal == SIGHUP {
+                Wish::Reload(None)
+            } else {
+                Wish::Stop(signal)
+            };
             if wish.send(asked).is_err() {
                 return;
             }
         }
     };
-    thread::Builder::new().name("signals".to_owned()).spawn(pass_on).map(drop)
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(pass_on)
+        .map(drop)
 }
 
 /// Reads the configuration in a thread of its own: where that takes long, the main thread still hears of signals.
@@ -93,7 +106,13 @@ fn load_aside(cli: &Cli) -> Receiver<Result<Config, Vec<String>>> {
     let (done, loaded) = bounded(1);
     let (path, overrides) = (cli.config.clone(), cli.overrides.clone());
     let read = move || {
-        let lines = |error: ConfigError| error.to_string().lines().map(|line| line.trim_start().to_owned()).collect();
+        let lines = |error: ConfigError| {
+            error
+                .to_string()
+                .lines()
+                .map(|line| line.trim_start().to_owned())
+                .collect()
+        };
         let _ = done.send(load(&path, &overrides).map_err(lines));
     };
     // Where there is no thread, what it would have sent by is gone, which is seen.
@@ -118,7 +137,9 @@ pub fn connections(settings: &http::Settings) -> usize {
     let wanted = settings.max_connections;
     match metrics::most_descriptors() {
         Some(limit) if wanted + RESERVED_DESCRIPTORS > limit => {
-            let possible = limit.saturating_sub(RESERVED_DESCRIPTORS).max(FEWEST_CONNECTIONS);
+            let possible = limit
+                .saturating_sub(RESERVED_DESCRIPTORS)
+                .max(FEWEST_CONNECTIONS);
             warn!(limit, connections = possible; "file descriptors are limited (ulimit -n): fewer connections than http.max_connections");
             possible
         }
@@ -207,8 +228,10 @@ impl InUse<'_> {
     fn outlet(&self, broker: &publisher::Settings) -> io::Result<Arc<Outlet>> {
         let current = Arc::clone(&self.routes.setup().outlet);
         match &*current {
-            Outlet::Broker(_) if *broker != self.broker => Publisher::start(broker.clone(), self.metrics.clone())
-                .map(|publisher| Arc::new(Outlet::Broker(publisher))),
+            Outlet::Broker(_) if *broker != self.broker => {
+                Publisher::start(broker.clone(), self.metrics.clone())
+                    .map(|publisher| Arc::new(Outlet::Broker(publisher)))
+            }
             Outlet::Broker(_) | Outlet::Stream(_) => Ok(current),
         }
     }
@@ -220,7 +243,11 @@ impl InUse<'_> {
         let broker_changed = config.publisher != self.broker;
         self.server.resize(connections(&config.http));
         self.broker = config.publisher;
-        self.routes.replace(Setup { settings: config.http, mapping: config.mapping, outlet });
+        self.routes.replace(Setup {
+            settings: config.http,
+            mapping: config.mapping,
+            outlet,
+        });
         info!(broker_changed; "configuration reloaded");
     }
 }

@@ -37,7 +37,12 @@ mod tests {
     #[test]
     fn neither_debug_nor_display_shows_the_text() {
         let secret = Secret::new("hunter2");
-        assert_eq!(format!("{secret} {secret:?} {:#?}", Some(&secret)).matches("hunter2").count(), 0);
+        assert_eq!(
+            format!("{secret} {secret:?} {:#?}", Some(&secret))
+                .matches("hunter2")
+                .count(),
+            0
+        );
         assert_eq!(secret.expose(), "hunter2");
     }
 }

@@ -103,7 +103,11 @@ pub fn run(arguments: Vec<OsString>) -> Result<(), Failure> {
     reload::check_environment();
     let config = reload::load(&cli.config, &cli.overrides)?;
     match &cli.task {
-        Task::Check => Ok(writeln!(io::stdout(), "{} is valid\n{config}", cli.config.display())?),
+        Task::Check => Ok(writeln!(
+            io::stdout(),
+            "{} is valid\n{config}",
+            cli.config.display()
+        )?),
         Task::CheckAgainst(file) => check_against(&config, &cli.config, file),
         Task::DryRun(file) => dry_run(&config, file),
         Task::ServeToStdout | Task::Serve | Task::Help | Task::Version => serve(&cli, config),
@@ -120,14 +124,23 @@ fn read_body(path: &Path) -> Result<Vec<u8>, Failure> {
         }
         fs::read(path)
     };
-    read().map_err(|source| Failure::Read { path: path.to_owned(), source })
+    read().map_err(|source| Failure::Read {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn dry_run(config: &Config, path: &Path) -> Result<(), Failure> {
     let body = read_body(path)?;
     // Nobody waits for an answer.
     let deadline = Instant::now() + Duration::from_hours(24);
-    let prepared = Prepared::from_body(&config.mapping, &Tally::of_everything(), &body, Timestamp::now(), deadline)?;
+    let prepared = Prepared::from_body(
+        &config.mapping,
+        &Tally::of_everything(),
+        &body,
+        Timestamp::now(),
+        deadline,
+    )?;
     bridge::write_lines(&mut io::stdout().lock(), &prepared.batch)?;
     all_mapped(prepared.batch.len(), prepared.refused.count)
 }
@@ -143,7 +156,11 @@ fn check_against(config: &Config, config_path: &Path, path: &Path) -> Result<(),
 }
 
 fn all_mapped(mapped: usize, refused: usize) -> Result<(), Failure> {
-    if refused == 0 { Ok(()) } else { Err(Failure::Refused(refused, mapped + refused)) }
+    if refused == 0 {
+        Ok(())
+    } else {
+        Err(Failure::Refused(refused, mapped + refused))
+    }
 }
 
 fn serve(cli: &Cli, config: Config) -> Result<(), Failure> {
@@ -154,12 +171,25 @@ fn serve(cli: &Cli, config: Config) -> Result<(), Failure> {
     let outlet = match cli.task {
         Task::ServeToStdout => Outlet::Stream(Mutex::new(Box::new(io::stdout()))),
         _ => Outlet::Broker(
-            Publisher::start(config.publisher.clone(), broker_metrics.clone()).map_err(Failure::Publisher)?,
+            Publisher::start(config.publisher.clone(), broker_metrics.clone())
+                .map_err(Failure::Publisher)?,
         ),
     };
-    let (listen, broker, most) = (config.http.listen.clone(), config.publisher, reload::connections(&config.http));
-    let setup = Setup { settings: config.http, mapping: config.mapping, outlet: Arc::new(outlet) };
-    let routes = Arc::new(Routes::new(setup, metrics, Box::new(move || reload::ask_to_reload(&wish))));
+    let (listen, broker, most) = (
+        config.http.listen.clone(),
+        config.publisher,
+        reload::connections(&config.http),
+    );
+    let setup = Setup {
+        settings: config.http,
+        mapping: config.mapping,
+        outlet: Arc::new(outlet),
+    };
+    let routes = Arc::new(Routes::new(
+        setup,
+        metrics,
+        Box::new(move || reload::ask_to_reload(&wish)),
+    ));
     let handler = Arc::clone(&routes);
     let server = Server::start(&listen, most, handler)?;
     info!(version:% = version::VERSION, address:% = server.address(); "listening");
@@ -172,8 +202,15 @@ fn serve(cli: &Cli, config: Config) -> Result<(), Failure> {
         is_full_of_work: server.is_full_of_work(),
     })
     .map_err(Failure::Notifier)?;
-    let mut configuration =
-        InUse { broker, listen, routes: &routes, server: &server, metrics: broker_metrics, reloads, stale: &stale };
+    let mut configuration = InUse {
+        broker,
+        listen,
+        routes: &routes,
+        server: &server,
+        metrics: broker_metrics,
+        reloads,
+        stale: &stale,
+    };
     let signal = configuration.attend(cli, &wishes, &notifier);
     info!(signal; "stopping: what is under way is finished first");
 
@@ -184,18 +221,32 @@ fn serve(cli: &Cli, config: Config) -> Result<(), Failure> {
         warn!("some requests had no answer yet");
     }
     if let Outlet::Broker(publisher) = &*routes.setup().outlet {
-        publisher.close(deadline.saturating_duration_since(Instant::now()).max(CLOSING));
+        publisher.close(
+            deadline
+                .saturating_duration_since(Instant::now())
+                .max(CLOSING),
+        );
     }
     info!("stopped");
     Ok(())
 }
 
 /// What systemd is told.
-fn status(address: SocketAddr, routes: &Arc<Routes>, stale: &Arc<AtomicBool>) -> impl Fn() -> String + Send + 'static {
+fn status(
+    address: SocketAddr,
+    routes: &Arc<Routes>,
+    stale: &Arc<AtomicBool>,
+) -> impl Fn() -> String + Send + 'static {
     let (routes, stale) = (Arc::clone(routes), Arc::clone(stale));
     move || {
-        let note =
-            if stale.load(Ordering::Relaxed) { "; the changed configuration is faulty and not used" } else { "" };
-        format!("listening on {address}; {}{note}", routes.setup().outlet.headline())
+        let note = if stale.load(Ordering::Relaxed) {
+            "; the changed configuration is faulty and not used"
+        } else {
+            ""
+        };
+        format!(
+            "listening on {address}; {}{note}",
+            routes.setup().outlet.headline()
+        )
     }
 }

@@ -5,17 +5,26 @@ pub fn did_you_mean(word: &str, known: &[&str]) -> String {
     let word = word.to_lowercase();
     known
         .iter()
-        .map(|candidate| (strsim::osa_distance(&word, &candidate.to_lowercase()), candidate))
+        .map(|candidate| {
+            (
+                strsim::osa_distance(&word, &candidate.to_lowercase()),
+                candidate,
+            )
+        })
         .filter(|(distance, candidate)| *distance <= 1 + candidate.chars().count() / 4)
         .min_by_key(|(distance, _)| *distance)
-        .map_or_else(String::new, |(_, candidate)| format!("; did you mean \"{candidate}\"?"))
+        .map_or_else(String::new, |(_, candidate)| {
+            format!("; did you mean \"{candidate}\"?")
+        })
 }
 
 /// The known word of which this one is a slip of the pen: another, and not more than so many letters away.
 pub fn slip_of(word: &str, known: &[String], most: usize) -> Option<String> {
     let distance = |candidate: &&String| strsim::osa_distance(word, candidate);
     let nearest = known.iter().min_by_key(distance)?;
-    (1..=most).contains(&distance(&nearest)).then(|| nearest.clone())
+    (1..=most)
+        .contains(&distance(&nearest))
+        .then(|| nearest.clone())
 }
 
 #[cfg(test)]

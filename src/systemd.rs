@@ -43,7 +43,9 @@ where
     let (stop, stopped) = bounded(0);
     if std::env::var_os("NOTIFY_SOCKET").is_some() {
         tell(&[NotifyState::Ready, NotifyState::Status(&service.status())]);
-        thread::Builder::new().name("systemd".to_owned()).spawn(move || service.attend(&stopped))?;
+        thread::Builder::new()
+            .name("systemd".to_owned())
+            .spawn(move || service.attend(&stopped))?;
     }
     Ok(Notifier { _stop: stop })
 }
@@ -69,7 +71,10 @@ impl Notifier {
 
     /// The service is about to end.
     pub fn stopping(self) {
-        tell(&[NotifyState::Stopping, NotifyState::Status("stopping: what is under way is finished first")]);
+        tell(&[
+            NotifyState::Stopping,
+            NotifyState::Status("stopping: what is under way is finished first"),
+        ]);
     }
 }
 
@@ -103,7 +108,9 @@ impl<S: Fn() -> String, A: Fn() -> u64, F: Fn(Duration) -> bool> Service<S, A, F
                     Err(error) => warn!("no answer to a request of the watchdog's own: {error}"),
                 }
             }
-            let sleep = pause.map_or(TICK, |_| TICK.min(next_probe.saturating_duration_since(Instant::now())));
+            let sleep = pause.map_or(TICK, |_| {
+                TICK.min(next_probe.saturating_duration_since(Instant::now()))
+            });
             if stopped.recv_timeout(sleep) == Err(RecvTimeoutError::Disconnected) {
                 return;
             }
@@ -131,10 +138,19 @@ impl<S: Fn() -> String, A: Fn() -> u64, F: Fn(Duration) -> bool> Service<S, A, F
         let mut socket = TcpStream::connect_timeout(&self.address, limit)?;
         socket.set_read_timeout(Some(limit))?;
         socket.set_write_timeout(Some(limit))?;
-        let asked = socket.write_all(b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let asked = socket
+            .write_all(b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         match asked.and_then(|()| socket.read(&mut [0; 64])) {
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                Err(io::Error::new(io::ErrorKind::TimedOut, format!("silent for {limit:?}")))
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                ) =>
+            {
+                Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!("silent for {limit:?}"),
+                ))
             }
             // Answered; or closed for the sake of another.
             Ok(_) | Err(_) => Ok(()),
@@ -152,7 +168,12 @@ mod tests {
 
     /// A probe of a service that had accepted ten connections when it was last alive, and so many now.
     fn probe(address: SocketAddr, now: u64, full: bool) -> io::Result<()> {
-        let service = Service { address, status: String::new, accepted: || now, is_full_of_work: |_| full };
+        let service = Service {
+            address,
+            status: String::new,
+            accepted: || now,
+            is_full_of_work: |_| full,
+        };
         service.probe(LIMIT, &mut 10)
     }
 
@@ -160,7 +181,10 @@ mod tests {
     fn a_service_that_answers_or_closes_is_alive_and_a_silent_one_is_not() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        assert_eq!(probe(address, 11, false).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(
+            probe(address, 11, false).unwrap_err().kind(),
+            io::ErrorKind::TimedOut
+        );
         assert!(probe(address, 12, false).is_ok(), "it accepts others");
         assert!(probe(address, 10, true).is_ok(), "it is full of work");
         let closing = thread::spawn(move || {
@@ -175,8 +199,12 @@ mod tests {
     #[test]
     fn nobody_gives_orders_to_systemd_by_the_status() {
         let status = || "blocked: go away\nWATCHDOG=trigger".to_owned();
-        let service =
-            Service { address: ([127, 0, 0, 1], 1).into(), status, accepted: || 0, is_full_of_work: |_| false };
+        let service = Service {
+            address: ([127, 0, 0, 1], 1).into(),
+            status,
+            accepted: || 0,
+            is_full_of_work: |_| false,
+        };
         assert_eq!(service.status(), "blocked: go away\\nWATCHDOG=trigger");
     }
 }

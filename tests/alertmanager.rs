@@ -25,15 +25,32 @@ impl Alertmanager {
             connector.address
         );
         std::fs::write(format!("{dir}/alertmanager.yml"), config).unwrap();
-        let (file, storage) = (format!("--config.file={dir}/alertmanager.yml"), format!("--storage.path={dir}/data"));
+        let (file, storage) = (
+            format!("--config.file={dir}/alertmanager.yml"),
+            format!("--storage.path={dir}/data"),
+        );
         let listen = format!("--web.listen-address=127.0.0.1:{port}");
-        let command = ["prometheus-alertmanager", &file, &storage, &listen, "--cluster.listen-address="];
+        let command = [
+            "prometheus-alertmanager",
+            &file,
+            &storage,
+            &listen,
+            "--cluster.listen-address=",
+        ];
         let process = Kept::start(&command, &format!("{dir}/log"), &format!("rm -rf {dir}"));
         let address = ([127, 0, 0, 1], port).into();
-        wait_until("Alertmanager starts (prometheus-alertmanager must be installed)", || {
-            Client::new(address).send("GET", "/-/ready", &[], b"").is_ok_and(|reply| reply.status == 200)
-        });
-        Self { _process: process, client: Client::new(address) }
+        wait_until(
+            "Alertmanager starts (prometheus-alertmanager must be installed)",
+            || {
+                Client::new(address)
+                    .send("GET", "/-/ready", &[], b"")
+                    .is_ok_and(|reply| reply.status == 200)
+            },
+        );
+        Self {
+            _process: process,
+            client: Client::new(address),
+        }
     }
 
     /// Tells of an alert, as a Prometheus server does; it is over where it has an end.
@@ -47,8 +64,15 @@ impl Alertmanager {
             alert["endsAt"] = json!(ends_at);
         }
         let body = json!([alert]).to_string();
-        let reply =
-            self.client.send("POST", "/api/v2/alerts", &["Content-Type: application/json"], body.as_bytes()).unwrap();
+        let reply = self
+            .client
+            .send(
+                "POST",
+                "/api/v2/alerts",
+                &["Content-Type: application/json"],
+                body.as_bytes(),
+            )
+            .unwrap();
         assert_eq!(reply.status, 200, "{}", reply.body);
     }
 }
@@ -62,10 +86,15 @@ fn alerts_fire_and_resolve_through_an_outage_of_the_broker() {
     let mut received: Vec<Value> = Vec::new();
     let mut wait_for = |broker: &Broker, resource: &str, state: u8| {
         let admin = broker.admin("v0");
-        wait_until(&format!("{resource} with state {state} in the queue"), || {
-            received.extend(admin.drain().into_iter().map(|one| one.event));
-            received.iter().any(|event| event["resource"] == resource && event["state"] == state)
-        });
+        wait_until(
+            &format!("{resource} with state {state} in the queue"),
+            || {
+                received.extend(admin.drain().into_iter().map(|one| one.event));
+                received
+                    .iter()
+                    .any(|event| event["resource"] == resource && event["state"] == state)
+            },
+        );
     };
 
     alertmanager.tell("Before", None);
@@ -82,5 +111,9 @@ fn alerts_fire_and_resolve_through_an_outage_of_the_broker() {
 
     alertmanager.tell("During", Some("2026-01-01T00:01:00Z"));
     wait_for(&broker, "During", 0);
-    assert!(received.iter().all(|event| event["output"] == "é « ça » 🔥"));
+    assert!(
+        received
+            .iter()
+            .all(|event| event["output"] == "é « ça » 🔥")
+    );
 }

@@ -25,19 +25,31 @@ fn help_version_and_wrong_usage() {
     let version = run(&["-V"], &[], "");
     let version = text(&version.stdout);
     let (told, built) = version.trim_end().split_once(" (commit ").unwrap();
-    assert!(told.starts_with("canopsis-connector-prometheus v"), "{version}");
     assert!(
-        built.split_once(", rustc ").is_some_and(|(commit, rustc)| commit.len() >= 7 && rustc.starts_with("1.")),
+        told.starts_with("canopsis-connector-prometheus v"),
+        "{version}"
+    );
+    assert!(
+        built
+            .split_once(", rustc ")
+            .is_some_and(|(commit, rustc)| commit.len() >= 7 && rustc.starts_with("1.")),
         "{version}"
     );
     let wrong = run(&["--chekc"], &[], "");
     assert_eq!(wrong.status.code(), Some(2));
-    assert!(text(&wrong.stderr).contains("unknown option --chekc; did you mean \"--check\"?; see --help"));
+    assert!(
+        text(&wrong.stderr)
+            .contains("unknown option --chekc; did you mean \"--check\"?; see --help")
+    );
 }
 
 #[test]
 fn check_tells_a_valid_configuration_from_a_faulty_one() {
-    let good = run(&["-c", "config.yml", "--check"], &[("PROMETHEUS_BEARER_TOKEN", "hunter2")], "");
+    let good = run(
+        &["-c", "config.yml", "--check"],
+        &[("PROMETHEUS_BEARER_TOKEN", "hunter2")],
+        "",
+    );
     assert_eq!(good.status.code(), Some(0), "{}", text(&good.stderr));
     let summary = text(&good.stdout);
     for line in [
@@ -52,9 +64,14 @@ fn check_tells_a_valid_configuration_from_a_faulty_one() {
     }
     assert!(!summary.contains("hunter2") && !summary.contains("canopsis@"));
     assert_eq!(text(&good.stderr), "");
-    let faulty = written("http: {bearer_tokn: hunter2}\nconnector: prometheus\namqp: {url: 'amq://u:hunter2@h'}\n");
+    let faulty = written(
+        "http: {bearer_tokn: hunter2}\nconnector: prometheus\namqp: {url: 'amq://u:hunter2@h'}\n",
+    );
     let faulty = run(&["-c", &faulty, "--check"], &[], "");
-    assert_eq!((faulty.status.code(), text(&faulty.stdout).as_str()), (Some(2), ""));
+    assert_eq!(
+        (faulty.status.code(), text(&faulty.stdout).as_str()),
+        (Some(2), "")
+    );
     let told = text(&faulty.stderr);
     for mistake in [
         "6 mistakes; nothing of it is used",
@@ -72,8 +89,13 @@ fn check_tells_a_valid_configuration_from_a_faulty_one() {
 
 #[test]
 fn check_warns_of_what_is_probably_not_meant() {
-    let config = std::fs::read_to_string("config.yml").unwrap().replace(".RegexMatch.Substr", ".RegexMatch.Sbstr");
-    let environment = [("PROMETHEUS_BEARER_TOKN", "hunter2"), ("PROMETHEUS_BEARER_TOKEN", "hunter3")];
+    let config = std::fs::read_to_string("config.yml")
+        .unwrap()
+        .replace(".RegexMatch.Substr", ".RegexMatch.Sbstr");
+    let environment = [
+        ("PROMETHEUS_BEARER_TOKN", "hunter2"),
+        ("PROMETHEUS_BEARER_TOKEN", "hunter3"),
+    ];
     let checked = run(&["-c", &written(&config), "--check"], &environment, "");
     assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
     let told = text(&checked.stderr);
@@ -84,25 +106,56 @@ fn check_warns_of_what_is_probably_not_meant() {
     ] {
         assert!(told.contains(warning), "{warning} in {told}");
     }
-    assert_eq!((told.lines().count(), told.contains("hunter")), (2, false), "{told}");
+    assert_eq!(
+        (told.lines().count(), told.contains("hunter")),
+        (2, false),
+        "{told}"
+    );
 }
 
 #[test]
 fn dry_run_prints_each_event_on_a_line() {
-    let shipped =
-        run(&["-c", "config.yml", "--dry-run", "tests/data/payloads/mixed-resolved-and-firing.json"], &[], "");
+    let shipped = run(
+        &[
+            "-c",
+            "config.yml",
+            "--dry-run",
+            "tests/data/payloads/mixed-resolved-and-firing.json",
+        ],
+        &[],
+        "",
+    );
     assert_eq!(shipped.status.code(), Some(0), "{}", text(&shipped.stderr));
     let output = text(&shipped.stdout);
-    let events: Vec<Value> = output.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(events.iter().map(|event| event["state"].clone()).collect::<Vec<_>>(), [json!(0), json!(3)]);
+    let events: Vec<Value> = output
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(
+        events
+            .iter()
+            .map(|event| event["state"].clone())
+            .collect::<Vec<_>>(),
+        [json!(0), json!(3)]
+    );
     let config = written(&format!("http: {{bearer_token: {TOKEN}}}\n{MAPPING}"));
-    let from_stdin = run(&["-c", &config, "--dry-run", "-"], &[], &notification(&["a", "", "c"]));
+    let from_stdin = run(
+        &["-c", &config, "--dry-run", "-"],
+        &[],
+        &notification(&["a", "", "c"]),
+    );
     assert_eq!(from_stdin.status.code(), Some(1));
     assert_eq!(text(&from_stdin.stdout).lines().count(), 2);
     let told = text(&from_stdin.stderr);
-    assert!(told.contains("field=resource") && told.contains("1 of 3 alerts can't be mapped"), "{told}");
+    assert!(
+        told.contains("field=resource") && told.contains("1 of 3 alerts can't be mapped"),
+        "{told}"
+    );
     let noise = run(&["-c", &config, "--dry-run", "-"], &[], "noise");
-    assert_eq!((noise.status.code(), text(&noise.stdout).as_str()), (Some(1), ""));
+    assert_eq!(
+        (noise.status.code(), text(&noise.stdout).as_str()),
+        (Some(1), "")
+    );
     assert!(text(&noise.stderr).contains("not an Alertmanager notification"));
 }
 
@@ -122,7 +175,8 @@ fn shows(shown: &str, value: &Value) -> bool {
     match (shown.split_once("\"… ("), shown.rsplit_once(", … "), value) {
         (Some((beginning, _)), _, Value::String(text)) => text.starts_with(&beginning[1..]),
         (_, Some((beginning, _)), Value::Object(entries)) => {
-            let shown: serde_json::Map<String, Value> = serde_json::from_str(&format!("{beginning}}}")).unwrap();
+            let shown: serde_json::Map<String, Value> =
+                serde_json::from_str(&format!("{beginning}}}")).unwrap();
             shown.iter().all(|(key, value)| entries[key] == *value)
         }
         _ => serde_json::from_str::<Value>(shown).unwrap() == *value,
@@ -137,10 +191,18 @@ fn an_explanation_shows_the_values_of_the_event() {
         let file = file.to_str().unwrap();
         let events = run(&["-c", "config.yml", "--dry-run", file], &[], "");
         let explanation = run(&["-c", "config.yml", "--check", "--against", file], &[], "");
-        assert_eq!(explanation.status.code(), Some(0), "{}", text(&explanation.stderr));
+        assert_eq!(
+            explanation.status.code(),
+            Some(0),
+            "{}",
+            text(&explanation.stderr)
+        );
         let (events, explanation) = (text(&events.stdout), text(&explanation.stdout));
         assert!(explanation.starts_with("config.yml is valid\n"));
-        assert!(explanation.lines().all(|line| line.chars().count() <= 100), "{explanation}");
+        assert!(
+            explanation.lines().all(|line| line.chars().count() <= 100),
+            "{explanation}"
+        );
         let explained = explained(&explanation);
         assert_eq!(explained.len(), events.lines().count(), "{file}");
         for (event, fields) in events.lines().zip(explained) {
@@ -148,7 +210,11 @@ fn an_explanation_shows_the_values_of_the_event() {
             // event_type and source_type are no choice of the configuration's.
             assert_eq!(event.len(), fields.len() + 2, "{file}");
             for (name, shown) in fields {
-                assert!(shows(shown, &event[name]), "{file}: {name} = {shown}, and {}", event[name]);
+                assert!(
+                    shows(shown, &event[name]),
+                    "{file}: {name} = {shown}, and {}",
+                    event[name]
+                );
             }
             alerts += 1;
         }
@@ -164,9 +230,13 @@ fn an_explanation_names_the_rule_that_decides_and_those_that_do_not() {
          resource: {{type: copy, value: labels.alertname}}\nstate: {{type: copy, value: labels.severity}}\n\
          output: {{type: template, value: '{{{{ .Field.nosuch }}}}', field: labels}}\n"
     ));
-    let against = |file: &str, stdin: &str| run(&["-c", &config, "--check", "--against", file], &[], stdin);
+    let against =
+        |file: &str, stdin: &str| run(&["-c", &config, "--check", "--against", file], &[], stdin);
     let told = against("-", &notification(&["a"]));
-    assert_eq!((told.status.code(), text(&told.stderr).as_str()), (Some(0), ""));
+    assert_eq!(
+        (told.status.code(), text(&told.stderr).as_str()),
+        (Some(0), "")
+    );
     let expected = "\
 Alert 1 of 1: \"a\", firing, fingerprint \"a\"
 
@@ -185,12 +255,18 @@ state = 3
 output: left out
     labels has 3 entries: the template failed: map has no entry for key: nosuch
 ";
-    assert!(text(&told.stdout).contains(expected), "{}", text(&told.stdout));
+    assert!(
+        text(&told.stdout).contains(expected),
+        "{}",
+        text(&told.stdout)
+    );
 
     let refused = against("-", &notification(&["a", "", "c"]));
     assert_eq!(refused.status.code(), Some(1));
     assert!(
-        text(&refused.stdout).contains("resource: nothing, and every event needs it\n    labels.alertname is empty\n")
+        text(&refused.stdout).contains(
+            "resource: nothing, and every event needs it\n    labels.alertname is empty\n"
+        )
     );
     assert!(text(&refused.stderr).contains("1 of 3 alerts can't be mapped"));
 }
@@ -198,26 +274,75 @@ output: left out
 #[test]
 fn an_explanation_that_is_impossible_says_why() {
     for (arguments, stdin, status, reason) in [
-        (&["--check", "--against", "/no/such.json"][..], "", 1, "can't read the notification /no/such.json"),
-        (&["--check", "--against", "-"], "noise", 1, "not an Alertmanager notification"),
-        (&["--against", "-"], "", 2, "--against belongs to --check: write --check --against FILE; see --help"),
-        (&["--check", "--against", "-", "--stdout"], "", 2, "exclude each other"),
-        (&["-c", "/no/such.yml", "--check", "--against", "-"], "{}", 2, "can't read the configuration"),
+        (
+            &["--check", "--against", "/no/such.json"][..],
+            "",
+            1,
+            "can't read the notification /no/such.json",
+        ),
+        (
+            &["--check", "--against", "-"],
+            "noise",
+            1,
+            "not an Alertmanager notification",
+        ),
+        (
+            &["--against", "-"],
+            "",
+            2,
+            "--against belongs to --check: write --check --against FILE; see --help",
+        ),
+        (
+            &["--check", "--against", "-", "--stdout"],
+            "",
+            2,
+            "exclude each other",
+        ),
+        (
+            &["-c", "/no/such.yml", "--check", "--against", "-"],
+            "{}",
+            2,
+            "can't read the configuration",
+        ),
     ] {
         let configured = [&["-c", "config.yml"], arguments].concat();
-        let arguments = if arguments.contains(&"-c") { arguments } else { &configured };
+        let arguments = if arguments.contains(&"-c") {
+            arguments
+        } else {
+            &configured
+        };
         let output = run(arguments, &[], stdin);
-        assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(status), ""), "{arguments:?}");
-        assert!(text(&output.stderr).contains(reason), "{arguments:?}: {}", text(&output.stderr));
+        assert_eq!(
+            (output.status.code(), text(&output.stdout).as_str()),
+            (Some(status), ""),
+            "{arguments:?}"
+        );
+        assert!(
+            text(&output.stderr).contains(reason),
+            "{arguments:?}: {}",
+            text(&output.stderr)
+        );
     }
 }
 
 #[test]
 fn times_are_in_the_zone_of_the_environment() {
     let rule = "long_output: {type: template, field: startsAt, value: '{{ .Field | localtime \"15:04 MST\" }}'}";
-    let config = written(&format!("http: {{bearer_token: {TOKEN}}}\n{MAPPING}\n{rule}\n"));
-    let run_in =
-        |zone: &str| run(&["-c", &config, "--dry-run", "tests/data/payloads/firing-one.json"], &[("TZ", zone)], "");
+    let config = written(&format!(
+        "http: {{bearer_token: {TOKEN}}}\n{MAPPING}\n{rule}\n"
+    ));
+    let run_in = |zone: &str| {
+        run(
+            &[
+                "-c",
+                &config,
+                "--dry-run",
+                "tests/data/payloads/firing-one.json",
+            ],
+            &[("TZ", zone)],
+            "",
+        )
+    };
     for (zone, output) in [
         ("Asia/Tokyo", "23:10 JST"),
         (":America/New_York", "09:10 EST"),
@@ -226,14 +351,21 @@ fn times_are_in_the_zone_of_the_environment() {
         ("", "14:10 UTC"),
     ] {
         let told = run_in(zone);
-        let event: Value = serde_json::from_slice(&told.stdout).unwrap_or_else(|_| panic!("{}", text(&told.stderr)));
+        let event: Value = serde_json::from_slice(&told.stdout)
+            .unwrap_or_else(|_| panic!("{}", text(&told.stderr)));
         assert_eq!(event["long_output"], output, "TZ={zone}");
     }
     let refused = run_in("Asia/Toky");
-    assert_eq!((refused.status.code(), text(&refused.stdout).as_str()), (Some(2), ""));
+    assert_eq!(
+        (refused.status.code(), text(&refused.stdout).as_str()),
+        (Some(2), "")
+    );
     let told = text(&refused.stderr);
     let reason = "unknown time zone \"Asia/Toky\" in the variable TZ; did you mean \"Asia/Tokyo\"?";
-    assert!(told.contains("long_output.value: the template does not compile") && told.contains(reason), "{told}");
+    assert!(
+        told.contains("long_output.value: the template does not compile") && told.contains(reason),
+        "{told}"
+    );
 }
 
 #[test]
@@ -244,8 +376,10 @@ fn stdout_serves_without_a_broker() {
     assert_eq!((reply.status, reply.json()), (200, json!({"published": 2})));
     connector.terminate();
     let lines = connector.into_stdout();
-    let resources: Vec<Value> =
-        lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["resource"].clone()).collect();
+    let resources: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["resource"].clone())
+        .collect();
     assert_eq!(resources, ["DiskFull", "DiskFull"]);
 }
 
@@ -256,19 +390,27 @@ fn a_port_that_is_taken_is_a_run_time_failure() {
     let config = written(&config("amqp://127.0.0.1:1", "", MAPPING));
     let output = run(&["-c", &config, "--port", &port], &[], "");
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains(&format!("can't listen on 127.0.0.1:{port}: Address already in use")));
+    assert!(text(&output.stderr).contains(&format!(
+        "can't listen on 127.0.0.1:{port}: Address already in use"
+    )));
 }
 
 #[test]
 fn signals_end_it_with_status_0_and_json_logs_are_json() {
     let broker = Broker::shared();
     for name in ["TERM", "INT"] {
-        let mut connector = Connector::with(&config(&broker.url("v0"), "", MAPPING), &["--log-format", "json"]);
+        let mut connector = Connector::with(
+            &config(&broker.url("v0"), "", MAPPING),
+            &["--log-format", "json"],
+        );
         connector.wait_until_ready();
         support::signal(connector.pid(), name);
         assert_eq!(connector.wait().code(), Some(0));
         let log = connector.log();
         let last: Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
-        assert_eq!((last["level"].as_str(), last["message"].as_str()), (Some("info"), Some("stopped")));
+        assert_eq!(
+            (last["level"].as_str(), last["message"].as_str()),
+            (Some("info"), Some("stopped"))
+        );
     }
 }

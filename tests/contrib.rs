@@ -20,7 +20,10 @@ use support::{Kept, free_port, notification, scratch, wait_until};
 const README: &str = include_str!("../README.md");
 const CONFIG: &str = include_str!("../config.yml");
 const DASHBOARD: &str = include_str!("../contrib/grafana-dashboard.json");
-const RULES: [&str; 2] = ["contrib/prometheus-rules.yml", "contrib/prometheus-watchdog.yml"];
+const RULES: [&str; 2] = [
+    "contrib/prometheus-rules.yml",
+    "contrib/prometheus-watchdog.yml",
+];
 const TESTS: &str = include_str!("../contrib/prometheus-rules-test.yml");
 const SCRAPE: &str = include_str!("../contrib/prometheus-scrape.yml");
 const JOB: &str = "canopsis-connector-prometheus";
@@ -30,7 +33,12 @@ fn content(command: &[&str]) -> String {
     let output = Command::new(command[0])
         .args(&command[1..])
         .output()
-        .unwrap_or_else(|error| panic!("{}: {error}; it comes with prometheus or prometheus-alertmanager", command[0]));
+        .unwrap_or_else(|error| {
+            panic!(
+                "{}: {error}; it comes with prometheus or prometheus-alertmanager",
+                command[0]
+            )
+        });
     let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
     assert!(output.status.success(), "{command:?}: {said}");
     said
@@ -51,40 +59,71 @@ fn text(value: &Value) -> &str {
 /// All alerting rules.
 fn rules() -> Vec<Value> {
     let files = RULES.map(|path| yaml(&fs::read_to_string(path).unwrap()));
-    files.iter().flat_map(|file| list(&file["groups"])).flat_map(|group| list(&group["rules"])).cloned().collect()
+    files
+        .iter()
+        .flat_map(|file| list(&file["groups"]))
+        .flat_map(|group| list(&group["rules"]))
+        .cloned()
+        .collect()
 }
 
 /// All checks of the rules' own tests.
 fn checks() -> Vec<Value> {
-    list(&yaml(TESTS)["tests"]).iter().flat_map(|test| list(&test["alert_rule_test"])).cloned().collect()
+    list(&yaml(TESTS)["tests"])
+        .iter()
+        .flat_map(|test| list(&test["alert_rule_test"]))
+        .cloned()
+        .collect()
 }
 
 /// All panels but the rows, those of collapsed rows included.
 fn panels() -> Vec<Value> {
     let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
-    let all = list(&dashboard["panels"]).iter().flat_map(|panel| [panel].into_iter().chain(list(&panel["panels"])));
-    all.filter(|panel| panel["type"] != "row").cloned().collect()
+    let all = list(&dashboard["panels"])
+        .iter()
+        .flat_map(|panel| [panel].into_iter().chain(list(&panel["panels"])));
+    all.filter(|panel| panel["type"] != "row")
+        .cloned()
+        .collect()
 }
 
 /// Every query of the dashboard with its legend, that of its annotations included.
 fn dashboard_queries() -> Vec<(String, String)> {
     let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
-    let annotations = list(&dashboard["annotations"]["list"]).iter().filter(|one| one["expr"].is_string());
-    let annotations = annotations.map(|one| (text(&one["expr"]).to_owned(), text(&one["textFormat"]).to_owned()));
+    let annotations = list(&dashboard["annotations"]["list"])
+        .iter()
+        .filter(|one| one["expr"].is_string());
+    let annotations = annotations.map(|one| {
+        (
+            text(&one["expr"]).to_owned(),
+            text(&one["textFormat"]).to_owned(),
+        )
+    });
     let panels = panels();
     let targets = panels.iter().flat_map(|panel| list(&panel["targets"]));
-    let targets = targets.map(|one| (text(&one["expr"]).to_owned(), text(&one["legendFormat"]).to_owned()));
+    let targets = targets.map(|one| {
+        (
+            text(&one["expr"]).to_owned(),
+            text(&one["legendFormat"]).to_owned(),
+        )
+    });
     annotations.chain(targets).collect()
 }
 
 /// The metric and the label of each variable that asks Prometheus.
 fn variables() -> Vec<(String, String)> {
     let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
-    let queries = list(&dashboard["templating"]["list"]).iter().filter(|one| one["type"] == "query");
+    let queries = list(&dashboard["templating"]["list"])
+        .iter()
+        .filter(|one| one["type"] == "query");
     queries
         .map(|one| {
             assert_eq!(one["definition"], one["query"]["query"]);
-            let arguments = text(&one["definition"]).strip_prefix("label_values(").unwrap().strip_suffix(')').unwrap();
+            let arguments = text(&one["definition"])
+                .strip_prefix("label_values(")
+                .unwrap()
+                .strip_suffix(')')
+                .unwrap();
             let (metric, label) = arguments.rsplit_once(", ").unwrap();
             (metric.to_owned(), label.to_owned())
         })
@@ -113,9 +152,17 @@ struct Names {
 
 fn names(query: &str) -> Names {
     let tokens = Regex::new(r#""[^"]*"|[0-9][\w.]*|[A-Za-z_]\w*|[=!]~|!=|\S"#).unwrap();
-    let tokens: Vec<&str> = tokens.find_iter(query).map(|token| token.as_str()).collect();
+    let tokens: Vec<&str> = tokens
+        .find_iter(query)
+        .map(|token| token.as_str())
+        .collect();
     let (mut names, mut at) = (Names::default(), 0);
-    let until = |from: usize, end: &str| from + tokens[from..].iter().position(|token| *token == end).unwrap();
+    let until = |from: usize, end: &str| {
+        from + tokens[from..]
+            .iter()
+            .position(|token| *token == end)
+            .unwrap()
+    };
     while at < tokens.len() {
         let (token, next) = (tokens[at], tokens.get(at + 1).copied().unwrap_or_default());
         at += 1;
@@ -124,19 +171,28 @@ fn names(query: &str) -> Names {
             "{" => {
                 let end = until(at, "}");
                 let matchers = tokens[at..end].split(|token| *token == ",");
-                let matchers = matchers.map(|matcher| (matcher[0].to_owned(), matcher[2].trim_matches('"').to_owned()));
+                let matchers = matchers.map(|matcher| {
+                    (
+                        matcher[0].to_owned(),
+                        matcher[2].trim_matches('"').to_owned(),
+                    )
+                });
                 names.metrics.last_mut().unwrap().1.extend(matchers);
                 at = end;
             }
             "by" | "without" | "on" => {
                 let end = until(at, ")");
-                names
-                    .grouped
-                    .extend(tokens[at + 1..end].iter().filter(|token| **token != ",").map(|token| (*token).to_owned()));
+                names.grouped.extend(
+                    tokens[at + 1..end]
+                        .iter()
+                        .filter(|token| **token != ",")
+                        .map(|token| (*token).to_owned()),
+                );
                 at = end;
             }
             // A function, or a sum by something.
-            _ if ["(", "by", "without"].contains(&next) || !token.starts_with(|c: char| c.is_ascii_alphabetic()) => {}
+            _ if ["(", "by", "without"].contains(&next)
+                || !token.starts_with(|c: char| c.is_ascii_alphabetic()) => {}
             _ => names.metrics.push((token.to_owned(), Vec::new())),
         }
     }
@@ -147,12 +203,24 @@ fn names(query: &str) -> Names {
 fn exposed(page: &str) -> BTreeMap<String, BTreeMap<String, BTreeSet<String>>> {
     let label = Regex::new(r#"(\w+)="([^"]*)""#).unwrap();
     let mut all: BTreeMap<String, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
-    for sample in page.lines().filter(|line| !line.starts_with('#')).chain(["up 1"]) {
-        let labels = all.entry(sample.split(['{', ' ']).next().unwrap().to_owned()).or_default();
+    for sample in page
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .chain(["up 1"])
+    {
+        let labels = all
+            .entry(sample.split(['{', ' ']).next().unwrap().to_owned())
+            .or_default();
         labels.entry("instance".to_owned()).or_default();
-        labels.entry("job".to_owned()).or_default().insert(JOB.to_owned());
+        labels
+            .entry("job".to_owned())
+            .or_default()
+            .insert(JOB.to_owned());
         for found in label.captures_iter(sample) {
-            labels.entry(found[1].to_owned()).or_default().insert(found[2].to_owned());
+            labels
+                .entry(found[1].to_owned())
+                .or_default()
+                .insert(found[2].to_owned());
         }
     }
     all
@@ -162,7 +230,10 @@ fn exposed(page: &str) -> BTreeMap<String, BTreeMap<String, BTreeSet<String>>> {
 fn inner_queries(rule: &Value) -> Vec<String> {
     let query = Regex::new("query \\(printf `([^`]*)`").unwrap();
     let description = text(&rule["annotations"]["description"]);
-    query.captures_iter(description).map(|found| found[1].replace("%q", "\"x\"")).collect()
+    query
+        .captures_iter(description)
+        .map(|found| found[1].replace("%q", "\"x\""))
+        .collect()
 }
 
 #[test]
@@ -170,9 +241,19 @@ fn the_tools_take_the_files() {
     for path in RULES {
         content(&["promtool", "check", "rules", path]);
     }
-    let said = content(&["promtool", "test", "rules", "contrib/prometheus-rules-test.yml"]);
+    let said = content(&[
+        "promtool",
+        "test",
+        "rules",
+        "contrib/prometheus-rules-test.yml",
+    ]);
     assert!(said.contains("SUCCESS"), "{said}");
-    let said = content(&["promtool", "check", "config", "contrib/prometheus-scrape.yml"]);
+    let said = content(&[
+        "promtool",
+        "check",
+        "config",
+        "contrib/prometheus-scrape.yml",
+    ]);
     assert!(said.contains("1 rule files found"), "{said}");
     content(&["amtool", "check-config", "contrib/alertmanager.yml"]);
 }
@@ -180,17 +261,30 @@ fn the_tools_take_the_files() {
 #[test]
 fn every_alert_is_tested_firing_and_silent() {
     let checks = checks();
-    let names: BTreeSet<String> = rules().iter().map(|rule| text(&rule["alert"]).to_owned()).collect();
-    assert_eq!(names.len(), rules().len(), "a name twice is one entity in Canopsis");
+    let names: BTreeSet<String> = rules()
+        .iter()
+        .map(|rule| text(&rule["alert"]).to_owned())
+        .collect();
+    assert_eq!(
+        names.len(),
+        rules().len(),
+        "a name twice is one entity in Canopsis"
+    );
     for name in &names {
         let (firing, silent): (Vec<&Value>, Vec<&Value>) = checks
             .iter()
             .filter(|check| check["alertname"] == **name)
             .partition(|check| !list(&check["exp_alerts"]).is_empty());
         assert!(!firing.is_empty(), "{name} is never seen firing");
-        assert!(!silent.is_empty() || name == "Watchdog", "{name} is never seen silent");
+        assert!(
+            !silent.is_empty() || name == "Watchdog",
+            "{name} is never seen silent"
+        );
     }
-    let tested: BTreeSet<String> = checks.iter().map(|check| text(&check["alertname"]).to_owned()).collect();
+    let tested: BTreeSet<String> = checks
+        .iter()
+        .map(|check| text(&check["alertname"]).to_owned())
+        .collect();
     assert_eq!(tested, names);
 }
 
@@ -207,12 +301,18 @@ fn an_alert_says_what_it_is_and_where_to_read_on() {
         if name == "Watchdog" {
             continue;
         }
-        let runbook = text(&rule["annotations"]["runbook"]).strip_prefix("README, \"").unwrap();
+        let runbook = text(&rule["annotations"]["runbook"])
+            .strip_prefix("README, \"")
+            .unwrap();
         let (section, quoted) = runbook.split_once("\": ").unwrap();
-        let (_, section) =
-            README.split_once(&format!("\n## {section}\n")).unwrap_or_else(|| panic!("{name}: {section}"));
+        let (_, section) = README
+            .split_once(&format!("\n## {section}\n"))
+            .unwrap_or_else(|| panic!("{name}: {section}"));
         let section = section.split("\n## ").next().unwrap().replace('\n', " ");
-        assert!(section.contains(quoted), "{name}: {quoted:?} is not in the README");
+        assert!(
+            section.contains(quoted),
+            "{name}: {quoted:?} is not in the README"
+        );
     }
 }
 
@@ -236,10 +336,21 @@ fn alerts_become_the_events_that_the_comments_promise() {
     }
     let mut notification: Value = serde_json::from_str(&notification::<&str>(&[])).unwrap();
     notification["alerts"] = json!(alerts);
-    let output = run(&["-c", "config.yml", "--dry-run", "-"], &[], &notification.to_string());
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let events: Vec<Value> =
-        String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let output = run(
+        &["-c", "config.yml", "--dry-run", "-"],
+        &[],
+        &notification.to_string(),
+    );
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let events: Vec<Value> = String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     assert_eq!(events.len(), alerts.len());
     let mut entities = BTreeSet::new();
     for (event, alert) in events.iter().zip(&alerts) {
@@ -254,19 +365,41 @@ fn alerts_become_the_events_that_the_comments_promise() {
         // Whole, not cut.
         assert_eq!(event["output"], alert["annotations"]["description"]);
         assert_eq!(event["resource"], labels["alertname"]);
-        let component = labels.get("instance").or(labels.get("job")).map_or("prometheus", text);
+        let component = labels
+            .get("instance")
+            .or(labels.get("job"))
+            .map_or("prometheus", text);
         assert_eq!(event["component"], component, "{event}");
-        assert!(entities.insert((event["resource"].to_string(), component)), "two alerts are one alarm: {event}");
+        assert!(
+            entities.insert((event["resource"].to_string(), component)),
+            "two alerts are one alarm: {event}"
+        );
     }
-    let watchdog = events.iter().find(|event| event["resource"] == "Watchdog").unwrap();
-    assert_eq!((&watchdog["component"], &watchdog["state"]), (&json!("prometheus"), &json!(0)));
+    let watchdog = events
+        .iter()
+        .find(|event| event["resource"] == "Watchdog")
+        .unwrap();
+    assert_eq!(
+        (&watchdog["component"], &watchdog["state"]),
+        (&json!("prometheus"), &json!(0))
+    );
 }
 
 #[test]
 fn what_can_not_pass_the_connector_is_sent_beside_it() {
     let route = |labels: &[&str]| {
-        let command = ["amtool", "config", "routes", "test", "--config.file=contrib/alertmanager.yml"];
-        let output = Command::new(command[0]).args(&command[1..]).args(labels).output().unwrap();
+        let command = [
+            "amtool",
+            "config",
+            "routes",
+            "test",
+            "--config.file=contrib/alertmanager.yml",
+        ];
+        let output = Command::new(command[0])
+            .args(&command[1..])
+            .args(labels)
+            .output()
+            .unwrap();
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     };
     for rule in rules() {
@@ -279,15 +412,33 @@ fn what_can_not_pass_the_connector_is_sent_beside_it() {
             .chain([format!("alertname={name}")])
             .collect();
         let cut_off = rule["labels"]["canopsis"] == "cut-off";
-        let expected = if cut_off { "beside-canopsis,canopsis" } else { "canopsis" };
-        assert_eq!(route(&labels.iter().map(String::as_str).collect::<Vec<_>>()), expected, "{name}");
-        let closed =
-            ["Down", "NotScraped", "BrokerLost", "BrokerBlocked", "EventsReturned", "EventsNacked", "HearsNothing"];
+        let expected = if cut_off {
+            "beside-canopsis,canopsis"
+        } else {
+            "canopsis"
+        };
+        assert_eq!(
+            route(&labels.iter().map(String::as_str).collect::<Vec<_>>()),
+            expected,
+            "{name}"
+        );
+        let closed = [
+            "Down",
+            "NotScraped",
+            "BrokerLost",
+            "BrokerBlocked",
+            "EventsReturned",
+            "EventsNacked",
+            "HearsNothing",
+        ];
         if closed.iter().any(|end| name.ends_with(end)) {
             assert!(cut_off, "{name} can't reach Canopsis through the connector");
         }
     }
-    assert_eq!(route(&["alertname=InstanceDown", "severity=critical"]), "canopsis");
+    assert_eq!(
+        route(&["alertname=InstanceDown", "severity=critical"]),
+        "canopsis"
+    );
 }
 
 #[test]
@@ -295,39 +446,72 @@ fn the_firewall_opens_the_port_of_the_configuration() {
     let listen = yaml(CONFIG)["http"]["listen"].clone();
     let port = text(&listen).rsplit_once(':').unwrap().1;
     let service = fs::read_to_string("contrib/firewalld.xml").unwrap();
-    assert!(service.contains(&format!("<port protocol=\"tcp\" port=\"{port}\"/>")), "{service}");
+    assert!(
+        service.contains(&format!("<port protocol=\"tcp\" port=\"{port}\"/>")),
+        "{service}"
+    );
 }
 
 #[test]
 fn the_dashboard_is_sound() {
     let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
     assert!(dashboard["id"].is_null() && text(&dashboard["uid"]).len() <= 40);
-    let all: Vec<Value> = list(&dashboard["panels"]).iter().filter(|one| one["type"] == "row").cloned().collect();
+    let all: Vec<Value> = list(&dashboard["panels"])
+        .iter()
+        .filter(|one| one["type"] == "row")
+        .cloned()
+        .collect();
     let titles: Vec<&str> = all.iter().map(|row| text(&row["title"])).collect();
-    assert_eq!(titles, ["Is it up?", "Does it deliver?", "Who sends?", "What is refused?", "The process"]);
+    assert_eq!(
+        titles,
+        [
+            "Is it up?",
+            "Does it deliver?",
+            "Who sends?",
+            "What is refused?",
+            "The process"
+        ]
+    );
 
     let (panels, mut places) = (panels(), Vec::new());
     for panel in all.iter().chain(&panels) {
         let [x, y, w, h] = ["x", "y", "w", "h"].map(|key| panel["gridPos"][key].as_u64().unwrap());
         assert!(w > 0 && h > 0 && x + w <= 24, "{}", panel["title"]);
         for (other, (left, top, right, bottom)) in &places {
-            assert!(x >= *right || x + w <= *left || y >= *bottom || y + h <= *top, "{} on {other}", panel["title"]);
+            assert!(
+                x >= *right || x + w <= *left || y >= *bottom || y + h <= *top,
+                "{} on {other}",
+                panel["title"]
+            );
         }
         places.push((panel["title"].clone(), (x, y, x + w, y + h)));
     }
-    let ids: BTreeSet<u64> = all.iter().chain(&panels).map(|panel| panel["id"].as_u64().unwrap()).collect();
+    let ids: BTreeSet<u64> = all
+        .iter()
+        .chain(&panels)
+        .map(|panel| panel["id"].as_u64().unwrap())
+        .collect();
     assert_eq!(ids.len(), all.len() + panels.len());
 
     for panel in &panels {
         let (title, defaults) = (text(&panel["title"]), &panel["fieldConfig"]["defaults"]);
-        assert!(text(&panel["description"]).len() > 20, "{title}: what to look at?");
-        assert!(defaults["unit"].is_string() && !list(&defaults["thresholds"]["steps"]).is_empty(), "{title}");
+        assert!(
+            text(&panel["description"]).len() > 20,
+            "{title}: what to look at?"
+        );
+        assert!(
+            defaults["unit"].is_string() && !list(&defaults["thresholds"]["steps"]).is_empty(),
+            "{title}"
+        );
         assert!(!list(&panel["targets"]).is_empty(), "{title}");
         for source in [panel].into_iter().chain(list(&panel["targets"])) {
             assert_eq!(source["datasource"]["uid"], "${datasource}", "{title}");
         }
     }
-    let variables: Vec<&str> = list(&dashboard["templating"]["list"]).iter().map(|one| text(&one["name"])).collect();
+    let variables: Vec<&str> = list(&dashboard["templating"]["list"])
+        .iter()
+        .map(|one| text(&one["name"]))
+        .collect();
     assert_eq!(variables, ["datasource", "job", "instance"]);
     let window = Regex::new(r"\[([^]]*)\]").unwrap();
     for (query, legend) in dashboard_queries() {
@@ -337,11 +521,17 @@ fn the_dashboard_is_sound() {
         for (metric, matchers) in names.metrics {
             for label in ["job", "instance"] {
                 let chosen = (label.to_owned(), format!("${label}"));
-                assert!(matchers.contains(&chosen), "{metric} without {label} in {query}");
+                assert!(
+                    matchers.contains(&chosen),
+                    "{metric} without {label} in {query}"
+                );
             }
         }
         for found in window.captures_iter(&query) {
-            assert!(["$__rate_interval", "$__range"].contains(&&found[1]), "{query}");
+            assert!(
+                ["$__rate_interval", "$__range"].contains(&&found[1]),
+                "{query}"
+            );
         }
     }
 
@@ -375,9 +565,15 @@ impl Prometheus {
         for (from, to) in [
             ("connector.example:18401", connector.address.to_string()),
             // Nobody is there.
-            ("alertmanager.example:9093", format!("127.0.0.1:{}", free_port())),
+            (
+                "alertmanager.example:9093",
+                format!("127.0.0.1:{}", free_port()),
+            ),
             (" 30s", " 1s".to_owned()),
-            ("# - prometheus-watchdog.yml", "- prometheus-watchdog.yml".to_owned()),
+            (
+                "# - prometheus-watchdog.yml",
+                "- prometheus-watchdog.yml".to_owned(),
+            ),
         ] {
             assert!(config.contains(from), "{from} in prometheus-scrape.yml");
             config = config.replace(from, &to);
@@ -391,8 +587,13 @@ impl Prometheus {
             &format!("--web.listen-address=127.0.0.1:{port}"),
         ];
         let process = Kept::start(&command, &format!("{dir}/log"), &format!("rm -rf {dir}"));
-        let prometheus = Self { _process: process, port };
-        wait_until("Prometheus starts (prometheus must be installed)", || prometheus.ask("/-/ready").is_ok());
+        let prometheus = Self {
+            _process: process,
+            port,
+        };
+        wait_until("Prometheus starts (prometheus must be installed)", || {
+            prometheus.ask("/-/ready").is_ok()
+        });
         prometheus
     }
 
@@ -401,18 +602,25 @@ impl Prometheus {
         let ask = || -> std::io::Result<String> {
             let mut connection = TcpStream::connect(("127.0.0.1", self.port))?;
             connection.set_read_timeout(Some(support::PATIENCE))?;
-            connection.write_all(format!("GET {path} HTTP/1.0\r\nHost: test\r\n\r\n").as_bytes())?;
+            connection
+                .write_all(format!("GET {path} HTTP/1.0\r\nHost: test\r\n\r\n").as_bytes())?;
             let mut answer = String::new();
             connection.read_to_string(&mut answer)?;
             Ok(answer)
         };
         let answer = ask().map_err(|error| error.to_string())?;
         let (head, body) = answer.split_once("\r\n\r\n").ok_or("no answer")?;
-        if head.split(' ').nth(1) == Some("200") { Ok(body.to_owned()) } else { Err(answer) }
+        if head.split(' ').nth(1) == Some("200") {
+            Ok(body.to_owned())
+        } else {
+            Err(answer)
+        }
     }
 
     fn api(&self, path: &str) -> Value {
-        let answer = self.ask(&format!("/api/v1/{path}")).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let answer = self
+            .ask(&format!("/api/v1/{path}"))
+            .unwrap_or_else(|error| panic!("{path}: {error}"));
         serde_json::from_str::<Value>(&answer).unwrap()["data"].clone()
     }
 
@@ -432,7 +640,10 @@ impl Busy {
     fn start() -> Self {
         let broker = Broker::shared();
         let mapping = format!("{MAPPING}\ntimestamp: {{type: copy, value: labels.severity}}\n");
-        let connector = Connector::with(&config(&broker.url(&broker.fresh_vhost()), "", &mapping), &[]);
+        let connector = Connector::with(
+            &config(&broker.url(&broker.fresh_vhost()), "", &mapping),
+            &[],
+        );
         connector.wait_until_ready();
         Self { connector }
     }
@@ -442,7 +653,13 @@ impl Busy {
         let nameless = notification(&["A"]).replace("\"instance\"", "\"other\"");
         assert_eq!(self.connector.post(&nameless).status, 422);
         let mut stranger = Client::new(self.connector.address);
-        assert_eq!(stranger.send("POST", "/webhook", &[], b"{}").unwrap().status, 401);
+        assert_eq!(
+            stranger
+                .send("POST", "/webhook", &[], b"{}")
+                .unwrap()
+                .status,
+            401
+        );
     }
 }
 
@@ -450,20 +667,37 @@ impl Busy {
 fn only_what_is_exposed_is_asked_for() {
     let busy = Busy::start();
     busy.something_happens();
-    let page = Client::new(busy.connector.address).send("GET", "/metrics", &[], b"").unwrap().body;
+    let page = Client::new(busy.connector.address)
+        .send("GET", "/metrics", &[], b"")
+        .unwrap()
+        .body;
     let exposed = exposed(&page);
     let check = |query: &str| {
         let names = names(query);
         for (metric, matchers) in &names.metrics {
-            let labels = exposed.get(metric).unwrap_or_else(|| panic!("{metric} is not exposed; in {query}"));
-            for label in names.grouped.iter().chain(matchers.iter().map(|(label, _)| label)) {
-                assert!(labels.contains_key(label), "{metric} has no label {label}; in {query}");
+            let labels = exposed
+                .get(metric)
+                .unwrap_or_else(|| panic!("{metric} is not exposed; in {query}"));
+            for label in names
+                .grouped
+                .iter()
+                .chain(matchers.iter().map(|(label, _)| label))
+            {
+                assert!(
+                    labels.contains_key(label),
+                    "{metric} has no label {label}; in {query}"
+                );
             }
             // What may come first is not seen here, as a status; all other values are there from the start.
-            let fixed = matchers.iter().filter(|(label, _)| !["code", "instance"].contains(&&**label));
+            let fixed = matchers
+                .iter()
+                .filter(|(label, _)| !["code", "instance"].contains(&&**label));
             for (label, values) in fixed.filter(|(_, values)| !values.starts_with('$')) {
                 for value in values.split('|') {
-                    assert!(labels[label].contains(value), "{metric} is never with {label}={value}; in {query}");
+                    assert!(
+                        labels[label].contains(value),
+                        "{metric} is never with {label}={value}; in {query}"
+                    );
                 }
             }
         }
@@ -479,14 +713,23 @@ fn only_what_is_exposed_is_asked_for() {
     }
     for (metric, label) in variables() {
         let names = check(&metric);
-        assert!(exposed[&names.metrics[0].0].contains_key(&label), "{label} of {metric}");
+        assert!(
+            exposed[&names.metrics[0].0].contains_key(&label),
+            "{label} of {metric}"
+        );
     }
     let shown = Regex::new(r"\{\{(\w+)\}\}").unwrap();
     for (query, legend) in dashboard_queries() {
         let names = check(&query);
-        for label in shown.captures_iter(&legend).map(|found| found[1].to_owned()) {
+        for label in shown
+            .captures_iter(&legend)
+            .map(|found| found[1].to_owned())
+        {
             let there = if names.grouped.is_empty() {
-                names.metrics.iter().all(|(metric, _)| exposed[metric].contains_key(&label))
+                names
+                    .metrics
+                    .iter()
+                    .all(|(metric, _)| exposed[metric].contains_key(&label))
             } else {
                 names.grouped.contains(&label)
             };
@@ -506,7 +749,10 @@ fn a_real_prometheus_takes_the_job_and_the_rules_and_fills_every_panel() {
     });
     wait_until("all rules are evaluated without an error", || {
         let groups = prometheus.api("rules")["groups"].clone();
-        let rules: Vec<&Value> = list(&groups).iter().flat_map(|group| list(&group["rules"])).collect();
+        let rules: Vec<&Value> = list(&groups)
+            .iter()
+            .flat_map(|group| list(&group["rules"]))
+            .collect();
         rules.len() == self::rules().len() && rules.iter().all(|rule| rule["health"] == "ok")
     });
     for (metric, label) in variables() {
@@ -529,6 +775,12 @@ fn a_real_prometheus_takes_the_job_and_the_rules_and_fills_every_panel() {
                 && text(&alert["annotations"]["description"]).contains("nothing fills component.")
         })
     });
-    let critical: Vec<Value> = alerts().into_iter().filter(|alert| alert["labels"]["severity"] == "critical").collect();
-    assert!(critical.iter().all(|alert| alert["state"] != "firing"), "{critical:?}");
+    let critical: Vec<Value> = alerts()
+        .into_iter()
+        .filter(|alert| alert["labels"]["severity"] == "critical")
+        .collect();
+    assert!(
+        critical.iter().all(|alert| alert["state"] != "firing"),
+        "{critical:?}"
+    );
 }

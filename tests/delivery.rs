@@ -14,20 +14,39 @@ use support::http::Client;
 use support::{free_port, notification, wait_until};
 
 fn resources(broker: &Broker, vhost: &str) -> Vec<String> {
-    broker.admin(vhost).drain().iter().map(Received::resource).collect()
+    broker
+        .admin(vhost)
+        .drain()
+        .iter()
+        .map(Received::resource)
+        .collect()
 }
 
 #[test]
 fn starts_and_answers_while_the_broker_is_away() {
     let mut broker = Broker::prepare();
-    let connector = Connector::with(&config(&broker.url("v0"), "answer_timeout: 500ms", MAPPING), &[]);
+    let connector = Connector::with(
+        &config(&broker.url("v0"), "answer_timeout: 500ms", MAPPING),
+        &[],
+    );
     let reply = connector.post(&notification(&["too early"]));
     assert_eq!(reply.status, 503);
     assert!(reply.header("retry-after").is_some());
-    assert!(reply.body.contains("no connection to the broker: amqp://cpsrabbit@127.0.0.1"), "{}", reply.body);
+    assert!(
+        reply
+            .body
+            .contains("no connection to the broker: amqp://cpsrabbit@127.0.0.1"),
+        "{}",
+        reply.body
+    );
     assert_eq!(connector.get("/-/ready").status, 503);
-    let anonymous = Client::new(connector.address).send("GET", "/-/ready", &[], b"").unwrap();
-    assert_eq!(anonymous.json()["error"], "not ready: no connection to the broker");
+    let anonymous = Client::new(connector.address)
+        .send("GET", "/-/ready", &[], b"")
+        .unwrap();
+    assert_eq!(
+        anonymous.json()["error"],
+        "not ready: no connection to the broker"
+    );
     assert_eq!(connector.get("/-/healthy").status, 200);
     broker.run();
     connector.wait_until_ready();
@@ -38,10 +57,19 @@ fn starts_and_answers_while_the_broker_is_away() {
 #[test]
 fn waits_for_a_broker_that_comes_back_before_the_deadline() {
     let mut broker = Broker::prepare();
-    let connector = Connector::with(&config(&broker.url("v0"), "answer_timeout: 60s", MAPPING), &[]);
+    let connector = Connector::with(
+        &config(&broker.url("v0"), "answer_timeout: 60s", MAPPING),
+        &[],
+    );
     let address = connector.address;
-    let sender = thread::spawn(move || Client::new(address).post(&notification(&["patient"])).unwrap());
-    wait_until("the notification waits", || connector.log().contains("notification received"));
+    let sender = thread::spawn(move || {
+        Client::new(address)
+            .post(&notification(&["patient"]))
+            .unwrap()
+    });
+    wait_until("the notification waits", || {
+        connector.log().contains("notification received")
+    });
     broker.run();
     assert_eq!(sender.join().unwrap().status, 200);
     assert_eq!(resources(&broker, "v0"), ["patient"]);
@@ -67,13 +95,22 @@ fn a_queue_unbound_and_bound_again() {
 fn an_exchange_deleted_and_declared_again() {
     let broker = Broker::shared();
     let vhost = broker.fresh_vhost();
-    let connector = Connector::with(&config(&broker.url(&vhost), "answer_timeout: 2s", MAPPING), &[]);
+    let connector = Connector::with(
+        &config(&broker.url(&vhost), "answer_timeout: 2s", MAPPING),
+        &[],
+    );
     connector.wait_until_ready();
     let admin = broker.admin(&vhost);
     admin.delete_exchange();
     let reply = connector.post(&notification(&["a"]));
     assert_eq!(reply.status, 503);
-    assert!(reply.body.contains("404 NOT_FOUND - no exchange 'canopsis.events'"), "{}", reply.body);
+    assert!(
+        reply
+            .body
+            .contains("404 NOT_FOUND - no exchange 'canopsis.events'"),
+        "{}",
+        reply.body
+    );
     wait_until("the missing exchange is noticed", || {
         let ready = connector.get("/-/ready");
         ready.status == 503 && ready.body.contains("can't use the exchange")
@@ -91,12 +128,22 @@ fn a_full_queue_refuses_and_nothing_is_answered_200() {
     let vhost = broker.fresh_vhost();
     let mut arguments = FieldTable::new();
     arguments.insert("x-max-length".to_owned(), AmqpValue::LongInt(5));
-    arguments.insert("x-overflow".to_owned(), AmqpValue::LongString("reject-publish".to_owned()));
+    arguments.insert(
+        "x-overflow".to_owned(),
+        AmqpValue::LongString("reject-publish".to_owned()),
+    );
     broker.admin(&vhost).redeclare_queue(arguments);
     let connector = Connector::on(&broker.url(&vhost));
-    assert_eq!(connector.post(&notification(&["1", "2", "3", "4", "5"])).status, 200);
+    assert_eq!(
+        connector
+            .post(&notification(&["1", "2", "3", "4", "5"]))
+            .status,
+        200
+    );
     // A classic queue lets a few more in before it begins to refuse.
-    wait_until("the queue is full", || connector.post(&notification(&["x"])).status == 503);
+    wait_until("the queue is full", || {
+        connector.post(&notification(&["x"])).status == 503
+    });
     let reply = connector.post(&notification(&["y"]));
     assert_eq!(reply.status, 503);
     assert!(reply.body.contains("(nack)"), "{}", reply.body);
@@ -109,12 +156,23 @@ fn a_full_queue_refuses_and_nothing_is_answered_200() {
 fn the_first_of_two_urls_is_down() {
     let broker = Broker::shared();
     let vhost = broker.fresh_vhost();
-    let urls = format!("amqp://u:hunter2@127.0.0.1:{}/v', '{}", free_port(), broker.url(&vhost));
-    let text = config(&urls, "", MAPPING).replacen("{url: '", "{url: ['", 1).replacen("'}", "']}", 1);
+    let urls = format!(
+        "amqp://u:hunter2@127.0.0.1:{}/v', '{}",
+        free_port(),
+        broker.url(&vhost)
+    );
+    let text = config(&urls, "", MAPPING)
+        .replacen("{url: '", "{url: ['", 1)
+        .replacen("'}", "']}", 1);
     let connector = Connector::with(&text, &[]);
     assert_eq!(connector.post(&notification(&["a"])).status, 200);
     assert_eq!(resources(broker, &vhost), ["a"]);
-    assert!(connector.log().contains("can't connect: Connection refused") && !connector.log().contains("hunter2"));
+    assert!(
+        connector
+            .log()
+            .contains("can't connect: Connection refused")
+            && !connector.log().contains("hunter2")
+    );
 }
 
 #[test]
@@ -127,45 +185,81 @@ fn what_answers_there_is_no_broker() {
         }
     });
     let connector = Connector::with(&config(&url, "answer_timeout: 500ms", MAPPING), &[]);
-    wait_until("it is noticed", || connector.get("/-/ready").body.contains("what answers there is no AMQP broker"));
+    wait_until("it is noticed", || {
+        connector
+            .get("/-/ready")
+            .body
+            .contains("what answers there is no AMQP broker")
+    });
     assert_eq!(connector.post(&notification(&["a"])).status, 503);
 }
 
 #[test]
 fn a_memory_alarm_and_its_end() {
     let broker = Broker::start();
-    let connector = Connector::with(&config(&broker.url("v0"), "answer_timeout: 1s", MAPPING), &[]);
+    let connector = Connector::with(
+        &config(&broker.url("v0"), "answer_timeout: 1s", MAPPING),
+        &[],
+    );
     connector.wait_until_ready();
     broker.ctl(&["set_vm_memory_high_watermark", "0.0000001"]);
     // The broker tells of it after the first publish only.
     wait_until("publishing is blocked", || {
         let reply = connector.post(&notification(&["during"]));
         assert_eq!(reply.status, 503);
-        reply.body.contains("the broker has blocked publishing (low on memory)")
+        reply
+            .body
+            .contains("the broker has blocked publishing (low on memory)")
     });
     assert_eq!(connector.get("/-/ready").status, 503);
     broker.ctl(&["set_vm_memory_high_watermark", "0.8"]);
     connector.wait_until_ready();
     assert_eq!(connector.post(&notification(&["after"])).status, 200);
-    assert_eq!(resources(&broker, "v0").last().map(String::as_str), Some("after"));
-    assert!(!connector.log().contains("lost the broker"), "the connection is kept");
+    assert_eq!(
+        resources(&broker, "v0").last().map(String::as_str),
+        Some("after")
+    );
+    assert!(
+        !connector.log().contains("lost the broker"),
+        "the connection is kept"
+    );
 }
 
 #[test]
 fn five_hundred_notifications_wait_for_one_frozen_broker() {
     let broker = Broker::start();
-    let connector = Connector::with(&config(&broker.url("v0"), "answer_timeout: 60s", MAPPING), &[]);
+    let connector = Connector::with(
+        &config(&broker.url("v0"), "answer_timeout: 60s", MAPPING),
+        &[],
+    );
     connector.wait_until_ready();
     broker.freeze();
     let address = connector.address;
     let senders: Vec<_> = (0..500)
         .map(|sender| {
-            thread::spawn(move || Client::new(address).post(&notification(&[format!("n{sender}")])).unwrap().status)
+            thread::spawn(move || {
+                Client::new(address)
+                    .post(&notification(&[format!("n{sender}")]))
+                    .unwrap()
+                    .status
+            })
         })
         .collect();
-    wait_until("all of them wait", || connector.log().matches("notification received").count() == 500);
+    wait_until("all of them wait", || {
+        connector.log().matches("notification received").count() == 500
+    });
     broker.thaw();
-    assert!(senders.into_iter().all(|sender| sender.join().unwrap() == 200));
+    assert!(
+        senders
+            .into_iter()
+            .all(|sender| sender.join().unwrap() == 200)
+    );
     // Were the broker taken for lost meanwhile, some would be there twice.
-    assert_eq!(resources(&broker, "v0").into_iter().collect::<HashSet<String>>().len(), 500);
+    assert_eq!(
+        resources(&broker, "v0")
+            .into_iter()
+            .collect::<HashSet<String>>()
+            .len(),
+        500
+    );
 }

@@ -39,13 +39,22 @@ fn under(
     harm(broker, &mut connector, &load);
     heal(broker);
     let confirmed = load.confirmed();
-    wait_within(RECOVERY, &format!("{what}: recovers"), || load.confirmed() > confirmed + SENDERS);
+    wait_within(RECOVERY, &format!("{what}: recovers"), || {
+        load.confirmed() > confirmed + SENDERS
+    });
     load.wait_for_more(50);
     let account = load.stop();
-    let received: Vec<String> = broker.admin("v0").drain().iter().map(Received::resource).collect();
+    let received: Vec<String> = broker
+        .admin("v0")
+        .drain()
+        .iter()
+        .map(Received::resource)
+        .collect();
     account.check(what, &received);
     // The senders' connections, and those to the broker that were lost, are gone with their threads.
-    wait_until(&format!("{what}: threads are given back"), || connector.threads() <= before.0);
+    wait_until(&format!("{what}: threads are given back"), || {
+        connector.threads() <= before.0
+    });
     let grown = connector.memory().saturating_sub(before.1);
     assert!(grown < 16 << 20, "{what}: {grown} bytes more than before");
 }
@@ -65,7 +74,13 @@ fn killed() {
         load.wait_for_more(50);
         broker.kill();
     };
-    under("killed and restarted, twice", &mut broker, &url, kill, Broker::run);
+    under(
+        "killed and restarted, twice",
+        &mut broker,
+        &url,
+        kill,
+        Broker::run,
+    );
 }
 
 #[test]
@@ -76,7 +91,9 @@ fn stopped() {
         broker.ctl(&["stop_app"]);
         lost(connector);
     };
-    under("stopped and started", &mut broker, &url, stop, |broker| broker.ctl(&["start_app"]));
+    under("stopped and started", &mut broker, &url, stop, |broker| {
+        broker.ctl(&["start_app"])
+    });
 }
 
 #[test]
@@ -87,32 +104,56 @@ fn frozen() {
         broker.freeze();
         lost(connector);
     };
-    under("frozen for more than two heartbeats", &mut broker, &url, freeze, |broker| broker.thaw());
+    under(
+        "frozen for more than two heartbeats",
+        &mut broker,
+        &url,
+        freeze,
+        |broker| broker.thaw(),
+    );
 }
 
 #[test]
 fn cut_off() {
     let mut broker = Broker::start();
     let relay = Relay::to(broker.port);
-    let url = format!("amqp://cpsrabbit:canopsis@127.0.0.1:{}/v0?heartbeat=2", relay.port);
+    let url = format!(
+        "amqp://cpsrabbit:canopsis@127.0.0.1:{}/v0?heartbeat=2",
+        relay.port
+    );
     let cut = |_: &mut Broker, connector: &mut Connector, _: &Load| {
         relay.set(Mode::Cut);
         lost(connector);
     };
-    under("network cut without a close", &mut broker, &url, cut, |_| relay.set(Mode::Forward));
+    under(
+        "network cut without a close",
+        &mut broker,
+        &url,
+        cut,
+        |_| relay.set(Mode::Forward),
+    );
 }
 
 #[test]
 fn dripping() {
     let mut broker = Broker::start();
     let relay = Relay::to(broker.port);
-    let url = format!("amqp://cpsrabbit:canopsis@127.0.0.1:{}/v0?heartbeat=2", relay.port);
+    let url = format!(
+        "amqp://cpsrabbit:canopsis@127.0.0.1:{}/v0?heartbeat=2",
+        relay.port
+    );
     let drip = |broker: &mut Broker, connector: &mut Connector, _: &Load| {
         relay.set(Mode::Drip);
         broker.ctl(&["close_all_connections", "--vhost", "v0", "test"]);
         connector.wait_for_log("logging in took longer than 10s");
     };
-    under("a byte at a time in the handshake", &mut broker, &url, drip, |_| relay.set(Mode::Forward));
+    under(
+        "a byte at a time in the handshake",
+        &mut broker,
+        &url,
+        drip,
+        |_| relay.set(Mode::Forward),
+    );
 }
 
 #[test]
@@ -120,8 +161,14 @@ fn silent_handshake() {
     let mut broker = Broker::start();
     // Accepts, and never says a word; the second URL is the broker.
     let mute = TcpListener::bind("127.0.0.1:0").unwrap();
-    let urls = format!("amqp://127.0.0.1:{}', '{}", mute.local_addr().unwrap().port(), broker.url("v0"));
-    let text = config(&urls, "", MAPPING).replacen("{url: '", "{url: ['", 1).replacen("'}", "']}", 1);
+    let urls = format!(
+        "amqp://127.0.0.1:{}', '{}",
+        mute.local_addr().unwrap().port(),
+        broker.url("v0")
+    );
+    let text = config(&urls, "", MAPPING)
+        .replacen("{url: '", "{url: ['", 1)
+        .replacen("'}", "']}", 1);
     let mut connector = Connector::with(&text, &[]);
     let load = Load::start(connector.address, SENDERS);
     connector.wait_for_log("logging in took longer than 10s");
@@ -130,8 +177,16 @@ fn silent_handshake() {
     lost(&mut connector);
     broker.run();
     load.wait_for_more(50);
-    let received = |broker: &Broker| broker.admin("v0").drain().iter().map(Received::resource).collect::<Vec<String>>();
-    load.stop().check("first of two URLs never answers", &received(&broker));
+    let received = |broker: &Broker| {
+        broker
+            .admin("v0")
+            .drain()
+            .iter()
+            .map(Received::resource)
+            .collect::<Vec<String>>()
+    };
+    load.stop()
+        .check("first of two URLs never answers", &received(&broker));
 }
 
 #[test]
@@ -155,7 +210,13 @@ fn unbound() {
         broker.admin("v0").unbind();
         connector.wait_for_log("the broker returned an event (312 NO_ROUTE)");
     };
-    under("queue unbound and bound again", &mut broker, &url, unbind, |broker| broker.admin("v0").bind());
+    under(
+        "queue unbound and bound again",
+        &mut broker,
+        &url,
+        unbind,
+        |broker| broker.admin("v0").bind(),
+    );
 }
 
 #[test]
@@ -172,7 +233,13 @@ fn exchange_deleted() {
         admin.declare_exchange();
         admin.bind();
     };
-    under("exchange deleted and declared again", &mut broker, &url, delete, declare);
+    under(
+        "exchange deleted and declared again",
+        &mut broker,
+        &url,
+        delete,
+        declare,
+    );
 }
 
 #[test]
@@ -182,17 +249,23 @@ fn queue_full() {
     let mut taken: Vec<String> = Vec::new();
     let mut arguments = FieldTable::new();
     arguments.insert("x-max-length".to_owned(), AmqpValue::LongInt(600));
-    arguments.insert("x-overflow".to_owned(), AmqpValue::LongString("reject-publish".to_owned()));
+    arguments.insert(
+        "x-overflow".to_owned(),
+        AmqpValue::LongString("reject-publish".to_owned()),
+    );
     broker.admin("v0").redeclare_queue(arguments);
     let mut connector = Connector::on(&url);
     connector.wait_until_ready();
     let load = Load::start(connector.address, SENDERS);
     connector.wait_for_log("the broker refused an event (nack)");
     let (admin, confirmed) = (broker.admin("v0"), load.confirmed());
-    wait_until("notifications get through while the queue is emptied", || {
-        taken.extend(admin.take(100).iter().map(Received::resource));
-        load.confirmed() > confirmed + 10
-    });
+    wait_until(
+        "notifications get through while the queue is emptied",
+        || {
+            taken.extend(admin.take(100).iter().map(Received::resource));
+            load.confirmed() > confirmed + 10
+        },
+    );
     let account = load.stop();
     taken.extend(broker.admin("v0").drain().iter().map(Received::resource));
     account.check("queue full (nacks), then emptied", &taken);
@@ -208,7 +281,13 @@ fn wrong_password() {
         connector.wait_for_log("probably a wrong user or password");
     };
     let correct = |broker: &mut Broker| broker.ctl(&["change_password", "cpsrabbit", "canopsis"]);
-    under("wrong password, corrected later", &mut broker, &url, change, correct);
+    under(
+        "wrong password, corrected later",
+        &mut broker,
+        &url,
+        change,
+        correct,
+    );
 }
 
 #[test]
@@ -220,12 +299,23 @@ fn terminated() {
     load.wait_for_more(100);
     connector.terminate();
     assert_eq!(connector.wait().code(), Some(0));
-    assert!(connector.log().contains("connection closed"), "the broker was told");
-    assert!(!connector.log().contains("some requests had no answer yet"), "whoever was under way was answered");
+    assert!(
+        connector.log().contains("connection closed"),
+        "the broker was told"
+    );
+    assert!(
+        !connector.log().contains("some requests had no answer yet"),
+        "whoever was under way was answered"
+    );
     let mut account = load.stop();
     // Whoever came after the end had no answer at all.
     account.statuses.remove(&0);
-    let received: Vec<String> = broker.admin("v0").drain().iter().map(Received::resource).collect();
+    let received: Vec<String> = broker
+        .admin("v0")
+        .drain()
+        .iter()
+        .map(Received::resource)
+        .collect();
     account.check("SIGTERM in the middle of a burst", &received);
 }
 
@@ -238,15 +328,31 @@ fn terminated_while_notifications_wait() {
     let address = connector.address;
     let senders: Vec<_> = (0..20)
         .map(|sender| {
-            thread::spawn(move || Client::new(address).post(&notification(&[format!("n{sender}")])).unwrap().status)
+            thread::spawn(move || {
+                Client::new(address)
+                    .post(&notification(&[format!("n{sender}")]))
+                    .unwrap()
+                    .status
+            })
         })
         .collect();
-    wait_until("all of them wait", || connector.log().matches("notification received").count() == 20);
+    wait_until("all of them wait", || {
+        connector.log().matches("notification received").count() == 20
+    });
     connector.terminate();
     connector.wait_for_log("stopping: what is under way is finished first");
     broker.thaw();
-    assert!(senders.into_iter().all(|sender| sender.join().unwrap() == 200));
+    assert!(
+        senders
+            .into_iter()
+            .all(|sender| sender.join().unwrap() == 200)
+    );
     assert_eq!(connector.wait().code(), Some(0));
-    let received: HashSet<String> = broker.admin("v0").drain().iter().map(Received::resource).collect();
+    let received: HashSet<String> = broker
+        .admin("v0")
+        .drain()
+        .iter()
+        .map(Received::resource)
+        .collect();
     assert_eq!(received.len(), 20);
 }

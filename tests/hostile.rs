@@ -26,9 +26,15 @@ fn connector() -> (Connector, String) {
 fn survives(connector: &Connector, what: &str) {
     let mut client = Client::new(connector.address);
     client.patience(Duration::from_secs(5));
-    let reply = client.post(&notification(&[what])).unwrap_or_else(|error| panic!("after {what}: {error}"));
+    let reply = client
+        .post(&notification(&[what]))
+        .unwrap_or_else(|error| panic!("after {what}: {error}"));
     assert_eq!(reply.status, 200, "after {what}: {}", reply.body);
-    assert!(connector.peak_memory() < MOST_MEMORY, "after {what}: {} bytes", connector.peak_memory());
+    assert!(
+        connector.peak_memory() < MOST_MEMORY,
+        "after {what}: {} bytes",
+        connector.peak_memory()
+    );
 }
 
 fn connect(connector: &Connector) -> TcpStream {
@@ -53,7 +59,8 @@ fn raw(connector: &Connector, bytes: &[u8]) -> (u16, bool) {
 #[test]
 fn requests_that_lie_are_refused_and_their_connections_closed() {
     let (connector, vhost) = connector();
-    let head = |lines: &str| format!("POST /webhook HTTP/1.1\r\nHost: h\r\n{lines}\r\n\r\n").into_bytes();
+    let head =
+        |lines: &str| format!("POST /webhook HTTP/1.1\r\nHost: h\r\n{lines}\r\n\r\n").into_bytes();
     let with_token = |lines: &str| head(&format!("Authorization: Bearer {TOKEN}\r\n{lines}"));
     let followed = |mut head: Vec<u8>, body: &[u8]| {
         head.extend_from_slice(body);
@@ -66,28 +73,87 @@ fn requests_that_lie_are_refused_and_their_connections_closed() {
     );
     let mut survivors: Vec<String> = Vec::new();
     for (what, bytes, status) in [
-        ("a huge length, no token", head("Content-Length: 900000000000000"), 401),
-        ("a huge length", with_token("Content-Length: 900000000000000"), 413),
-        ("a length of 30 digits", with_token(&format!("Content-Length: {}", "9".repeat(30))), 413),
+        (
+            "a huge length, no token",
+            head("Content-Length: 900000000000000"),
+            401,
+        ),
+        (
+            "a huge length",
+            with_token("Content-Length: 900000000000000"),
+            413,
+        ),
+        (
+            "a length of 30 digits",
+            with_token(&format!("Content-Length: {}", "9".repeat(30))),
+            413,
+        ),
         ("a negative length", with_token("Content-Length: -1"), 400),
-        ("a doubled length", with_token("Content-Length: 2\r\nContent-Length: 2"), 400),
-        ("a length that is no number", followed(with_token("Content-Length: abc"), smuggled.as_bytes()), 400),
+        (
+            "a doubled length",
+            with_token("Content-Length: 2\r\nContent-Length: 2"),
+            400,
+        ),
+        (
+            "a length that is no number",
+            followed(with_token("Content-Length: abc"), smuggled.as_bytes()),
+            400,
+        ),
         (
             "another version, as h2c begins",
-            followed(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), smuggled.as_bytes()),
+            followed(
+                b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+                smuggled.as_bytes(),
+            ),
             400,
         ),
-        ("both framings", followed(with_token("Content-Length: 2\r\nTransfer-Encoding: chunked"), b"0\r\n\r\n"), 400),
-        ("another encoding", with_token("Transfer-Encoding: gzip, chunked"), 400),
-        ("a huge chunk", followed(with_token("Transfer-Encoding: chunked"), b"FFFFFFFFFFFF\r\nx"), 413),
+        (
+            "both framings",
+            followed(
+                with_token("Content-Length: 2\r\nTransfer-Encoding: chunked"),
+                b"0\r\n\r\n",
+            ),
+            400,
+        ),
+        (
+            "another encoding",
+            with_token("Transfer-Encoding: gzip, chunked"),
+            400,
+        ),
+        (
+            "a huge chunk",
+            followed(
+                with_token("Transfer-Encoding: chunked"),
+                b"FFFFFFFFFFFF\r\nx",
+            ),
+            413,
+        ),
         (
             "a chunk size of 20 digits",
-            followed(with_token("Transfer-Encoding: chunked"), b"FFFFFFFFFFFFFFFFFFFF\r\n"),
+            followed(
+                with_token("Transfer-Encoding: chunked"),
+                b"FFFFFFFFFFFFFFFFFFFF\r\n",
+            ),
             400,
         ),
-        ("a negative chunk", followed(with_token("Transfer-Encoding: chunked"), b"-1\r\nx"), 400),
-        ("an endless chunk line", followed(with_token("Transfer-Encoding: chunked"), &[b'1'; 5000]), 400),
-        ("chunks that overlap", followed(with_token("Transfer-Encoding: chunked"), b"1\r\nxx\r\n0\r\n\r\n"), 400),
+        (
+            "a negative chunk",
+            followed(with_token("Transfer-Encoding: chunked"), b"-1\r\nx"),
+            400,
+        ),
+        (
+            "an endless chunk line",
+            followed(with_token("Transfer-Encoding: chunked"), &[b'1'; 5000]),
+            400,
+        ),
+        (
+            "chunks that overlap",
+            followed(
+                with_token("Transfer-Encoding: chunked"),
+                b"1\r\nxx\r\n0\r\n\r\n",
+            ),
+            400,
+        ),
         (
             "endless trailers",
             followed(
@@ -96,25 +162,47 @@ fn requests_that_lie_are_refused_and_their_connections_closed() {
             ),
             400,
         ),
-        ("an endless header line", followed(b"GET / HTTP/1.1\r\nX: ".to_vec(), &vec![b'a'; 50 << 20]), 431),
+        (
+            "an endless header line",
+            followed(b"GET / HTTP/1.1\r\nX: ".to_vec(), &vec![b'a'; 50 << 20]),
+            431,
+        ),
         ("an endless request line", vec![b'a'; 50 << 20], 431),
-        ("200,000 headers", followed(b"GET / HTTP/1.1\r\n".to_vec(), &b"a: b\r\n".repeat(200_000)), 431),
+        (
+            "200,000 headers",
+            followed(b"GET / HTTP/1.1\r\n".to_vec(), &b"a: b\r\n".repeat(200_000)),
+            431,
+        ),
         ("noise", vec![0xde; 5000], 400),
-        ("a TLS hello", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(), 400),
+        (
+            "a TLS hello",
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(),
+            400,
+        ),
         (
             "two tokens",
-            head(&format!("Authorization: Bearer {TOKEN}\r\nAuthorization: Bearer x\r\nContent-Length: 0")),
+            head(&format!(
+                "Authorization: Bearer {TOKEN}\r\nAuthorization: Bearer x\r\nContent-Length: 0"
+            )),
             400,
         ),
         ("another version", b"GET / HTTP/3.0\r\n\r\n".to_vec(), 400),
-        ("an unknown expectation", with_token("Expect: tea\r\nContent-Length: 2"), 417),
+        (
+            "an unknown expectation",
+            with_token("Expect: tea\r\nContent-Length: 2"),
+            417,
+        ),
     ] {
         assert_eq!(raw(&connector, &bytes), (status, true), "{what}");
         survives(&connector, what);
         survivors.push(what.to_owned());
     }
     let received = Broker::shared().admin(&vhost).drain();
-    assert_eq!(received.iter().map(Received::resource).collect::<Vec<_>>(), survivors, "these and no others");
+    assert_eq!(
+        received.iter().map(Received::resource).collect::<Vec<_>>(),
+        survivors,
+        "these and no others"
+    );
 }
 
 #[test]
@@ -124,21 +212,38 @@ fn bodies_in_chunks_and_after_a_continue_are_taken() {
     let (one, other) = body.split_at(100);
     let mut stream = BufReader::new(connect(&connector));
     let lines = format!("POST /webhook HTTP/1.1\r\nAuthorization: Bearer {TOKEN}\r\n");
-    let chunks = format!("64;a=b\r\n{one}\r\n{:X}\r\n{other}\r\n0\r\nTrailer: x\r\n\r\n", other.len());
-    stream.get_mut().write_all(format!("{lines}Transfer-Encoding: chunked\r\n\r\n{chunks}").as_bytes()).unwrap();
+    let chunks = format!(
+        "64;a=b\r\n{one}\r\n{:X}\r\n{other}\r\n0\r\nTrailer: x\r\n\r\n",
+        other.len()
+    );
+    stream
+        .get_mut()
+        .write_all(format!("{lines}Transfer-Encoding: chunked\r\n\r\n{chunks}").as_bytes())
+        .unwrap();
     assert_eq!(read_reply(&mut stream).unwrap().status, 200);
-    let head = format!("{lines}Expect: 100-continue\r\nContent-Length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "{lines}Expect: 100-continue\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
     stream.get_mut().write_all(head.as_bytes()).unwrap();
     assert_eq!(read_reply(&mut stream).unwrap().status, 100);
     stream.get_mut().write_all(body.as_bytes()).unwrap();
     assert_eq!(read_reply(&mut stream).unwrap().status, 200);
     // Two requests at once, answered in order.
-    let both = format!("GET /-/healthy HTTP/1.1\r\n\r\n{lines}Content-Length: {}\r\n\r\n{body}", body.len());
+    let both = format!(
+        "GET /-/healthy HTTP/1.1\r\n\r\n{lines}Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
     stream.get_mut().write_all(both.as_bytes()).unwrap();
     assert!(read_reply(&mut stream).unwrap().body.contains("healthy"));
     assert!(read_reply(&mut stream).unwrap().body.contains("published"));
     assert_eq!(
-        Broker::shared().admin(&vhost).drain().iter().map(Received::resource).collect::<Vec<_>>(),
+        Broker::shared()
+            .admin(&vhost)
+            .drain()
+            .iter()
+            .map(Received::resource)
+            .collect::<Vec<_>>(),
         ["chunked"; 3]
     );
 }
@@ -147,12 +252,17 @@ fn bodies_in_chunks_and_after_a_continue_are_taken() {
 fn silent_connections_and_half_heads_keep_nobody_out() {
     // For this process and the connector, which inherits it.
     let own = std::process::id().to_string();
-    let raised = Command::new("prlimit").args(["--pid", &own, "--nofile=4096"]).status().unwrap();
+    let raised = Command::new("prlimit")
+        .args(["--pid", &own, "--nofile=4096"])
+        .status()
+        .unwrap();
     assert!(raised.success(), "4096 file descriptors are needed");
     let (connector, _) = connector();
     let mut held: Vec<TcpStream> = (0..900).map(|_| connect(&connector)).collect();
     for stream in &mut held[..300] {
-        stream.write_all(b"POST /webhook HTTP/1.1\r\nHost: h").unwrap();
+        stream
+            .write_all(b"POST /webhook HTTP/1.1\r\nHost: h")
+            .unwrap();
     }
     survives(&connector, "900 connections held");
     // More than there are places: the ones that have waited longest give way.
@@ -166,7 +276,11 @@ fn silent_connections_and_half_heads_keep_nobody_out() {
 #[test]
 fn who_does_not_read_keeps_nobody_out_and_floods_no_log() {
     let vhost = Broker::shared().fresh_vhost();
-    let text = config(&Broker::shared().url(&vhost), "max_connections: 32", MAPPING);
+    let text = config(
+        &Broker::shared().url(&vhost),
+        "max_connections: 32",
+        MAPPING,
+    );
     let mut connector = Connector::with(&text, &["--log-level", "info"]);
     connector.wait_until_ready();
     // Each asks for more answers than fit into the kernel's buffers, and reads none; then they ask for what is not there.
@@ -175,22 +289,38 @@ fn who_does_not_read_keeps_nobody_out_and_floods_no_log() {
     let mut held = Vec::new();
     for number in 0..64 {
         let mut stream = connect(&connector);
-        stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
-        let _ = stream.write_all(if number % 2 == 0 { health.as_bytes() } else { nothing.as_bytes() });
+        stream
+            .set_write_timeout(Some(Duration::from_millis(200)))
+            .unwrap();
+        let _ = stream.write_all(if number % 2 == 0 {
+            health.as_bytes()
+        } else {
+            nothing.as_bytes()
+        });
         held.push(stream);
     }
     survives(&connector, "64 senders that do not read");
-    assert!(connector.log().len() < 1 << 20, "{} bytes of log", connector.log().len());
+    assert!(
+        connector.log().len() < 1 << 20,
+        "{} bytes of log",
+        connector.log().len()
+    );
     connector.terminate();
     assert_eq!(connector.wait().code(), Some(0));
-    assert!(!connector.log().contains("some requests had no answer yet"), "none of them holds up the end");
+    assert!(
+        !connector.log().contains("some requests had no answer yet"),
+        "none of them holds up the end"
+    );
 }
 
 #[test]
 fn a_half_head_is_given_up() {
     let (connector, _) = connector();
     let mut stream = BufReader::new(connect(&connector));
-    stream.get_mut().write_all(b"GET /-/healthy HTTP/1.1\r\n").unwrap();
+    stream
+        .get_mut()
+        .write_all(b"GET /-/healthy HTTP/1.1\r\n")
+        .unwrap();
     assert_eq!(read_reply(&mut stream).unwrap().status, 408);
     let mut silent = connect(&connector);
     assert_eq!(silent.read(&mut [0]).unwrap(), 0, "closed without a word");
@@ -201,8 +331,9 @@ fn a_token_allows_no_more_than_it_should() {
     let (connector, vhost) = connector();
     let mut stalled: Vec<TcpStream> = (0..100).map(|_| connect(&connector)).collect();
     for stream in &mut stalled {
-        let head =
-            format!("POST /webhook HTTP/1.1\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 16000000\r\n\r\n");
+        let head = format!(
+            "POST /webhook HTTP/1.1\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 16000000\r\n\r\n"
+        );
         stream.write_all(head.as_bytes()).unwrap();
         // As much as is taken without waiting.
         stream.set_nonblocking(true).unwrap();
@@ -211,30 +342,55 @@ fn a_token_allows_no_more_than_it_should() {
     survives(&connector, "100 stalled bodies");
     drop(stalled);
 
-    let nested = format!("{{\"version\":\"4\",\"alerts\":[],\"x\":{}", "[".repeat(100_000));
+    let nested = format!(
+        "{{\"version\":\"4\",\"alerts\":[],\"x\":{}",
+        "[".repeat(100_000)
+    );
     assert_eq!(connector.post(&nested).status, 400);
     survives(&connector, "JSON nested 100,000 deep");
 
-    let long = format!("{{\"version\":\"4\",\"alerts\":[],\"x\":\"{}\"}}", "y".repeat(17 << 20));
+    let long = format!(
+        "{{\"version\":\"4\",\"alerts\":[],\"x\":\"{}\"}}",
+        "y".repeat(17 << 20)
+    );
     assert_eq!(connector.post(&long).status, 413);
     survives(&connector, "17 MiB");
 
     // Bodies that would grow in memory.
-    let list = format!("{{\"version\":\"4\",\"alerts\":[],\"x\":[{}0]}}", "0,".repeat(8_000_000));
+    let list = format!(
+        "{{\"version\":\"4\",\"alerts\":[],\"x\":[{}0]}}",
+        "0,".repeat(8_000_000)
+    );
     assert_eq!(connector.post(&list).status, 200);
-    survives(&connector, "a list of 8 million numbers under an unknown key");
-    let alerts = format!("{{\"version\":\"4\",\"alerts\":[{}{{}}]}}", "{\"status\":\"firing\"},".repeat(700_000));
+    survives(
+        &connector,
+        "a list of 8 million numbers under an unknown key",
+    );
+    let alerts = format!(
+        "{{\"version\":\"4\",\"alerts\":[{}{{}}]}}",
+        "{\"status\":\"firing\"},".repeat(700_000)
+    );
     assert_eq!(connector.post(&alerts).status, 400);
     survives(&connector, "700,000 empty alerts");
-    let labels: Vec<String> = (0..1_000_000).map(|number| format!("\"{number:x}\":\"\"")).collect();
-    let labels =
-        format!("{{\"version\":\"4\",\"alerts\":[{{\"status\":\"firing\",\"labels\":{{{}}}}}]}}", labels.join(","));
+    let labels: Vec<String> = (0..1_000_000)
+        .map(|number| format!("\"{number:x}\":\"\""))
+        .collect();
+    let labels = format!(
+        "{{\"version\":\"4\",\"alerts\":[{{\"status\":\"firing\",\"labels\":{{{}}}}}]}}",
+        labels.join(",")
+    );
     assert_eq!(connector.post(&labels).status, 400);
     survives(&connector, "a million labels");
-    assert!(connector.log().len() < 4 << 20, "{} bytes of log", connector.log().len());
+    assert!(
+        connector.log().len() < 4 << 20,
+        "{} bytes of log",
+        connector.log().len()
+    );
 
     Broker::shared().admin(&vhost).drain();
-    let many: Vec<String> = (0..20_000).map(|number| format!("alert-{number}")).collect();
+    let many: Vec<String> = (0..20_000)
+        .map(|number| format!("alert-{number}"))
+        .collect();
     let body = notification(&many);
     let reply = connector.post(&body);
     // Whether a slow machine's broker confirms them all in time is not the point here.
@@ -255,7 +411,9 @@ fn file_descriptors_run_out_and_come_back() {
     let held: Vec<TcpStream> = (0..100).map(|_| connect(&connector)).collect();
     connector.wait_for_log("can't take a connection: Too many open files");
     wait_until("it serves all the same", || {
-        connector.try_post(&notification(&["held"])).is_ok_and(|reply| reply.status == 200)
+        connector
+            .try_post(&notification(&["held"]))
+            .is_ok_and(|reply| reply.status == 200)
     });
     drop(held);
     connector.wait_for_log("connections are accepted again");
@@ -267,18 +425,28 @@ fn no_thread_is_to_be_had() {
     let vhost = Broker::shared().fresh_vhost();
     let text = config(&Broker::shared().url(&vhost), "", MAPPING);
     // The limit does not count for root: another user, whom nothing else on the machine belongs to.
-    let as_nobody = ["setpriv", "--reuid=54321", "--clear-groups", "prlimit", "--nproc=12"];
+    let as_nobody = [
+        "setpriv",
+        "--reuid=54321",
+        "--clear-groups",
+        "prlimit",
+        "--nproc=12",
+    ];
     let binary = for_anybody();
     let mut connector = Connector::under(&as_nobody, binary.to_str().unwrap(), &text, &[]);
     connector.wait_until_ready();
     let held: Vec<TcpStream> = (0..50).map(|_| connect(&connector)).collect();
     connector.wait_for_log("can't take a connection: Resource temporarily unavailable");
     wait_until("it serves all the same", || {
-        connector.try_post(&notification(&["held"])).is_ok_and(|reply| reply.status == 200)
+        connector
+            .try_post(&notification(&["held"]))
+            .is_ok_and(|reply| reply.status == 200)
     });
     drop(held);
     wait_until("it serves everybody", || {
-        connector.try_post(&notification(&["after"])).is_ok_and(|reply| reply.status == 200)
+        connector
+            .try_post(&notification(&["after"]))
+            .is_ok_and(|reply| reply.status == 200)
     });
     survives(&connector, "threads came back");
     std::fs::remove_file(&binary).unwrap();
@@ -287,8 +455,9 @@ fn no_thread_is_to_be_had() {
 #[test]
 fn a_mapping_that_copies_much_into_each_event_does_not_fill_the_memory() {
     let vhost = Broker::shared().fresh_vhost();
-    let mapping =
-        format!("{MAPPING}\nextra_infos_prefix: x_\nextra_infos: {{from: {{type: copy, value: externalURL}}}}\n");
+    let mapping = format!(
+        "{MAPPING}\nextra_infos_prefix: x_\nextra_infos: {{from: {{type: copy, value: externalURL}}}}\n"
+    );
     let connector = Connector::with(&config(&Broker::shared().url(&vhost), "", &mapping), &[]);
     connector.wait_until_ready();
     let names: Vec<String> = (0..1000).map(|number| number.to_string()).collect();
@@ -296,7 +465,11 @@ fn a_mapping_that_copies_much_into_each_event_does_not_fill_the_memory() {
     let body = notification(&names).replace("\"externalURL\":\"\"", &url);
     let reply = connector.post(&body);
     assert_eq!(reply.status, 413, "{}", reply.body);
-    assert!(reply.body.contains("a rule copies much into each of them"), "{}", reply.body);
+    assert!(
+        reply.body.contains("a rule copies much into each of them"),
+        "{}",
+        reply.body
+    );
     assert!(Broker::shared().admin(&vhost).drain().is_empty());
     survives(&connector, "events that would be 200 MB");
 }
@@ -305,7 +478,10 @@ fn a_mapping_that_copies_much_into_each_event_does_not_fill_the_memory() {
 fn alerts_that_cannot_be_mapped_take_no_memory_while_others_wait() {
     // Nobody listens there: what can be mapped waits until its deadline.
     let url = "amqp://cpsrabbit:canopsis@127.0.0.1:1/v0";
-    let mut connector = Connector::with(&config(url, "answer_timeout: 20s", MAPPING), &["--log-level", "info"]);
+    let mut connector = Connector::with(
+        &config(url, "answer_timeout: 20s", MAPPING),
+        &["--log-level", "info"],
+    );
     let refused = "{\"status\":\"firing\"},".repeat(10_000);
     let body = notification(&["mapped"]).replace("\"alerts\":[", &format!("\"alerts\":[{refused}"));
     let address = connector.address;
@@ -318,7 +494,11 @@ fn alerts_that_cannot_be_mapped_take_no_memory_while_others_wait() {
     for sender in senders {
         assert_eq!(sender.join().unwrap(), 503);
     }
-    assert!(connector.peak_memory() < MOST_MEMORY, "{} bytes", connector.peak_memory());
+    assert!(
+        connector.peak_memory() < MOST_MEMORY,
+        "{} bytes",
+        connector.peak_memory()
+    );
     connector.terminate();
     assert_eq!(connector.wait().code(), Some(0));
 }

@@ -47,33 +47,59 @@ fn the_image_tells_what_it_is() {
     let told = image.inspect();
     let config = &told["Config"];
     assert_eq!(config["User"], "18401:18401");
-    assert_eq!(config["Entrypoint"], json!(["/usr/bin/canopsis-connector-prometheus"]));
+    assert_eq!(
+        config["Entrypoint"],
+        json!(["/usr/bin/canopsis-connector-prometheus"])
+    );
     assert_eq!(config["StopSignal"], "SIGTERM");
     assert_eq!(config["ExposedPorts"], json!({"18401/tcp": {}}));
-    assert_eq!(told["Healthcheck"]["Test"], json!(["CMD", "/usr/bin/healthcheck"]), "{told:#}");
+    assert_eq!(
+        told["Healthcheck"]["Test"],
+        json!(["CMD", "/usr/bin/healthcheck"]),
+        "{told:#}"
+    );
     for (name, value) in [
         ("title", "canopsis-connector-prometheus"),
-        ("description", "Turns Prometheus Alertmanager notifications into Canopsis events on RabbitMQ"),
+        (
+            "description",
+            "Turns Prometheus Alertmanager notifications into Canopsis events on RabbitMQ",
+        ),
         ("licenses", "MIT"),
         ("version", VERSION),
         ("revision", COMMIT),
         ("source", SOURCE),
     ] {
-        assert_eq!(config["Labels"][format!("org.opencontainers.image.{name}")], value);
+        assert_eq!(
+            config["Labels"][format!("org.opencontainers.image.{name}")],
+            value
+        );
     }
     let size = told["Size"].as_u64().unwrap() - image.base_size();
-    assert!(size <= SIZE_LIMIT, "{size} bytes are more than {SIZE_LIMIT}");
+    assert!(
+        size <= SIZE_LIMIT,
+        "{size} bytes are more than {SIZE_LIMIT}"
+    );
 
     let output = image.run(&[], &["--version"]);
     let version = String::from_utf8(output.stdout).unwrap();
-    assert!(version.contains(&format!(" {VERSION} (commit {}", &COMMIT[..12])), "{version:?}");
+    assert!(
+        version.contains(&format!(" {VERSION} (commit {}", &COMMIT[..12])),
+        "{version:?}"
+    );
     // The shipped configuration is where the connector looks for it, and its user can read it.
     let output = image.run(&[], &["--check"]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     // Where no connector runs, none is healthy.
     let output = image.run(&["--entrypoint=/usr/bin/healthcheck"], &[]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("healthcheck: the connector does not run here"));
+    assert!(
+        String::from_utf8_lossy(&output.stderr)
+            .contains("healthcheck: the connector does not run here")
+    );
 }
 
 #[test]
@@ -83,8 +109,13 @@ fn no_image_is_built_without_a_version() {
     }
     let image = Image::shared();
     let log = image.build("localhost/ccp-test/none", &[]).unwrap_err();
-    assert!(log.contains("version: neither a file .version nor a git repository tells the version"), "{log}");
-    let log = image.build("localhost/ccp-test/none", &[("VERSION", VERSION)]).unwrap_err();
+    assert!(
+        log.contains("version: neither a file .version nor a git repository tells the version"),
+        "{log}"
+    );
+    let log = image
+        .build("localhost/ccp-test/none", &[("VERSION", VERSION)])
+        .unwrap_err();
     assert!(log.contains("version: .commit is missing"), "{log}");
 }
 
@@ -92,7 +123,9 @@ fn no_image_is_built_without_a_version() {
 fn every_notification_gets_through_and_sigterm_ends_it() {
     // The topology of the demo for Docker, so that this is seen to be right, too.
     let broker = Broker::shared();
-    let definitions = Path::new("contrib/compose/definitions.json").canonicalize().unwrap();
+    let definitions = Path::new("contrib/compose/definitions.json")
+        .canonicalize()
+        .unwrap();
     broker.ctl(&["import_definitions", definitions.to_str().unwrap()]);
     let admin = broker.admin("canopsis");
 
@@ -103,13 +136,28 @@ fn every_notification_gets_through_and_sigterm_ends_it() {
     let listen = format!("--env=PROMETHEUS_LISTEN=127.0.0.1:{port}");
     // As Docker gives it to every container; the health check must not ask it.
     let proxy = "--env=http_proxy=http://127.0.0.1:9";
-    let container =
-        Image::shared().start(port, &[&url, file, &listen, proxy, &volume(token.path(), "/run/secrets/token")]);
+    let container = Image::shared().start(
+        port,
+        &[
+            &url,
+            file,
+            &listen,
+            proxy,
+            &volume(token.path(), "/run/secrets/token"),
+        ],
+    );
     let mut client = Client::new(container.address);
-    wait_until("the container is ready", || client.send("GET", "/-/ready", &[], b"").unwrap().status == 200);
+    wait_until("the container is ready", || {
+        client.send("GET", "/-/ready", &[], b"").unwrap().status == 200
+    });
     assert!(container.is_healthy());
 
-    let wrong = client.send("POST", "/webhook", &["Authorization: Bearer guessed"], payload("firing-one").as_bytes());
+    let wrong = client.send(
+        "POST",
+        "/webhook",
+        &["Authorization: Bearer guessed"],
+        payload("firing-one").as_bytes(),
+    );
     assert_eq!(wrong.unwrap().status, 401);
     let mut sent = 0;
     for file in std::fs::read_dir("tests/data/payloads").unwrap() {
@@ -121,7 +169,12 @@ fn every_notification_gets_through_and_sigterm_ends_it() {
     }
     let received = admin.drain();
     assert_eq!(received.len(), sent);
-    assert!(received.iter().all(|one| one.event["connector"] == "prometheus"), "{received:?}");
+    assert!(
+        received
+            .iter()
+            .all(|one| one.event["connector"] == "prometheus"),
+        "{received:?}"
+    );
 
     assert_eq!(container.stop(), "0");
     assert!(container.log().contains("stopped"), "{}", container.log());
@@ -135,13 +188,21 @@ fn it_speaks_tls_with_an_own_authority_and_with_the_bundled_ones() {
     let mut broker = Broker::prepare();
     let tls = broker.make_certificates();
     broker.run();
-    let url = format!("--env=CPS_AMQP_URL=amqps://cpsrabbit:canopsis@localhost:{}/v0", broker.port);
+    let url = format!(
+        "--env=CPS_AMQP_URL=amqps://cpsrabbit:canopsis@localhost:{}/v0",
+        broker.port
+    );
     let token = format!("--env=PROMETHEUS_BEARER_TOKEN={TOKEN}");
     let mount = |from: &str, to: &str| volume(tls.join(from).to_str().unwrap(), to);
-    let (cert, key) = (mount("client.pem", "/tls/client.pem"), mount("client-key.pem", "/tls/client-key.pem"));
+    let (cert, key) = (
+        mount("client.pem", "/tls/client.pem"),
+        mount("client-key.pem", "/tls/client-key.pem"),
+    );
     let talk = |container: &Container| {
         let mut client = Client::new(container.address);
-        wait_until("the container is ready", || client.send("GET", "/-/ready", &[], b"").unwrap().status == 200);
+        wait_until("the container is ready", || {
+            client.send("GET", "/-/ready", &[], b"").unwrap().status == 200
+        });
         assert_eq!(client.post(&notification(&["a"])).unwrap().status, 200);
         assert!(container.is_healthy());
     };
@@ -151,15 +212,36 @@ fn it_speaks_tls_with_an_own_authority_and_with_the_bundled_ones() {
     let files = "ca_file: /tls/ca.pem, cert_file: /tls/client.pem, key_file: /tls/client-key.pem";
     let config = format!("amqp: {{{files}}}\nhttp: {{listen: '127.0.0.1:{port}'}}\n{MAPPING}");
     let file = Written::new("config.yml", &config);
-    let config = volume(file.path(), "/etc/canopsis-connectors/prometheus/config.yml");
-    talk(&Image::shared().start(port, &[&url, &token, &config, &cert, &key, &mount("ca.pem", "/tls/ca.pem")]));
+    let config = volume(
+        file.path(),
+        "/etc/canopsis-connectors/prometheus/config.yml",
+    );
+    talk(&Image::shared().start(
+        port,
+        &[
+            &url,
+            &token,
+            &config,
+            &cert,
+            &key,
+            &mount("ca.pem", "/tls/ca.pem"),
+        ],
+    ));
 
     // All by the environment, and the authority among those that come with the image: there OpenSSL looks for them.
     let port = free_port();
     let listen = format!("--env=PROMETHEUS_LISTEN=127.0.0.1:{port}");
-    let files = ["--env=CPS_AMQP_CERT_FILE=/tls/client.pem", "--env=CPS_AMQP_KEY_FILE=/tls/client-key.pem"];
+    let files = [
+        "--env=CPS_AMQP_CERT_FILE=/tls/client.pem",
+        "--env=CPS_AMQP_KEY_FILE=/tls/client-key.pem",
+    ];
     let bundle = mount("ca.pem", "/etc/ssl/certs/ca-certificates.crt");
-    talk(&Image::shared().start(port, &[&url, &token, &listen, files[0], files[1], &cert, &key, &bundle]));
+    talk(&Image::shared().start(
+        port,
+        &[
+            &url, &token, &listen, files[0], files[1], &cert, &key, &bundle,
+        ],
+    ));
 }
 
 #[test]
@@ -168,6 +250,14 @@ fn one_version_of_rust_is_named_everywhere() {
     let (_, channel) = toolchain.split_once("channel = \"").unwrap();
     let channel = channel.split('"').next().unwrap();
     let image = format!("docker.io/library/rust:{channel}-bookworm");
-    assert!(std::fs::read_to_string("Dockerfile").unwrap().contains(&format!("ARG RUST_IMAGE={image}\n")));
-    assert!(std::fs::read_to_string(".gitlab-ci.yml").unwrap().contains(&format!("  RUST_IMAGE: {image}\n")));
+    assert!(
+        std::fs::read_to_string("Dockerfile")
+            .unwrap()
+            .contains(&format!("ARG RUST_IMAGE={image}\n"))
+    );
+    assert!(
+        std::fs::read_to_string(".gitlab-ci.yml")
+            .unwrap()
+            .contains(&format!("  RUST_IMAGE: {image}\n"))
+    );
 }

@@ -35,14 +35,22 @@ fn what_was_started_ends_with_the_process_group() {
         let victim = Command::new("env")
             .arg("--default-signal=INT,TERM")
             .arg(std::env::current_exe().unwrap())
-            .args(["--exact", "what_was_started_ends_with_the_process_group", "--nocapture"])
+            .args([
+                "--exact",
+                "what_was_started_ends_with_the_process_group",
+                "--nocapture",
+            ])
             .env(VICTIM, "1")
             .process_group(0)
             .stdout(Stdio::piped())
             .spawn();
         let mut victim = Victim(victim.unwrap());
-        let mut lines = BufReader::new(victim.0.stdout.take().unwrap()).lines().map(Result::unwrap);
-        let started = lines.find_map(|line| line.rsplit_once("started ")?.1.parse().ok()).expect("a process number");
+        let mut lines = BufReader::new(victim.0.stdout.take().unwrap())
+            .lines()
+            .map(Result::unwrap);
+        let started = lines
+            .find_map(|line| line.rsplit_once("started ")?.1.parse().ok())
+            .expect("a process number");
         assert!(group_runs(started));
         signal_group(victim.0.id(), signal);
         victim.0.wait().unwrap();

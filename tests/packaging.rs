@@ -9,8 +9,8 @@ use std::thread;
 
 use support::copy_program;
 use support::packaging::{
-    Dir, NAME, as_root, command, commit, is_root, listing, refused, repository, rpm_order, run, tag, whole_project,
-    without_network,
+    Dir, NAME, as_root, command, commit, is_root, listing, refused, repository, rpm_order, run,
+    tag, whole_project, without_network,
 };
 
 const CONFIG: &str = "etc/canopsis-connectors/prometheus/config.yml";
@@ -46,9 +46,17 @@ fn every_commit_has_a_version_and_rpm_orders_them_by_history() {
         }
     }
     for exact in ["3", "4~preview1", "4~rc1", "4~rc2", "4", "5"] {
-        assert!(history.iter().any(|version| version == exact), "{exact} in {history:?}");
+        assert!(
+            history.iter().any(|version| version == exact),
+            "{exact} in {history:?}"
+        );
     }
-    assert!(history.iter().any(|version| version.starts_with("4~rc1.10_g")), "{history:?}");
+    assert!(
+        history
+            .iter()
+            .any(|version| version.starts_with("4~rc1.10_g")),
+        "{history:?}"
+    );
     for pair in history.windows(2) {
         assert_eq!(rpm_order(&pair[0], &pair[1]), -1, "{pair:?}");
     }
@@ -69,14 +77,27 @@ fn every_commit_has_a_version_and_rpm_orders_them_by_history() {
         commit(dir.path());
         tag(dir.path(), wrong);
         let reason = refused(dir.path(), &["scripts/version"]);
-        assert!(reason.contains(&format!("\"{wrong}\" is no version: v3 or v4-rc1 is")), "{reason}");
+        assert!(
+            reason.contains(&format!("\"{wrong}\" is no version: v3 or v4-rc1 is")),
+            "{reason}"
+        );
     }
     assert!(refused(dir.path(), &["scripts/version", "deb"]).contains("unknown form \"deb\""));
 }
 
 #[test]
 fn rpm_orders_as_the_scheme_relies_on() {
-    let ascending = ["3", "3.9_g9eca", "3.10_g0000", "4~preview2", "4~rc1", "4~rc1.1_gabcd", "4", "4.1_g9eca", "5"];
+    let ascending = [
+        "3",
+        "3.9_g9eca",
+        "3.10_g0000",
+        "4~preview2",
+        "4~rc1",
+        "4~rc1.1_gabcd",
+        "4",
+        "4.1_g9eca",
+        "5",
+    ];
     for pair in ascending.windows(2) {
         assert_eq!(rpm_order(pair[0], pair[1]), -1, "{pair:?}");
     }
@@ -94,20 +115,41 @@ fn an_archive_tells_its_version_itself_and_a_clone_without_tags_tells_none() {
 
     let clone = Dir::new("shallow");
     let origin = format!("file://{}", dir.path().display());
-    run(clone.path(), &["git", "clone", "-q", "--depth=1", &origin, "."]);
+    run(
+        clone.path(),
+        &["git", "clone", "-q", "--depth=1", &origin, "."],
+    );
     assert!(refused(clone.path(), &["scripts/version"]).contains("git fetch --unshallow --tags"));
-    run(clone.path(), &["git", "fetch", "-q", "--unshallow", "--tags"]);
+    run(
+        clone.path(),
+        &["git", "fetch", "-q", "--unshallow", "--tags"],
+    );
     assert!(is_after(&version(clone.path(), "upstream"), "v3", 1));
 
     fs::write(clone.join(".version"), "v7-rc2\n").unwrap();
-    assert_eq!((version(clone.path(), "upstream"), version(clone.path(), "rpm")), ("v7-rc2".into(), "7~rc2".into()));
+    assert_eq!(
+        (
+            version(clone.path(), "upstream"),
+            version(clone.path(), "rpm")
+        ),
+        ("v7-rc2".into(), "7~rc2".into())
+    );
     assert!(refused(clone.path(), &["scripts/version", "commit"]).contains(".commit is missing"));
     fs::write(clone.join(".commit"), "abc\n").unwrap();
     fs::remove_dir_all(clone.join(".git")).unwrap();
-    assert_eq!((version(clone.path(), "upstream"), version(clone.path(), "commit")), ("v7-rc2".into(), "abc".into()));
+    assert_eq!(
+        (
+            version(clone.path(), "upstream"),
+            version(clone.path(), "commit")
+        ),
+        ("v7-rc2".into(), "abc".into())
+    );
     fs::remove_file(clone.join(".version")).unwrap();
     let reason = refused(clone.path(), &["scripts/version"]);
-    assert!(reason.contains("neither a file .version nor a git repository tells the version"), "{reason}");
+    assert!(
+        reason.contains("neither a file .version nor a git repository tells the version"),
+        "{reason}"
+    );
     // Nor does somebody else's repository around it.
     fs::create_dir_all(dir.join("inner/scripts")).unwrap();
     copy_program("scripts/version", &dir.join("inner/scripts/version"));
@@ -120,10 +162,14 @@ fn make_install_lays_out_every_file_and_keeps_a_configuration() {
     whole_project(dir.path());
     fs::create_dir_all(dir.join("target/release")).unwrap();
     fs::write(dir.join("target/release").join(NAME), "#!/bin/sh\n").unwrap();
-    run(dir.path(), &["chmod", "0700", &format!("target/release/{NAME}")]);
+    run(
+        dir.path(),
+        &["chmod", "0700", &format!("target/release/{NAME}")],
+    );
     run(dir.path(), &["make", "-s", "man"]);
     let install = |umask: &str, root: &str| {
-        let script = format!("umask {umask}; make -s install DESTDIR=\"$PWD\"/{root} PREFIX=/opt/bridge");
+        let script =
+            format!("umask {umask}; make -s install DESTDIR=\"$PWD\"/{root} PREFIX=/opt/bridge");
         run(dir.path(), &["sh", "-c", &script]);
     };
     install("077", "strict");
@@ -172,16 +218,29 @@ fn make_install_lays_out_every_file_and_keeps_a_configuration() {
     assert_eq!(listing(&dir.join("strict")), files);
     install("000", "loose");
     assert_eq!(listing(&dir.join("loose")), files);
-    let unit = fs::read_to_string(dir.join(format!("strict/opt/bridge/lib/systemd/system/{NAME}.service"))).unwrap();
-    assert!(unit.contains(&format!("\nExecStart=/opt/bridge/bin/{NAME} $ARGS\n")), "{unit}");
+    let unit = fs::read_to_string(dir.join(format!(
+        "strict/opt/bridge/lib/systemd/system/{NAME}.service"
+    )))
+    .unwrap();
+    assert!(
+        unit.contains(&format!("\nExecStart=/opt/bridge/bin/{NAME} $ARGS\n")),
+        "{unit}"
+    );
     assert!(!unit.contains("/usr/bin"), "{unit}");
 
     let config = dir.join("strict").join(CONFIG);
     fs::write(&config, "edited\n").unwrap();
-    fs::write(dir.join(format!("strict/etc/sysconfig/{NAME}")), "ARGS=edited\n").unwrap();
+    fs::write(
+        dir.join(format!("strict/etc/sysconfig/{NAME}")),
+        "ARGS=edited\n",
+    )
+    .unwrap();
     install("022", "strict");
     assert_eq!(fs::read_to_string(config).unwrap(), "edited\n");
-    assert_eq!(fs::read_to_string(dir.join(format!("strict/etc/sysconfig/{NAME}"))).unwrap(), "ARGS=edited\n");
+    assert_eq!(
+        fs::read_to_string(dir.join(format!("strict/etc/sysconfig/{NAME}"))).unwrap(),
+        "ARGS=edited\n"
+    );
     assert_eq!(listing(&dir.join("strict")), files);
 }
 
@@ -237,70 +296,158 @@ fn archives_are_the_same(one: &Path, two: &Path, version: &str) -> PathBuf {
         assert_eq!(told, name);
     });
     let bytes = fs::read(one.join(&name)).unwrap();
-    assert!(bytes == fs::read(two.join(&name)).unwrap(), "the same commit gave two archives");
+    assert!(
+        bytes == fs::read(two.join(&name)).unwrap(),
+        "the same commit gave two archives"
+    );
     one.join(name)
 }
 
 fn the_archive_holds_what_a_build_needs(archive: &Path, version: &str) {
     let archive = archive.to_str().unwrap();
     let here = Path::new(".");
-    let listed = run(here, &["tar", "--list", "--verbose", "--numeric-owner", "--file", archive]);
+    let listed = run(
+        here,
+        &[
+            "tar",
+            "--list",
+            "--verbose",
+            "--numeric-owner",
+            "--file",
+            archive,
+        ],
+    );
     let top = format!("{NAME}-{version}");
     for line in listed.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         assert_eq!(words[1], "0/0", "{line}");
         assert!(words[5].starts_with(&top), "{line}");
-        assert!(["drwxr-xr-x", "-rwxr-xr-x", "-rw-r--r--", "lrwxrwxrwx"].contains(&words[0]), "{line}");
+        assert!(
+            ["drwxr-xr-x", "-rwxr-xr-x", "-rw-r--r--", "lrwxrwxrwx"].contains(&words[0]),
+            "{line}"
+        );
     }
-    let holds = |path: &str| listed.lines().any(|line| line.ends_with(&format!(" {top}/{path}")));
-    let pages = [format!("man/{NAME}.8"), format!("man/{NAME}.yml.5"), format!("{NAME}.spec")];
-    let others = [".version", ".commit", ".date", ".cargo/config.toml", "Cargo.lock", "scripts/version", "LICENSE"];
+    let holds = |path: &str| {
+        listed
+            .lines()
+            .any(|line| line.ends_with(&format!(" {top}/{path}")))
+    };
+    let pages = [
+        format!("man/{NAME}.8"),
+        format!("man/{NAME}.yml.5"),
+        format!("{NAME}.spec"),
+    ];
+    let others = [
+        ".version",
+        ".commit",
+        ".date",
+        ".cargo/config.toml",
+        "Cargo.lock",
+        "scripts/version",
+        "LICENSE",
+    ];
     for path in others.into_iter().chain(pages.iter().map(String::as_str)) {
         assert!(holds(path), "{path}");
     }
     assert!(listed.contains(&format!("{top}/vendor/amiquip-")));
     assert!(!holds(".git/") && !listed.contains("/.git/") && !holds("target/"));
-    let file =
-        |path: &str| run(here, &["tar", "--extract", "--to-stdout", "--file", archive, &format!("{top}/{path}")]);
+    let file = |path: &str| {
+        run(
+            here,
+            &[
+                "tar",
+                "--extract",
+                "--to-stdout",
+                "--file",
+                archive,
+                &format!("{top}/{path}"),
+            ],
+        )
+    };
     assert_eq!(file(".version"), version);
     let spec = file(&pages[2]);
-    assert!(!spec.contains('@') && spec.contains(&format!("global Version_safe {version}")), "{spec}");
+    assert!(
+        !spec.contains('@') && spec.contains(&format!("global Version_safe {version}")),
+        "{spec}"
+    );
     let rust = env!("CARGO_PKG_RUST_VERSION");
     for tool in ["cargo", "rust"] {
-        assert!(spec.lines().any(|line| line.split_whitespace().eq(["BuildRequires:", tool, ">=", rust])), "{spec}");
+        assert!(
+            spec.lines().any(|line| line.split_whitespace().eq([
+                "BuildRequires:",
+                tool,
+                ">=",
+                rust
+            ])),
+            "{spec}"
+        );
     }
 }
 
 /// There may be no container engine here: what make would run is asked.
 fn the_builder_is_run_for_each_target(top: &Path, tree: &Path, version: &str) {
     let rpm_version = self::version(top, "rpm");
-    let commands = run(top, &["make", "--dry-run", "-C", "dist", "rpm", "DOCKER=engine", "MOCK_IMAGE=builder"]);
+    let commands = run(
+        top,
+        &[
+            "make",
+            "--dry-run",
+            "-C",
+            "dist",
+            "rpm",
+            "DOCKER=engine",
+            "MOCK_IMAGE=builder",
+        ],
+    );
     for target in ["el-8-x86_64", "el-9-x86_64"] {
         let tree = tree.with_file_name(target);
-        assert!(tree.join(format!("SOURCES/{NAME}-{version}.tar.gz")).exists());
+        assert!(
+            tree.join(format!("SOURCES/{NAME}-{version}.tar.gz"))
+                .exists()
+        );
         assert!(tree.join(format!("SPECS/{NAME}.spec")).exists());
         let from = commands.find(&format!(
             "engine run --rm --privileged --network bridge --volume mock-cache:/var/cache/mock --volume '{}:",
             tree.display()
         ));
         let command = &commands[from.unwrap_or_else(|| panic!("{target} in {commands}"))..];
-        let defines =
-            format!("builder \\\n\t{target} --define 'Version_safe {version}' --define 'Version {rpm_version}'");
+        let defines = format!(
+            "builder \\\n\t{target} --define 'Version_safe {version}' --define 'Version {rpm_version}'"
+        );
         assert!(command.contains(&defines), "{command}");
     }
     // Other versions may be defined on the command line.
     let spec = tree.join(format!("SPECS/{NAME}.spec"));
-    let defined = ["--define", "Version_safe v7-rc1", "--define", "Version 7~rc1", "--define", "dist .el9"];
-    let mut words = vec!["rpmspec", "--query", "--srpm", "--queryformat", "%{nvr} %{source}"];
+    let defined = [
+        "--define",
+        "Version_safe v7-rc1",
+        "--define",
+        "Version 7~rc1",
+        "--define",
+        "dist .el9",
+    ];
+    let mut words = vec![
+        "rpmspec",
+        "--query",
+        "--srpm",
+        "--queryformat",
+        "%{nvr} %{source}",
+    ];
     words.extend(defined);
     words.push(spec.to_str().unwrap());
-    assert_eq!(run(top, &words), format!("{NAME}-7~rc1-1.el9 {NAME}-v7-rc1.tar.gz"));
+    assert_eq!(
+        run(top, &words),
+        format!("{NAME}-7~rc1-1.el9 {NAME}-v7-rc1.tar.gz")
+    );
 }
 
 /// From the spec and the archive alone, without network. Debian's rpm knows neither what is installed nor systemd's macros.
 fn build_rpm(tree: &Path) -> (PathBuf, PathBuf) {
     let macros = fs::canonicalize("tests/data/rpm-macros").unwrap();
-    let (macros, top) = (format!("--load={}", macros.display()), format!("_topdir {}", tree.display()));
+    let (macros, top) = (
+        format!("--load={}", macros.display()),
+        format!("_topdir {}", tree.display()),
+    );
     let spec = format!("SPECS/{NAME}.spec");
     let mut words = without_network();
     // What %check would run is what cargo test runs beside this.
@@ -318,7 +465,9 @@ fn build_rpm(tree: &Path) -> (PathBuf, PathBuf) {
     ]);
     run(tree, &words);
     let only = |dir: &str| {
-        let mut found = fs::read_dir(tree.join(dir)).unwrap().map(|entry| entry.unwrap().path());
+        let mut found = fs::read_dir(tree.join(dir))
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
         let first = found.next().unwrap();
         assert_eq!(found.next(), None, "one package is made in {dir}");
         first
@@ -337,8 +486,10 @@ fn the_header_says_what_it_must(rpm: &Path, source_rpm: &Path) {
         "[%{FILEMODES:perms} %{FILEUSERNAME} %{FILEGROUPNAME} %{FILEFLAGS:fflags} %{FILENAMES}\n]",
     ]);
     // Where rpm's post-processing has compressed the pages, they end in .gz.
-    let files: Vec<String> =
-        files.lines().map(|line| line.replace("  ", " ").trim_end_matches(".gz").to_owned()).collect();
+    let files: Vec<String> = files
+        .lines()
+        .map(|line| line.replace("  ", " ").trim_end_matches(".gz").to_owned())
+        .collect();
     // "c" is a configuration, "n" one that is not replaced; "d" documentation, "l" a licence.
     let expected = format!(
         "drwxr-xr-x root root /etc/canopsis-connectors
@@ -367,15 +518,32 @@ fn the_header_says_what_it_must(rpm: &Path, source_rpm: &Path) {
         -rw-r--r-- root root d /usr/share/man/man5/{NAME}.yml.5
         -rw-r--r-- root root d /usr/share/man/man8/{NAME}.8"
     );
-    assert_eq!(files, expected.lines().map(str::trim).collect::<Vec<&str>>());
+    assert_eq!(
+        files,
+        expected.lines().map(str::trim).collect::<Vec<&str>>()
+    );
 
-    let requires = ask(&["--queryformat", "[%{REQUIRENAME} %{REQUIREFLAGS:deptype}\n]"]);
-    for required in ["canopsis-common manual", "canopsis-common pre", "systemd post", "systemd preun", "systemd postun"]
-    {
-        assert!(requires.lines().any(|line| line == required), "{required} in {requires}");
+    let requires = ask(&[
+        "--queryformat",
+        "[%{REQUIRENAME} %{REQUIREFLAGS:deptype}\n]",
+    ]);
+    for required in [
+        "canopsis-common manual",
+        "canopsis-common pre",
+        "systemd post",
+        "systemd preun",
+        "systemd postun",
+    ] {
+        assert!(
+            requires.lines().any(|line| line == required),
+            "{required} in {requires}"
+        );
     }
     for library in ["libssl.so.", "libcrypto.so.", "libc.so."] {
-        assert!(requires.lines().any(|line| line.starts_with(library)), "{library} in {requires}");
+        assert!(
+            requires.lines().any(|line| line.starts_with(library)),
+            "{library} in {requires}"
+        );
     }
     let unit = format!("{NAME}.service");
     let scripts = ask(&["--queryformat", "%{POSTIN}\u{1f}%{PREUN}\u{1f}%{POSTUN}"]);
@@ -387,13 +555,32 @@ fn the_header_says_what_it_must(rpm: &Path, source_rpm: &Path) {
     ]) {
         assert!(script.contains(&call), "{call} in {script}");
     }
-    let sources = run(Path::new("."), &["rpm", "--query", "--list", "--package", source_rpm.to_str().unwrap()]);
-    assert_eq!(sources.lines().count(), 2, "the spec and the archive: {sources}");
+    let sources = run(
+        Path::new("."),
+        &[
+            "rpm",
+            "--query",
+            "--list",
+            "--package",
+            source_rpm.to_str().unwrap(),
+        ],
+    );
+    assert_eq!(
+        sources.lines().count(),
+        2,
+        "the spec and the archive: {sources}"
+    );
 }
 
 fn rpmlint_finds_nothing(top: &Path, tree: &Path, rpm: &Path) {
     let spec = tree.join(format!("SPECS/{NAME}.spec"));
-    let words = ["rpmlint", "--config", "rpmlint.toml", spec.to_str().unwrap(), rpm.to_str().unwrap()];
+    let words = [
+        "rpmlint",
+        "--config",
+        "rpmlint.toml",
+        spec.to_str().unwrap(),
+        rpm.to_str().unwrap(),
+    ];
     let told = run(top, &words);
     assert!(told.contains("0 errors, 0 warnings"), "{told}");
 }
@@ -402,15 +589,29 @@ fn rpmlint_finds_nothing(top: &Path, tree: &Path, rpm: &Path) {
 fn install_rpm(root: &Path, rpm: &Path) {
     fs::create_dir(root).unwrap();
     let mut words = as_root();
-    let into = ["rpm", "--root", root.to_str().unwrap(), "--dbpath", "/var/lib/rpm", "--nodeps", "--noscripts"];
+    let into = [
+        "rpm",
+        "--root",
+        root.to_str().unwrap(),
+        "--dbpath",
+        "/var/lib/rpm",
+        "--nodeps",
+        "--noscripts",
+    ];
     words.extend(into);
     words.extend(["--install", rpm.to_str().unwrap()]);
     run(Path::new("."), &words);
 }
 
 fn the_binary_is_hardened_and_tells_no_path(binary: &Path, scratch: &Path) {
-    let told = run(Path::new("."), &["readelf", "--wide", "--all", binary.to_str().unwrap()]);
-    let line = |words: &[&str]| told.lines().any(|line| words.iter().all(|word| line.contains(word)));
+    let told = run(
+        Path::new("."),
+        &["readelf", "--wide", "--all", binary.to_str().unwrap()],
+    );
+    let line = |words: &[&str]| {
+        told.lines()
+            .any(|line| words.iter().all(|word| line.contains(word)))
+    };
     for words in [
         &["Type:", "DYN"][..],
         &["(FLAGS_1)", "NOW", "PIE"],
@@ -422,14 +623,26 @@ fn the_binary_is_hardened_and_tells_no_path(binary: &Path, scratch: &Path) {
     ] {
         assert!(line(words), "{words:?} in {told}");
     }
-    let stack = told.lines().find(|line| line.trim_start().starts_with("GNU_STACK")).unwrap();
+    let stack = told
+        .lines()
+        .find(|line| line.trim_start().starts_with("GNU_STACK"))
+        .unwrap();
     assert!(stack.contains(" RW ") && !stack.contains("RWE"), "{stack}");
-    assert!(!line(&[".symtab"]) && !line(&[".debug_"]), "symbols are left");
+    assert!(
+        !line(&[".symtab"]) && !line(&[".debug_"]),
+        "symbols are left"
+    );
     let bytes = fs::read(binary).unwrap();
-    let mut paths = vec![scratch.to_str().unwrap().to_owned(), "/registry/src/".to_owned(), "/rpmbuild/".to_owned()];
+    let mut paths = vec![
+        scratch.to_str().unwrap().to_owned(),
+        "/registry/src/".to_owned(),
+        "/rpmbuild/".to_owned(),
+    ];
     paths.extend(std::env::var("CARGO_HOME"));
     for path in paths {
-        let found = bytes.windows(path.len()).any(|window| window == path.as_bytes());
+        let found = bytes
+            .windows(path.len())
+            .any(|window| window == path.as_bytes());
         assert!(!found, "{path} is in the binary");
     }
 }
@@ -442,32 +655,71 @@ fn it_is_the_one_that_git_gives(packaged: &Path, clone: &Path) {
         let (from, to) = (from.to_str().unwrap(), to.to_str().unwrap());
         run(clone, &["objcopy", "--remove-section=.comment", from, to]);
     }
-    assert!(fs::read(plain).unwrap() == fs::read(built).unwrap(), "the archive and git give two binaries");
+    assert!(
+        fs::read(plain).unwrap() == fs::read(built).unwrap(),
+        "the archive and git give two binaries"
+    );
 }
 
 fn it_runs(binary: &Path, root: &Path, version: &str, top: &Path) {
     let told = run(root, &[binary.to_str().unwrap(), "--version"]);
     let commit = self::version(top, "commit");
-    assert!(told.starts_with(&format!("{NAME} {version} (commit {}", &commit[..12])), "{told}");
-    let told = run(root, &[binary.to_str().unwrap(), "--config", CONFIG, "--check"]);
+    assert!(
+        told.starts_with(&format!("{NAME} {version} (commit {}", &commit[..12])),
+        "{told}"
+    );
+    let told = run(
+        root,
+        &[binary.to_str().unwrap(), "--config", CONFIG, "--check"],
+    );
     assert!(told.starts_with(&format!("{CONFIG} is valid")), "{told}");
 }
 
 fn the_unit_is_sound(root: &Path) {
     stand_in_for_the_system(root);
-    let (unit, root) = (format!("{NAME}.service"), format!("--root={}", root.display()));
-    let verify = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=yes", &root, &unit];
+    let (unit, root) = (
+        format!("{NAME}.service"),
+        format!("--root={}", root.display()),
+    );
+    let verify = [
+        "systemd-analyze",
+        "verify",
+        "--man=no",
+        "--recursive-errors=yes",
+        &root,
+        &unit,
+    ];
     let output = command(Path::new("."), &verify).output().unwrap();
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && told.is_empty(), "{told}");
     // In tenths: 1.2 of 10.
-    run(Path::new("."), &["systemd-analyze", "security", "--offline=true", "--threshold=12", &root, &unit]);
+    run(
+        Path::new("."),
+        &[
+            "systemd-analyze",
+            "security",
+            "--offline=true",
+            "--threshold=12",
+            &root,
+            &unit,
+        ],
+    );
 }
 
 /// What the unit refers to, in a root where nothing but the package is.
 fn stand_in_for_the_system(root: &Path) {
-    for target in ["basic", "multi-user", "network-online", "shutdown", "sysinit"] {
-        fs::write(root.join(format!("usr/lib/systemd/system/{target}.target")), "[Unit]\n").unwrap();
+    for target in [
+        "basic",
+        "multi-user",
+        "network-online",
+        "shutdown",
+        "sysinit",
+    ] {
+        fs::write(
+            root.join(format!("usr/lib/systemd/system/{target}.target")),
+            "[Unit]\n",
+        )
+        .unwrap();
     }
     fs::create_dir_all(root.join("bin")).unwrap();
     copy_program("/bin/kill", &root.join("bin/kill"));

@@ -15,22 +15,39 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 fn config(lines: &str) -> Result<Config, String> {
-    let text = format!("http: {{bearer_token: t}}\nconnector: c\nconnector_name: n\nstate: 1\nresource: r\n{lines}\n");
-    let load = Config::from_text(text, File::new("test.yml"), &Overrides::default(), &|_| None);
+    let text = format!(
+        "http: {{bearer_token: t}}\nconnector: c\nconnector_name: n\nstate: 1\nresource: r\n{lines}\n"
+    );
+    let load = Config::from_text(text, File::new("test.yml"), &Overrides::default(), &|_| {
+        None
+    });
     load.map_err(|error| error.to_string())
 }
 
 /// A YAML double-quoted string.
 fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.chars().map(|c| format!("\\U{:08x}", u32::from(c))).collect::<Vec<_>>().concat())
+    format!(
+        "\"{}\"",
+        text.chars()
+            .map(|c| format!("\\U{:08x}", u32::from(c)))
+            .collect::<Vec<_>>()
+            .concat()
+    )
 }
 
 fn map(config: &Config, labels: &Value) -> Result<Value, String> {
-    let body = json!({"version": "4", "alerts": [{"status": "firing", "labels": labels}]}).to_string();
+    let body =
+        json!({"version": "4", "alerts": [{"status": "firing", "labels": labels}]}).to_string();
     let notification = Notification::decode(body.as_bytes()).map_err(|error| error.to_string())?;
-    let context = Context::new(&notification, &notification.alerts[0], jiff::Timestamp::UNIX_EPOCH);
+    let context = Context::new(
+        &notification,
+        &notification.alerts[0],
+        jiff::Timestamp::UNIX_EPOCH,
+    );
     let (event, _) = config.mapping.map(&context);
-    event.map(|event| serde_json::to_value(&event).unwrap()).map_err(|refusals| format!("{refusals:?}"))
+    event
+        .map(|event| serde_json::to_value(&event).unwrap())
+        .map_err(|refusals| format!("{refusals:?}"))
 }
 
 /// Characters that parsers care about, and any others.
@@ -38,7 +55,11 @@ fn nasty() -> impl Strategy<Value = String> {
     proptest::collection::vec(
         prop_oneof![
             proptest::char::any(),
-            proptest::sample::select("{}[]()<>.*+?|\\^$:;,\"'`#@%&!-_/= \n\t\0aé日1".chars().collect::<Vec<_>>())
+            proptest::sample::select(
+                "{}[]()<>.*+?|\\^$:;,\"'`#@%&!-_/= \n\t\0aé日1"
+                    .chars()
+                    .collect::<Vec<_>>()
+            )
         ],
         0..40,
     )

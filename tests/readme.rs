@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use canopsis_connector_prometheus::cli;
-use canopsis_connector_prometheus::config::{AMQP_KEYS, AMQP_PREFIX, EVENT_KEYS, HTTP_KEYS, HTTP_PREFIX};
+use canopsis_connector_prometheus::config::{
+    AMQP_KEYS, AMQP_PREFIX, EVENT_KEYS, HTTP_KEYS, HTTP_PREFIX,
+};
 use canopsis_connector_prometheus::mapping::functions;
 use canopsis_connector_prometheus::mapping::path::ROOTS;
 use serde_json::Value;
@@ -53,21 +55,46 @@ fn every_worked_example_gives_what_it_shows() {
     let shown: Value = serde_json::from_str(block(section, "json").0).unwrap();
     let sent: Value = serde_json::from_str(&payload("firing-one")).unwrap();
     for (key, value) in shown.as_object().unwrap() {
-        assert_eq!(&sent["alerts"][0][key], value, "{key} of the alert in the README");
+        assert_eq!(
+            &sent["alerts"][0][key], value,
+            "{key} of the alert in the README"
+        );
     }
     let examples: Vec<&str> = section.split("<!-- example -->").skip(1).collect();
     assert_eq!(examples.len(), 6);
     for example in examples {
         let (rules, rest) = block(example, "yaml");
         let (expected, _) = block(rest, "json");
-        let keys: Vec<&str> = rules.lines().filter_map(|line| line.split_once(':')).map(|(key, _)| key).collect();
-        let others = MAPPING.lines().filter(|line| !keys.iter().any(|key| line.starts_with(&format!("{key}:"))));
+        let keys: Vec<&str> = rules
+            .lines()
+            .filter_map(|line| line.split_once(':'))
+            .map(|(key, _)| key)
+            .collect();
+        let others = MAPPING
+            .lines()
+            .filter(|line| !keys.iter().any(|key| line.starts_with(&format!("{key}:"))));
         let others = others.collect::<Vec<&str>>().join("\n");
-        let config = written("example", &format!("http: {{bearer_token: {TOKEN}}}\n{others}\n{rules}\n"));
-        let output = run(&["-c", &config, "--dry-run", "tests/data/payloads/firing-one.json"], &[], "");
+        let config = written(
+            "example",
+            &format!("http: {{bearer_token: {TOKEN}}}\n{others}\n{rules}\n"),
+        );
+        let output = run(
+            &[
+                "-c",
+                &config,
+                "--dry-run",
+                "tests/data/payloads/firing-one.json",
+            ],
+            &[],
+            "",
+        );
         assert_eq!(String::from_utf8(output.stderr).unwrap(), "", "{rules}");
         let event: Value = serde_json::from_slice(&output.stdout).unwrap();
-        for (key, value) in serde_json::from_str::<Value>(expected).unwrap().as_object().unwrap() {
+        for (key, value) in serde_json::from_str::<Value>(expected)
+            .unwrap()
+            .as_object()
+            .unwrap()
+        {
             assert_eq!(&event[key], value, "{key} of {rules}");
         }
     }
@@ -87,34 +114,50 @@ fn the_mistakes_are_told_as_shown() {
 
 #[test]
 fn a_mapping_is_explained_as_shown() {
-    let (_, section) = README.split_once("### Find out why a field has its value").unwrap();
+    let (_, section) = README
+        .split_once("### Find out why a field has its value")
+        .unwrap();
     let (rules, rest) = block(section, "yaml");
     let (command, rest) = block(rest, "sh");
     let arguments: Vec<&str> = command.split_whitespace().collect();
     let config = written("explained", &format!("{rules}\n"));
-    assert_eq!(arguments[..3], ["canopsis-connector-prometheus", "--config", "config.yml"]);
+    assert_eq!(
+        arguments[..3],
+        ["canopsis-connector-prometheus", "--config", "config.yml"]
+    );
     let arguments = [&["--config", &config][..], &arguments[3..]].concat();
     let output = run(&arguments, &[("PROMETHEUS_BEARER_TOKEN", TOKEN)], "");
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
-    let told = String::from_utf8(output.stdout).unwrap().replace(&*config, "config.yml");
+    let told = String::from_utf8(output.stdout)
+        .unwrap()
+        .replace(&*config, "config.yml");
     assert_eq!(told.trim_end(), block(rest, "text").0);
 }
 
 #[test]
 fn alertmanager_takes_the_example_of_its_side() {
-    let (config, _) = block(README.split_once("## Alertmanager's side").unwrap().1, "yaml");
+    let (config, _) = block(
+        README.split_once("## Alertmanager's side").unwrap().1,
+        "yaml",
+    );
     let path = written("alertmanager", config);
     let output = Command::new("amtool")
         .args(["check-config", &path])
         .output()
         .expect("amtool comes with prometheus-alertmanager");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
 }
 
 /// The long options in a text, each once.
 fn options(text: &str) -> BTreeSet<&str> {
     let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
-    words.filter(|word| word.starts_with("--") && word.len() > 3).collect()
+    words
+        .filter(|word| word.starts_with("--") && word.len() > 3)
+        .collect()
 }
 
 /// The variables in a text, each once.
@@ -138,9 +181,21 @@ fn help() -> String {
 #[test]
 fn the_options_are_those_of_the_program() {
     let help = help();
-    let table = README.split_once("| option | meaning |").unwrap().1.split_once("\n\n").unwrap().0;
+    let table = README
+        .split_once("| option | meaning |")
+        .unwrap()
+        .1
+        .split_once("\n\n")
+        .unwrap()
+        .0;
     assert_eq!(options(table), options(&help), "README");
-    let section = MAN.split_once("# OPTIONS").unwrap().1.split_once("# ENVIRONMENT").unwrap().0;
+    let section = MAN
+        .split_once("# OPTIONS")
+        .unwrap()
+        .1
+        .split_once("# ENVIRONMENT")
+        .unwrap()
+        .0;
     assert_eq!(options(section), options(&help), "manual");
 }
 
@@ -150,8 +205,15 @@ fn the_variables_are_those_of_the_program() {
     let known: BTreeSet<&str> = known.iter().map(String::as_str).collect();
     assert_eq!(variables(MAN), known, "manual");
     assert_eq!(variables(README), known, "README");
-    for (text, what) in [(&*help(), "--help"), (include_str!("../sysconfig"), "sysconfig"), (CONFIG, "config.yml")] {
-        let strange: Vec<_> = variables(text).into_iter().filter(|name| !known.contains(name)).collect();
+    for (text, what) in [
+        (&*help(), "--help"),
+        (include_str!("../sysconfig"), "sysconfig"),
+        (CONFIG, "config.yml"),
+    ] {
+        let strange: Vec<_> = variables(text)
+            .into_iter()
+            .filter(|name| !known.contains(name))
+            .collect();
         assert!(strange.is_empty(), "{what}: {strange:?}");
     }
 }
@@ -162,7 +224,10 @@ fn the_keys_paths_and_functions_are_those_of_the_program() {
     for key in AMQP_KEYS.iter().chain(HTTP_KEYS).chain(EVENT_KEYS) {
         assert!(README.contains(&format!("{key}`")), "{key} in the README");
         assert!(bold(key), "{key} in the manual");
-        assert!(CONFIG.contains(&format!("{key}:")) || *key == "author", "{key} in config.yml");
+        assert!(
+            CONFIG.contains(&format!("{key}:")) || *key == "author",
+            "{key} in config.yml"
+        );
     }
     for root in ROOTS {
         assert!(README.contains(&format!("`{root}")), "{root} in the README");
@@ -170,16 +235,31 @@ fn the_keys_paths_and_functions_are_those_of_the_program() {
         assert!(bold(root), "{root} in the manual");
     }
     for function in functions::names() {
-        assert!(README.contains(&format!("`{function}")), "{function} in the README");
+        assert!(
+            README.contains(&format!("`{function}")),
+            "{function} in the README"
+        );
         assert!(bold(function), "{function} in the manual");
     }
     // The other way round: what the manual explains, the program knows.
-    let sections = FORMAT_MAN
-        .split("\n# ")
-        .filter(|section| ["THE BROKER", "THE SENDER", "THE EVENT"].iter().any(|name| section.starts_with(name)));
-    for line in sections.flat_map(str::lines).filter(|line| line.starts_with('*')) {
+    let sections = FORMAT_MAN.split("\n# ").filter(|section| {
+        ["THE BROKER", "THE SENDER", "THE EVENT"]
+            .iter()
+            .any(|name| section.starts_with(name))
+    });
+    for line in sections
+        .flat_map(str::lines)
+        .filter(|line| line.starts_with('*'))
+    {
         for key in line.split(", ").map(|word| word.trim_matches('*')) {
-            assert!(AMQP_KEYS.iter().chain(HTTP_KEYS).chain(EVENT_KEYS).any(|known| *known == key), "{key}");
+            assert!(
+                AMQP_KEYS
+                    .iter()
+                    .chain(HTTP_KEYS)
+                    .chain(EVENT_KEYS)
+                    .any(|known| *known == key),
+                "{key}"
+            );
         }
     }
 }

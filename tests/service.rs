@@ -18,12 +18,19 @@ fn reloads_under_load_drop_nothing() {
     let other_mapping = MAPPING.replace("p1", "p2");
     let configurations = [
         config(&broker.url(&second), "", MAPPING),
-        config(&broker.url(&second), "max_connections: 500, answer_timeout: 9s", &other_mapping),
+        config(
+            &broker.url(&second),
+            "max_connections: 500, answer_timeout: 9s",
+            &other_mapping,
+        ),
         "connector: [".to_owned(),
         config(&broker.url(&first), "", &other_mapping),
         config(&broker.url(&first), "", MAPPING),
     ];
-    let mut connector = Connector::with(&config(&broker.url(&first), "", MAPPING), &["--log-level", "info"]);
+    let mut connector = Connector::with(
+        &config(&broker.url(&first), "", MAPPING),
+        &["--log-level", "info"],
+    );
     connector.wait_until_ready();
     let load = Load::start(connector.address, 8);
     load.wait_for_more(20);
@@ -35,10 +42,20 @@ fn reloads_under_load_drop_nothing() {
     assert_eq!(account.statuses.keys().collect::<Vec<_>>(), [&200]);
     let (at_first, at_second) = (broker.admin(&first).drain(), broker.admin(&second).drain());
     assert!(!at_first.is_empty() && !at_second.is_empty());
-    let received: Vec<String> = at_first.iter().chain(&at_second).map(Received::resource).collect();
+    let received: Vec<String> = at_first
+        .iter()
+        .chain(&at_second)
+        .map(Received::resource)
+        .collect();
     account.check("reloaded 20 times", &received);
     let log = connector.log();
-    assert_eq!((log.matches("configuration reloaded").count(), log.matches("is not reloaded").count()), (16, 4));
+    assert_eq!(
+        (
+            log.matches("configuration reloaded").count(),
+            log.matches("is not reloaded").count()
+        ),
+        (16, 4)
+    );
 }
 
 #[test]
@@ -47,10 +64,20 @@ fn a_faulty_configuration_is_refused_as_a_whole() {
     let vhost = broker.fresh_vhost();
     let mut connector = Connector::on(&broker.url(&vhost));
     connector.wait_until_ready();
-    connector.reload(&config("amqp://elsewhere.invalid/x", "bearer_tokn: hunter2", "connector: c"));
+    connector.reload(&config(
+        "amqp://elsewhere.invalid/x",
+        "bearer_tokn: hunter2",
+        "connector: c",
+    ));
     let log = connector.log();
-    assert!(log.contains("the configuration is not reloaded; the one before stays in use"), "{log}");
-    assert!(log.contains("line 2: http.bearer_tokn: unknown key; did you mean \"bearer_token\"?"), "{log}");
+    assert!(
+        log.contains("the configuration is not reloaded; the one before stays in use"),
+        "{log}"
+    );
+    assert!(
+        log.contains("line 2: http.bearer_tokn: unknown key; did you mean \"bearer_token\"?"),
+        "{log}"
+    );
     assert_eq!(connector.post(&notification(&["A"])).status, 200);
     assert_eq!(broker.admin(&vhost).drain().len(), 1);
 }
@@ -67,13 +94,19 @@ fn tokens_and_limits_change_and_the_address_does_not() {
     connector.reload(&changed);
     let post = |token: &str, body: &str| {
         let authorization = format!("Authorization: Bearer {token}");
-        Client::new(connector.address).send("POST", "/webhook", &[&authorization], body.as_bytes()).unwrap().status
+        Client::new(connector.address)
+            .send("POST", "/webhook", &[&authorization], body.as_bytes())
+            .unwrap()
+            .status
     };
     assert_eq!(post(TOKEN, &notification(&["A"])), 401);
     assert_eq!(post("another", &notification(&["A"])), 200);
     assert_eq!(post("another", &notification(&vec!["A"; 100])), 413);
     let log = connector.log();
-    assert!(log.contains("http.listen has changed: it takes effect at the next restart"), "{log}");
+    assert!(
+        log.contains("http.listen has changed: it takes effect at the next restart"),
+        "{log}"
+    );
     // The broker is the same, and so is the connection.
     assert_eq!(log.matches("connected to the broker").count(), 1, "{log}");
 }
@@ -86,8 +119,17 @@ fn a_reload_that_takes_long_keeps_nobody_from_stopping_it() {
     connector.wait_until_ready();
     // Reading it does not end: a file on a server that is away.
     let pipe = scratch("token");
-    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    connector.rewrite(&format!("amqp: {{url: '{url}'}}\nhttp: {{bearer_token_file: {}}}\n{MAPPING}", pipe.display()));
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
+    connector.rewrite(&format!(
+        "amqp: {{url: '{url}'}}\nhttp: {{bearer_token_file: {}}}\n{MAPPING}",
+        pipe.display()
+    ));
     signal(connector.pid(), "HUP");
     // Whoever opens the other end knows that it is being read.
     let _writer = std::fs::File::options().write(true).open(&pipe).unwrap();
@@ -114,12 +156,20 @@ impl Manager {
     /// Starts a connector as systemd would, with a watchdog of 4 s.
     fn start(&self, config: &str) -> Connector {
         let notify = format!("NOTIFY_SOCKET={}", self.path.display());
-        Connector::under(&["env", &notify, "WATCHDOG_USEC=4000000"], BINARY, config, &[])
+        Connector::under(
+            &["env", &notify, "WATCHDOG_USEC=4000000"],
+            BINARY,
+            config,
+            &[],
+        )
     }
 
     fn next(&self) -> String {
         let mut message = [0; 4096];
-        let length = self.socket.recv(&mut message).expect("systemd is told something");
+        let length = self
+            .socket
+            .recv(&mut message)
+            .expect("systemd is told something");
         String::from_utf8(message[..length].to_vec()).unwrap()
     }
 
@@ -148,7 +198,10 @@ fn systemd_is_told_how_the_service_is() {
     let mut connector = manager.start(&good);
     // Ready comes first, and once it listens.
     let ready = manager.next();
-    assert!(ready.contains("READY=1\n") && ready.contains("STATUS=listening on 127.0.0.1:"), "{ready}");
+    assert!(
+        ready.contains("READY=1\n") && ready.contains("STATUS=listening on 127.0.0.1:"),
+        "{ready}"
+    );
     assert_eq!(connector.get("/-/healthy").status, 200);
     manager.wait_for(&["STATUS=listening on", "; connected to the broker"]);
     for _ in 0..3 {

@@ -15,20 +15,37 @@ fn only_a_broker_that_proves_its_name_gets_events() {
     let connect = |host: &str, files: &str| {
         let url = format!("amqps://cpsrabbit:canopsis@{host}:{}/v0", broker.port);
         let settings = format!("amqp: {{url: '{url}', {files}}}");
-        let text = config("x", "answer_timeout: 1s", MAPPING).replacen("amqp: {url: 'x'}", &settings, 1);
+        let text =
+            config("x", "answer_timeout: 1s", MAPPING).replacen("amqp: {url: 'x'}", &settings, 1);
         Connector::with(&text, &[])
     };
     let authority = format!("ca_file: '{}'", file("ca.pem"));
-    let identity = format!("cert_file: '{}', key_file: '{}'", file("client.pem"), file("client-key.pem"));
+    let identity = format!(
+        "cert_file: '{}', key_file: '{}'",
+        file("client.pem"),
+        file("client-key.pem")
+    );
 
     let good = connect("localhost", &format!("{authority}, {identity}"));
     good.wait_until_ready();
     assert_eq!(good.post(&notification(&["a"])).status, 200);
 
     for (what, bad, reason) in [
-        ("another name", connect("127.0.0.1", &format!("{authority}, {identity}")), "certificate verify failed"),
-        ("an authority that the system does not trust", connect("localhost", &identity), "certificate verify failed"),
-        ("no client certificate", connect("localhost", &authority), "certificate required"),
+        (
+            "another name",
+            connect("127.0.0.1", &format!("{authority}, {identity}")),
+            "certificate verify failed",
+        ),
+        (
+            "an authority that the system does not trust",
+            connect("localhost", &identity),
+            "certificate verify failed",
+        ),
+        (
+            "no client certificate",
+            connect("localhost", &authority),
+            "certificate required",
+        ),
     ] {
         wait_until(what, || bad.get("/-/ready").body.contains(reason));
         assert_eq!(bad.post(&notification(&["b"])).status, 503, "{what}");

@@ -55,9 +55,15 @@ fn the_documented_pair_comes_out_exactly() {
     let received = broker.admin(&vhost).drain();
     assert_eq!(received.len(), 1);
     assert_eq!(received[0].event, documented_event());
-    assert_eq!(received[0].routing_key, "prometheus.node_exporter1.check.resource.node_exporter:9100.InstanceDown");
+    assert_eq!(
+        received[0].routing_key,
+        "prometheus.node_exporter1.check.resource.node_exporter:9100.InstanceDown"
+    );
     let properties = &received[0].properties;
-    assert_eq!(properties.content_type().as_deref(), Some("application/json"));
+    assert_eq!(
+        properties.content_type().as_deref(),
+        Some("application/json")
+    );
     assert_eq!(*properties.delivery_mode(), Some(2));
     assert!(properties.message_id().is_some());
 }
@@ -67,7 +73,10 @@ fn the_shipped_configuration_takes_every_captured_notification() {
     let broker = Broker::shared();
     let vhost = broker.fresh_vhost();
     let shipped = include_str!("../config.yml")
-        .replace("amqp://cpsrabbit:canopsis@localhost/canopsis", &broker.url(&vhost))
+        .replace(
+            "amqp://cpsrabbit:canopsis@localhost/canopsis",
+            &broker.url(&vhost),
+        )
         .replace("canopsis-prometheus-change-me", TOKEN);
     let connector = Connector::with(&shipped, &["--host", "127.0.0.1", "--port", "0"]);
     let admin = broker.admin(&vhost);
@@ -82,13 +91,29 @@ fn the_shipped_configuration_takes_every_captured_notification() {
         let body = payload(name);
         let sent: Value = serde_json::from_str(&body).unwrap();
         let reply = connector.post(&body);
-        assert_eq!((reply.status, reply.json()), (200, json!({"published": states.len()})), "{name}");
+        assert_eq!(
+            (reply.status, reply.json()),
+            (200, json!({"published": states.len()})),
+            "{name}"
+        );
         let received = admin.drain();
-        assert_eq!(received.iter().map(|one| one.event["state"].clone()).collect::<Vec<_>>(), states, "{name}");
+        assert_eq!(
+            received
+                .iter()
+                .map(|one| one.event["state"].clone())
+                .collect::<Vec<_>>(),
+            states,
+            "{name}"
+        );
         for (received, alert) in received.iter().zip(sent["alerts"].as_array().unwrap()) {
-            assert_eq!(received.event["resource"], alert["labels"]["alertname"], "{name}");
+            assert_eq!(
+                received.event["resource"], alert["labels"]["alertname"],
+                "{name}"
+            );
             assert_eq!(received.event["prom_tags"], alert["labels"], "{name}");
-            let message = alert["annotations"]["description"].as_str().or(alert["annotations"]["summary"].as_str());
+            let message = alert["annotations"]["description"]
+                .as_str()
+                .or(alert["annotations"]["summary"].as_str());
             assert_eq!(received.event["output"].as_str(), message, "{name}");
         }
         if name == "firing-one" {
@@ -99,7 +124,12 @@ fn the_shipped_configuration_takes_every_captured_notification() {
         }
     }
     assert!(connector.log().contains("Alertmanager has cut alerts off"));
-    assert!(connector.log().contains("http.bearer_token: is the default one") == shipped.contains("change-me"));
+    assert!(
+        connector
+            .log()
+            .contains("http.bearer_token: is the default one")
+            == shipped.contains("change-me")
+    );
 }
 
 #[test]
@@ -107,11 +137,19 @@ fn order_is_kept_and_long_labels_do_no_harm() {
     let broker = Broker::shared();
     let vhost = broker.fresh_vhost();
     let connector = Connector::on(&broker.url(&vhost));
-    let names: Vec<String> = (0..2500).map(|number| format!("{number}-{}", "é".repeat(number % 300))).collect();
+    let names: Vec<String> = (0..2500)
+        .map(|number| format!("{number}-{}", "é".repeat(number % 300)))
+        .collect();
     let reply = connector.post(&notification(&names));
-    assert_eq!((reply.status, reply.json()), (200, json!({"published": 2500})));
+    assert_eq!(
+        (reply.status, reply.json()),
+        (200, json!({"published": 2500}))
+    );
     let received = broker.admin(&vhost).drain();
-    assert_eq!(received.iter().map(Received::resource).collect::<Vec<_>>(), names);
+    assert_eq!(
+        received.iter().map(Received::resource).collect::<Vec<_>>(),
+        names
+    );
     assert!(received.iter().all(|one| one.routing_key.len() <= 255));
     assert!(received.iter().any(|one| one.routing_key.len() >= 254));
 }
@@ -131,7 +169,10 @@ fn alerts_that_cannot_be_mapped_are_named_and_the_others_published() {
     });
     assert_eq!(reply.json(), expected);
     let received = broker.admin(&vhost).drain();
-    assert_eq!(received.iter().map(Received::resource).collect::<Vec<_>>(), ["first", "third"]);
+    assert_eq!(
+        received.iter().map(Received::resource).collect::<Vec<_>>(),
+        ["first", "third"]
+    );
 }
 
 /// Method, path, headers, body; status, a part of the answer.
@@ -141,29 +182,99 @@ type Case<'a> = (&'a str, &'a str, &'a [&'a str], &'a str, u16, &'a str);
 fn each_wrong_request_gets_its_answer_and_publishes_nothing() {
     let broker = Broker::shared();
     let vhost = broker.fresh_vhost();
-    let connector = Connector::with(&config(&broker.url(&vhost), "max_body_bytes: 2048", MAPPING), &[]);
+    let connector = Connector::with(
+        &config(&broker.url(&vhost), "max_body_bytes: 2048", MAPPING),
+        &[],
+    );
     connector.wait_until_ready();
     let good = notification(&["a"]);
     let with_token = format!("Authorization: Bearer {TOKEN}");
-    let long = format!("{{\"version\":\"4\",\"alerts\":[],\"x\":\"{}\"}}", "y".repeat(3000));
+    let long = format!(
+        "{{\"version\":\"4\",\"alerts\":[],\"x\":\"{}\"}}",
+        "y".repeat(3000)
+    );
     let cases: [Case; 11] = [
-        ("POST", "/webhook", &[], &good, 401, "a valid bearer token is needed"),
-        ("POST", "/webhook", &["Authorization: Bearer wrong"], &good, 401, "a valid bearer token is needed"),
-        ("POST", "/webhook", &["Authorization: Basic c2VzYW1l"], &good, 401, "a valid bearer token is needed"),
-        ("POST", "/webhook", &[&with_token], "", 400, "EOF while parsing"),
-        ("POST", "/webhook", &[&with_token], "[{\"labels\":{}}]", 400, "as a Prometheus server sends it"),
-        ("POST", "/webhook", &[&with_token], "{\"version\":\"3\",\"alerts\":[]}", 400, "version \\\"3\\\""),
-        ("POST", "/webhook", &[&with_token], &long, 413, "longer than 2048 bytes"),
+        (
+            "POST",
+            "/webhook",
+            &[],
+            &good,
+            401,
+            "a valid bearer token is needed",
+        ),
+        (
+            "POST",
+            "/webhook",
+            &["Authorization: Bearer wrong"],
+            &good,
+            401,
+            "a valid bearer token is needed",
+        ),
+        (
+            "POST",
+            "/webhook",
+            &["Authorization: Basic c2VzYW1l"],
+            &good,
+            401,
+            "a valid bearer token is needed",
+        ),
+        (
+            "POST",
+            "/webhook",
+            &[&with_token],
+            "",
+            400,
+            "EOF while parsing",
+        ),
+        (
+            "POST",
+            "/webhook",
+            &[&with_token],
+            "[{\"labels\":{}}]",
+            400,
+            "as a Prometheus server sends it",
+        ),
+        (
+            "POST",
+            "/webhook",
+            &[&with_token],
+            "{\"version\":\"3\",\"alerts\":[]}",
+            400,
+            "version \\\"3\\\"",
+        ),
+        (
+            "POST",
+            "/webhook",
+            &[&with_token],
+            &long,
+            413,
+            "longer than 2048 bytes",
+        ),
         ("GET", "/webhook", &[&with_token], "", 405, "POST"),
         ("POST", "/-/healthy", &[], "", 405, "GET"),
         ("GET", "/", &[], "", 404, "POST /webhook"),
-        ("POST", "/api/v2/alerts", &[&with_token], "[]", 404, "this is no Alertmanager"),
+        (
+            "POST",
+            "/api/v2/alerts",
+            &[&with_token],
+            "[]",
+            404,
+            "this is no Alertmanager",
+        ),
     ];
     let mut client = Client::new(connector.address);
     for (method, path, headers, body, status, reason) in cases {
         let reply = client.send(method, path, headers, body.as_bytes()).unwrap();
-        assert_eq!(reply.status, status, "{method} {path} {headers:?}: {}", reply.body);
-        assert!(reply.body.contains(reason), "{method} {path}: {}", reply.body);
+        assert_eq!(
+            reply.status, status,
+            "{method} {path} {headers:?}: {}",
+            reply.body
+        );
+        assert!(
+            reply.body.contains(reason),
+            "{method} {path}: {}",
+            reply.body
+        );
         assert_eq!(reply.header("content-type"), Some("application/json"));
         let header = match status {
             401 => Some(("www-authenticate", "Bearer")),
@@ -175,22 +286,46 @@ fn each_wrong_request_gets_its_answer_and_publishes_nothing() {
         }
     }
     // The same connection still serves, whatever went over it; a scheme's case does not matter.
-    let reply =
-        client.send("POST", "/webhook?x=y", &[&format!("authorization: bEARER {TOKEN}")], good.as_bytes()).unwrap();
+    let reply = client
+        .send(
+            "POST",
+            "/webhook?x=y",
+            &[&format!("authorization: bEARER {TOKEN}")],
+            good.as_bytes(),
+        )
+        .unwrap();
     assert_eq!((reply.status, reply.json()), (200, json!({"published": 1})));
     assert_eq!(broker.admin(&vhost).drain().len(), 1);
-    assert_eq!(connector.get("/-/healthy").json(), json!({"status": "healthy"}));
-    assert_eq!(client.post("{\"version\":\"4\",\"alerts\":[]}").unwrap().json(), json!({"published": 0}));
+    assert_eq!(
+        connector.get("/-/healthy").json(),
+        json!({"status": "healthy"})
+    );
+    assert_eq!(
+        client
+            .post("{\"version\":\"4\",\"alerts\":[]}")
+            .unwrap()
+            .json(),
+        json!({"published": 0})
+    );
 }
 
 #[test]
 fn tokens_are_nowhere_to_be_seen() {
     let broker = Broker::shared();
-    let connector = Connector::with(&config(&broker.url("v0"), "", MAPPING), &["--log-level", "trace"]);
+    let connector = Connector::with(
+        &config(&broker.url("v0"), "", MAPPING),
+        &["--log-level", "trace"],
+    );
     connector.wait_until_ready();
     connector.post(&notification(&["a"]));
-    let _ = Client::new(connector.address).send("POST", "/webhook", &["Authorization: Bearer hunter2"], b"x");
-    let everything = connector.log() + &std::fs::read_to_string(format!("/proc/{}/cmdline", connector.pid())).unwrap();
+    let _ = Client::new(connector.address).send(
+        "POST",
+        "/webhook",
+        &["Authorization: Bearer hunter2"],
+        b"x",
+    );
+    let everything = connector.log()
+        + &std::fs::read_to_string(format!("/proc/{}/cmdline", connector.pid())).unwrap();
     for secret in [TOKEN, "hunter2", "cpsrabbit:canopsis"] {
         assert!(!everything.contains(secret), "{secret} in {everything}");
     }

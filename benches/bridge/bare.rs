@@ -6,7 +6,8 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use amiquip::{
-    AmqpProperties, Auth, Channel, Confirm, Connection, ConnectionOptions, ConnectionTuning, Publish, Return,
+    AmqpProperties, Auth, Channel, Confirm, Connection, ConnectionOptions, ConnectionTuning,
+    Publish, Return,
 };
 use crossbeam_channel::Receiver;
 
@@ -29,20 +30,40 @@ impl Bare {
         let socket = TcpStream::connect((url.host.as_str(), url.port)).unwrap();
         // Without it one message at a time is twelve times slower: the comparison would be with a straw man.
         socket.set_nodelay(true).unwrap();
-        let Login::Plain { user, password } = &url.login else { panic!("a login by password") };
-        let auth = Auth::Plain { username: user.clone(), password: password.expose().to_owned() };
-        let options = ConnectionOptions::default().auth(auth).virtual_host(url.vhost.clone());
+        let Login::Plain { user, password } = &url.login else {
+            panic!("a login by password")
+        };
+        let auth = Auth::Plain {
+            username: user.clone(),
+            password: password.expose().to_owned(),
+        };
+        let options = ConnectionOptions::default()
+            .auth(auth)
+            .virtual_host(url.vhost.clone());
         let stream = mio::net::TcpStream::from_stream(socket).unwrap();
-        let mut connection = Connection::insecure_open_stream(stream, options, ConnectionTuning::default()).unwrap();
+        let mut connection =
+            Connection::insecure_open_stream(stream, options, ConnectionTuning::default()).unwrap();
         let channel = connection.open_channel(None).unwrap();
         let returns = channel.listen_for_returns().unwrap();
         let confirms = channel.listen_for_publisher_confirms().unwrap();
         channel.enable_publisher_confirms().unwrap();
-        Self { channel, confirms, returns, _connection: connection, published: 0, first_tag: 1 }
+        Self {
+            channel,
+            confirms,
+            returns,
+            _connection: connection,
+            published: 0,
+            first_tag: 1,
+        }
     }
 
     /// Publishes so many messages, with so many unconfirmed at most; the whole time, and that of each until its confirm.
-    pub fn publish(&mut self, messages: &[Received], count: usize, window: usize) -> (Duration, Vec<Duration>) {
+    pub fn publish(
+        &mut self,
+        messages: &[Received],
+        count: usize,
+        window: usize,
+    ) -> (Duration, Vec<Duration>) {
         let start = Instant::now();
         let mut latencies = Vec::with_capacity(count);
         let mut open: VecDeque<Option<Instant>> = VecDeque::new();
@@ -59,7 +80,9 @@ impl Bare {
             let mut next = Some(self.confirms.recv().unwrap());
             while let Some(confirm) = next {
                 assert!(self.returns.try_recv().is_err(), "a message was returned");
-                let Confirm::Ack(ack) = confirm else { panic!("a message was refused") };
+                let Confirm::Ack(ack) = confirm else {
+                    panic!("a message was refused")
+                };
                 let end = usize::try_from(ack.delivery_tag - self.first_tag).unwrap();
                 let begin = if ack.multiple { 0 } else { end };
                 for slot in open.range_mut(begin..=end) {

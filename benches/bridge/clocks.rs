@@ -27,10 +27,21 @@ impl Clocks {
     fn now(connector: &Subject) -> Self {
         let stat = fs::read_to_string("/proc/stat").unwrap();
         // user nice system idle iowait irq softirq steal: the last is what the host took. What guests take is in user.
-        let ticks: Vec<u64> =
-            stat.lines().next().unwrap().split_whitespace().skip(1).map(|field| field.parse().unwrap()).collect();
+        let ticks: Vec<u64> = stat
+            .lines()
+            .next()
+            .unwrap()
+            .split_whitespace()
+            .skip(1)
+            .map(|field| field.parse().unwrap())
+            .collect();
         let of = |fields: &[usize]| since_ticks(fields.iter().map(|field| ticks[*field]).sum());
-        Self { busy: of(&[0, 1, 2, 5, 6]), idle: of(&[3, 4]), own: cpu_of("self"), connector: connector.cpu() }
+        Self {
+            busy: of(&[0, 1, 2, 5, 6]),
+            idle: of(&[3, 4]),
+            own: cpu_of("self"),
+            connector: connector.cpu(),
+        }
     }
 
     /// Runs something, and adds what has gone by meanwhile.
@@ -47,11 +58,22 @@ impl Clocks {
 
     /// So much of each for one event, of the bare loop's runs and of the connector's.
     pub fn table(bare: &Self, bridged: &Self, events: usize) -> Table {
-        let mut table =
-            Table::new(&["processor time per event", "bridge", "senders", "RabbitMQ and all else", "nobody"]);
+        let mut table = Table::new(&[
+            "processor time per event",
+            "bridge",
+            "senders",
+            "RabbitMQ and all else",
+            "nobody",
+        ]);
         let each = |time: Duration| format!("{:.0} us", time.as_secs_f64() * 1e6 / events as f64);
         let rest = |clocks: &Self| each(clocks.busy.saturating_sub(clocks.own + clocks.connector));
-        table.row(&["bare loop".to_owned(), each(bare.own), String::new(), rest(bare), each(bare.idle)]);
+        table.row(&[
+            "bare loop".to_owned(),
+            each(bare.own),
+            String::new(),
+            rest(bare),
+            each(bare.idle),
+        ]);
         table.row(&[
             "connector".to_owned(),
             each(bridged.connector),

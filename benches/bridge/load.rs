@@ -22,7 +22,8 @@ pub struct Notifications {
 impl Notifications {
     /// A captured notification, with so many alerts, each of another host.
     pub fn of(alerts: usize) -> Self {
-        let mut notification: serde_json::Value = serde_json::from_str(&payload("firing-one")).unwrap();
+        let mut notification: serde_json::Value =
+            serde_json::from_str(&payload("firing-one")).unwrap();
         let alert = notification["alerts"][0].clone();
         let of_host = |number: usize| {
             let mut alert = alert.clone();
@@ -37,11 +38,19 @@ impl Notifications {
              Authorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\nAccept-Encoding: gzip\r\n\r\n{body}",
             body.len()
         );
-        Self { request: request.into_bytes(), alerts }
+        Self {
+            request: request.into_bytes(),
+            alerts,
+        }
     }
 
     /// Posts it on so many connections, so many times on each; the whole time, and that of each until its answer.
-    pub fn post(&self, address: SocketAddr, connections: usize, posts: usize) -> (Duration, Vec<Duration>) {
+    pub fn post(
+        &self,
+        address: SocketAddr,
+        connections: usize,
+        posts: usize,
+    ) -> (Duration, Vec<Duration>) {
         let poll = Poll::new().unwrap();
         let mut senders: Vec<Sender> = (0..connections)
             .map(|number| {
@@ -49,11 +58,26 @@ impl Notifications {
                 let stream = std::net::TcpStream::connect(address).unwrap();
                 stream.set_nodelay(true).unwrap();
                 let stream = TcpStream::from_stream(stream).unwrap();
-                poll.register(&stream, Token(number), Ready::readable() | Ready::writable(), PollOpt::edge()).unwrap();
-                Sender { stream, posts, since: Instant::now(), sent: 0, answer: Vec::with_capacity(1024) }
+                poll.register(
+                    &stream,
+                    Token(number),
+                    Ready::readable() | Ready::writable(),
+                    PollOpt::edge(),
+                )
+                .unwrap();
+                Sender {
+                    stream,
+                    posts,
+                    since: Instant::now(),
+                    sent: 0,
+                    answer: Vec::with_capacity(1024),
+                }
             })
             .collect();
-        let (mut latencies, mut events) = (Vec::with_capacity(connections * posts), Events::with_capacity(1024));
+        let (mut latencies, mut events) = (
+            Vec::with_capacity(connections * posts),
+            Events::with_capacity(1024),
+        );
         let start = Instant::now();
         for sender in &mut senders {
             sender.since = start;
@@ -92,13 +116,20 @@ impl Sender {
             }
             let mut buffer = [0; 4096];
             match self.stream.read(&mut buffer) {
-                Ok(0) => panic!("the connection ended: {}", String::from_utf8_lossy(&self.answer)),
+                Ok(0) => panic!(
+                    "the connection ended: {}",
+                    String::from_utf8_lossy(&self.answer)
+                ),
                 Ok(count) => self.answer.extend_from_slice(&buffer[..count]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => panic!("{error}"),
             }
             if is_whole(&self.answer) {
-                assert!(self.answer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&self.answer));
+                assert!(
+                    self.answer.starts_with(b"HTTP/1.1 200 "),
+                    "{}",
+                    String::from_utf8_lossy(&self.answer)
+                );
                 let now = Instant::now();
                 latencies.push(now - self.since);
                 (self.since, self.sent) = (now, 0);
@@ -111,9 +142,19 @@ impl Sender {
 
 /// Whether an answer has come to its end, which its Content-Length tells.
 fn is_whole(answer: &[u8]) -> bool {
-    let Some(head) = answer.windows(4).position(|window| window == b"\r\n\r\n") else { return false };
-    let is_length = |line: &&[u8]| line.len() > 15 && line[..15].eq_ignore_ascii_case(b"content-length:");
-    let line = answer[..head].split(|byte| *byte == b'\n').find(is_length).expect("a Content-Length");
-    let length: usize = std::str::from_utf8(&line[15..]).unwrap().trim().parse().unwrap();
+    let Some(head) = answer.windows(4).position(|window| window == b"\r\n\r\n") else {
+        return false;
+    };
+    let is_length =
+        |line: &&[u8]| line.len() > 15 && line[..15].eq_ignore_ascii_case(b"content-length:");
+    let line = answer[..head]
+        .split(|byte| *byte == b'\n')
+        .find(is_length)
+        .expect("a Content-Length");
+    let length: usize = std::str::from_utf8(&line[15..])
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
     answer.len() >= head + 4 + length
 }

@@ -10,7 +10,10 @@
 //! `--connector` names the binary that is measured: the one that cargo builds along with this has what only tests need.
 
 #![allow(missing_docs)]
-#![allow(clippy::cast_precision_loss, reason = "no count or size here is beyond 2^52")]
+#![allow(
+    clippy::cast_precision_loss,
+    reason = "no count or size here is beyond 2^52"
+)]
 
 mod bare;
 mod clocks;
@@ -74,7 +77,10 @@ fn main() {
         ("growth", Bench::growth),
     ];
     for name in &wanted {
-        assert!(parts.iter().any(|(known, _)| known == name), "no such part: {name}");
+        assert!(
+            parts.iter().any(|(known, _)| known == name),
+            "no such part: {name}"
+        );
     }
     for (name, part) in parts {
         if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
@@ -88,7 +94,14 @@ impl Bench {
         let broker = Broker::start();
         let vhost = broker.fresh_vhost();
         let admin = broker.admin(&vhost);
-        Self { broker, vhost, admin, pairs: 5, peers: None, connector: BINARY.to_owned() }
+        Self {
+            broker,
+            vhost,
+            admin,
+            pairs: 5,
+            peers: None,
+            connector: BINARY.to_owned(),
+        }
     }
 
     fn url(&self) -> String {
@@ -132,17 +145,34 @@ impl Bench {
     }
 
     /// Events per second of the bare loop and of the connector, in turn; and who had the processors.
-    fn in_turn(&self, connections: usize, notifications: &Notifications, posts: usize, window: usize) {
+    fn in_turn(
+        &self,
+        connections: usize,
+        notifications: &Notifications,
+        posts: usize,
+        window: usize,
+    ) {
         let connector = self.connector();
         let messages = self.messages(&connector, notifications);
         let mut bare = Bare::open(&self.url());
         let events = connections * posts * notifications.alerts;
-        let mut table = Table::new(&["pair", "bare loop, events/s", "connector, alerts/s", "ratio"]);
+        let mut table = Table::new(&[
+            "pair",
+            "bare loop, events/s",
+            "connector, alerts/s",
+            "ratio",
+        ]);
         let (mut ratios, mut clocks) = (Vec::new(), (Clocks::default(), Clocks::default()));
         for pair in 0..=self.pairs {
-            let alone = self.run(events, || clocks.0.during(&connector, || bare.publish(&messages, events, window).0));
+            let alone = self.run(events, || {
+                clocks
+                    .0
+                    .during(&connector, || bare.publish(&messages, events, window).0)
+            });
             let bridged = self.run(events, || {
-                clocks.1.during(&connector, || notifications.post(connector.address, connections, posts).0)
+                clocks.1.during(&connector, || {
+                    notifications.post(connector.address, connections, posts).0
+                })
             });
             let (alone, bridged) = (rate(events, alone), rate(events, bridged));
             if pair == 0 {
@@ -150,12 +180,25 @@ impl Bench {
                 clocks = (Clocks::default(), Clocks::default());
             } else {
                 ratios.push(bridged / alone);
-                table.row(&[pair.to_string(), round(alone), round(bridged), format!("{:.3}", bridged / alone)]);
+                table.row(&[
+                    pair.to_string(),
+                    round(alone),
+                    round(bridged),
+                    format!("{:.3}", bridged / alone),
+                ]);
             }
         }
-        table.row(&["median".to_owned(), String::new(), String::new(), format!("**{:.3}**", median(&mut ratios))]);
+        table.row(&[
+            "median".to_owned(),
+            String::new(),
+            String::new(),
+            format!("**{:.3}**", median(&mut ratios)),
+        ]);
         println!("{table}");
-        println!("{}", Clocks::table(&clocks.0, &clocks.1, events * self.pairs));
+        println!(
+            "{}",
+            Clocks::table(&clocks.0, &clocks.1, events * self.pairs)
+        );
     }
 
     fn storm(&self) {
@@ -179,8 +222,15 @@ impl Bench {
         let (connector, notifications, count) = (self.connector(), Notifications::of(1), 1000);
         let messages = self.messages(&connector, &notifications);
         let mut bare = Bare::open(&self.url());
-        let mut table =
-            Table::new(&["pair", "bare loop, p50", "p99", "connector, p50", "p99", "difference, p50", "p99"]);
+        let mut table = Table::new(&[
+            "pair",
+            "bare loop, p50",
+            "p99",
+            "connector, p50",
+            "p99",
+            "difference, p50",
+            "p99",
+        ]);
         let mut differences = (Vec::new(), Vec::new());
         for pair in 0..=self.pairs {
             let (mut alone, mut bridged) = (Vec::new(), Vec::new());
@@ -203,7 +253,8 @@ impl Bench {
                 .map(|(sorted, percent)| percentile(sorted, percent).as_secs_f64() * 1000.0);
             differences.0.push(b50 - a50);
             differences.1.push(b99 - a99);
-            let cells = [a50, a99, b50, b99, b50 - a50, b99 - a99].map(|time| format!("{time:.2} ms"));
+            let cells =
+                [a50, a99, b50, b99, b50 - a50, b99 - a99].map(|time| format!("{time:.2} ms"));
             let mut row = vec![pair.to_string()];
             row.extend(cells);
             table.row(&row);
@@ -222,7 +273,9 @@ impl Bench {
             return;
         };
         for (connections, alerts, posts) in [(16, 100, 20), (64, 1, 100)] {
-            println!("### Other bridges: {connections} connections, alerts a notification: {alerts}\n");
+            println!(
+                "### Other bridges: {connections} connections, alerts a notification: {alerts}\n"
+            );
             let notifications = Notifications::of(alerts);
             let subjects = [
                 ("connector", self.connector()),
@@ -235,7 +288,9 @@ impl Bench {
                 let mut first = None;
                 for ((_, subject), rates) in subjects.iter().zip(&mut rates) {
                     let before = subject.cpu();
-                    let time = self.run(events, || notifications.post(subject.address, connections, posts).0);
+                    let time = self.run(events, || {
+                        notifications.post(subject.address, connections, posts).0
+                    });
                     let per_cpu = rate(events, subject.cpu_since(before));
                     let first = *first.get_or_insert(per_cpu);
                     if turn > 0 {
@@ -252,7 +307,9 @@ impl Bench {
                 "the connector's, as a multiple",
                 "peak resident",
             ]);
-            for ((name, subject), (throughput, per_cpu, multiple)) in subjects.iter().zip(&mut rates) {
+            for ((name, subject), (throughput, per_cpu, multiple)) in
+                subjects.iter().zip(&mut rates)
+            {
                 table.row(&[
                     (*name).to_owned(),
                     round(median(throughput)),
@@ -268,22 +325,43 @@ impl Bench {
     fn footprint(&self) {
         println!("### Footprint\n");
         let mut table = Table::new(&["what", "figure"]);
-        let mut starts: Vec<f64> =
-            (0..21).map(|_| Subject::time_to_listen(&self.connector, &self.url()).as_secs_f64() * 1000.0).collect();
-        table.row(&["start to listening, median of 21".to_owned(), format!("{:.1} ms", median(&mut starts))]);
+        let mut starts: Vec<f64> = (0..21)
+            .map(|_| Subject::time_to_listen(&self.connector, &self.url()).as_secs_f64() * 1000.0)
+            .collect();
+        table.row(&[
+            "start to listening, median of 21".to_owned(),
+            format!("{:.1} ms", median(&mut starts)),
+        ]);
         let connector = self.connector();
-        table.row(&["resident, idle, connected".to_owned(), mib(connector.memory("VmRSS:"))]);
+        table.row(&[
+            "resident, idle, connected".to_owned(),
+            mib(connector.memory("VmRSS:")),
+        ]);
         let notifications = Notifications::of(100);
         for _ in 0..3 {
             self.run(32_000, || notifications.post(connector.address, 16, 20).0);
         }
-        table.row(&["resident, peak of 3 storms".to_owned(), mib(connector.memory("VmHWM:"))]);
-        table.row(&["resident, after them".to_owned(), mib(connector.memory("VmRSS:"))]);
+        table.row(&[
+            "resident, peak of 3 storms".to_owned(),
+            mib(connector.memory("VmHWM:")),
+        ]);
+        table.row(&[
+            "resident, after them".to_owned(),
+            mib(connector.memory("VmRSS:")),
+        ]);
         let ones = Notifications::of(1);
         self.run(5000, || ones.post(connector.address, 1000, 5).0);
-        table.row(&["resident, peak with 1,000 connections".to_owned(), mib(connector.memory("VmHWM:"))]);
-        wait_until("the threads of 1,000 connections end", || connector.threads() < 50);
-        table.row(&["resident, after 1,000 connections".to_owned(), mib(connector.memory("VmRSS:"))]);
+        table.row(&[
+            "resident, peak with 1,000 connections".to_owned(),
+            mib(connector.memory("VmHWM:")),
+        ]);
+        wait_until("the threads of 1,000 connections end", || {
+            connector.threads() < 50
+        });
+        table.row(&[
+            "resident, after 1,000 connections".to_owned(),
+            mib(connector.memory("VmRSS:")),
+        ]);
         let size = std::fs::metadata(&self.connector).unwrap().len();
         table.row(&["binary".to_owned(), format!("{size} bytes")]);
         println!("{table}");
@@ -291,14 +369,24 @@ impl Bench {
 
     fn growth(&self) {
         println!("### Growth: alerts in a notification, about {IN_FLIGHT} of them in flight\n");
-        let mut table = Table::new(&["alerts", "connections", "alerts/s", "CPU of the connector, per alert"]);
+        let mut table = Table::new(&[
+            "alerts",
+            "connections",
+            "alerts/s",
+            "CPU of the connector, per alert",
+        ]);
         for alerts in [1, 10, 100, 1000, 10_000] {
             let connections = (IN_FLIGHT / alerts).clamp(1, 1000);
             self.grown(&mut table, alerts, connections);
         }
         println!("Medians of {} runs.\n\n{table}", self.pairs);
         println!("### Growth: connections, 10 alerts a notification\n");
-        let mut table = Table::new(&["alerts", "connections", "alerts/s", "CPU of the connector, per alert"]);
+        let mut table = Table::new(&[
+            "alerts",
+            "connections",
+            "alerts/s",
+            "CPU of the connector, per alert",
+        ]);
         for connections in [1, 10, 100, 1000] {
             self.grown(&mut table, 10, connections);
         }
@@ -312,7 +400,9 @@ impl Bench {
         let (mut rates, mut costs) = (Vec::new(), Vec::new());
         for turn in 0..=self.pairs {
             let before = connector.cpu();
-            let time = self.run(events, || notifications.post(connector.address, connections, posts).0);
+            let time = self.run(events, || {
+                notifications.post(connector.address, connections, posts).0
+            });
             if turn > 0 {
                 rates.push(rate(events, time));
                 costs.push(connector.cpu_since(before).as_secs_f64() * 1e6 / events as f64);

@@ -24,18 +24,26 @@ impl Subject {
     /// Its peer in Python, with what `scripts/bench-peers` has installed.
     pub fn python(peers: &Path, url: &str) -> Self {
         let python = peers.join("python/bin/python");
-        Self::start(&[python.to_str().unwrap(), "benches/peers/python/bridge.py"], url)
+        Self::start(
+            &[python.to_str().unwrap(), "benches/peers/python/bridge.py"],
+            url,
+        )
     }
 
     /// Its peer in Node.
     pub fn node(peers: &Path, url: &str) -> Self {
-        Self::start(&["node", peers.join("node/bridge.mjs").to_str().unwrap()], url)
+        Self::start(
+            &["node", peers.join("node/bridge.mjs").to_str().unwrap()],
+            url,
+        )
     }
 
     /// Starts it, and waits until it listens.
     fn start(command: &[&str], url: &str) -> Self {
         let subject = Self::spawn(command, url);
-        wait_until(&format!("{command:?} listens"), || TcpStream::connect(subject.address).is_ok());
+        wait_until(&format!("{command:?} listens"), || {
+            TcpStream::connect(subject.address).is_ok()
+        });
         subject
     }
 
@@ -47,12 +55,18 @@ impl Subject {
             format!("PROMETHEUS_BEARER_TOKEN={TOKEN}"),
         ];
         let mut whole = vec!["env"];
-        whole.extend(UNIT.lines().filter_map(|line| line.strip_prefix("Environment=")));
+        whole.extend(
+            UNIT.lines()
+                .filter_map(|line| line.strip_prefix("Environment=")),
+        );
         whole.extend(settings.iter().map(String::as_str));
         whole.extend(command);
         let log = scratch("bench-log");
         let log = log.to_str().unwrap();
-        Self { process: Kept::start(&whole, log, &format!("rm -f {log}")), address }
+        Self {
+            process: Kept::start(&whole, log, &format!("rm -f {log}")),
+            address,
+        }
     }
 
     /// How long the connector takes from its start to its first accepted connection; as seen from outside.
@@ -60,7 +74,10 @@ impl Subject {
         let start = Instant::now();
         let subject = Self::spawn(&[binary, "--config", "config.yml"], url);
         while TcpStream::connect(subject.address).is_err() {
-            assert!(start.elapsed() < Duration::from_secs(10), "the connector does not listen");
+            assert!(
+                start.elapsed() < Duration::from_secs(10),
+                "the connector does not listen"
+            );
             std::thread::sleep(Duration::from_micros(100));
         }
         start.elapsed()

@@ -13,17 +13,33 @@ use libfuzzer_sys::fuzz_target;
 
 static CONFIG: LazyLock<Config> = LazyLock::new(|| {
     let text = include_str!("../../config.yml").to_owned();
-    Config::from_text(text, Path::new("config.yml"), &Overrides::default(), &|_| None).expect("the shipped file is valid")
+    Config::from_text(
+        text,
+        Path::new("config.yml"),
+        &Overrides::default(),
+        &|_| None,
+    )
+    .expect("the shipped file is valid")
 });
 
 fuzz_target!(|body: &[u8]| {
     let deadline = Instant::now() + Duration::from_secs(3600);
-    let prepared = Prepared::from_body(&CONFIG.mapping, &Tally::of_everything(), body, Timestamp::UNIX_EPOCH, deadline);
+    let prepared = Prepared::from_body(
+        &CONFIG.mapping,
+        &Tally::of_everything(),
+        body,
+        Timestamp::UNIX_EPOCH,
+        deadline,
+    );
     let Ok(prepared) = prepared else { return };
     let notification = Notification::decode(body).expect("it has been decoded before");
-    assert_eq!(prepared.batch.len() + prepared.refused.count, notification.alerts.len());
+    assert_eq!(
+        prepared.batch.len() + prepared.refused.count,
+        notification.alerts.len()
+    );
     for message in prepared.batch.iter() {
-        let json: serde_json::Value = serde_json::from_slice(message.body).expect("an event is JSON");
+        let json: serde_json::Value =
+            serde_json::from_slice(message.body).expect("an event is JSON");
         for name in ["connector", "connector_name", "component", "resource"] {
             assert!(json[name].as_str().is_some_and(|name| !name.is_empty()));
         }

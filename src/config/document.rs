@@ -5,7 +5,10 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess,
+    Visitor,
+};
 use serde_json::{Number, Value};
 
 /// A value of the file. Maps keep their order and their duplicates, so that both can be talked about.
@@ -48,7 +51,10 @@ impl Document {
     /// Reads the text; an empty one is an empty map.
     pub fn parse(text: String) -> Result<Self, SyntaxError> {
         // A byte order mark, as some editors on Windows write it.
-        let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
+        let text = text
+            .strip_prefix('\u{feff}')
+            .map(str::to_owned)
+            .unwrap_or(text);
         let root = match Node::deserialize(serde_yaml::Deserializer::from_str(&text)) {
             Ok(Node::Scalar(Value::Null)) => Node::Map(Vec::new()),
             Ok(root) => root,
@@ -64,16 +70,26 @@ impl Document {
 
     /// The whole file.
     pub fn root(&self) -> At<'_> {
-        At { document: self, node: &self.root, steps: Vec::new() }
+        At {
+            document: self,
+            node: &self.root,
+            steps: Vec::new(),
+        }
     }
 }
 
 /// The parser's words without what it quotes of the file, which may be a secret.
 fn explain(error: &serde_yaml::Error) -> String {
     let text = error.to_string();
-    let words = text.split(['"', '`']).next().unwrap_or_default().trim_end().to_owned();
+    let words = text
+        .split(['"', '`'])
+        .next()
+        .unwrap_or_default()
+        .trim_end()
+        .to_owned();
     if words.contains("cannot start any token") || words.contains("unknown anchor") {
-        return words + "; a value that begins with a special character (@ % * & ! ` and others) must be quoted";
+        return words
+            + "; a value that begins with a special character (@ % * & ! ` and others) must be quoted";
     }
     words
 }
@@ -102,7 +118,10 @@ impl<'d> At<'d> {
             return Vec::new();
         };
         let entry = |(index, (key, node)): (usize, &'d (String, Node))| {
-            (key.as_str(), self.inside(node, Step::Entry(index, key.clone())))
+            (
+                key.as_str(),
+                self.inside(node, Step::Entry(index, key.clone())),
+            )
         };
         entries.iter().enumerate().map(entry).collect()
     }
@@ -112,13 +131,21 @@ impl<'d> At<'d> {
         let Node::List(items) = self.node else {
             return Vec::new();
         };
-        items.iter().enumerate().map(|(index, node)| self.inside(node, Step::Item(index))).collect()
+        items
+            .iter()
+            .enumerate()
+            .map(|(index, node)| self.inside(node, Step::Item(index)))
+            .collect()
     }
 
     fn inside(&self, node: &'d Node, step: Step) -> At<'d> {
         let mut steps = self.steps.clone();
         steps.push(step);
-        At { document: self.document, node, steps }
+        At {
+            document: self.document,
+            node,
+            steps,
+        }
     }
 
     /// The line of the key (or the item), counted from 1.
@@ -139,7 +166,11 @@ impl<'d> At<'d> {
     }
 
     fn probe(&self, goal: Goal) -> Result<Option<String>, serde_yaml::Error> {
-        Probe { steps: &self.steps, goal }.deserialize(serde_yaml::Deserializer::from_str(&self.document.text))
+        Probe {
+            steps: &self.steps,
+            goal,
+        }
+        .deserialize(serde_yaml::Deserializer::from_str(&self.document.text))
     }
 }
 
@@ -195,7 +226,8 @@ impl<'de> Deserialize<'de> for Node {
             }
             fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
                 // Not-a-number and the infinities have no JSON form; their YAML spelling does.
-                let number = Number::from_f64(value).map_or_else(|| Value::String(value.to_string()), Value::Number);
+                let number = Number::from_f64(value)
+                    .map_or_else(|| Value::String(value.to_string()), Value::Number);
                 Ok(Node::Scalar(number))
             }
             fn visit_str<E>(self, value: &str) -> Result<Node, E> {
@@ -299,7 +331,12 @@ impl<'de> Visitor<'de> for Probe<'_> {
         for _ in 0..*wanted {
             seq.next_element::<IgnoredAny>()?;
         }
-        let found = seq.next_element_seed(Probe { steps: rest, ..self })?.flatten();
+        let found = seq
+            .next_element_seed(Probe {
+                steps: rest,
+                ..self
+            })?
+            .flatten();
         while seq.next_element::<IgnoredAny>()?.is_some() {}
         Ok(found)
     }
@@ -317,7 +354,10 @@ impl<'de> Visitor<'de> for Probe<'_> {
             return Ok(None);
         }
         map.next_key::<IgnoredAny>()?;
-        let found = map.next_value_seed(Probe { steps: rest, ..self })?;
+        let found = map.next_value_seed(Probe {
+            steps: rest,
+            ..self
+        })?;
         while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
         Ok(found)
     }
@@ -335,10 +375,11 @@ mod tests {
         let document = Document::parse(TEXT.to_owned()).unwrap();
         let root = document.root();
         let at = |path: &str| {
-            path.split('.').fold(root.clone(), |at, key| match key.parse::<usize>() {
-                Ok(index) => at.items()[index].clone(),
-                Err(_) => at.get(key).unwrap(),
-            })
+            path.split('.')
+                .fold(root.clone(), |at, key| match key.parse::<usize>() {
+                    Ok(index) => at.items()[index].clone(),
+                    Err(_) => at.get(key).unwrap(),
+                })
         };
         for (path, line, text) in [
             ("a", 1, Some("1")),
@@ -357,13 +398,27 @@ mod tests {
         }
         assert_eq!(at("http.deep.0.q.s").to_string(), "http.deep[0].q.s");
         let (key, second) = &root.entries()[3];
-        assert_eq!((*key, second.line(), second.text().as_deref()), ("v", Some(11), Some("second")));
+        assert_eq!(
+            (*key, second.line(), second.text().as_deref()),
+            ("v", Some(11), Some("second"))
+        );
     }
 
     #[test]
     fn broken_yaml_tells_its_line_and_an_empty_file_is_an_empty_map() {
-        assert_eq!(Document::parse("a: [1\nb: 2\n".to_owned()).unwrap_err().line, Some(2));
+        assert_eq!(
+            Document::parse("a: [1\nb: 2\n".to_owned())
+                .unwrap_err()
+                .line,
+            Some(2)
+        );
         assert!(Document::parse("a: 1\n---\nb: 2\n".to_owned()).is_err());
-        assert!(Document::parse(String::new()).unwrap().root().entries().is_empty());
+        assert!(
+            Document::parse(String::new())
+                .unwrap()
+                .root()
+                .entries()
+                .is_empty()
+        );
     }
 }

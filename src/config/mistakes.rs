@@ -38,17 +38,29 @@ pub struct Mistakes {
 impl Mistakes {
     /// Notes a mistake at a place of the file.
     pub fn add(&mut self, at: &At<'_>, message: impl Into<String>) {
-        self.list.push(Mistake { place: at.to_string(), line: at.line(), message: message.into() });
+        self.list.push(Mistake {
+            place: at.to_string(),
+            line: at.line(),
+            message: message.into(),
+        });
     }
 
     /// Notes a mistake that stands nowhere in the file: something missing, or an environment variable.
     pub fn add_elsewhere(&mut self, place: &str, message: impl Into<String>) {
-        self.list.push(Mistake { place: place.to_owned(), line: None, message: message.into() });
+        self.list.push(Mistake {
+            place: place.to_owned(),
+            line: None,
+            message: message.into(),
+        });
     }
 
     /// Notes something that is allowed and probably not meant.
     pub fn warn(&mut self, place: &str, message: impl Into<String>) {
-        self.warnings.push(Mistake { place: place.to_owned(), line: None, message: message.into() });
+        self.warnings.push(Mistake {
+            place: place.to_owned(),
+            line: None,
+            message: message.into(),
+        });
     }
 
     /// Reports a value that is no map, keys that are not in `known`, and keys given twice.
@@ -77,7 +89,8 @@ impl Mistakes {
 
     /// The mistakes by line, and the warnings.
     pub fn into_parts(mut self) -> (Vec<Mistake>, Vec<Mistake>) {
-        self.list.sort_by_key(|mistake| mistake.line.unwrap_or(usize::MAX));
+        self.list
+            .sort_by_key(|mistake| mistake.line.unwrap_or(usize::MAX));
         (self.list, self.warnings)
     }
 }

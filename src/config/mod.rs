@@ -84,8 +84,16 @@ pub enum ConfigError {
 }
 
 fn list(path: &Path, mistakes: &[Mistake]) -> String {
-    let many = if mistakes.len() == 1 { "mistake" } else { "mistakes" };
-    let mut text = format!("{}: {} {many}; nothing of it is used", path.display(), mistakes.len());
+    let many = if mistakes.len() == 1 {
+        "mistake"
+    } else {
+        "mistakes"
+    };
+    let mut text = format!(
+        "{}: {} {many}; nothing of it is used",
+        path.display(),
+        mistakes.len()
+    );
     for mistake in mistakes {
         let _ = write!(text, "\n  {mistake}");
     }
@@ -94,8 +102,15 @@ fn list(path: &Path, mistakes: &[Mistake]) -> String {
 
 impl Config {
     /// Reads and checks a file, the environment and the command line's share.
-    pub fn load(path: &Path, overrides: &Overrides, environment: Environment<'_>) -> Result<Self, ConfigError> {
-        let text = fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    pub fn load(
+        path: &Path,
+        overrides: &Overrides,
+        environment: Environment<'_>,
+    ) -> Result<Self, ConfigError> {
+        let text = fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
         Self::from_text(text, path, overrides, environment)
     }
 
@@ -119,24 +134,43 @@ impl Config {
         let mapping = rules::mapping(&root, &mut mistakes);
         let (mistakes, warnings) = mistakes.into_parts();
         match mapping {
-            Some(mapping) if mistakes.is_empty() => Ok(Self { publisher, http, mapping, warnings }),
-            _ => Err(ConfigError::Mistakes { path: path.to_owned(), mistakes }),
+            Some(mapping) if mistakes.is_empty() => Ok(Self {
+                publisher,
+                http,
+                mapping,
+                warnings,
+            }),
+            _ => Err(ConfigError::Mistakes {
+                path: path.to_owned(),
+                mistakes,
+            }),
         }
     }
 }
 
 fn check_root(root: &At<'_>, mistakes: &mut Mistakes) {
     if !matches!(root.node, Node::Map(_)) {
-        mistakes.add(root, "the file must hold keys at its top level (a YAML mapping)");
+        mistakes.add(
+            root,
+            "the file must hold keys at its top level (a YAML mapping)",
+        );
         return;
     }
-    let known: Vec<&str> = ["amqp", "http"].iter().chain(rules::KEYS).copied().collect();
+    let known: Vec<&str> = ["amqp", "http"]
+        .iter()
+        .chain(rules::KEYS)
+        .copied()
+        .collect();
     for (key, value) in root.entries() {
         if known.contains(&key) {
             continue;
         }
         if key == "event_type" || key == "source_type" {
-            let constant = if key == "event_type" { "check" } else { "resource" };
+            let constant = if key == "event_type" {
+                "check"
+            } else {
+                "resource"
+            };
             mistakes.add(&value, format!("can't be set: it is always {constant}"));
         } else if let Some(place) = settings::section_of(key) {
             mistakes.add(&value, format!("unknown key; did you mean \"{place}\"?"));
@@ -150,7 +184,12 @@ fn check_root(root: &At<'_>, mistakes: &mut Mistakes) {
 impl fmt::Display for Config {
     /// The summary that `--check` prints: without secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let urls: Vec<String> = self.publisher.urls.iter().map(ToString::to_string).collect();
+        let urls: Vec<String> = self
+            .publisher
+            .urls
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         writeln!(f, "broker:       {}", urls.join(", "))?;
         writeln!(f, "exchange:     {}", self.publisher.exchange)?;
         writeln!(f, "listen:       {}", self.http.listen)?;
@@ -159,8 +198,21 @@ impl fmt::Display for Config {
         writeln!(f, "connections:  {} at most", self.http.max_connections)?;
         writeln!(f, "answer after: {:?} at most", self.http.answer_timeout)?;
         writeln!(f, "connector:    {}", self.mapping.connector.as_str())?;
-        let names: Vec<&str> = self.mapping.extra_infos.iter().map(|(name, _)| name.as_str()).collect();
-        write!(f, "extra infos:  {}", if names.is_empty() { "none".to_owned() } else { names.join(", ") })
+        let names: Vec<&str> = self
+            .mapping
+            .extra_infos
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
+        write!(
+            f,
+            "extra infos:  {}",
+            if names.is_empty() {
+                "none".to_owned()
+            } else {
+                names.join(", ")
+            }
+        )
     }
 }
 

@@ -58,13 +58,21 @@ pub fn mapping(root: &At<'_>, mistakes: &mut Mistakes) -> Option<Mapping> {
     let state = optional(root, "state", Want::Text, mistakes);
     check_state(root.get("state").zip(state.as_ref()), mistakes);
     if root.get("state").is_none() {
-        mistakes.warn("state", "there is no rule: every firing alert is critical (3)");
+        mistakes.warn(
+            "state",
+            "there is no rule: every firing alert is critical (3)",
+        );
     }
     let output_length = length(root, "output_length", OUTPUT_LENGTH, mistakes);
     let long_output_length = length(root, "long_output_length", LONG_OUTPUT_LENGTH, mistakes);
-    let output = optional(root, "output", Want::Text, mistakes).map(|rule| Limited { rule, length: output_length });
-    let long_output =
-        optional(root, "long_output", Want::Text, mistakes).map(|rule| Limited { rule, length: long_output_length });
+    let output = optional(root, "output", Want::Text, mistakes).map(|rule| Limited {
+        rule,
+        length: output_length,
+    });
+    let long_output = optional(root, "long_output", Want::Text, mistakes).map(|rule| Limited {
+        rule,
+        length: long_output_length,
+    });
     let author = optional(root, "author", Want::Text, mistakes);
     let timestamp = optional(root, "timestamp", Want::Text, mistakes);
     let tags = optional(root, "tags", Want::Labels, mistakes);
@@ -86,11 +94,17 @@ pub fn mapping(root: &At<'_>, mistakes: &mut Mistakes) -> Option<Mapping> {
 
 fn connector(root: &At<'_>, mistakes: &mut Mistakes) -> Option<Name<'static>> {
     let Some(at) = root.get("connector") else {
-        mistakes.add_elsewhere("connector", "is missing: every event needs a constant connector, as prometheus");
+        mistakes.add_elsewhere(
+            "connector",
+            "is missing: every event needs a constant connector, as prometheus",
+        );
         return None;
     };
     let Rule::Text(text) = rule(&at, Want::Text, mistakes)? else {
-        mistakes.add(&at, "is a constant and can't be computed: write `connector: prometheus`, or `type: set`");
+        mistakes.add(
+            &at,
+            "is a constant and can't be computed: write `connector: prometheus`, or `type: set`",
+        );
         return None;
     };
     let name = Name::new(text);
@@ -135,10 +149,15 @@ fn optional(root: &At<'_>, key: &str, want: Want, mistakes: &mut Mistakes) -> Op
 }
 
 fn length(root: &At<'_>, key: &str, default: usize, mistakes: &mut Mistakes) -> usize {
-    let Some(at) = root.get(key) else { return default };
+    let Some(at) = root.get(key) else {
+        return default;
+    };
     match at.node {
         Node::Scalar(Value::Number(number)) if number.as_u64().is_some_and(|number| number > 0) => {
-            number.as_u64().and_then(|number| usize::try_from(number).ok()).unwrap_or(default)
+            number
+                .as_u64()
+                .and_then(|number| usize::try_from(number).ok())
+                .unwrap_or(default)
         }
         _ => {
             mistakes.add(&at, "must be a whole number of characters, 1 or more");
@@ -192,12 +211,22 @@ fn rule(at: &At<'_>, want: Want, mistakes: &mut Mistakes) -> Option<Rule> {
             if items.is_empty() {
                 mistakes.add(at, "a list of rules needs at least one");
             }
-            let rules: Vec<Option<Rule>> = at.items().iter().map(|item| rule(item, want, mistakes)).collect();
-            rules.into_iter().collect::<Option<Vec<Rule>>>().map(Rule::First)
+            let rules: Vec<Option<Rule>> = at
+                .items()
+                .iter()
+                .map(|item| rule(item, want, mistakes))
+                .collect();
+            rules
+                .into_iter()
+                .collect::<Option<Vec<Rule>>>()
+                .map(Rule::First)
         }
         Node::Map(_) => {
             let Some(kind) = at.get("type") else {
-                mistakes.add(at, format!("a rule needs a type: one of {}", TYPES.join(", ")));
+                mistakes.add(
+                    at,
+                    format!("a rule needs a type: one of {}", TYPES.join(", ")),
+                );
                 return None;
             };
             let name = kind.text().unwrap_or_default();
@@ -208,7 +237,10 @@ fn rule(at: &At<'_>, want: Want, mistakes: &mut Mistakes) -> Option<Rule> {
                 "map" => lookup(at, want, mistakes),
                 _ => {
                     let hint = did_you_mean(&name, TYPES);
-                    mistakes.add(&kind, format!("unknown type {name:?}{hint} (known: {})", TYPES.join(", ")));
+                    mistakes.add(
+                        &kind,
+                        format!("unknown type {name:?}{hint} (known: {})", TYPES.join(", ")),
+                    );
                     None
                 }
             }
@@ -224,8 +256,15 @@ fn constant(at: &At<'_>, want: Want, mistakes: &mut Mistakes) -> Option<Rule> {
     if let Some(text) = at.text() {
         let is_path = text.contains('.') && Path::parse(&text).is_ok();
         if is_path || text.contains("{{") {
-            let rule = if is_path { "{type: copy, value: ...}" } else { "{type: template, value: ...}" };
-            mistakes.warn(&at.to_string(), format!("is taken as the constant text {text:?}; perhaps {rule} is meant"));
+            let rule = if is_path {
+                "{type: copy, value: ...}"
+            } else {
+                "{type: template, value: ...}"
+            };
+            mistakes.warn(
+                &at.to_string(),
+                format!("is taken as the constant text {text:?}; perhaps {rule} is meant"),
+            );
         }
     }
     match (want, at.node) {
@@ -264,7 +303,10 @@ fn copy(at: &At<'_>, want: Want, mistakes: &mut Mistakes) -> Option<Rule> {
             None
         }
         (Want::Labels, false) => {
-            mistakes.add(&value, format!("{path} is a text, and a whole map is needed here, as labels"));
+            mistakes.add(
+                &value,
+                format!("{path} is a text, and a whole map is needed here, as labels"),
+            );
             None
         }
         _ => Some(Rule::Copy(path)),
@@ -274,7 +316,10 @@ fn copy(at: &At<'_>, want: Want, mistakes: &mut Mistakes) -> Option<Rule> {
 fn template(at: &At<'_>, want: Want, mistakes: &mut Mistakes) -> Option<Rule> {
     mistakes.check_keys(at, &["type", "value", "field", "regexp"]);
     if want == Want::Labels {
-        mistakes.add(at, "a template yields a text, and a map is needed here: use copy or set");
+        mistakes.add(
+            at,
+            "a template yields a text, and a map is needed here: use copy or set",
+        );
         return None;
     }
     let given = |key: &str| at.get(key).filter(|at| at.text().as_deref() != Some(""));
@@ -284,9 +329,15 @@ fn template(at: &At<'_>, want: Want, mistakes: &mut Mistakes) -> Option<Rule> {
     let regexp = part(regexp_at.as_ref(), |at| regexp_of(at, mistakes));
     if let Some(regexp_at) = &regexp_at {
         match &field {
-            Ok(None) => mistakes.add(regexp_at, "has nothing to match: it needs a field beside it"),
+            Ok(None) => mistakes.add(
+                regexp_at,
+                "has nothing to match: it needs a field beside it",
+            ),
             Ok(Some(path)) if path.is_map() => {
-                mistakes.add(regexp_at, format!("can't match {path}, which is a whole map: name one of its entries"));
+                mistakes.add(
+                    regexp_at,
+                    format!("can't match {path}, which is a whole map: name one of its entries"),
+                );
             }
             _ => {}
         }
@@ -300,18 +351,28 @@ fn template(at: &At<'_>, want: Want, mistakes: &mut Mistakes) -> Option<Rule> {
             return None;
         }
     };
-    let offer = Offer { field: (&field).into(), regexp: (&regexp).into() };
+    let offer = Offer {
+        field: (&field).into(),
+        regexp: (&regexp).into(),
+    };
     let faults: BTreeSet<String> = uses.iter().filter_map(|used| used.fault(&offer)).collect();
     for fault in faults {
         mistakes.warn(&value.to_string(), fault);
     }
-    Some(Rule::Template { template, field: field.ok()?, regexp: regexp.ok()? })
+    Some(Rule::Template {
+        template,
+        field: field.ok()?,
+        regexp: regexp.ok()?,
+    })
 }
 
 fn lookup(at: &At<'_>, want: Want, mistakes: &mut Mistakes) -> Option<Rule> {
     mistakes.check_keys(at, &["type", "field", "values", "default"]);
     if want == Want::Labels {
-        mistakes.add(at, "a look-up yields a text, and a map is needed here: use copy or set");
+        mistakes.add(
+            at,
+            "a look-up yields a text, and a map is needed here: use copy or set",
+        );
         return None;
     }
     let field_at = needed(at, "field", mistakes);
@@ -319,18 +380,28 @@ fn lookup(at: &At<'_>, want: Want, mistakes: &mut Mistakes) -> Option<Rule> {
     if let (Some(at), Some(path)) = (&field_at, &field)
         && path.is_map()
     {
-        mistakes.add(at, format!("{path} is a whole map: name one of its entries, as {path}.NAME"));
+        mistakes.add(
+            at,
+            format!("{path} is a whole map: name one of its entries, as {path}.NAME"),
+        );
     }
     let values = needed(at, "values", mistakes).and_then(|at| labels(&at, mistakes));
     let default = part(at.get("default").as_ref(), |at| scalar_text(at, mistakes));
-    Some(Rule::Lookup { field: field?, values: values?, default: default.ok()? })
+    Some(Rule::Lookup {
+        field: field?,
+        values: values?,
+        default: default.ok()?,
+    })
 }
 
 /// Something that has been noted as a mistake.
 struct Noted;
 
 /// An optional part of a rule: absent is fine, present and wrong is not.
-fn part<'d, T>(at: Option<&At<'d>>, read: impl FnOnce(&At<'d>) -> Option<T>) -> Result<Option<T>, Noted> {
+fn part<'d, T>(
+    at: Option<&At<'d>>,
+    read: impl FnOnce(&At<'d>) -> Option<T>,
+) -> Result<Option<T>, Noted> {
     at.map(|at| read(at).ok_or(Noted)).transpose()
 }
 
@@ -359,7 +430,10 @@ fn path(at: &At<'_>, mistakes: &mut Mistakes) -> Option<Path> {
                 PathError::UnknownRoot(root) => {
                     // As one writes it in a template.
                     let bare = text.trim_start_matches('.');
-                    let bare = bare.strip_prefix("Alert.").or(bare.strip_prefix("alert.")).unwrap_or(bare);
+                    let bare = bare
+                        .strip_prefix("Alert.")
+                        .or(bare.strip_prefix("alert."))
+                        .unwrap_or(bare);
                     if Path::parse(bare).is_ok() {
                         format!("; did you mean \"{bare}\"?")
                     } else {
@@ -392,9 +466,13 @@ fn labels(at: &At<'_>, mistakes: &mut Mistakes) -> Option<Labels<'static>> {
     }
     mistakes.check_duplicates(at);
     let entries = at.entries();
-    let texts: Vec<(&str, Option<String>)> =
-        entries.iter().map(|(key, value)| (*key, scalar_text(value, mistakes))).collect();
-    let texts = texts.into_iter().map(|(key, text)| Some((key.to_owned().into(), text?.into())));
+    let texts: Vec<(&str, Option<String>)> = entries
+        .iter()
+        .map(|(key, value)| (*key, scalar_text(value, mistakes)))
+        .collect();
+    let texts = texts
+        .into_iter()
+        .map(|(key, text)| Some((key.to_owned().into(), text?.into())));
     texts.collect::<Option<_>>().map(Labels::new)
 }
 
@@ -402,6 +480,11 @@ fn json(node: &Node) -> Value {
     match node {
         Node::Scalar(value) => value.clone(),
         Node::List(items) => Value::Array(items.iter().map(json).collect()),
-        Node::Map(entries) => Value::Object(entries.iter().map(|(key, node)| (key.clone(), json(node))).collect()),
+        Node::Map(entries) => Value::Object(
+            entries
+                .iter()
+                .map(|(key, node)| (key.clone(), json(node)))
+                .collect(),
+        ),
     }
 }

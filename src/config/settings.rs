@@ -17,10 +17,23 @@ use crate::secret::Secret;
 pub const DEFAULT_TOKEN: &str = "canopsis-prometheus-change-me";
 
 /// The keys of the section `amqp`; each has its variable, as [`AMQP_PREFIX`] and the key in capitals.
-pub const AMQP_KEYS: &[&str] = &["url", "url_file", "exchange", "ca_file", "cert_file", "key_file"];
+pub const AMQP_KEYS: &[&str] = &[
+    "url",
+    "url_file",
+    "exchange",
+    "ca_file",
+    "cert_file",
+    "key_file",
+];
 /// The keys of the section `http`; each has its variable, as [`HTTP_PREFIX`] and the key in capitals.
-pub const HTTP_KEYS: &[&str] =
-    &["listen", "bearer_token", "bearer_token_file", "max_body_bytes", "max_connections", "answer_timeout"];
+pub const HTTP_KEYS: &[&str] = &[
+    "listen",
+    "bearer_token",
+    "bearer_token_file",
+    "max_body_bytes",
+    "max_connections",
+    "answer_timeout",
+];
 /// Of the variables for `amqp`.
 pub const AMQP_PREFIX: &str = "CPS_AMQP_";
 /// Of the variables for `http`.
@@ -41,25 +54,32 @@ const ADVISED_ANSWER: Duration = Duration::from_secs(9);
 
 /// The hint for a key that stands in the wrong section.
 pub fn section_of(key: &str) -> Option<String> {
-    let within = |section: &str, keys: &[&str]| keys.contains(&key).then(|| format!("{section}.{key}"));
+    let within =
+        |section: &str, keys: &[&str]| keys.contains(&key).then(|| format!("{section}.{key}"));
     within("amqp", AMQP_KEYS).or_else(|| within("http", HTTP_KEYS))
 }
 
 /// Every variable of the environment that is read for the sections.
 pub fn variables() -> impl Iterator<Item = String> {
-    let names =
-        |prefix: &'static str, keys: &'static [&'static str]| keys.iter().map(move |key| source::variable(prefix, key));
+    let names = |prefix: &'static str, keys: &'static [&'static str]| {
+        keys.iter().map(move |key| source::variable(prefix, key))
+    };
     names(AMQP_PREFIX, AMQP_KEYS).chain(names(HTTP_PREFIX, HTTP_KEYS))
 }
 
 /// The broker.
-pub fn amqp(root: &At<'_>, environment: Environment<'_>, mistakes: &mut Mistakes) -> publisher::Settings {
+pub fn amqp(
+    root: &At<'_>,
+    environment: Environment<'_>,
+    mistakes: &mut Mistakes,
+) -> publisher::Settings {
     let section = section(root, "amqp", AMQP_PREFIX, AMQP_KEYS, environment, mistakes);
     let settings = publisher::Settings {
         urls: urls(&section, mistakes),
-        exchange: section
-            .get("exchange", mistakes)
-            .map_or_else(|| DEFAULT_EXCHANGE.to_owned(), |source| exchange(&source, mistakes)),
+        exchange: section.get("exchange", mistakes).map_or_else(
+            || DEFAULT_EXCHANGE.to_owned(),
+            |source| exchange(&source, mistakes),
+        ),
         tls: TlsFiles {
             ca: path(&section, "ca_file", mistakes),
             cert: path(&section, "cert_file", mistakes),
@@ -76,7 +96,10 @@ fn urls(section: &Section<'_, '_>, mistakes: &mut Mistakes) -> Vec<AmqpUrl> {
         Given::Twice => return Vec::new(),
         Given::Here(place @ Source::File(_)) => {
             let texts = place.texts(mistakes);
-            return texts.iter().filter_map(|(place, text)| url(place, text.trim(), mistakes)).collect();
+            return texts
+                .iter()
+                .filter_map(|(place, text)| url(place, text.trim(), mistakes))
+                .collect();
         }
         Given::Here(place @ Source::Environment(..)) => {
             let text = place.text();
@@ -91,11 +114,15 @@ fn urls(section: &Section<'_, '_>, mistakes: &mut Mistakes) -> Vec<AmqpUrl> {
     if text.trim().is_empty() {
         place.wrong(mistakes, "holds no URL");
     }
-    text.split_whitespace().filter_map(|text| url(&place, text, mistakes)).collect()
+    text.split_whitespace()
+        .filter_map(|text| url(&place, text, mistakes))
+        .collect()
 }
 
 fn url(place: &Source<'_>, text: &str, mistakes: &mut Mistakes) -> Option<AmqpUrl> {
-    AmqpUrl::parse(text).map_err(|error| place.wrong(mistakes, format!("the URL {error}"))).ok()
+    AmqpUrl::parse(text)
+        .map_err(|error| place.wrong(mistakes, format!("the URL {error}")))
+        .ok()
 }
 
 fn check_tls(settings: &publisher::Settings, section: &Section<'_, '_>, mistakes: &mut Mistakes) {
@@ -105,8 +132,12 @@ fn check_tls(settings: &publisher::Settings, section: &Section<'_, '_>, mistakes
             let key = match &error {
                 TlsError::HalfAnIdentity if settings.tls.key.is_some() => "key_file",
                 TlsError::HalfAnIdentity => "cert_file",
-                error if error.path().is_some() && error.path() == settings.tls.key.as_deref() => "key_file",
-                error if error.path().is_some() && error.path() == settings.tls.cert.as_deref() => "cert_file",
+                error if error.path().is_some() && error.path() == settings.tls.key.as_deref() => {
+                    "key_file"
+                }
+                error if error.path().is_some() && error.path() == settings.tls.cert.as_deref() => {
+                    "cert_file"
+                }
                 _ => "ca_file",
             };
             match section.get(key, mistakes) {
@@ -115,7 +146,10 @@ fn check_tls(settings: &publisher::Settings, section: &Section<'_, '_>, mistakes
             }
         }
     } else if any_file && !settings.urls.is_empty() {
-        mistakes.warn("amqp", "ca_file, cert_file and key_file are for amqps:// URLs, and there is none");
+        mistakes.warn(
+            "amqp",
+            "ca_file, cert_file and key_file are for amqps:// URLs, and there is none",
+        );
     }
 }
 
@@ -138,7 +172,10 @@ pub fn http(
     let mut listen = section
         .get("listen", mistakes)
         .and_then(|source| listen(&source, mistakes))
-        .unwrap_or_else(|| Listen { host: "0.0.0.0".to_owned(), port: DEFAULT_PORT });
+        .unwrap_or_else(|| Listen {
+            host: "0.0.0.0".to_owned(),
+            port: DEFAULT_PORT,
+        });
     if let Some(host) = &overrides.host {
         listen.host.clone_from(host);
     }
@@ -157,9 +194,16 @@ pub fn http(
     http::Settings {
         listen,
         tokens,
-        max_body_bytes: number(&section, "max_body_bytes", bytes, "bytes", mistakes).unwrap_or(DEFAULT_BODY_BYTES),
-        max_connections: number(&section, "max_connections", connections, "connections", mistakes)
-            .unwrap_or(DEFAULT_CONNECTIONS),
+        max_body_bytes: number(&section, "max_body_bytes", bytes, "bytes", mistakes)
+            .unwrap_or(DEFAULT_BODY_BYTES),
+        max_connections: number(
+            &section,
+            "max_connections",
+            connections,
+            "connections",
+            mistakes,
+        )
+        .unwrap_or(DEFAULT_CONNECTIONS),
         answer_timeout: section
             .get("answer_timeout", mistakes)
             .map_or(DEFAULT_ANSWER, |source| answer_timeout(&source, mistakes)),
@@ -169,7 +213,10 @@ pub fn http(
 fn listen(source: &Source<'_>, mistakes: &mut Mistakes) -> Option<Listen> {
     let parsed = source.text().and_then(|text| Listen::parse(&text));
     if parsed.is_none() {
-        source.wrong(mistakes, "must be HOST:PORT, as 0.0.0.0:18401 or [::]:18401");
+        source.wrong(
+            mistakes,
+            "must be HOST:PORT, as 0.0.0.0:18401 or [::]:18401",
+        );
     }
     parsed
 }
@@ -184,13 +231,22 @@ fn number(
     let source = section.get(key, mistakes)?;
     let number = source.number().filter(|number| range.contains(number));
     if number.is_none() {
-        source.wrong(mistakes, format!("must be a whole number of {unit}, {} to {}", range.start(), range.end()));
+        source.wrong(
+            mistakes,
+            format!(
+                "must be a whole number of {unit}, {} to {}",
+                range.start(),
+                range.end()
+            ),
+        );
     }
     number
 }
 
 fn answer_timeout(source: &Source<'_>, mistakes: &mut Mistakes) -> Duration {
-    let parsed = source.text().and_then(|text| text.trim().parse::<jiff::SignedDuration>().ok());
+    let parsed = source
+        .text()
+        .and_then(|text| text.trim().parse::<jiff::SignedDuration>().ok());
     let timeout = parsed
         .and_then(|duration| Duration::try_from(duration).ok())
         .filter(|timeout| (SHORTEST_ANSWER..=LONGEST_ANSWER).contains(timeout));
@@ -210,7 +266,10 @@ fn answer_timeout(source: &Source<'_>, mistakes: &mut Mistakes) -> Duration {
 fn tokens(section: &Section<'_, '_>, mistakes: &mut Mistakes) -> Vec<Secret> {
     let texts = match section.get_or_file("bearer_token", mistakes) {
         Given::Nowhere => {
-            let (token, file) = (section.variable("bearer_token"), section.variable("bearer_token_file"));
+            let (token, file) = (
+                section.variable("bearer_token"),
+                section.variable("bearer_token_file"),
+            );
             mistakes.add_elsewhere(
                 "http.bearer_token",
                 format!("is missing: nobody gets in without a token; set it here, or http.bearer_token_file, {token} or {file}"),
@@ -225,7 +284,10 @@ fn tokens(section: &Section<'_, '_>, mistakes: &mut Mistakes) -> Vec<Secret> {
             None => Vec::new(),
         },
     };
-    texts.into_iter().filter_map(|(source, text)| token(&source, text, mistakes)).collect()
+    texts
+        .into_iter()
+        .filter_map(|(source, text)| token(&source, text, mistakes))
+        .collect()
 }
 
 fn token(source: &Source<'_>, text: String, mistakes: &mut Mistakes) -> Option<Secret> {
@@ -255,7 +317,11 @@ fn section<'d, 'e>(
     if let Some(at) = &at {
         mistakes.check_keys(at, known);
     }
-    Section { prefix, at, environment }
+    Section {
+        prefix,
+        at,
+        environment,
+    }
 }
 
 fn path(section: &Section<'_, '_>, key: &str, mistakes: &mut Mistakes) -> Option<PathBuf> {

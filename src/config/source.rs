@@ -48,9 +48,12 @@ impl<'d> Source<'d> {
     /// A whole number.
     pub fn number(&self) -> Option<usize> {
         match self {
-            Self::File(At { node: Node::Scalar(Value::Number(number)), .. }) => {
-                number.as_u64().and_then(|number| usize::try_from(number).ok())
-            }
+            Self::File(At {
+                node: Node::Scalar(Value::Number(number)),
+                ..
+            }) => number
+                .as_u64()
+                .and_then(|number| usize::try_from(number).ok()),
             Self::File(_) => None,
             Self::Environment(_, text) => text.trim().parse().ok(),
         }
@@ -86,7 +89,14 @@ impl<'d> Source<'d> {
         };
         let contents = fs::read_to_string(&path);
         // Not even its path: whoever gives the secret in its place must not see it in a log.
-        contents.map_err(|error| self.wrong(mistakes, format!("can't read the file that is named here: {error}"))).ok()
+        contents
+            .map_err(|error| {
+                self.wrong(
+                    mistakes,
+                    format!("can't read the file that is named here: {error}"),
+                )
+            })
+            .ok()
     }
 }
 
@@ -122,13 +132,17 @@ impl<'d> Section<'d, '_> {
 
     /// What is said for a key.
     pub fn get(&self, key: &str, mistakes: &mut Mistakes) -> Option<Source<'d>> {
-        self.in_environment(key, mistakes).or_else(|| self.in_file(key))
+        self.in_environment(key, mistakes)
+            .or_else(|| self.in_file(key))
     }
 
     /// As [`Section::get`], for a secret that may stand in a file of its own.
     pub fn get_or_file(&self, key: &str, mistakes: &mut Mistakes) -> Given<'d> {
         let file_key = format!("{key}_file");
-        let of_environment = (self.in_environment(key, mistakes), self.in_environment(&file_key, mistakes));
+        let of_environment = (
+            self.in_environment(key, mistakes),
+            self.in_environment(&file_key, mistakes),
+        );
         let found = match of_environment {
             (None, None) => (self.in_file(key), self.in_file(&file_key)),
             some => some,

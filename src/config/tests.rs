@@ -14,10 +14,23 @@ resource: {type: copy, value: labels.alertname}
 state: 2
 ";
 
-fn load_with(text: &str, variables: &[(&str, &str)], overrides: &Overrides) -> Result<Config, ConfigError> {
-    let environment =
-        |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| Ok((*value).to_owned()));
-    Config::from_text(text.to_owned(), Path::new("test.yml"), overrides, &environment)
+fn load_with(
+    text: &str,
+    variables: &[(&str, &str)],
+    overrides: &Overrides,
+) -> Result<Config, ConfigError> {
+    let environment = |name: &str| {
+        variables
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, value)| Ok((*value).to_owned()))
+    };
+    Config::from_text(
+        text.to_owned(),
+        Path::new("test.yml"),
+        overrides,
+        &environment,
+    )
 }
 
 fn load(text: &str) -> Result<Config, ConfigError> {
@@ -26,7 +39,9 @@ fn load(text: &str) -> Result<Config, ConfigError> {
 
 fn mistakes(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
     match load_with(text, variables, &Overrides::default()) {
-        Err(ConfigError::Mistakes { mistakes, .. }) => mistakes.iter().map(ToString::to_string).collect(),
+        Err(ConfigError::Mistakes { mistakes, .. }) => {
+            mistakes.iter().map(ToString::to_string).collect()
+        }
         other => panic!("no mistakes in {text}: {other:?}"),
     }
 }
@@ -34,7 +49,10 @@ fn mistakes(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
 #[test]
 fn defaults() {
     let config = load(MINIMAL).unwrap();
-    assert_eq!(config.publisher.urls[0].to_string(), "amqp://cpsrabbit@localhost:5672/canopsis");
+    assert_eq!(
+        config.publisher.urls[0].to_string(),
+        "amqp://cpsrabbit@localhost:5672/canopsis"
+    );
     assert_eq!(config.publisher.exchange, "canopsis.events");
     assert_eq!(config.http.listen.to_string(), "0.0.0.0:18401");
     assert_eq!(config.http.max_body_bytes, 16 * 1024 * 1024);
@@ -45,17 +63,37 @@ fn defaults() {
 
 #[test]
 fn command_line_over_environment_over_file() {
-    let text = MINIMAL.replace("{bearer_token: sesame-word}", "{bearer_token: sesame-word, listen: '127.0.0.1:1'}")
-        + "amqp: {url: [amqp://a:b@one/v, amqps://two]}";
+    let text = MINIMAL.replace(
+        "{bearer_token: sesame-word}",
+        "{bearer_token: sesame-word, listen: '127.0.0.1:1'}",
+    ) + "amqp: {url: [amqp://a:b@one/v, amqps://two]}";
     let file = load(&text).unwrap();
     assert_eq!(
-        file.publisher.urls.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        file.publisher
+            .urls
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>(),
         ["amqp://a@one:5672/v", "amqps://guest@two:5671/%2F"]
     );
-    let variables = [("CPS_AMQP_URL", " amqp://three\n amqp://four "), ("PROMETHEUS_BEARER_TOKEN", "other")];
-    let overrides = Overrides { host: Some("::1".to_owned()), port: Some(2) };
+    let variables = [
+        ("CPS_AMQP_URL", " amqp://three\n amqp://four "),
+        ("PROMETHEUS_BEARER_TOKEN", "other"),
+    ];
+    let overrides = Overrides {
+        host: Some("::1".to_owned()),
+        port: Some(2),
+    };
     let config = load_with(&text, &variables, &overrides).unwrap();
-    assert_eq!(config.publisher.urls.iter().map(|url| url.host.as_str()).collect::<Vec<_>>(), ["three", "four"]);
+    assert_eq!(
+        config
+            .publisher
+            .urls
+            .iter()
+            .map(|url| url.host.as_str())
+            .collect::<Vec<_>>(),
+        ["three", "four"]
+    );
     assert_eq!(config.http.tokens, [Secret::new("other")]);
     assert_eq!(config.http.listen.to_string(), "[::1]:2");
 }
@@ -79,15 +117,38 @@ fn every_key_of_the_settings_has_a_variable() {
     let config = load_with(MINIMAL, &variables, &Overrides::default()).unwrap();
     let from_the_file = load(&format!("{MINIMAL}amqp: {{url_file: {in_a_file}}}")).unwrap();
     fs::remove_file(&path).unwrap();
-    let hosts = |config: &Config| config.publisher.urls.iter().map(|url| url.host.clone()).collect::<Vec<_>>();
+    let hosts = |config: &Config| {
+        config
+            .publisher
+            .urls
+            .iter()
+            .map(|url| url.host.clone())
+            .collect::<Vec<_>>()
+    };
     assert_eq!(
         (hosts(&config), hosts(&from_the_file)),
-        (vec!["in-a-file".to_owned(), "second".to_owned()], hosts(&config))
+        (
+            vec!["in-a-file".to_owned(), "second".to_owned()],
+            hosts(&config)
+        )
     );
     let tls = config.publisher.tls;
-    assert_eq!([tls.ca, tls.cert, tls.key], ["/ca", "/cert", "/key"].map(|path| Some(PathBuf::from(path))));
-    assert_eq!((config.publisher.exchange.as_str(), config.http.listen.to_string().as_str()), ("other", "[::1]:9"));
-    let limits = (config.http.max_body_bytes, config.http.max_connections, config.http.answer_timeout.as_secs());
+    assert_eq!(
+        [tls.ca, tls.cert, tls.key],
+        ["/ca", "/cert", "/key"].map(|path| Some(PathBuf::from(path)))
+    );
+    assert_eq!(
+        (
+            config.publisher.exchange.as_str(),
+            config.http.listen.to_string().as_str()
+        ),
+        ("other", "[::1]:9")
+    );
+    let limits = (
+        config.http.max_body_bytes,
+        config.http.max_connections,
+        config.http.answer_timeout.as_secs(),
+    );
     assert_eq!(limits, (2048, 7, 3));
     // Two more, in other tests, make it all.
     assert_eq!(AMQP_KEYS.len() + HTTP_KEYS.len(), variables.len() + 3);
@@ -99,18 +160,33 @@ fn the_shipped_file_is_valid_and_warns_of_its_token() {
     assert_eq!(config.http.tokens, [Secret::new(DEFAULT_TOKEN)]);
     let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
     assert_eq!(warnings.len(), 1, "{warnings:?}");
-    assert!(warnings[0].starts_with("http.bearer_token: is the default one"), "{warnings:?}");
+    assert!(
+        warnings[0].starts_with("http.bearer_token: is the default one"),
+        "{warnings:?}"
+    );
 }
 
 #[test]
 fn tokens_come_from_a_list_or_a_file() {
     let several = load(&MINIMAL.replace("sesame-word", "[one, two]")).unwrap();
-    assert_eq!(several.http.tokens, [Secret::new("one"), Secret::new("two")]);
+    assert_eq!(
+        several.http.tokens,
+        [Secret::new("one"), Secret::new("two")]
+    );
     let path = std::env::temp_dir().join(format!("token-{}", std::process::id()));
     fs::write(&path, "from-file\r\n").unwrap();
     let place = path.to_str().unwrap();
-    let file = load(&MINIMAL.replace("bearer_token: sesame-word", &format!("bearer_token_file: {place}"))).unwrap();
-    let environment = load_with(MINIMAL, &[("PROMETHEUS_BEARER_TOKEN_FILE", place)], &Overrides::default()).unwrap();
+    let file = load(&MINIMAL.replace(
+        "bearer_token: sesame-word",
+        &format!("bearer_token_file: {place}"),
+    ))
+    .unwrap();
+    let environment = load_with(
+        MINIMAL,
+        &[("PROMETHEUS_BEARER_TOKEN_FILE", place)],
+        &Overrides::default(),
+    )
+    .unwrap();
     fs::remove_file(&path).unwrap();
     assert_eq!(file.http.tokens, [Secret::new("from-file")]);
     assert_eq!(environment.http.tokens, [Secret::new("from-file")]);
@@ -183,40 +259,86 @@ fn what_is_missing_or_wrong_elsewhere_is_told_too() {
     for (text, variables, expected) in [
         ("", &[][..], "connector: is missing"),
         ("", &[], "resource: is missing"),
-        ("", &[], "http.bearer_token: is missing: nobody gets in without a token"),
+        (
+            "",
+            &[],
+            "http.bearer_token: is missing: nobody gets in without a token",
+        ),
         (
             &MINIMAL.replace("connector_name: p1", "connector_name: ''"),
             &[],
             "line 4: connector_name: must not be empty",
         ),
-        (&MINIMAL.replace("labels.instance", ".Alert.labels.instance"), &[], "did you mean \"labels.instance\"?"),
-        (&format!("{MINIMAL}extra_infos: {{a: ~}}"), &[], "extra_infos.a: has no value"),
+        (
+            &MINIMAL.replace("labels.instance", ".Alert.labels.instance"),
+            &[],
+            "did you mean \"labels.instance\"?",
+        ),
+        (
+            &format!("{MINIMAL}extra_infos: {{a: ~}}"),
+            &[],
+            "extra_infos.a: has no value",
+        ),
         ("- a", &[], "the file must hold keys at its top level"),
-        (MINIMAL, &[("PROMETHEUS_BEARER_TOKEN", "")], "PROMETHEUS_BEARER_TOKEN: is set, but empty"),
+        (
+            MINIMAL,
+            &[("PROMETHEUS_BEARER_TOKEN", "")],
+            "PROMETHEUS_BEARER_TOKEN: is set, but empty",
+        ),
         (
             MINIMAL,
             &[("PROMETHEUS_BEARER_TOKEN", "two words")],
             "PROMETHEUS_BEARER_TOKEN: holds a token with white space",
         ),
-        (MINIMAL, &[("PROMETHEUS_BEARER_TOKEN", "a"), ("PROMETHEUS_BEARER_TOKEN_FILE", "b")], "are both set: set one"),
+        (
+            MINIMAL,
+            &[
+                ("PROMETHEUS_BEARER_TOKEN", "a"),
+                ("PROMETHEUS_BEARER_TOKEN_FILE", "b"),
+            ],
+            "are both set: set one",
+        ),
         (
             MINIMAL,
             &[("PROMETHEUS_BEARER_TOKEN_FILE", "/no/such")],
             "PROMETHEUS_BEARER_TOKEN_FILE: can't read the file that is named here: No such file",
         ),
-        (MINIMAL, &[("CPS_AMQP_URL", "amqp://h amqp//x")], "CPS_AMQP_URL: the URL must begin with"),
+        (
+            MINIMAL,
+            &[("CPS_AMQP_URL", "amqp://h amqp//x")],
+            "CPS_AMQP_URL: the URL must begin with",
+        ),
         (
             MINIMAL,
             &[("CPS_AMQP_URL", "amqp://h"), ("CPS_AMQP_URL_FILE", "b")],
             "CPS_AMQP_URL_FILE: and CPS_AMQP_URL are both set",
         ),
-        (MINIMAL, &[("CPS_AMQP_URL_FILE", "/dev/null")], "CPS_AMQP_URL_FILE: holds no URL"),
-        (MINIMAL, &[("PROMETHEUS_LISTEN", "here")], "PROMETHEUS_LISTEN: must be HOST:PORT"),
-        (MINIMAL, &[("PROMETHEUS_MAX_CONNECTIONS", "many")], "PROMETHEUS_MAX_CONNECTIONS: must be a whole number"),
-        (MINIMAL, &[("CPS_AMQP_URL", " ")], "CPS_AMQP_URL: is set, but empty"),
+        (
+            MINIMAL,
+            &[("CPS_AMQP_URL_FILE", "/dev/null")],
+            "CPS_AMQP_URL_FILE: holds no URL",
+        ),
+        (
+            MINIMAL,
+            &[("PROMETHEUS_LISTEN", "here")],
+            "PROMETHEUS_LISTEN: must be HOST:PORT",
+        ),
+        (
+            MINIMAL,
+            &[("PROMETHEUS_MAX_CONNECTIONS", "many")],
+            "PROMETHEUS_MAX_CONNECTIONS: must be a whole number",
+        ),
+        (
+            MINIMAL,
+            &[("CPS_AMQP_URL", " ")],
+            "CPS_AMQP_URL: is set, but empty",
+        ),
     ] {
         let told = mistakes(text, variables);
-        assert!(told.iter().any(|mistake| mistake.contains(expected)), "{expected}: {told:#?}");
+        assert!(
+            told.iter().any(|mistake| mistake.contains(expected)),
+            "{expected}: {told:#?}"
+        );
     }
 }
 
@@ -226,11 +348,20 @@ fn tls_files_are_checked_at_load() {
     for (text, expected) in [
         (files("ca_file: /no/ca"), "can't read /no/ca"),
         (files("cert_file: /no/cert"), "belong together"),
-        (files("ca_file: Cargo.toml"), "Cargo.toml holds no certificate"),
-        (files("cert_file: Cargo.toml, key_file: Cargo.toml"), "openssl pkcs8"),
+        (
+            files("ca_file: Cargo.toml"),
+            "Cargo.toml holds no certificate",
+        ),
+        (
+            files("cert_file: Cargo.toml, key_file: Cargo.toml"),
+            "openssl pkcs8",
+        ),
     ] {
         let told = mistakes(&text, &[]);
-        assert!(told.iter().any(|mistake| mistake.contains(expected)), "{expected}: {told:#?}");
+        assert!(
+            told.iter().any(|mistake| mistake.contains(expected)),
+            "{expected}: {told:#?}"
+        );
     }
 }
 
@@ -238,24 +369,45 @@ fn tls_files_are_checked_at_load() {
 fn what_is_probably_not_meant_is_warned_of() {
     for (text, expected) in [
         (MINIMAL.replace("state: 2", ""), "state: there is no rule"),
-        (format!("{MINIMAL}extra_infos: {{a: b}}"), "extra_infos_prefix: is empty"),
-        (format!("{MINIMAL}output: {{type: template, value: '{{{{ .Field }}}}'}}"), "the rule has no field"),
+        (
+            format!("{MINIMAL}extra_infos: {{a: b}}"),
+            "extra_infos_prefix: is empty",
+        ),
+        (
+            format!("{MINIMAL}output: {{type: template, value: '{{{{ .Field }}}}'}}"),
+            "the rule has no field",
+        ),
         (
             format!("{MINIMAL}output: {{type: template, value: '{{{{ .Feild }}}}'}}"),
             "output.value: the template fails where it uses .Feild:",
         ),
-        (MINIMAL.replace("sesame-word", "sesame-word, answer_timeout: 30s"), "http.answer_timeout: is over 9s"),
-        (format!("{MINIMAL}amqp: {{ca_file: x}}"), "there is none"),
-        (format!("{MINIMAL}output: labels.instance"), "perhaps {type: copy, value: ...} is meant"),
-        (format!("{MINIMAL}output: 'a {{{{ .Alert }}}}'"), "perhaps {type: template, value: ...} is meant"),
         (
-            MINIMAL.replace("state: 2", "state: [{type: map, field: labels.a, values: {a: 9}}, ok]"),
+            MINIMAL.replace("sesame-word", "sesame-word, answer_timeout: 30s"),
+            "http.answer_timeout: is over 9s",
+        ),
+        (format!("{MINIMAL}amqp: {{ca_file: x}}"), "there is none"),
+        (
+            format!("{MINIMAL}output: labels.instance"),
+            "perhaps {type: copy, value: ...} is meant",
+        ),
+        (
+            format!("{MINIMAL}output: 'a {{{{ .Alert }}}}'"),
+            "perhaps {type: template, value: ...} is meant",
+        ),
+        (
+            MINIMAL.replace(
+                "state: 2",
+                "state: [{type: map, field: labels.a, values: {a: 9}}, ok]",
+            ),
             "state: \"9\" is no state",
         ),
     ] {
         let config = load(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
         let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
-        assert!(warnings.iter().any(|warning| warning.contains(expected)), "{expected}: {warnings:?}");
+        assert!(
+            warnings.iter().any(|warning| warning.contains(expected)),
+            "{expected}: {warnings:?}"
+        );
     }
 }
 
@@ -273,24 +425,51 @@ fn no_message_shows_what_may_be_a_secret() {
         "hunter2",
     ] {
         let error = load(text).unwrap_err();
-        assert!(!format!("{error} {error:?}").contains("hunter2"), "{text}: {error}");
+        assert!(
+            !format!("{error} {error:?}").contains("hunter2"),
+            "{text}: {error}"
+        );
     }
     let long = MINIMAL.replace("sesame-word", "12345678901234567890123456");
-    assert_eq!(load(&long).unwrap().http.tokens, [Secret::new("12345678901234567890123456")]);
-    assert!(load(&format!("\u{feff}{MINIMAL}")).is_ok(), "a byte order mark");
+    assert_eq!(
+        load(&long).unwrap().http.tokens,
+        [Secret::new("12345678901234567890123456")]
+    );
+    assert!(
+        load(&format!("\u{feff}{MINIMAL}")).is_ok(),
+        "a byte order mark"
+    );
 }
 
 #[test]
 fn no_secret_is_shown() {
     let text = MINIMAL.replace("sesame-word", "hunter2") + "amqp: {url: 'amqp://u:hunter2@h/v'}";
     let config = load(&text).unwrap();
-    assert!(!format!("{config}{config:?}").contains("hunter2"), "{config}");
+    assert!(
+        !format!("{config}{config:?}").contains("hunter2"),
+        "{config}"
+    );
 }
 
 #[test]
 fn files_that_cannot_be_read_say_so() {
-    let load = |path: &str| Config::load(Path::new(path), &Overrides::default(), &|_| None).unwrap_err().to_string();
+    let load = |path: &str| {
+        Config::load(Path::new(path), &Overrides::default(), &|_| None)
+            .unwrap_err()
+            .to_string()
+    };
     assert!(load("/no/such.yml").contains("/no/such.yml: No such file"));
-    let error = Config::from_text("a: [".to_owned(), Path::new("b.yml"), &Overrides::default(), &|_| None).unwrap_err();
-    assert!(error.to_string().starts_with("b.yml: line 2: not valid YAML"), "{error}");
+    let error = Config::from_text(
+        "a: [".to_owned(),
+        Path::new("b.yml"),
+        &Overrides::default(),
+        &|_| None,
+    )
+    .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("b.yml: line 2: not valid YAML"),
+        "{error}"
+    );
 }

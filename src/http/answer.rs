@@ -124,7 +124,10 @@ impl Problem {
         if let Self::Reload(reasons) = self {
             body["reasons"] = json!(reasons);
         }
-        Answer { headers, ..Answer::json(status, &body) }
+        Answer {
+            headers,
+            ..Answer::json(status, &body)
+        }
     }
 }
 
@@ -136,11 +139,21 @@ impl Answer {
 
     /// 200 with a page of metrics.
     pub fn page(body: String, content_type: &'static str) -> Self {
-        Self { status: 200, content_type, headers: Vec::new(), body }
+        Self {
+            status: 200,
+            content_type,
+            headers: Vec::new(),
+            body,
+        }
     }
 
     fn json(status: u16, body: &serde_json::Value) -> Self {
-        Self { status, content_type: JSON, headers: Vec::new(), body: format!("{body}\n") }
+        Self {
+            status,
+            content_type: JSON,
+            headers: Vec::new(),
+            body: format!("{body}\n"),
+        }
     }
 
     /// What came of a notification whose mapped events are all in the queue.
@@ -149,20 +162,33 @@ impl Answer {
         if refused.count == 0 {
             // Written by hand, as nearly every answer is this one.
             let body = format!("{{\"published\":{published}}}\n");
-            return Self { status: 200, content_type: JSON, headers: Vec::new(), body };
+            return Self {
+                status: 200,
+                content_type: JSON,
+                headers: Vec::new(),
+                body,
+            };
         }
         let name = |alert: &Refused, refusal: &Refusal| json!({ "alertname": alert.alertname, "fingerprint": alert.fingerprint, "field": refusal.field, "reason": refusal.reason });
         let named: Vec<_> = refused
             .named
             .iter()
-            .flat_map(|alert| alert.refusals.iter().map(move |refusal| name(alert, refusal)))
+            .flat_map(|alert| {
+                alert
+                    .refusals
+                    .iter()
+                    .map(move |refusal| name(alert, refusal))
+            })
             .collect();
         let error = format!(
             "{} of {} alerts can't be mapped, the others are published",
             refused.count,
             refused.count + published
         );
-        Self::json(422, &json!({ "error": error, "published": published, "refused": named }))
+        Self::json(
+            422,
+            &json!({ "error": error, "published": published, "refused": named }),
+        )
     }
 }
 
@@ -176,29 +202,56 @@ mod tests {
         for (problem, status, header) in [
             (Problem::NotFound, 404, None),
             (Problem::NotAnAlertmanager, 404, None),
-            (Problem::Method(&["GET", "HEAD"]), 405, Some(("Allow", "GET, HEAD"))),
-            (Problem::Unauthorized, 401, Some(("WWW-Authenticate", "Bearer"))),
+            (
+                Problem::Method(&["GET", "HEAD"]),
+                405,
+                Some(("Allow", "GET, HEAD")),
+            ),
+            (
+                Problem::Unauthorized,
+                401,
+                Some(("WWW-Authenticate", "Bearer")),
+            ),
             (Problem::Body(BodyError::TooLong(9)), 413, None),
             (Problem::EventsTooLarge(String::new()), 413, None),
             (Problem::Body(incomplete()), 503, Some(("Retry-After", "5"))),
-            (Problem::Body(BodyError::Busy), 503, Some(("Retry-After", "5"))),
+            (
+                Problem::Body(BodyError::Busy),
+                503,
+                Some(("Retry-After", "5")),
+            ),
             (Problem::Body(BodyError::Malformed("x")), 400, None),
             (Problem::Head(HeadError::Tls), 400, None),
             (Problem::Head(HeadError::TooLong), 431, None),
             (Problem::Head(HeadError::Expectation), 417, None),
             (Problem::HeadTooSlow, 408, None),
             (Problem::Decode(DecodeError::FromPrometheus), 400, None),
-            (Problem::Delivery(DeliveryError::Nacked), 503, Some(("Retry-After", "5"))),
-            (Problem::NotReady(String::new()), 503, Some(("Retry-After", "5"))),
+            (
+                Problem::Delivery(DeliveryError::Nacked),
+                503,
+                Some(("Retry-After", "5")),
+            ),
+            (
+                Problem::NotReady(String::new()),
+                503,
+                Some(("Retry-After", "5")),
+            ),
             (Problem::Reload(Vec::new()), 500, None),
             (Problem::StillReloading, 503, Some(("Retry-After", "5"))),
             (Problem::Stopping, 503, Some(("Retry-After", "5"))),
             (Problem::Internal, 500, None),
         ] {
             let answer = problem.answer();
-            let first = answer.headers.first().map(|(name, value)| (*name, &**value));
+            let first = answer
+                .headers
+                .first()
+                .map(|(name, value)| (*name, &**value));
             assert_eq!((answer.status, first), (status, header), "{problem:?}");
-            assert!(answer.body.starts_with("{\"error\":\"") && answer.body.ends_with("}\n"), "{}", answer.body);
+            assert!(
+                answer.body.starts_with("{\"error\":\"") && answer.body.ends_with("}\n"),
+                "{}",
+                answer.body
+            );
         }
     }
 }

@@ -14,7 +14,9 @@ pub fn is_authorized(header: Option<&str>, tokens: &[Secret]) -> bool {
         return false;
     }
     let given = given.trim_start().as_bytes();
-    let any = tokens.iter().fold(Choice::from(0), |any, token| any | given.ct_eq(token.expose().as_bytes()));
+    let any = tokens.iter().fold(Choice::from(0), |any, token| {
+        any | given.ct_eq(token.expose().as_bytes())
+    });
     bool::from(any)
 }
 

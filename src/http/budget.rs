@@ -30,7 +30,11 @@ pub struct Received {
 impl Received {
     /// An empty body.
     pub fn new(budget: &Arc<Budget>) -> Self {
-        Self { bytes: Vec::new(), budget: Arc::clone(budget), taken: 0 }
+        Self {
+            bytes: Vec::new(),
+            budget: Arc::clone(budget),
+            taken: 0,
+        }
     }
 
     /// A body of bytes that are there already, without a copy; none where the budget does not allow it.
@@ -55,9 +59,17 @@ impl Received {
 
     /// For so many bytes more.
     fn reserve(&mut self, more: usize) -> bool {
-        let needed = (self.bytes.len() + more).saturating_sub(FREE_BYTES).saturating_sub(self.taken);
+        let needed = (self.bytes.len() + more)
+            .saturating_sub(FREE_BYTES)
+            .saturating_sub(self.taken);
         let take = |left: usize| left.checked_sub(needed);
-        if needed > 0 && self.budget.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_err() {
+        if needed > 0
+            && self
+                .budget
+                .0
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, take)
+                .is_err()
+        {
             return false;
         }
         self.taken += needed;
@@ -95,7 +107,10 @@ mod tests {
         drop(other);
         assert!(Received::of(&budget, vec![0; FREE_BYTES + 101]).is_none());
         let third = Received::of(&budget, vec![0; FREE_BYTES + 100]).unwrap();
-        assert_eq!((third.len(), budget.0.load(Ordering::SeqCst)), (FREE_BYTES + 100, 0));
+        assert_eq!(
+            (third.len(), budget.0.load(Ordering::SeqCst)),
+            (FREE_BYTES + 100, 0)
+        );
         drop(third);
         assert_eq!(budget.0.load(Ordering::SeqCst), 100);
     }

@@ -61,7 +61,13 @@ pub enum NoRequest {
 impl Connection {
     /// Takes an accepted socket.
     pub fn new(socket: Arc<TcpStream>) -> Self {
-        Self { socket, buffer: Vec::new(), read_timeout: None, write_timeout: None, date: Date::default() }
+        Self {
+            socket,
+            buffer: Vec::new(),
+            read_timeout: None,
+            write_timeout: None,
+            date: Date::default(),
+        }
     }
 
     /// Reads the next head. `patience` is for its first byte; from there on [`HEAD_LIMIT`] counts.
@@ -78,7 +84,10 @@ impl Connection {
         let mut seen = 0;
         loop {
             // A head ends with a line: nothing to parse before one has come.
-            if self.buffer[seen..].contains(&b'\n') || self.buffer.len() >= head::MOST_BYTES || seen == 0 {
+            if self.buffer[seen..].contains(&b'\n')
+                || self.buffer.len() >= head::MOST_BYTES
+                || seen == 0
+            {
                 match head::parse(&self.buffer) {
                     Ok(Some((head, length))) => {
                         self.buffer.drain(..length);
@@ -99,7 +108,12 @@ impl Connection {
     }
 
     /// The body that belongs to a head.
-    pub fn body<'c>(&'c mut self, head: &Head, budget: &'c Arc<Budget>, whole: &'c mut dyn FnMut()) -> Incoming<'c> {
+    pub fn body<'c>(
+        &'c mut self,
+        head: &Head,
+        budget: &'c Arc<Budget>,
+        whole: &'c mut dyn FnMut(),
+    ) -> Incoming<'c> {
         Incoming {
             left: head.framing,
             expects_continue: head.expects_continue,
@@ -127,7 +141,11 @@ impl Connection {
         for (name, value) in &answer.headers {
             bytes.push_str(&format!("{name}: {value}\r\n"));
         }
-        bytes.push_str(if keep_alive { "\r\n" } else { "Connection: close\r\n\r\n" });
+        bytes.push_str(if keep_alive {
+            "\r\n"
+        } else {
+            "Connection: close\r\n\r\n"
+        });
         if with_body {
             bytes.push_str(&answer.body);
         }
@@ -138,7 +156,9 @@ impl Connection {
         let deadline = Instant::now() + WRITE_LIMIT;
         while !bytes.is_empty() {
             let left = left_until(deadline)?;
-            set_about(&mut self.write_timeout, left, |timeout| self.socket.set_write_timeout(timeout))?;
+            set_about(&mut self.write_timeout, left, |timeout| {
+                self.socket.set_write_timeout(timeout)
+            })?;
             match (&*self.socket).write(bytes) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => bytes = &bytes[count..],
@@ -186,7 +206,9 @@ impl Connection {
 
     /// Reads what has come, waiting for it if need be.
     fn read(&mut self, buffer: &mut [u8], patience: Duration) -> io::Result<usize> {
-        set_about(&mut self.read_timeout, patience, |timeout| self.socket.set_read_timeout(timeout))?;
+        set_about(&mut self.read_timeout, patience, |timeout| {
+            self.socket.set_read_timeout(timeout)
+        })?;
         loop {
             match (&*self.socket).read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -224,9 +246,14 @@ impl Incoming<'_> {
     fn read_chunks(&mut self, limit: usize, body: &mut Received) -> Result<(), BodyError> {
         loop {
             let line = self.line()?;
-            let digits = line.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-            let size =
-                std::str::from_utf8(digits).ok().filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+            let digits = line
+                .split(|byte| *byte == b';')
+                .next()
+                .unwrap_or_default()
+                .trim_ascii();
+            let size = std::str::from_utf8(digits)
+                .ok()
+                .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
             let Some(size) = size.and_then(|digits| u64::from_str_radix(digits, 16).ok()) else {
                 return Err(BodyError::Malformed("a wrong chunk size"));
             };
@@ -252,7 +279,9 @@ impl Incoming<'_> {
 
     fn send_continue(&mut self) -> Result<(), BodyError> {
         if std::mem::take(&mut self.expects_continue) && self.connection.buffer.is_empty() {
-            self.connection.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").map_err(BodyError::Incomplete)?;
+            self.connection
+                .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
+                .map_err(BodyError::Incomplete)?;
         }
         Ok(())
     }
@@ -277,7 +306,10 @@ impl Incoming<'_> {
         loop {
             self.fill_if_empty()?;
             let buffer = &mut self.connection.buffer;
-            let end = buffer.iter().position(|byte| *byte == b'\n').map(|end| end + 1);
+            let end = buffer
+                .iter()
+                .position(|byte| *byte == b'\n')
+                .map(|end| end + 1);
             line.extend(buffer.drain(..end.unwrap_or(buffer.len())));
             if line.len() > MOST_CHUNK_LINE {
                 return Err(BodyError::Malformed("a chunk's line is too long"));
@@ -308,7 +340,9 @@ impl Body for Incoming<'_> {
     fn read(&mut self, limit: usize) -> Result<Received, BodyError> {
         let framing = self.left;
         let length = match framing {
-            Framing::Length(length) => usize::try_from(length).ok().filter(|length| *length <= limit),
+            Framing::Length(length) => usize::try_from(length)
+                .ok()
+                .filter(|length| *length <= limit),
             Framing::Chunked => Some(0),
         };
         let length = length.ok_or(BodyError::TooLong(limit))?;
@@ -346,7 +380,10 @@ impl Date {
     fn now(&mut self) -> &str {
         let now = Timestamp::now();
         if self.text.is_empty() || self.second != now.as_second() {
-            (self.second, self.text) = (now.as_second(), now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string());
+            (self.second, self.text) = (
+                now.as_second(),
+                now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string(),
+            );
         }
         &self.text
     }
@@ -358,7 +395,10 @@ fn set_about(
     wanted: Duration,
     apply: impl FnOnce(Option<Duration>) -> io::Result<()>,
 ) -> io::Result<()> {
-    if set.and_then(|set| set.checked_sub(wanted)).is_some_and(|longer| longer <= SLACK) {
+    if set
+        .and_then(|set| set.checked_sub(wanted))
+        .is_some_and(|longer| longer <= SLACK)
+    {
         return Ok(());
     }
     apply(Some(wanted))?;
@@ -369,11 +409,18 @@ fn set_about(
 fn left_until(deadline: Instant) -> io::Result<Duration> {
     let left = deadline.saturating_duration_since(Instant::now());
     // A timeout of zero would mean none.
-    if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+    if left.is_zero() {
+        Err(io::ErrorKind::TimedOut.into())
+    } else {
+        Ok(left)
+    }
 }
 
 fn is_timeout(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    )
 }
 
 fn reason(status: u16) -> &'static str {
@@ -419,7 +466,12 @@ mod tests {
             assert_eq!(now, if is_set_anew { Some(limit) } else { set }, "{set:?}");
         }
         let mut refused = None;
-        assert!(set_about(&mut refused, limit, |_| Err(io::ErrorKind::InvalidInput.into())).is_err());
+        assert!(
+            set_about(&mut refused, limit, |_| Err(
+                io::ErrorKind::InvalidInput.into()
+            ))
+            .is_err()
+        );
         assert_eq!(refused, None);
     }
 }

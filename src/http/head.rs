@@ -74,7 +74,9 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, HeadError> {
         }
         Err(_) => return Err(HeadError::Malformed("a wrong request line")),
     };
-    let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
+    let (Some(method), Some(target), Some(version)) =
+        (request.method, request.path, request.version)
+    else {
         return Err(HeadError::Malformed("a wrong request line"));
     };
     let head = Head {
@@ -90,8 +92,14 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, HeadError> {
 }
 
 /// The values of all lines of a header.
-fn values<'h>(headers: &'h [httparse::Header<'_>], name: &'static str) -> impl Iterator<Item = &'h [u8]> {
-    headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
+fn values<'h>(
+    headers: &'h [httparse::Header<'_>],
+    name: &'static str,
+) -> impl Iterator<Item = &'h [u8]> {
+    headers
+        .iter()
+        .filter(move |header| header.name.eq_ignore_ascii_case(name))
+        .map(|header| header.value)
 }
 
 fn authorization(headers: &[httparse::Header<'_>]) -> Result<Option<String>, HeadError> {
@@ -100,14 +108,20 @@ fn authorization(headers: &[httparse::Header<'_>]) -> Result<Option<String>, Hea
     if lines.next().is_some() {
         return Err(HeadError::Malformed("several Authorization lines"));
     }
-    Ok(first.and_then(|value| std::str::from_utf8(value).ok()).map(str::to_owned))
+    Ok(first
+        .and_then(|value| std::str::from_utf8(value).ok())
+        .map(str::to_owned))
 }
 
 fn takes_openmetrics(headers: &[httparse::Header<'_>]) -> bool {
     values(headers, "accept")
         .flat_map(|value| value.split(|byte| *byte == b','))
         .filter_map(|range| range.split(|byte| *byte == b';').next())
-        .any(|media| media.trim_ascii().eq_ignore_ascii_case(b"application/openmetrics-text"))
+        .any(|media| {
+            media
+                .trim_ascii()
+                .eq_ignore_ascii_case(b"application/openmetrics-text")
+        })
 }
 
 fn framing(headers: &[httparse::Header<'_>], version: u8) -> Result<Framing, HeadError> {
@@ -115,12 +129,15 @@ fn framing(headers: &[httparse::Header<'_>], version: u8) -> Result<Framing, Hea
     let mut lengths = values(headers, "content-length");
     match (encodings.next(), lengths.next()) {
         (None, None) => Ok(Framing::Length(0)),
-        (Some(_), Some(_)) => Err(HeadError::Framing("both Content-Length and Transfer-Encoding")),
+        (Some(_), Some(_)) => Err(HeadError::Framing(
+            "both Content-Length and Transfer-Encoding",
+        )),
         (Some(encoding), None) => {
             if version == 0 {
                 return Err(HeadError::Framing("Transfer-Encoding in HTTP/1.0"));
             }
-            if encodings.next().is_some() || !encoding.trim_ascii().eq_ignore_ascii_case(b"chunked") {
+            if encodings.next().is_some() || !encoding.trim_ascii().eq_ignore_ascii_case(b"chunked")
+            {
                 return Err(HeadError::Framing("a Transfer-Encoding other than chunked"));
             }
             Ok(Framing::Chunked)
@@ -133,7 +150,9 @@ fn framing(headers: &[httparse::Header<'_>], version: u8) -> Result<Framing, Hea
             if length.is_empty() || !length.iter().all(u8::is_ascii_digit) {
                 return Err(HeadError::Framing("a Content-Length that is no number"));
             }
-            let number = std::str::from_utf8(length).ok().and_then(|digits| digits.parse().ok());
+            let number = std::str::from_utf8(length)
+                .ok()
+                .and_then(|digits| digits.parse().ok());
             Ok(Framing::Length(number.unwrap_or(u64::MAX)))
         }
     }
@@ -179,61 +198,143 @@ mod tests {
 
     #[test]
     fn what_the_lines_mean() {
-        let read = |lines: &str, version: &str| parse(format!("GET / HTTP/{version}\r\n{lines}\r\n").as_bytes());
+        let read = |lines: &str, version: &str| {
+            parse(format!("GET / HTTP/{version}\r\n{lines}\r\n").as_bytes())
+        };
         for (lines, version, framing, keep_alive) in [
             ("", "1.1", Framing::Length(0), true),
             ("", "1.0", Framing::Length(0), false),
-            ("Connection: TE, Close\r\n", "1.1", Framing::Length(0), false),
-            ("Transfer-Encoding: Chunked\r\n", "1.1", Framing::Chunked, true),
-            ("Content-Length: 900000000000000\r\n", "1.1", Framing::Length(900_000_000_000_000), true),
-            ("Content-Length: 99999999999999999999999\r\n", "1.1", Framing::Length(u64::MAX), true),
+            (
+                "Connection: TE, Close\r\n",
+                "1.1",
+                Framing::Length(0),
+                false,
+            ),
+            (
+                "Transfer-Encoding: Chunked\r\n",
+                "1.1",
+                Framing::Chunked,
+                true,
+            ),
+            (
+                "Content-Length: 900000000000000\r\n",
+                "1.1",
+                Framing::Length(900_000_000_000_000),
+                true,
+            ),
+            (
+                "Content-Length: 99999999999999999999999\r\n",
+                "1.1",
+                Framing::Length(u64::MAX),
+                true,
+            ),
         ] {
             let (head, _) = read(lines, version).unwrap().unwrap();
-            assert_eq!((head.framing, head.keep_alive), (framing, keep_alive), "{lines}");
+            assert_eq!(
+                (head.framing, head.keep_alive),
+                (framing, keep_alive),
+                "{lines}"
+            );
         }
         for (accept, takes) in [
-            ("application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.3", true),
-            ("text/plain, Application/OpenMetrics-Text ; version=1.0.0", true),
+            (
+                "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.3",
+                true,
+            ),
+            (
+                "text/plain, Application/OpenMetrics-Text ; version=1.0.0",
+                true,
+            ),
             ("application/openmetrics-text2, */*", false),
         ] {
-            let (head, _) = read(&format!("Accept: {accept}\r\n"), "1.1").unwrap().unwrap();
+            let (head, _) = read(&format!("Accept: {accept}\r\n"), "1.1")
+                .unwrap()
+                .unwrap();
             assert_eq!(head.takes_openmetrics, takes, "{accept}");
         }
-        assert!(read("Expect: 100-Continue\r\n", "1.1").unwrap().unwrap().0.expects_continue);
+        assert!(
+            read("Expect: 100-Continue\r\n", "1.1")
+                .unwrap()
+                .unwrap()
+                .0
+                .expects_continue
+        );
     }
 
     #[test]
     fn what_is_in_doubt_is_refused() {
         let long = format!("GET / HTTP/1.1\r\nX: {}", "a".repeat(MOST_BYTES));
-        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "X: a\r\n".repeat(MOST_HEADERS + 1));
+        let many = format!(
+            "GET / HTTP/1.1\r\n{}\r\n",
+            "X: a\r\n".repeat(MOST_HEADERS + 1)
+        );
         let with = |lines: &str| format!("POST / HTTP/1.1\r\n{lines}\r\n\r\n");
         for (text, error) in [
             (long, HeadError::TooLong),
             (many, HeadError::TooLong),
-            (with("Content-Length: -1"), HeadError::Framing("a Content-Length that is no number")),
-            (with("Content-Length: +1"), HeadError::Framing("a Content-Length that is no number")),
-            (with("Content-Length: abc"), HeadError::Framing("a Content-Length that is no number")),
-            (with("Content-Length:"), HeadError::Framing("a Content-Length that is no number")),
-            (with("Content-Length: 1, 1"), HeadError::Framing("a Content-Length that is no number")),
-            (with("Content-Length: 1\r\nContent-Length: 1"), HeadError::Framing("several Content-Length lines")),
+            (
+                with("Content-Length: -1"),
+                HeadError::Framing("a Content-Length that is no number"),
+            ),
+            (
+                with("Content-Length: +1"),
+                HeadError::Framing("a Content-Length that is no number"),
+            ),
+            (
+                with("Content-Length: abc"),
+                HeadError::Framing("a Content-Length that is no number"),
+            ),
+            (
+                with("Content-Length:"),
+                HeadError::Framing("a Content-Length that is no number"),
+            ),
+            (
+                with("Content-Length: 1, 1"),
+                HeadError::Framing("a Content-Length that is no number"),
+            ),
+            (
+                with("Content-Length: 1\r\nContent-Length: 1"),
+                HeadError::Framing("several Content-Length lines"),
+            ),
             (
                 with("Content-Length: 1\r\nTransfer-Encoding: chunked"),
                 HeadError::Framing("both Content-Length and Transfer-Encoding"),
             ),
-            (with("Transfer-Encoding: gzip, chunked"), HeadError::Framing("a Transfer-Encoding other than chunked")),
-            (with("Transfer-Encoding: identity"), HeadError::Framing("a Transfer-Encoding other than chunked")),
-            (with("Authorization: a\r\nAuthorization: b"), HeadError::Malformed("several Authorization lines")),
+            (
+                with("Transfer-Encoding: gzip, chunked"),
+                HeadError::Framing("a Transfer-Encoding other than chunked"),
+            ),
+            (
+                with("Transfer-Encoding: identity"),
+                HeadError::Framing("a Transfer-Encoding other than chunked"),
+            ),
+            (
+                with("Authorization: a\r\nAuthorization: b"),
+                HeadError::Malformed("several Authorization lines"),
+            ),
             (with("Expect: tea"), HeadError::Expectation),
-            (with("X: a\r\n folded"), HeadError::Malformed("a wrong header line")),
+            (
+                with("X: a\r\n folded"),
+                HeadError::Malformed("a wrong header line"),
+            ),
             (with("X : a"), HeadError::Malformed("a wrong header line")),
             (with("X: a\rb"), HeadError::Malformed("a wrong header line")),
-            ("GET / HTTP/2.0\r\n\r\n".to_owned(), HeadError::Malformed("another version")),
-            ("GET  / HTTP/1.1\r\n\r\n".to_owned(), HeadError::Malformed("a wrong request line")),
+            (
+                "GET / HTTP/2.0\r\n\r\n".to_owned(),
+                HeadError::Malformed("another version"),
+            ),
+            (
+                "GET  / HTTP/1.1\r\n\r\n".to_owned(),
+                HeadError::Malformed("a wrong request line"),
+            ),
             ("\u{16}\u{3}\u{1}".to_owned(), HeadError::Tls),
         ] {
             assert_eq!(parse(text.as_bytes()), Err(error), "{text:.80}");
         }
         let old = "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
-        assert_eq!(parse(old.as_bytes()), Err(HeadError::Framing("Transfer-Encoding in HTTP/1.0")));
+        assert_eq!(
+            parse(old.as_bytes()),
+            Err(HeadError::Framing("Transfer-Encoding in HTTP/1.0"))
+        );
     }
 }

@@ -58,7 +58,10 @@ impl Listen {
             None if host.is_empty() => "0.0.0.0",
             None => host,
         };
-        (!host.is_empty()).then(|| Self { host: host.to_owned(), port })
+        (!host.is_empty()).then(|| Self {
+            host: host.to_owned(),
+            port,
+        })
     }
 }
 
@@ -132,7 +135,13 @@ mod tests {
             ("a:70000", None),
         ] {
             let listen = Listen::parse(text);
-            assert_eq!(listen.as_ref().map(|listen| (listen.host.as_str(), listen.port)), parsed, "{text}");
+            assert_eq!(
+                listen
+                    .as_ref()
+                    .map(|listen| (listen.host.as_str(), listen.port)),
+                parsed,
+                "{text}"
+            );
         }
         assert_eq!(Listen::parse("[::1]:80").unwrap().to_string(), "[::1]:80");
     }

@@ -64,7 +64,11 @@ pub struct Place {
 impl Places {
     /// So many places.
     pub fn new(most: usize) -> Self {
-        Self { most: AtomicUsize::new(most), state: Mutex::default(), changed: Condvar::new() }
+        Self {
+            most: AtomicUsize::new(most),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        }
     }
 
     /// From here on there are so many. Who has a place keeps it.
@@ -82,13 +86,26 @@ impl Places {
                 state.close_slowest();
             }
             state.awaited = true;
-            state = self.changed.wait_timeout(state, LEAVING_LIMIT).unwrap_or_else(PoisonError::into_inner).0;
+            state = self
+                .changed
+                .wait_timeout(state, LEAVING_LIMIT)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
         state.awaited = false;
         let number = state.next;
         state.next += 1;
-        state.taken.insert(number, Entry { socket: Arc::clone(socket), state: Doing::Waiting(Instant::now()) });
-        Place { places: Arc::clone(self), number }
+        state.taken.insert(
+            number,
+            Entry {
+                socket: Arc::clone(socket),
+                state: Doing::Waiting(Instant::now()),
+            },
+        );
+        Place {
+            places: Arc::clone(self),
+            number,
+        }
     }
 
     /// Closes the connection whose sender has let it wait longest, so that it gives back what it holds.
@@ -99,13 +116,19 @@ impl Places {
     /// Whether every place is taken by one that works, none for longer than this.
     pub fn are_full_of_work(&self, limit: Duration) -> bool {
         let state = self.lock();
-        let works = |entry: &Entry| matches!(entry.state, Doing::Working(since) if since.elapsed() < limit);
+        let works =
+            |entry: &Entry| matches!(entry.state, Doing::Working(since) if since.elapsed() < limit);
         state.taken.len() >= self.most.load(Ordering::SeqCst) && state.taken.values().all(works)
     }
 
     /// Closes all connections that wait for their sender; an answer on its way is left to arrive.
     pub fn close_waiting(&self) {
-        for entry in self.lock().taken.values().filter(|entry| matches!(entry.state, Doing::Waiting(_))) {
+        for entry in self
+            .lock()
+            .taken
+            .values()
+            .filter(|entry| matches!(entry.state, Doing::Waiting(_)))
+        {
             let _ = entry.socket.shutdown(Shutdown::Both);
         }
     }
@@ -126,7 +149,10 @@ impl Places {
 
 impl State {
     fn close_slowest(&mut self) {
-        let candidates = self.taken.values_mut().filter_map(|entry| Some((entry.state.since()?, entry)));
+        let candidates = self
+            .taken
+            .values_mut()
+            .filter_map(|entry| Some((entry.state.since()?, entry)));
         if let Some((_, entry)) = candidates.min_by_key(|(since, _)| *since) {
             let _ = entry.socket.shutdown(Shutdown::Both);
             entry.state = Doing::Leaving(Instant::now());

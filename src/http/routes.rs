@@ -73,7 +73,9 @@ impl Routes {
             reload,
             stopping: AtomicBool::new(false),
             large: Turns::new(1),
-            middle: Turns::new(thread::available_parallelism().map_or(MIDDLE_TURNS, |n| n.get().max(MIDDLE_TURNS))),
+            middle: Turns::new(
+                thread::available_parallelism().map_or(MIDDLE_TURNS, |n| n.get().max(MIDDLE_TURNS)),
+            ),
             refusals: Throttle::default(),
             ids: Ids::new(),
         }
@@ -98,12 +100,23 @@ impl Routes {
     fn log(&self, request: &Request<'_>, problem: &Problem, id: &str) {
         let from_anybody = match problem {
             Problem::NotReady(_) => return,
-            Problem::NotFound | Problem::NotAnAlertmanager | Problem::Method(_) | Problem::Unauthorized => true,
+            Problem::NotFound
+            | Problem::NotAnAlertmanager
+            | Problem::Method(_)
+            | Problem::Unauthorized => true,
             _ => false,
         };
-        let unlogged = if from_anybody { self.refusals.allow() } else { Some(0) };
+        let unlogged = if from_anybody {
+            self.refusals.allow()
+        } else {
+            Some(0)
+        };
         if let Some(unlogged) = unlogged {
-            let (method, path, status) = (shorten(request.method), shorten(path(request)), problem.status());
+            let (method, path, status) = (
+                shorten(request.method),
+                shorten(path(request)),
+                problem.status(),
+            );
             warn!(request = id, peer:% = request.peer, method:% = method, path:% = path, status, unlogged; "{problem}");
         }
     }
@@ -111,7 +124,13 @@ impl Routes {
     fn route(&self, request: &mut Request<'_>, id: &str) -> Result<Answer, Problem> {
         let setup = self.setup();
         let authorized = auth::is_authorized(request.authorization, &setup.settings.tokens);
-        let with_token = || if authorized { Ok(()) } else { Err(Problem::Unauthorized) };
+        let with_token = || {
+            if authorized {
+                Ok(())
+            } else {
+                Err(Problem::Unauthorized)
+            }
+        };
         match path(request) {
             "/webhook" => {
                 only(request, &["POST"])?;
@@ -121,16 +140,26 @@ impl Routes {
             "/-/healthy" => only(request, READ).map(|()| Answer::ok("healthy")),
             "/-/ready" => {
                 only(request, READ)?;
-                setup.outlet.readiness(authorized).map_err(Problem::NotReady).map(|()| Answer::ok("ready"))
+                setup
+                    .outlet
+                    .readiness(authorized)
+                    .map_err(Problem::NotReady)
+                    .map(|()| Answer::ok("ready"))
             }
             "/-/reload" => {
                 only(request, &["POST"])?;
                 with_token()?;
-                (self.reload)().map_err(Problem::from).map(|()| Answer::ok("reloaded"))
+                (self.reload)()
+                    .map_err(Problem::from)
+                    .map(|()| Answer::ok("reloaded"))
             }
             "/metrics" => {
                 only(request, READ)?;
-                let exposition = if request.takes_openmetrics { Exposition::OpenMetrics } else { Exposition::Text };
+                let exposition = if request.takes_openmetrics {
+                    Exposition::OpenMetrics
+                } else {
+                    Exposition::Text
+                };
                 let page = self.metrics.expose(setup.outlet.now(), exposition);
                 Ok(Answer::page(page, exposition.content_type()))
             }
@@ -141,7 +170,12 @@ impl Routes {
         }
     }
 
-    fn webhook(&self, setup: &Setup, request: &mut Request<'_>, id: &str) -> Result<Answer, Problem> {
+    fn webhook(
+        &self,
+        setup: &Setup,
+        request: &mut Request<'_>,
+        id: &str,
+    ) -> Result<Answer, Problem> {
         if self.stopping.load(Ordering::SeqCst) {
             return Err(Problem::Stopping);
         }
@@ -151,9 +185,17 @@ impl Routes {
         let deadline = Instant::now() + setup.settings.answer_timeout;
         let received_at = Timestamp::now();
         let prepared = {
-            let turns = if body.len() > LARGE_BYTES { &self.large } else { &self.middle };
+            let turns = if body.len() > LARGE_BYTES {
+                &self.large
+            } else {
+                &self.middle
+            };
             let is_small = body.len() <= MIDDLE_BYTES;
-            let _turn = if is_small { None } else { Some(turns.take(deadline).ok_or(BodyError::Busy)?) };
+            let _turn = if is_small {
+                None
+            } else {
+                Some(turns.take(deadline).ok_or(BodyError::Busy)?)
+            };
             Prepared::from_body(&setup.mapping, &self.tally, &body, received_at, deadline)?
         };
         drop(body);
@@ -177,7 +219,9 @@ impl Handler for Routes {
             Problem::Internal.answer()
         });
         let elapsed = started.elapsed();
-        self.metrics.http.answered(label(path(request)), answer.status, elapsed);
+        self.metrics
+            .http
+            .answered(label(path(request)), answer.status, elapsed);
         debug!(
             request = id, peer:% = request.peer, method:% = shorten(request.method), path:% = shorten(path(request)),
             status = answer.status, milliseconds = elapsed.as_millis();
@@ -200,10 +244,19 @@ impl Handler for Routes {
 }
 
 /// The routes, as a label of metrics: a sender must not be able to make up values.
-const ROUTES: [&str; 5] = ["/webhook", "/-/healthy", "/-/ready", "/-/reload", "/metrics"];
+const ROUTES: [&str; 5] = [
+    "/webhook",
+    "/-/healthy",
+    "/-/ready",
+    "/-/reload",
+    "/metrics",
+];
 
 fn label(path: &str) -> &'static str {
-    ROUTES.into_iter().find(|route| *route == path).unwrap_or("other")
+    ROUTES
+        .into_iter()
+        .find(|route| *route == path)
+        .unwrap_or("other")
 }
 
 /// Numbers requests, uniquely among all runs of the connector as far as anybody is concerned who reads a log.
@@ -214,14 +267,24 @@ struct Ids {
 
 impl Ids {
     fn new() -> Self {
-        let nanoseconds = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
+        let nanoseconds = SystemTime::UNIX_EPOCH
+            .elapsed()
+            .unwrap_or_default()
+            .as_nanos();
         // The lower bits are the ones that differ.
         let run = u32::try_from(nanoseconds / 1000 % u128::from(u32::MAX)).unwrap_or_default();
-        Self { run, next: AtomicU64::new(1) }
+        Self {
+            run,
+            next: AtomicU64::new(1),
+        }
     }
 
     fn next(&self) -> String {
-        format!("{:08x}-{}", self.run, self.next.fetch_add(1, Ordering::Relaxed))
+        format!(
+            "{:08x}-{}",
+            self.run,
+            self.next.fetch_add(1, Ordering::Relaxed)
+        )
     }
 }
 
@@ -234,7 +297,10 @@ struct Turns {
 
 impl Turns {
     fn new(turns: usize) -> Self {
-        Self { free: Mutex::new(turns), freed: Condvar::new() }
+        Self {
+            free: Mutex::new(turns),
+            freed: Condvar::new(),
+        }
     }
 
     /// Waits for a turn until the deadline.
@@ -242,7 +308,11 @@ impl Turns {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let left = deadline.saturating_duration_since(Instant::now());
         let none = |free: &mut usize| *free == 0;
-        let mut free = self.freed.wait_timeout_while(free, left, none).unwrap_or_else(PoisonError::into_inner).0;
+        let mut free = self
+            .freed
+            .wait_timeout_while(free, left, none)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0;
         *free = free.checked_sub(1)?;
         Some(TurnTaken(self))
     }
@@ -265,7 +335,11 @@ fn path<'r>(request: &Request<'r>) -> &'r str {
 const READ: &[&str] = &["GET", "HEAD"];
 
 fn only(request: &Request<'_>, methods: &'static [&'static str]) -> Result<(), Problem> {
-    if methods.contains(&request.method) { Ok(()) } else { Err(Problem::Method(methods)) }
+    if methods.contains(&request.method) {
+        Ok(())
+    } else {
+        Err(Problem::Method(methods))
+    }
 }
 
 impl From<Reloading> for Problem {
@@ -308,9 +382,14 @@ mod tests {
     fn a_panic_is_an_answer_and_each_answer_has_an_id() {
         let text = "http: {bearer_token: t}\nconnector: c\nconnector_name: n\ncomponent: x\nresource: r\nstate: 1\n";
         let path = std::path::Path::new("test.yml");
-        let config = Config::from_text(text.to_owned(), path, &Overrides::default(), &|_| None).unwrap();
+        let config =
+            Config::from_text(text.to_owned(), path, &Overrides::default(), &|_| None).unwrap();
         let outlet = Arc::new(Outlet::Stream(Mutex::new(Box::new(std::io::sink()))));
-        let setup = Setup { settings: config.http, mapping: config.mapping, outlet };
+        let setup = Setup {
+            settings: config.http,
+            mapping: config.mapping,
+            outlet,
+        };
         let routes = Routes::new(setup, Metrics::new(), Box::new(|| Ok(())));
         let answer = |method, target| {
             routes.answer(&mut Request {
@@ -328,9 +407,15 @@ mod tests {
             answer("GET", "/nothing"),
             routes.refuse(&Problem::HeadTooSlow, "somebody"),
         ];
-        assert_eq!(answers.each_ref().map(|answer| answer.status), [500, 200, 404, 408]);
+        assert_eq!(
+            answers.each_ref().map(|answer| answer.status),
+            [500, 200, 404, 408]
+        );
         let headers = answers.iter().flat_map(|answer| &answer.headers);
-        let ids: HashSet<_> = headers.filter(|(name, _)| *name == "X-Request-Id").map(|(_, id)| id.clone()).collect();
+        let ids: HashSet<_> = headers
+            .filter(|(name, _)| *name == "X-Request-Id")
+            .map(|(_, id)| id.clone())
+            .collect();
         assert_eq!(ids.len(), answers.len(), "{ids:?}");
     }
 }

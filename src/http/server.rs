@@ -76,13 +76,18 @@ struct Shared {
 
 impl Server {
     /// Binds the address and begins to accept, so many connections at once.
-    pub fn start(listen: &Listen, most_connections: usize, handler: Arc<dyn Handler>) -> Result<Self, ListenError> {
+    pub fn start(
+        listen: &Listen,
+        most_connections: usize,
+        handler: Arc<dyn Handler>,
+    ) -> Result<Self, ListenError> {
         let addresses: Vec<SocketAddr> = (listen.host.as_str(), listen.port)
             .to_socket_addrs()
             .map_err(|error| ListenError::Resolve(listen.clone(), error))?
             .collect();
         let bound = bind(&addresses).and_then(|listener| Ok((listener.local_addr()?, listener)));
-        let (address, listener) = bound.map_err(|error| ListenError::Bind(listen.clone(), error))?;
+        let (address, listener) =
+            bound.map_err(|error| ListenError::Bind(listen.clone(), error))?;
         let shared = Arc::new(Shared {
             handler,
             places: Arc::new(Places::new(most_connections)),
@@ -104,7 +109,11 @@ impl Server {
     pub fn reachable_at(&self) -> SocketAddr {
         let mut address = self.address;
         if address.ip().is_unspecified() {
-            address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+            address.set_ip(if address.is_ipv4() {
+                Ipv4Addr::LOCALHOST.into()
+            } else {
+                Ipv6Addr::LOCALHOST.into()
+            });
         }
         address
     }
@@ -163,7 +172,12 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
                 let place = shared.places.enter(&socket);
                 serve_in_a_thread(socket, peer, place, shared)
             }
-            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
+                ) =>
+            {
                 continue;
             }
             Err(error) => Err(error),
@@ -178,7 +192,9 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
                 // Told when it begins, and not for each of many short troubles.
                 if !in_trouble && shared.troubles.allow().is_some() {
                     in_trouble = true;
-                    error!("can't take a connection: {error}; the slowest one is closed, and it is tried again");
+                    error!(
+                        "can't take a connection: {error}; the slowest one is closed, and it is tried again"
+                    );
                 }
                 // It may hold what is needed: a file descriptor, a thread.
                 shared.places.close_slowest();
@@ -188,13 +204,20 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     }
 }
 
-fn serve_in_a_thread(socket: Arc<TcpStream>, peer: SocketAddr, place: Place, shared: &Arc<Shared>) -> io::Result<()> {
+fn serve_in_a_thread(
+    socket: Arc<TcpStream>,
+    peer: SocketAddr,
+    place: Place,
+    shared: &Arc<Shared>,
+) -> io::Result<()> {
     let shared = Arc::clone(shared);
     // Where there is no thread, dropping the socket closes the connection, and its sender tries again.
-    thread::Builder::new().name("connection".to_owned()).spawn(move || {
-        let _ = socket.set_nodelay(true);
-        shared.serve(Connection::new(socket), &peer.to_string(), &place);
-    })?;
+    thread::Builder::new()
+        .name("connection".to_owned())
+        .spawn(move || {
+            let _ = socket.set_nodelay(true);
+            shared.serve(Connection::new(socket), &peer.to_string(), &place);
+        })?;
     Ok(())
 }
 
@@ -220,9 +243,11 @@ impl Shared {
                         body: &mut body,
                     };
                     let answer = self.handler.answer(&mut request);
-                    let keep_alive = head.keep_alive && body.is_over() && !self.ending.load(Ordering::SeqCst);
+                    let keep_alive =
+                        head.keep_alive && body.is_over() && !self.ending.load(Ordering::SeqCst);
                     place.answers();
-                    if let Err(error) = connection.write(&answer, keep_alive, head.method != "HEAD") {
+                    if let Err(error) = connection.write(&answer, keep_alive, head.method != "HEAD")
+                    {
                         debug!(peer:% = peer; "the answer could not be written: {error}");
                         return;
                     }
@@ -278,7 +303,10 @@ impl Gauge {
         count.awaited = true;
         let left = deadline.saturating_duration_since(Instant::now());
         let some = |count: &mut Count| count.under_way > 0;
-        let (count, _) = self.none.wait_timeout_while(count, left, some).unwrap_or_else(PoisonError::into_inner);
+        let (count, _) = self
+            .none
+            .wait_timeout_while(count, left, some)
+            .unwrap_or_else(PoisonError::into_inner);
         count.under_way == 0
     }
 
@@ -305,7 +333,11 @@ mod tests {
 
     #[test]
     fn a_burst_of_connections_is_not_turned_away() {
-        let allowed: usize = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap().trim().parse().unwrap();
+        let allowed: usize = std::fs::read_to_string("/proc/sys/net/core/somaxconn")
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
         let listener = bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
         let address = listener.local_addr().unwrap();
         // Nobody accepts them: one too many would never get through.

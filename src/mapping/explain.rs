@@ -39,15 +39,30 @@ pub fn write(
     for (number, alert) in (1..).zip(&notification.alerts) {
         let explanation = Explanation::new(mapping, &context.sibling(alert))?;
         refused += usize::from(!explanation.published);
-        write!(out, "\n{}\n\n{explanation}", heading(alert, number, notification.alerts.len()))?;
+        write!(
+            out,
+            "\n{}\n\n{explanation}",
+            heading(alert, number, notification.alerts.len())
+        )?;
     }
     Ok(refused)
 }
 
 fn heading(alert: &Alert<'_>, number: usize, of: usize) -> String {
-    let quoted = |text| Quoted { text, most: MOST_OF_TEXT };
-    let name = alert.labels.get("alertname").map(|name| format!("{}, ", quoted(name))).unwrap_or_default();
-    format!("Alert {number} of {of}: {name}{}, fingerprint {}", alert.status.as_str(), quoted(&alert.fingerprint))
+    let quoted = |text| Quoted {
+        text,
+        most: MOST_OF_TEXT,
+    };
+    let name = alert
+        .labels
+        .get("alertname")
+        .map(|name| format!("{}, ", quoted(name)))
+        .unwrap_or_default();
+    format!(
+        "Alert {number} of {of}: {name}{}, fingerprint {}",
+        alert.status.as_str(),
+        quoted(&alert.fingerprint)
+    )
 }
 
 /// How one alert's event gets its values.
@@ -81,7 +96,9 @@ impl Explanation {
             rules: vec!["constant".to_owned()],
             remarks: Vec::new(),
         };
-        let mut watched = Watched { fields: vec![connector] };
+        let mut watched = Watched {
+            fields: vec![connector],
+        };
         let event = mapping.map_watched(context, &mut watched).ok();
         if let Some(event) = &event {
             let event = serde_json::to_value(event)?;
@@ -89,7 +106,10 @@ impl Explanation {
                 field.value = event.get(&field.name).cloned();
             }
         }
-        Ok(Self { fields: watched.fields, published: event.is_some() })
+        Ok(Self {
+            fields: watched.fields,
+            published: event.is_some(),
+        })
     }
 }
 
@@ -103,7 +123,12 @@ impl Watched {
     fn field(&mut self, name: &str) -> &mut Field {
         if self.fields.last().is_none_or(|field| field.name != name) {
             let name = name.to_owned();
-            self.fields.push(Field { name, value: None, rules: Vec::new(), remarks: Vec::new() });
+            self.fields.push(Field {
+                name,
+                value: None,
+                rules: Vec::new(),
+                remarks: Vec::new(),
+            });
         }
         let last = self.fields.len() - 1;
         &mut self.fields[last]
@@ -177,7 +202,15 @@ fn prefix(f: &mut fmt::Formatter<'_>, input: Option<&Input<'_>>) -> fmt::Result 
 impl fmt::Display for Input<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.found {
-            Found::Text(text) => write!(f, "{} is {}", self.path, Quoted { text, most: MOST_OF_TEXT }),
+            Found::Text(text) => write!(
+                f,
+                "{} is {}",
+                self.path,
+                Quoted {
+                    text,
+                    most: MOST_OF_TEXT
+                }
+            ),
             Found::Map(labels) if labels.len() == 1 => write!(f, "{} has 1 entry", self.path),
             Found::Map(labels) => write!(f, "{} has {} entries", self.path, labels.len()),
         }
@@ -198,7 +231,10 @@ impl fmt::Display for Explanation {
             }
         }
         if !self.published {
-            writeln!(f, "The alert can't be mapped: no event is published, and no other field is tried.")?;
+            writeln!(
+                f,
+                "The alert can't be mapped: no event is published, and no other field is tried."
+            )?;
         }
         Ok(())
     }
@@ -226,7 +262,10 @@ mod tests {
         for (rules, lines) in [
             ("x", "output = \"x\"|constant"),
             ("''", "output: left out|the constant is empty"),
-            ("{type: copy, value: labels.severity}", "output = \"critical\"|copied from labels.severity"),
+            (
+                "{type: copy, value: labels.severity}",
+                "output = \"critical\"|copied from labels.severity",
+            ),
             (
                 "[{type: copy, value: labels.nosuch}, {type: copy, value: labels.empty}, {type: copy, value: generatorURL}, x, y]",
                 "output = \"x\"|rule 1: labels.nosuch is absent|rule 2: labels.empty is empty|rule 3: generatorURL is empty|rule 4: constant",
@@ -257,9 +296,16 @@ mod tests {
                 "output = \"y\"|rule 1: labels has 5 entries: the template failed: map has no entry for key: x|\
                  rule 2: groupLabels has 1 entry: rendered by the template",
             ),
-            ("{type: template, value: x}", "output = \"x\"|rendered by the template"),
+            (
+                "{type: template, value: x}",
+                "output = \"x\"|rendered by the template",
+            ),
         ] {
-            assert_eq!(output(rules), lines.replace('|', "\n    ") + "\n", "{rules}");
+            assert_eq!(
+                output(rules),
+                lines.replace('|', "\n    ") + "\n",
+                "{rules}"
+            );
         }
     }
 
@@ -332,7 +378,9 @@ mod tests {
     fn an_alert_that_cannot_be_mapped_names_what_is_missing() {
         let notification = sample();
         let mut out = Vec::new();
-        let mapping = mapping("component: [{type: copy, value: labels.pod}, {type: copy, value: labels.empty}]");
+        let mapping = mapping(
+            "component: [{type: copy, value: labels.pod}, {type: copy, value: labels.empty}]",
+        );
         assert_eq!(write(&mut out, &mapping, &notification, NOW).unwrap(), 1);
         let text = String::from_utf8(out).unwrap();
         let expected = "Alertmanager has cut 3 alerts off (max_alerts): they are sent nowhere\n\n\
@@ -359,17 +407,26 @@ mod tests {
         write(&mut out, &mapping, &notification, NOW).unwrap();
         let text = String::from_utf8(out).unwrap();
         assert!(
-            !text.contains(|c: char| c.is_control() && c != '\n') && !text.contains("\nconnector = \"forged"),
+            !text.contains(|c: char| c.is_control() && c != '\n')
+                && !text.contains("\nconnector = \"forged"),
             "{text}"
         );
-        assert!(text.contains("x_b: left out\n    the template failed: "), "{text}");
+        assert!(
+            text.contains("x_b: left out\n    the template failed: "),
+            "{text}"
+        );
     }
 
     #[test]
     fn what_is_explained_is_what_is_published() {
         let text = std::fs::read_to_string("config.yml").unwrap();
-        let config =
-            Config::from_text(text, std::path::Path::new("config.yml"), &Overrides::default(), &|_| None).unwrap();
+        let config = Config::from_text(
+            text,
+            std::path::Path::new("config.yml"),
+            &Overrides::default(),
+            &|_| None,
+        )
+        .unwrap();
         let mut alerts = 0;
         for file in std::fs::read_dir("tests/data/payloads").unwrap() {
             let body = std::fs::read(file.unwrap().path()).unwrap();
@@ -380,7 +437,10 @@ mod tests {
                 let explanation = Explanation::new(&config.mapping, &context).unwrap();
                 let constants = [("event_type", "check"), ("source_type", "resource")]
                     .map(|(key, value)| (key.to_owned(), value.into()));
-                let explained = explanation.fields.into_iter().filter_map(|field| Some((field.name, field.value?)));
+                let explained = explanation
+                    .fields
+                    .into_iter()
+                    .filter_map(|field| Some((field.name, field.value?)));
                 assert_eq!(Value::Object(explained.chain(constants).collect()), event);
                 alerts += 1;
             }

@@ -27,12 +27,19 @@ pub struct Function {
 /// is written `<no value>`. It takes any number of values, unlike those below.
 pub fn index(args: Args<'_>) -> Answer {
     let Some((first, keys)) = args.split_first() else {
-        return Err(TemplateError::ArgCount { name: "index".to_owned(), expected: 1, got: 0 });
+        return Err(TemplateError::ArgCount {
+            name: "index".to_owned(),
+            expected: 1,
+            got: 0,
+        });
     };
-    keys.iter().try_fold(first.clone(), |value, key| match (&value, key) {
-        (Value::Map(map), Value::String(key)) => Ok(map.get(&**key).cloned().unwrap_or_else(empty)),
-        _ => value.index(key),
-    })
+    keys.iter()
+        .try_fold(first.clone(), |value, key| match (&value, key) {
+            (Value::Map(map), Value::String(key)) => {
+                Ok(map.get(&**key).cloned().unwrap_or_else(empty))
+            }
+            _ => value.index(key),
+        })
 }
 
 /// The names of all functions, for documentation.
@@ -42,29 +49,121 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 
 /// Every function.
 pub const FUNCTIONS: &[Function] = &[
-    Function { name: "uppercase", arity: 1..=1, body: |a| Ok(on_text(&a[0], gotext::to_upper)) },
-    Function { name: "lowercase", arity: 1..=1, body: |a| Ok(on_text(&a[0], gotext::to_lower)) },
-    Function { name: "trim", arity: 1..=1, body: |a| Ok(on_text(&a[0], |text| text.trim().to_owned())) },
-    Function { name: "replace", arity: 3..=3, body: replace },
-    Function { name: "split", arity: 3..=3, body: split },
-    Function { name: "json", arity: 1..=1, body: |a| json(&a[0]).map(Value::from) },
-    Function { name: "json_unquote", arity: 1..=1, body: json_unquote },
-    Function { name: "regex_map_key", arity: 2..=2, body: regex_map_key },
-    Function { name: "regex_map_keys", arity: 2..=2, body: regex_map_key },
-    Function { name: "map_has_key", arity: 2..=2, body: map_has_key },
-    Function { name: "map_as_keys", arity: 2..=2, body: map_has_key },
-    Function { name: "substr", arity: 3..=3, body: substr },
-    Function { name: "substrLeft", arity: 2..=2, body: substr_left },
-    Function { name: "substrRight", arity: 2..=2, body: substr_right },
-    Function { name: "strlen", arity: 1..=1, body: strlen },
-    Function { name: "strpos", arity: 2..=2, body: strpos },
-    Function { name: "strjoin", arity: 2..=2, body: strjoin },
-    Function { name: "localtime", arity: 2..=3, body: localtime },
-    Function { name: "formattedDate", arity: 2..=2, body: formatted_date },
-    Function { name: "add", arity: 2..=2, body: |a| arithmetic(a, |x, y| Some(x.wrapping_add(y))) },
-    Function { name: "sub", arity: 2..=2, body: |a| arithmetic(a, |x, y| Some(x.wrapping_sub(y))) },
-    Function { name: "mult", arity: 2..=2, body: |a| arithmetic(a, |x, y| Some(x.wrapping_mul(y))) },
-    Function { name: "div", arity: 2..=2, body: |a| arithmetic(a, |x, y| (y != 0).then(|| x.wrapping_div(y))) },
+    Function {
+        name: "uppercase",
+        arity: 1..=1,
+        body: |a| Ok(on_text(&a[0], gotext::to_upper)),
+    },
+    Function {
+        name: "lowercase",
+        arity: 1..=1,
+        body: |a| Ok(on_text(&a[0], gotext::to_lower)),
+    },
+    Function {
+        name: "trim",
+        arity: 1..=1,
+        body: |a| Ok(on_text(&a[0], |text| text.trim().to_owned())),
+    },
+    Function {
+        name: "replace",
+        arity: 3..=3,
+        body: replace,
+    },
+    Function {
+        name: "split",
+        arity: 3..=3,
+        body: split,
+    },
+    Function {
+        name: "json",
+        arity: 1..=1,
+        body: |a| json(&a[0]).map(Value::from),
+    },
+    Function {
+        name: "json_unquote",
+        arity: 1..=1,
+        body: json_unquote,
+    },
+    Function {
+        name: "regex_map_key",
+        arity: 2..=2,
+        body: regex_map_key,
+    },
+    Function {
+        name: "regex_map_keys",
+        arity: 2..=2,
+        body: regex_map_key,
+    },
+    Function {
+        name: "map_has_key",
+        arity: 2..=2,
+        body: map_has_key,
+    },
+    Function {
+        name: "map_as_keys",
+        arity: 2..=2,
+        body: map_has_key,
+    },
+    Function {
+        name: "substr",
+        arity: 3..=3,
+        body: substr,
+    },
+    Function {
+        name: "substrLeft",
+        arity: 2..=2,
+        body: substr_left,
+    },
+    Function {
+        name: "substrRight",
+        arity: 2..=2,
+        body: substr_right,
+    },
+    Function {
+        name: "strlen",
+        arity: 1..=1,
+        body: strlen,
+    },
+    Function {
+        name: "strpos",
+        arity: 2..=2,
+        body: strpos,
+    },
+    Function {
+        name: "strjoin",
+        arity: 2..=2,
+        body: strjoin,
+    },
+    Function {
+        name: "localtime",
+        arity: 2..=3,
+        body: localtime,
+    },
+    Function {
+        name: "formattedDate",
+        arity: 2..=2,
+        body: formatted_date,
+    },
+    Function {
+        name: "add",
+        arity: 2..=2,
+        body: |a| arithmetic(a, |x, y| Some(x.wrapping_add(y))),
+    },
+    Function {
+        name: "sub",
+        arity: 2..=2,
+        body: |a| arithmetic(a, |x, y| Some(x.wrapping_sub(y))),
+    },
+    Function {
+        name: "mult",
+        arity: 2..=2,
+        body: |a| arithmetic(a, |x, y| Some(x.wrapping_mul(y))),
+    },
+    Function {
+        name: "div",
+        arity: 2..=2,
+        body: |a| arithmetic(a, |x, y| (y != 0).then(|| x.wrapping_div(y))),
+    },
 ];
 
 impl Function {
@@ -73,7 +172,11 @@ impl Function {
         let got = args.len();
         if !self.arity.contains(&got) {
             let expected = got.clamp(*self.arity.start(), *self.arity.end());
-            return Err(TemplateError::ArgCount { name: self.name.to_owned(), expected, got });
+            return Err(TemplateError::ArgCount {
+                name: self.name.to_owned(),
+                expected,
+                got,
+            });
         }
         (self.body)(args)
     }
@@ -84,12 +187,19 @@ fn empty() -> Value {
 }
 
 fn on_text(value: &Value, change: impl Fn(&str) -> String) -> Value {
-    value.as_str().map_or_else(empty, |text| Value::from(change(text)))
+    value
+        .as_str()
+        .map_or_else(empty, |text| Value::from(change(text)))
 }
 
 /// `replace REGEXP NEW VALUE`, with `$1`, `${name}` in NEW
 fn replace(args: Args<'_>) -> Answer {
-    let [Value::String(pattern), Value::String(new), Value::String(text)] = args else {
+    let [
+        Value::String(pattern),
+        Value::String(new),
+        Value::String(text),
+    ] = args
+    else {
         return Ok(empty());
     };
     let Some(regex) = goregexp::cached(pattern) else {
@@ -108,7 +218,9 @@ fn split(args: Args<'_>) -> Answer {
     };
     let part = if separator.is_empty() {
         // Go splits on the empty separator into characters; Rust adds an empty part at each end.
-        text.char_indices().nth(index).map(|(start, c)| &text[start..start + c.len_utf8()])
+        text.char_indices()
+            .nth(index)
+            .map(|(start, c)| &text[start..start + c.len_utf8()])
     } else {
         text.split(&**separator).nth(index)
     };
@@ -116,13 +228,16 @@ fn split(args: Args<'_>) -> Answer {
 }
 
 fn json(value: &Value) -> Result<String, TemplateError> {
-    gotext::to_json(value).ok_or_else(|| TemplateError::Exec("json: the value has no JSON form".to_owned()))
+    gotext::to_json(value)
+        .ok_or_else(|| TemplateError::Exec("json: the value has no JSON form".to_owned()))
 }
 
 /// The JSON of a text without its quotes, to be put between quotes of one's own.
 fn json_unquote(args: Args<'_>) -> Answer {
     let json = json(&args[0])?;
-    let inside = json.strip_prefix('"').and_then(|json| json.strip_suffix('"'));
+    let inside = json
+        .strip_prefix('"')
+        .and_then(|json| json.strip_suffix('"'));
     Ok(Value::from(inside.unwrap_or(&json)))
 }
 
@@ -134,7 +249,10 @@ fn regex_map_key(args: Args<'_>) -> Answer {
     let Some(regex) = goregexp::cached(pattern) else {
         return Ok(empty());
     };
-    Ok(map.iter().find(|(key, _)| regex.is_match(key)).map_or_else(empty, |(_, value)| value.clone()))
+    Ok(map
+        .iter()
+        .find(|(key, _)| regex.is_match(key))
+        .map_or_else(empty, |(_, value)| value.clone()))
 }
 
 /// `map_has_key MAP KEY`
@@ -151,12 +269,16 @@ fn text_part(text: &str, start: usize, count: usize) -> Value {
 
 /// Negative positions and counts are taken as 0.
 fn position(value: &Value) -> Option<usize> {
-    value.as_int().map(|value| usize::try_from(value).unwrap_or(0))
+    value
+        .as_int()
+        .map(|value| usize::try_from(value).unwrap_or(0))
 }
 
 /// `substr TEXT START COUNT`, in characters
 fn substr(args: Args<'_>) -> Answer {
-    let (Some(text), Some(start), Some(count)) = (args[0].as_str(), position(&args[1]), position(&args[2])) else {
+    let (Some(text), Some(start), Some(count)) =
+        (args[0].as_str(), position(&args[1]), position(&args[2]))
+    else {
         return Ok(empty());
     };
     Ok(text_part(text, start, count))
@@ -175,7 +297,11 @@ fn substr_right(args: Args<'_>) -> Answer {
     let (Some(text), Some(count)) = (args[0].as_str(), position(&args[1])) else {
         return Ok(empty());
     };
-    Ok(text_part(text, text.chars().count().saturating_sub(count), count))
+    Ok(text_part(
+        text,
+        text.chars().count().saturating_sub(count),
+        count,
+    ))
 }
 
 fn integer(value: usize) -> Value {
@@ -184,7 +310,9 @@ fn integer(value: usize) -> Value {
 
 /// `strlen TEXT`, in characters
 fn strlen(args: Args<'_>) -> Answer {
-    Ok(args[0].as_str().map_or_else(empty, |text| integer(text.chars().count())))
+    Ok(args[0]
+        .as_str()
+        .map_or_else(empty, |text| integer(text.chars().count())))
 }
 
 /// `strpos TEXT PART`: the character PART starts at, counted from 0; -1 where it does not stand there.
@@ -192,7 +320,9 @@ fn strpos(args: Args<'_>) -> Answer {
     let (Some(text), Some(part)) = (args[0].as_str(), args[1].as_str()) else {
         return Ok(empty());
     };
-    Ok(text.find(part).map_or(Value::Int(-1), |byte| integer(text[..byte].chars().count())))
+    Ok(text
+        .find(part)
+        .map_or(Value::Int(-1), |byte| integer(text[..byte].chars().count())))
 }
 
 /// `strjoin LIST SEPARATOR`
@@ -208,10 +338,15 @@ fn strjoin(args: Args<'_>) -> Answer {
 fn localtime(args: Args<'_>) -> Answer {
     let (layout, zone, value) = match args {
         [Value::String(layout), Value::String(value)] => (layout, None, value),
-        [Value::String(layout), Value::String(zone), Value::String(value)] => (layout, Some(&**zone), value),
+        [
+            Value::String(layout),
+            Value::String(zone),
+            Value::String(value),
+        ] => (layout, Some(&**zone), value),
         _ => return Ok(empty()),
     };
-    let zone = gotime::zone(zone).map_err(|error| TemplateError::Exec(format!("localtime: {error}")))?;
+    let zone =
+        gotime::zone(zone).map_err(|error| TemplateError::Exec(format!("localtime: {error}")))?;
     Ok(gotime::format(layout, &zone, value).map_or_else(empty, Value::from))
 }
 
@@ -225,7 +360,11 @@ fn formatted_date(args: Args<'_>) -> Answer {
 
 fn arithmetic(args: Args<'_>, operation: impl Fn(i64, i64) -> Option<i64>) -> Answer {
     let [Value::Int(left), Value::Int(right)] = args else {
-        return Err(TemplateError::Exec("arithmetic takes two whole numbers".to_owned()));
+        return Err(TemplateError::Exec(
+            "arithmetic takes two whole numbers".to_owned(),
+        ));
     };
-    operation(*left, *right).map(Value::Int).ok_or_else(|| TemplateError::Exec("division by zero".to_owned()))
+    operation(*left, *right)
+        .map(Value::Int)
+        .ok_or_else(|| TemplateError::Exec("division by zero".to_owned()))
 }

@@ -53,13 +53,15 @@ pub fn cached(pattern: &str) -> Option<Regex> {
 
 /// `[:alpha:]` and its like.
 const POSIX_CLASSES: &[&str] = &[
-    "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space", "upper", "word",
-    "xdigit",
+    "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct",
+    "space", "upper", "word", "xdigit",
 ];
 
 /// Go's `ReplaceAllString`: each match gives `new`, in which `$1`, `$name`, `${1}` and `${name}` are groups and `$$` is `$`.
 pub fn replace_all(regex: &Regex, text: &str, new: &str) -> String {
-    regex.replace_all(text, |captures: &Captures<'_>| expand(new, captures)).into_owned()
+    regex
+        .replace_all(text, |captures: &Captures<'_>| expand(new, captures))
+        .into_owned()
 }
 
 /// The crate's own expansion reads other names than Go's: `$1é` is the group `1é` in Go, which there is none of.
@@ -75,9 +77,15 @@ fn expand(template: &str, captures: &Captures<'_>) -> String {
         }
         let braced = after.strip_prefix('{');
         let from = braced.unwrap_or(after);
-        let length = from.find(|c: char| c != '_' && !c.is_alphanumeric()).unwrap_or(from.len());
+        let length = from
+            .find(|c: char| c != '_' && !c.is_alphanumeric())
+            .unwrap_or(from.len());
         let (name, behind) = from.split_at(length);
-        let behind = if braced.is_some() { behind.strip_prefix('}') } else { Some(behind) };
+        let behind = if braced.is_some() {
+            behind.strip_prefix('}')
+        } else {
+            Some(behind)
+        };
         let Some(behind) = behind.filter(|_| !name.is_empty()) else {
             // What names no group stays as it is.
             out.push('$');
@@ -86,7 +94,10 @@ fn expand(template: &str, captures: &Captures<'_>) -> String {
         };
         let group = match name.parse::<usize>() {
             // With a zero in front it is a name, which no group has.
-            Ok(number) if name.bytes().all(|byte| byte.is_ascii_digit()) && (name == "0" || !name.starts_with('0')) => {
+            Ok(number)
+                if name.bytes().all(|byte| byte.is_ascii_digit())
+                    && (name == "0" || !name.starts_with('0')) =>
+            {
                 captures.get(number)
             }
             _ => captures.name(name),
@@ -118,7 +129,10 @@ enum Escape {
 
 impl<'p> Translator<'p> {
     fn new(pattern: &'p str) -> Self {
-        Self { rest: pattern.chars().peekable(), out: String::with_capacity(pattern.len() + 16) }
+        Self {
+            rest: pattern.chars().peekable(),
+            out: String::with_capacity(pattern.len() + 16),
+        }
     }
 
     fn translate(mut self) -> Result<String, RegexpError> {
@@ -157,7 +171,8 @@ impl<'p> Translator<'p> {
     }
 
     fn literal(&mut self, c: char) {
-        self.out.push_str(&regex::escape(c.encode_utf8(&mut [0; 4])));
+        self.out
+            .push_str(&regex::escape(c.encode_utf8(&mut [0; 4])));
     }
 
     fn escape(&mut self) -> Result<(), RegexpError> {
@@ -181,12 +196,30 @@ impl<'p> Translator<'p> {
             return fail("trailing backslash at the end of the expression");
         };
         Ok(match c {
-            'd' => Escape::Class { inside: DIGIT, negated: false },
-            'D' => Escape::Class { inside: DIGIT, negated: true },
-            's' => Escape::Class { inside: SPACE, negated: false },
-            'S' => Escape::Class { inside: SPACE, negated: true },
-            'w' => Escape::Class { inside: WORD, negated: false },
-            'W' => Escape::Class { inside: WORD, negated: true },
+            'd' => Escape::Class {
+                inside: DIGIT,
+                negated: false,
+            },
+            'D' => Escape::Class {
+                inside: DIGIT,
+                negated: true,
+            },
+            's' => Escape::Class {
+                inside: SPACE,
+                negated: false,
+            },
+            'S' => Escape::Class {
+                inside: SPACE,
+                negated: true,
+            },
+            'w' => Escape::Class {
+                inside: WORD,
+                negated: false,
+            },
+            'W' => Escape::Class {
+                inside: WORD,
+                negated: true,
+            },
             'p' | 'P' => Escape::Property(self.property(c == 'P')?),
             'A' => Escape::Assertion(r"\A"),
             'z' => Escape::Assertion(r"\z"),
@@ -220,8 +253,13 @@ impl<'p> Translator<'p> {
             Some(c) => name.push(c),
             None => return fail(r"a class name is missing after \p"),
         }
-        let (name, caret) = name.strip_prefix('^').map_or((name.as_str(), false), |name| (name, true));
-        Ok(format!("\\{}{{{name}}}", if negated == caret { 'p' } else { 'P' }))
+        let (name, caret) = name
+            .strip_prefix('^')
+            .map_or((name.as_str(), false), |name| (name, true));
+        Ok(format!(
+            "\\{}{{{name}}}",
+            if negated == caret { 'p' } else { 'P' }
+        ))
     }
 
     fn hexadecimal(&mut self) -> Result<char, RegexpError> {
@@ -240,9 +278,13 @@ impl<'p> Translator<'p> {
                 return fail(r"\x needs two digits");
             }
         }
-        let code =
-            if digits.chars().all(|c| c.is_ascii_hexdigit()) { u32::from_str_radix(&digits, 16).ok() } else { None };
-        code.and_then(char::from_u32).ok_or_else(|| RegexpError(format!("\\x{{{digits}}} is no character")))
+        let code = if digits.chars().all(|c| c.is_ascii_hexdigit()) {
+            u32::from_str_radix(&digits, 16).ok()
+        } else {
+            None
+        };
+        code.and_then(char::from_u32)
+            .ok_or_else(|| RegexpError(format!("\\x{{{digits}}} is no character")))
     }
 
     /// `\0`, `\12`, `\377`. A single digit but 0 would be a back-reference, which neither engine has.
@@ -260,7 +302,8 @@ impl<'p> Translator<'p> {
         if digits == 1 && first != '0' {
             return fail("back-references are not supported");
         }
-        char::from_u32(code).ok_or_else(|| RegexpError("an octal escape is no character".to_owned()))
+        char::from_u32(code)
+            .ok_or_else(|| RegexpError("an octal escape is no character".to_owned()))
     }
 
     fn quoted(&mut self) -> String {
@@ -289,7 +332,9 @@ impl<'p> Translator<'p> {
                 'i' | 'm' | 's' | 'U' | '-' => {}
                 'P' if flags == "P" && self.rest.peek() == Some(&'<') => {}
                 // That the name is there and closed is checked by the compiler.
-                '<' if matches!(flags.as_str(), "P<" | "<") && !matches!(self.rest.peek(), Some('=' | '!')) => {
+                '<' if matches!(flags.as_str(), "P<" | "<")
+                    && !matches!(self.rest.peek(), Some('=' | '!')) =>
+                {
                     for c in self.rest.by_ref() {
                         flags.push(c);
                         match c {
@@ -310,17 +355,29 @@ impl<'p> Translator<'p> {
     /// After `{`: the repetition, or `None` where it is a literal brace.
     fn repetition(&mut self) -> Result<Option<String>, RegexpError> {
         let inside: String = self.rest.clone().take_while(|c| *c != '}').collect();
-        let (low, high) = inside.split_once(',').map_or((inside.as_str(), None), |(low, high)| (low, Some(high)));
-        let number = |digits: &str| !digits.is_empty() && digits.chars().all(|c| c.is_ascii_digit());
+        let (low, high) = inside
+            .split_once(',')
+            .map_or((inside.as_str(), None), |(low, high)| (low, Some(high)));
+        let number =
+            |digits: &str| !digits.is_empty() && digits.chars().all(|c| c.is_ascii_digit());
         let closed = self.rest.clone().nth(inside.chars().count()) == Some('}');
         if !closed || !number(low) || !high.is_none_or(|high| high.is_empty() || number(high)) {
             return Ok(None);
         }
-        for digits in [Some(low), high].into_iter().flatten().filter(|digits| !digits.is_empty()) {
-            if digits.parse::<u32>().is_ok_and(|count| count <= MOST_REPETITIONS) {
+        for digits in [Some(low), high]
+            .into_iter()
+            .flatten()
+            .filter(|digits| !digits.is_empty())
+        {
+            if digits
+                .parse::<u32>()
+                .is_ok_and(|count| count <= MOST_REPETITIONS)
+            {
                 continue;
             }
-            return fail(format!("invalid repeat count: {{{inside}}} (at most {MOST_REPETITIONS})"));
+            return fail(format!(
+                "invalid repeat count: {{{inside}}} (at most {MOST_REPETITIONS})"
+            ));
         }
         for _ in 0..=inside.chars().count() {
             self.rest.next();
@@ -356,7 +413,12 @@ impl<'p> Translator<'p> {
 
     /// `[:alpha:]` or `[:^alpha:]`, after its `[`; false where it is just a bracket.
     fn posix_class(&mut self) -> Result<bool, RegexpError> {
-        let text: String = self.rest.clone().skip(1).take_while(|c| c.is_ascii_lowercase() || *c == '^').collect();
+        let text: String = self
+            .rest
+            .clone()
+            .skip(1)
+            .take_while(|c| c.is_ascii_lowercase() || *c == '^')
+            .collect();
         let mut after = self.rest.clone().skip(1 + text.len());
         if (after.next(), after.next()) != (Some(':'), Some(']')) {
             return Ok(false);
@@ -378,10 +440,18 @@ impl<'p> Translator<'p> {
         }
         match self.escape_sequence()? {
             Escape::Char(c) => return Ok(Some(c)),
-            Escape::Class { inside, negated: false } => self.out.push_str(inside),
-            Escape::Class { inside, negated: true } => self.out.push_str(&format!("[^{inside}]")),
+            Escape::Class {
+                inside,
+                negated: false,
+            } => self.out.push_str(inside),
+            Escape::Class {
+                inside,
+                negated: true,
+            } => self.out.push_str(&format!("[^{inside}]")),
             Escape::Property(text) => self.out.push_str(&text),
-            Escape::Assertion(_) | Escape::Quoted(_) => return fail("invalid escape sequence in a character class"),
+            Escape::Assertion(_) | Escape::Quoted(_) => {
+                return fail("invalid escape sequence in a character class");
+            }
         }
         Ok(None)
     }
@@ -396,7 +466,11 @@ impl<'p> Translator<'p> {
         let Some(c) = self.rest.next() else {
             return fail("missing closing ] of a character class");
         };
-        let high = match if c == '\\' { self.escape_sequence()? } else { Escape::Char(c) } {
+        let high = match if c == '\\' {
+            self.escape_sequence()?
+        } else {
+            Escape::Char(c)
+        } {
             Escape::Char(high) if high >= low => high,
             _ => return fail("invalid character class range"),
         };

@@ -114,10 +114,24 @@ mod tests {
     #[test]
     fn json_is_escaped_as_go_does() {
         for (value, json) in [
-            (Value::from("a\u{8}\u{c}\u{1}\n\r\t\"\\/"), r#""a\u0008\u000c\u0001\n\r\t\"\\/""#),
-            (Value::from("<é>&\u{2028}\u{7f}"), "\"\\u003cé\\u003e\\u0026\\u2028\u{7f}\""),
             (
-                Value::List([Value::Int(-1), Value::Nil, Value::Bool(true), Value::Float(1.5)].into()),
+                Value::from("a\u{8}\u{c}\u{1}\n\r\t\"\\/"),
+                r#""a\u0008\u000c\u0001\n\r\t\"\\/""#,
+            ),
+            (
+                Value::from("<é>&\u{2028}\u{7f}"),
+                "\"\\u003cé\\u003e\\u0026\\u2028\u{7f}\"",
+            ),
+            (
+                Value::List(
+                    [
+                        Value::Int(-1),
+                        Value::Nil,
+                        Value::Bool(true),
+                        Value::Float(1.5),
+                    ]
+                    .into(),
+                ),
                 "[-1,null,true,1.5]",
             ),
         ] {

@@ -88,8 +88,14 @@ impl ZoneError {
     /// What was probably meant. For names of the configuration only: it looks at every zone.
     pub fn hint(&self) -> String {
         let (Self::Unknown(name) | Self::Variable(name)) = self;
-        let zones: Vec<String> = db().available().map(|zone| zone.as_str().to_owned()).collect();
-        did_you_mean(name, &zones.iter().map(String::as_str).collect::<Vec<&str>>())
+        let zones: Vec<String> = db()
+            .available()
+            .map(|zone| zone.as_str().to_owned())
+            .collect();
+        did_you_mean(
+            name,
+            &zones.iter().map(String::as_str).collect::<Vec<&str>>(),
+        )
     }
 }
 
@@ -109,7 +115,9 @@ pub fn zone(name: Option<&str>) -> Result<TimeZone, ZoneError> {
 
 fn system_zone() -> Result<TimeZone, ZoneError> {
     TimeZone::try_system().or_else(|_| match std::env::var_os("TZ") {
-        Some(variable) if variable != "UTC" => Err(ZoneError::Variable(shorten(&variable.to_string_lossy()))),
+        Some(variable) if variable != "UTC" => {
+            Err(ZoneError::Variable(shorten(&variable.to_string_lossy())))
+        }
         _ => Ok(TimeZone::UTC),
     })
 }
@@ -117,7 +125,10 @@ fn system_zone() -> Result<TimeZone, ZoneError> {
 /// Writes a time in a zone as a layout shows it; `None` for a text that is no time in RFC 3339.
 pub fn format(layout: &str, zone: &TimeZone, time: &str) -> Option<String> {
     let time: Timestamp = time.parse().ok()?;
-    let moment = Moment { civil: zone.to_datetime(time), zone: zone.to_offset_info(time) };
+    let moment = Moment {
+        civil: zone.to_datetime(time),
+        zone: zone.to_offset_info(time),
+    };
     let mut text = String::with_capacity(2 * layout.len());
     let mut rest = layout;
     while let Some(first) = rest.chars().next() {
@@ -136,19 +147,24 @@ pub fn format(layout: &str, zone: &TimeZone, time: &str) -> Option<String> {
 }
 
 fn begins_with(layout: &str, element: &str) -> bool {
-    layout.strip_prefix(element).is_some_and(|rest| match element {
-        // Such as "Month".
-        "Jan" | "Mon" => !rest.starts_with(|next: char| next.is_ascii_lowercase()),
-        // "_2006" is a year behind an underscore.
-        "_2" => !rest.starts_with("006"),
-        _ => true,
-    })
+    layout
+        .strip_prefix(element)
+        .is_some_and(|rest| match element {
+            // Such as "Month".
+            "Jan" | "Mon" => !rest.starts_with(|next: char| next.is_ascii_lowercase()),
+            // "_2006" is a year behind an underscore.
+            "_2" => !rest.starts_with("006"),
+            _ => true,
+        })
 }
 
 /// How much of a layout's beginning is a fraction of a second: `.` or `,`, and `0`s or `9`s that no other digit follows.
 fn fraction_length(layout: &str) -> Option<usize> {
     let digits = layout.strip_prefix(['.', ','])?;
-    let digit = digits.chars().next().filter(|digit| matches!(digit, '0' | '9'))?;
+    let digit = digits
+        .chars()
+        .next()
+        .filter(|digit| matches!(digit, '0' | '9'))?;
     let rest = digits.trim_start_matches(digit);
     (!rest.starts_with(|next: char| next.is_ascii_digit())).then_some(layout.len() - rest.len())
 }
@@ -192,8 +208,16 @@ fn offset(element: &str, offset: Offset) -> String {
         return "Z".to_owned();
     }
     let minutes = seconds / 60;
-    let (sign, seconds) = if minutes < 0 { ('-', -seconds) } else { ('+', seconds) };
-    let parts = [number(minutes.abs() / 60, 2), number(minutes.abs() % 60, 2), number(seconds % 60, 2)];
+    let (sign, seconds) = if minutes < 0 {
+        ('-', -seconds)
+    } else {
+        ('+', seconds)
+    };
+    let parts = [
+        number(minutes.abs() / 60, 2),
+        number(minutes.abs() % 60, 2),
+        number(seconds % 60, 2),
+    ];
     let digits = element.bytes().filter(u8::is_ascii_digit).count();
     let colon = if element.contains(':') { ":" } else { "" };
     format!("{sign}{}", parts[..digits / 2].join(colon))
@@ -230,11 +254,20 @@ mod tests {
     fn every_golden_case_comes_out_as_go_has_it() {
         let goldens: Goldens = serde_json::from_str(GOLDENS).unwrap();
         assert_eq!((goldens.layouts.len(), goldens.moments.len()), (47, 35));
-        for Golden { time, zone: name, texts } in &goldens.moments {
+        for Golden {
+            time,
+            zone: name,
+            texts,
+        } in &goldens.moments
+        {
             assert_eq!(texts.len(), goldens.layouts.len());
             let zone = zone(Some(name)).unwrap();
             for (layout, text) in goldens.layouts.iter().zip(texts) {
-                assert_eq!(format(layout, &zone, time).as_ref(), Some(text), "{layout:?} {time} {name}");
+                assert_eq!(
+                    format(layout, &zone, time).as_ref(),
+                    Some(text),
+                    "{layout:?} {time} {name}"
+                );
             }
         }
     }
@@ -247,13 +280,24 @@ mod tests {
             (-52, "Z0700", "+0000"),
             (-61, "-070000", "-000101"),
         ] {
-            assert_eq!(offset(element, Offset::from_seconds(seconds).unwrap()), text, "{seconds} {element}");
+            assert_eq!(
+                offset(element, Offset::from_seconds(seconds).unwrap()),
+                text,
+                "{seconds} {element}"
+            );
         }
     }
 
     #[test]
     fn what_is_no_time_gives_nothing() {
-        for time in ["", "yesterday", "1795356649", "2026-11-22", "2026-11-22T14:10:49", "2026-02-30T00:00:00Z"] {
+        for time in [
+            "",
+            "yesterday",
+            "1795356649",
+            "2026-11-22",
+            "2026-11-22T14:10:49",
+            "2026-02-30T00:00:00Z",
+        ] {
             assert_eq!(format("2006", &TimeZone::UTC, time), None, "{time}");
         }
     }

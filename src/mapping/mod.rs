@@ -51,14 +51,29 @@ pub struct Context<'a> {
 
 impl<'a> Context<'a> {
     /// For one alert of a notification.
-    pub fn new(notification: &'a Notification<'a>, alert: &'a Alert<'a>, received_at: Timestamp) -> Self {
-        Self { notification, alert, received_at, alert_view: OnceCell::new(), notification_view: Rc::default() }
+    pub fn new(
+        notification: &'a Notification<'a>,
+        alert: &'a Alert<'a>,
+        received_at: Timestamp,
+    ) -> Self {
+        Self {
+            notification,
+            alert,
+            received_at,
+            alert_view: OnceCell::new(),
+            notification_view: Rc::default(),
+        }
     }
 
     /// For another alert of the same notification, whose view is not built again.
     #[must_use]
     pub fn sibling(&self, alert: &'a Alert<'a>) -> Self {
-        Self { alert, alert_view: OnceCell::new(), notification_view: Rc::clone(&self.notification_view), ..*self }
+        Self {
+            alert,
+            alert_view: OnceCell::new(),
+            notification_view: Rc::clone(&self.notification_view),
+            ..*self
+        }
     }
 
     /// `.Alert`: the whole alert in its JSON shape.
@@ -92,10 +107,16 @@ impl<'a> Context<'a> {
                     ("groupKey", View::from(&*notification.group_key)),
                     ("receiver", View::from(&*notification.receiver)),
                     ("externalURL", View::from(&*notification.external_url)),
-                    ("truncatedAlerts", View::Int(i64::try_from(notification.truncated_alerts).unwrap_or(i64::MAX))),
+                    (
+                        "truncatedAlerts",
+                        View::Int(i64::try_from(notification.truncated_alerts).unwrap_or(i64::MAX)),
+                    ),
                     ("groupLabels", labels_view(&notification.group_labels)),
                     ("commonLabels", labels_view(&notification.common_labels)),
-                    ("commonAnnotations", labels_view(&notification.common_annotations)),
+                    (
+                        "commonAnnotations",
+                        labels_view(&notification.common_annotations),
+                    ),
                 ],
             )
         })
@@ -107,10 +128,16 @@ fn object<const N: usize>(extra: &Extra<'_>, known: [(&str, View); N]) -> View {
     let last: BTreeMap<&str, &RawValue> = extra.iter().map(|(key, raw)| (&**key, *raw)).collect();
     let extra = last.into_iter().filter_map(|(key, raw)| {
         // Nested too deep, it is left out, as a null is.
-        let value: Value = serde_json::from_str(raw.get()).ok().filter(|value: &Value| !value.is_null())?;
+        let value: Value = serde_json::from_str(raw.get())
+            .ok()
+            .filter(|value: &Value| !value.is_null())?;
         Some((Arc::from(key), view(&value)))
     });
-    View::Map(Arc::new(extra.chain(known.map(|(key, value)| (Arc::from(key), value))).collect()))
+    View::Map(Arc::new(
+        extra
+            .chain(known.map(|(key, value)| (Arc::from(key), value)))
+            .collect(),
+    ))
 }
 
 /// A text field with the most characters it may have.
@@ -171,9 +198,16 @@ pub struct Refusal {
 
 impl Mapping {
     /// Maps one alert. The warnings come with either outcome.
-    pub fn map<'a>(&'a self, context: &Context<'a>) -> (Result<Event<'a>, Vec<Refusal>>, Vec<Warning>) {
+    pub fn map<'a>(
+        &'a self,
+        context: &Context<'a>,
+    ) -> (Result<Event<'a>, Vec<Refusal>>, Vec<Warning>) {
         let mut warnings = Vec::new();
-        let event = self.event(Fields { context, warnings: &mut warnings, witness: &mut Nobody });
+        let event = self.event(Fields {
+            context,
+            warnings: &mut warnings,
+            witness: &mut Nobody,
+        });
         (event, warnings)
     }
 
@@ -183,7 +217,11 @@ impl Mapping {
         context: &Context<'a>,
         witness: &mut dyn Witness,
     ) -> Result<Event<'a>, Vec<Refusal>> {
-        self.event(Fields { context, warnings: &mut Vec::new(), witness })
+        self.event(Fields {
+            context,
+            warnings: &mut Vec::new(),
+            witness,
+        })
     }
 
     fn event<'a>(&'a self, mut field: Fields<'a, '_>) -> Result<Event<'a>, Vec<Refusal>> {
@@ -191,8 +229,15 @@ impl Mapping {
         let component = field.required("component", &self.component);
         let resource = field.required("resource", &self.resource);
         let (connector_name, component, resource) = match (connector_name, component, resource) {
-            (Ok(connector_name), Ok(component), Ok(resource)) => (connector_name, component, resource),
-            (one, two, three) => return Err([one, two, three].into_iter().filter_map(Result::err).collect()),
+            (Ok(connector_name), Ok(component), Ok(resource)) => {
+                (connector_name, component, resource)
+            }
+            (one, two, three) => {
+                return Err([one, two, three]
+                    .into_iter()
+                    .filter_map(Result::err)
+                    .collect());
+            }
         };
         Ok(Event {
             state: field.state(self.state.as_ref()),
@@ -225,7 +270,11 @@ impl<'a> Fields<'a, '_> {
     /// A remark that an operator should hear of, too.
     fn warn(&mut self, field: &str, remark: Remark<'_>) {
         self.remark(field, remark);
-        self.warnings.push(Warning { field: field.to_owned(), reason: remark.to_string(), dropped: true });
+        self.warnings.push(Warning {
+            field: field.to_owned(),
+            reason: remark.to_string(),
+            dropped: true,
+        });
     }
 
     fn value(&mut self, field: &str, rule: Option<&'a Rule>) -> Option<Info<'a>> {
@@ -236,9 +285,16 @@ impl<'a> Fields<'a, '_> {
         let known = self.warnings.len();
         let value = rule.evaluate(self.context, Place::Alone, &mut |place, outcome| {
             self.witness.tried(field, place, outcome);
-            if let Err(Nothing::Failed { template, error, .. }) = outcome {
+            if let Err(Nothing::Failed {
+                template, error, ..
+            }) = outcome
+            {
                 let reason = format!("the template {:?} failed: {error}", template.excerpt());
-                self.warnings.push(Warning { field: field.to_owned(), reason, dropped: false });
+                self.warnings.push(Warning {
+                    field: field.to_owned(),
+                    reason,
+                    dropped: false,
+                });
             }
         });
         // Several templates may have failed for one field; it is dropped once.
@@ -256,11 +312,18 @@ impl<'a> Fields<'a, '_> {
         Name::new(text).ok_or_else(|| {
             self.warnings.truncate(known);
             let mut reasons = Vec::new();
-            let _ = rule.evaluate(self.context, Place::Alone, &mut |_, outcome| match outcome {
-                Err(nothing) => reasons.push(nothing.to_string()),
-                Ok(_) => reasons.push("a whole map is no text".to_owned()),
-            });
-            Refusal { field, reason: reasons.join("; ") }
+            let _ = rule.evaluate(
+                self.context,
+                Place::Alone,
+                &mut |_, outcome| match outcome {
+                    Err(nothing) => reasons.push(nothing.to_string()),
+                    Ok(_) => reasons.push("a whole map is no text".to_owned()),
+                },
+            );
+            Refusal {
+                field,
+                reason: reasons.join("; "),
+            }
         })
     }
 
@@ -275,9 +338,21 @@ impl<'a> Fields<'a, '_> {
         let text = self.text(field, limited.map(|limited| &limited.rule))?;
         let length = limited?.length;
         // What has not more bytes has not more characters.
-        let cut_at = if text.len() <= length { None } else { text.char_indices().nth(length) };
-        let Some((end, _)) = cut_at else { return Some(text) };
-        self.remark(field, Remark::Cut { text: &text, length });
+        let cut_at = if text.len() <= length {
+            None
+        } else {
+            text.char_indices().nth(length)
+        };
+        let Some((end, _)) = cut_at else {
+            return Some(text);
+        };
+        self.remark(
+            field,
+            Remark::Cut {
+                text: &text,
+                length,
+            },
+        );
         Some(match text {
             Cow::Borrowed(text) => Cow::Borrowed(&text[..end]),
             Cow::Owned(mut text) => {
@@ -311,7 +386,13 @@ impl<'a> Fields<'a, '_> {
             self.warn("state", Remark::NoState(&text));
             return UNKNOWN_STATE;
         };
-        self.remark("state", Remark::Reads { text: &text, number: state as i64 });
+        self.remark(
+            "state",
+            Remark::Reads {
+                text: &text,
+                number: state as i64,
+            },
+        );
         state
     }
 
@@ -327,7 +408,10 @@ impl<'a> Fields<'a, '_> {
     fn seconds(&mut self, text: &str) -> Option<i64> {
         let seconds = match text.parse::<i64>() {
             Ok(seconds) => Some(seconds),
-            Err(_) => text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_second),
+            Err(_) => text
+                .parse::<jiff::Timestamp>()
+                .ok()
+                .map(jiff::Timestamp::as_second),
         };
         match seconds {
             None => self.warn("timestamp", Remark::NoTime(text)),

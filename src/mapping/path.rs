@@ -132,7 +132,10 @@ impl Path {
             (Err(_), Some("")) => return Err(PathError::NameMissing),
             (Err(map), Some(name)) => Target::Entry(map, name.to_owned()),
         };
-        Ok(Self { source: source.to_owned(), target })
+        Ok(Self {
+            source: source.to_owned(),
+            target,
+        })
     }
 
     /// Whether a whole map stands there, rather than a text.
@@ -145,12 +148,22 @@ impl Path {
         let text = match &self.target {
             Target::Map(map) => {
                 let map = labels(*map, context);
-                return if map.is_empty() { Err(Missing::Empty) } else { Ok(Found::Map(map)) };
+                return if map.is_empty() {
+                    Err(Missing::Empty)
+                } else {
+                    Ok(Found::Map(map))
+                };
             }
-            Target::Entry(map, name) => Cow::Borrowed(labels(*map, context).get(name).ok_or(Missing::Absent)?),
+            Target::Entry(map, name) => {
+                Cow::Borrowed(labels(*map, context).get(name).ok_or(Missing::Absent)?)
+            }
             Target::Text(text) => self::text(*text, context),
         };
-        if text.is_empty() { Err(Missing::Empty) } else { Ok(Found::Text(text)) }
+        if text.is_empty() {
+            Err(Missing::Empty)
+        } else {
+            Ok(Found::Text(text))
+        }
     }
 }
 
@@ -176,7 +189,9 @@ fn text<'a>(text: Text, context: &Context<'a>) -> Cow<'a, str> {
         Text::Receiver => &context.notification.receiver,
         Text::ExternalUrl => &context.notification.external_url,
         Text::ReceivedAt => return Cow::Owned(context.received_at.to_string()),
-        Text::TruncatedAlerts => return Cow::Owned(context.notification.truncated_alerts.to_string()),
+        Text::TruncatedAlerts => {
+            return Cow::Owned(context.notification.truncated_alerts.to_string());
+        }
     })
 }
 
@@ -218,10 +233,20 @@ mod tests {
         ] {
             let found = Path::parse(path).unwrap();
             let found = found.find(&context);
-            assert_eq!(found, text.map(|text| Found::Text(Cow::Borrowed(text))), "{path}");
+            assert_eq!(
+                found,
+                text.map(|text| Found::Text(Cow::Borrowed(text))),
+                "{path}"
+            );
         }
-        assert_eq!(Path::parse("labels").unwrap().find(&context), Ok(Found::Map(&context.alert.labels)));
-        assert_eq!(Path::parse("commonAnnotations").unwrap().find(&context), Err(Missing::Empty));
+        assert_eq!(
+            Path::parse("labels").unwrap().find(&context),
+            Ok(Found::Map(&context.alert.labels))
+        );
+        assert_eq!(
+            Path::parse("commonAnnotations").unwrap().find(&context),
+            Err(Missing::Empty)
+        );
     }
 
     #[test]

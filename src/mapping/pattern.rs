@@ -39,7 +39,12 @@ impl Pattern {
 
 impl From<Regex> for Pattern {
     fn from(regex: Regex) -> Self {
-        let names = (0..).zip(regex.capture_names()).filter_map(|(number, name)| Some((number, Arc::from(name?))));
-        Self { names: names.collect(), regex }
+        let names = (0..)
+            .zip(regex.capture_names())
+            .filter_map(|(number, name)| Some((number, Arc::from(name?))));
+        Self {
+            names: names.collect(),
+            regex,
+        }
     }
 }

@@ -130,7 +130,10 @@ impl fmt::Display for Place<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Alone => Ok(()),
-            Self::Item { list: Self::Alone, number } => write!(f, "{number}"),
+            Self::Item {
+                list: Self::Alone,
+                number,
+            } => write!(f, "{number}"),
             Self::Item { list, number } => write!(f, "{list}.{number}"),
         }
     }
@@ -141,8 +144,15 @@ impl Rule {
     pub fn constants<'r>(&'r self, found: &mut Vec<&'r str>) {
         match self {
             Self::Text(text) => found.push(text),
-            Self::Lookup { values, default, .. } => {
-                found.extend(values.iter().map(|(_, text)| text).chain(default.as_deref()));
+            Self::Lookup {
+                values, default, ..
+            } => {
+                found.extend(
+                    values
+                        .iter()
+                        .map(|(_, text)| text)
+                        .chain(default.as_deref()),
+                );
             }
             Self::First(rules) => rules.iter().for_each(|rule| rule.constants(found)),
             Self::Constant(_) | Self::Labels(_) | Self::Copy(_) | Self::Template { .. } => {}
@@ -158,18 +168,42 @@ impl Rule {
     ) -> Option<Info<'a>> {
         let outcome = match self {
             Self::First(rules) => {
-                return (1..)
-                    .zip(rules)
-                    .find_map(|(number, rule)| rule.evaluate(context, Place::Item { list: &place, number }, tried));
+                return (1..).zip(rules).find_map(|(number, rule)| {
+                    rule.evaluate(
+                        context,
+                        Place::Item {
+                            list: &place,
+                            number,
+                        },
+                        tried,
+                    )
+                });
             }
             Self::Text(text) if text.is_empty() => Err(Nothing::EmptyConstant),
-            Self::Text(text) => Ok(Given { value: Info::Text(Cow::Borrowed(text)), source: Source::Constant }),
-            Self::Constant(value) => Ok(Given { value: Info::Constant(value), source: Source::Constant }),
+            Self::Text(text) => Ok(Given {
+                value: Info::Text(Cow::Borrowed(text)),
+                source: Source::Constant,
+            }),
+            Self::Constant(value) => Ok(Given {
+                value: Info::Constant(value),
+                source: Source::Constant,
+            }),
             Self::Labels(labels) if labels.is_empty() => Err(Nothing::EmptyConstant),
-            Self::Labels(labels) => Ok(Given { value: Info::Labels(labels), source: Source::Constant }),
+            Self::Labels(labels) => Ok(Given {
+                value: Info::Labels(labels),
+                source: Source::Constant,
+            }),
             Self::Copy(path) => copy(context, path),
-            Self::Lookup { field, values, default } => look_up(context, field, values, default.as_deref()),
-            Self::Template { template, field, regexp } => render(context, template, field.as_ref(), regexp.as_ref()),
+            Self::Lookup {
+                field,
+                values,
+                default,
+            } => look_up(context, field, values, default.as_deref()),
+            Self::Template {
+                template,
+                field,
+                regexp,
+            } => render(context, template, field.as_ref(), regexp.as_ref()),
         };
         tried(place, &outcome);
         outcome.ok().map(|given| given.value)
@@ -188,7 +222,10 @@ fn copy<'a>(context: &Context<'a>, path: &'a Path) -> Outcome<'a> {
         Found::Text(text) => Info::Text(text),
         Found::Map(labels) => Info::Labels(labels),
     };
-    Ok(Given { value, source: Source::Copy(path) })
+    Ok(Given {
+        value,
+        source: Source::Copy(path),
+    })
 }
 
 /// No table has a key for a whole map; the configuration refuses such a field.
@@ -199,7 +236,9 @@ fn look_up<'a>(
     default: Option<&'a str>,
 ) -> Outcome<'a> {
     let input = look(context, field)?;
-    let Found::Text(key) = &input.found else { return Err(Nothing::NotInTable(input)) };
+    let Found::Text(key) = &input.found else {
+        return Err(Nothing::NotInTable(input));
+    };
     let (text, source): (_, fn(Input<'a>) -> Source<'a>) = match (values.get(key), default) {
         (Some(text), _) => (text, Source::Table),
         (None, Some(text)) => (text, Source::Default),
@@ -208,7 +247,10 @@ fn look_up<'a>(
     if text.is_empty() {
         return Err(Nothing::EmptyEntry(input));
     }
-    Ok(Given { value: Info::Text(Cow::Borrowed(text)), source: source(input) })
+    Ok(Given {
+        value: Info::Text(Cow::Borrowed(text)),
+        source: source(input),
+    })
 }
 
 fn render<'a>(
@@ -227,8 +269,15 @@ fn render<'a>(
     };
     match template.render(&template_data(context, input.as_ref(), groups, looks)) {
         Ok(text) if text.is_empty() => Err(Nothing::EmptyText(input)),
-        Ok(text) => Ok(Given { value: Info::Text(Cow::Owned(text)), source: Source::Template(input) }),
-        Err(error) => Err(Nothing::Failed { template, input, error: Box::new(error) }),
+        Ok(text) => Ok(Given {
+            value: Info::Text(Cow::Owned(text)),
+            source: Source::Template(input),
+        }),
+        Err(error) => Err(Nothing::Failed {
+            template,
+            input,
+            error: Box::new(error),
+        }),
     }
 }
 
@@ -238,9 +287,15 @@ fn matched<'a>(
     regexp: Option<&Pattern>,
     looks: Looks,
 ) -> Result<(Input<'a>, Option<View>), Nothing<'a>> {
-    let (Found::Text(text), Some(regexp)) = (&input.found, regexp) else { return Ok((input, None)) };
+    let (Found::Text(text), Some(regexp)) = (&input.found, regexp) else {
+        return Ok((input, None));
+    };
     if !looks.at_match {
-        return if regexp.is_match(text) { Ok((input, None)) } else { Err(Nothing::NoMatch(input)) };
+        return if regexp.is_match(text) {
+            Ok((input, None))
+        } else {
+            Err(Nothing::NoMatch(input))
+        };
     }
     match regexp.groups(text) {
         Some(groups) => Ok((input, Some(groups))),
@@ -264,7 +319,12 @@ static NAMES: LazyLock<Names> = LazyLock::new(|| Names {
 });
 
 /// A template's dot.
-fn template_data(context: &Context<'_>, input: Option<&Input<'_>>, groups: Option<View>, looks: Looks) -> View {
+fn template_data(
+    context: &Context<'_>,
+    input: Option<&Input<'_>>,
+    groups: Option<View>,
+    looks: Looks,
+) -> View {
     let mut data = BTreeMap::new();
     if let Some(input) = input.filter(|_| looks.at_field) {
         let value = match &input.found {
@@ -280,14 +340,22 @@ fn template_data(context: &Context<'_>, input: Option<&Input<'_>>, groups: Optio
         data.insert(Arc::clone(&NAMES.alert), context.alert_view().clone());
     }
     if looks.at_notification {
-        data.insert(Arc::clone(&NAMES.notification), context.notification_view().clone());
+        data.insert(
+            Arc::clone(&NAMES.notification),
+            context.notification_view().clone(),
+        );
     }
     View::Map(Arc::new(data))
 }
 
 /// Labels as templates see them.
 pub fn labels_view(labels: &Labels<'_>) -> View {
-    View::Map(Arc::new(labels.iter().map(|(name, value)| (Arc::from(name), View::from(value))).collect()))
+    View::Map(Arc::new(
+        labels
+            .iter()
+            .map(|(name, value)| (Arc::from(name), View::from(value)))
+            .collect(),
+    ))
 }
 
 /// JSON as templates see it. Like Go's decoder into `any`, but that whole numbers stay whole.
@@ -305,7 +373,11 @@ pub fn view(value: &Value) -> View {
         Value::Object(entries) => {
             // Without nulls: looking into one is an error in Go, as is looking at what is not there.
             let entries = entries.iter().filter(|(_, value)| !value.is_null());
-            View::Map(Arc::new(entries.map(|(key, value)| (Arc::from(key.as_str()), view(value))).collect()))
+            View::Map(Arc::new(
+                entries
+                    .map(|(key, value)| (Arc::from(key.as_str()), view(value)))
+                    .collect(),
+            ))
         }
     }
 }

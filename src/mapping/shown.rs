@@ -16,7 +16,11 @@ pub const MOST_OF_TEXT: usize = 36;
 /// A value on one line.
 pub fn shown(value: &Value) -> String {
     match value {
-        Value::String(text) => Quoted { text, most: MOST_OF_VALUE }.to_string(),
+        Value::String(text) => Quoted {
+            text,
+            most: MOST_OF_VALUE,
+        }
+        .to_string(),
         Value::Object(entries) => shown_entries(entries),
         other => shown_json(other),
     }
@@ -27,10 +31,20 @@ fn shown_entries(entries: &Map<String, Value>) -> String {
     let mut line = "{".to_owned();
     for (count, (key, value)) in entries.iter().enumerate() {
         let value = match value {
-            Value::String(text) => Quoted { text, most: MOST_OF_TEXT }.to_string(),
+            Value::String(text) => Quoted {
+                text,
+                most: MOST_OF_TEXT,
+            }
+            .to_string(),
             other => shown_json(other),
         };
-        let entry = format!("{}: {value}", Quoted { text: key, most: MOST_OF_TEXT });
+        let entry = format!(
+            "{}: {value}",
+            Quoted {
+                text: key,
+                most: MOST_OF_TEXT
+            }
+        );
         if count > 0 && line.chars().count() + entry.chars().count() > MOST_OF_VALUE {
             return format!("{line}, … {} more}}", entries.len() - count);
         }
@@ -69,7 +83,11 @@ impl fmt::Display for Quoted<'_> {
             // The ellipsis stands behind the quotes: what is between them is the text's own.
             if width > left {
                 let more = self.text[at..].chars().count();
-                return write!(f, "\"… ({more} more character{})", if more == 1 { "" } else { "s" });
+                return write!(
+                    f,
+                    "\"… ({more} more character{})",
+                    if more == 1 { "" } else { "s" }
+                );
             }
             left -= width;
             match escaped {
@@ -99,15 +117,36 @@ mod tests {
     fn a_value_is_one_line_that_cannot_be_mistaken() {
         for (value, expected) in [
             (Value::from("plain"), "\"plain\"".to_owned()),
-            (Value::from("a\n\u{1b}[2J\u{202e}\u{9b}é日\"\\"), r#""a\n\u{1b}[2J\u{202e}\u{9b}é日\"\\""#.to_owned()),
+            (
+                Value::from("a\n\u{1b}[2J\u{202e}\u{9b}é日\"\\"),
+                r#""a\n\u{1b}[2J\u{202e}\u{9b}é日\"\\""#.to_owned(),
+            ),
             (Value::from("…"), "\"…\"".to_owned()),
-            (Value::from("x".repeat(60)), format!("\"{}\"", "x".repeat(60))),
-            (Value::from("x".repeat(61)), format!("\"{}\"… (1 more character)", "x".repeat(60))),
-            (Value::from("日".repeat(100)), format!("\"{}\"… (40 more characters)", "日".repeat(60))),
-            (Value::from("\n".repeat(31)), format!("\"{}\"… (1 more character)", "\\n".repeat(30))),
+            (
+                Value::from("x".repeat(60)),
+                format!("\"{}\"", "x".repeat(60)),
+            ),
+            (
+                Value::from("x".repeat(61)),
+                format!("\"{}\"… (1 more character)", "x".repeat(60)),
+            ),
+            (
+                Value::from("日".repeat(100)),
+                format!("\"{}\"… (40 more characters)", "日".repeat(60)),
+            ),
+            (
+                Value::from("\n".repeat(31)),
+                format!("\"{}\"… (1 more character)", "\\n".repeat(30)),
+            ),
             (Value::from(true), "true".to_owned()),
-            (serde_json::json!([1, "a\u{9b}"]), "[1,\"a\\u{9b}\"]".to_owned()),
-            (serde_json::json!({"a\n": "b", "c": {"d": 1}}), r#"{"a\n": "b", "c": {"d":1}}"#.to_owned()),
+            (
+                serde_json::json!([1, "a\u{9b}"]),
+                "[1,\"a\\u{9b}\"]".to_owned(),
+            ),
+            (
+                serde_json::json!({"a\n": "b", "c": {"d": 1}}),
+                r#"{"a\n": "b", "c": {"d":1}}"#.to_owned(),
+            ),
             (
                 serde_json::json!({"a": "x".repeat(30), "b": "y".repeat(30), "c": "z"}),
                 format!("{{\"a\": \"{}\", … 2 more}}", "x".repeat(30)),

@@ -14,13 +14,16 @@ use crate::suggest::did_you_mean;
 const SENTINEL: &str = "\u{0}end of template";
 
 const BUILT_IN: &[&str] = &[
-    "and", "call", "eq", "ge", "gt", "html", "index", "js", "le", "len", "lt", "ne", "not", "or", "print", "printf",
-    "println", "slice", "urlquery",
+    "and", "call", "eq", "ge", "gt", "html", "index", "js", "le", "len", "lt", "ne", "not", "or",
+    "print", "printf", "println", "slice", "urlquery",
 ];
 
 /// What of its dot a template may look at: making these ready costs more than all else about most templates.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[allow(clippy::struct_excessive_bools, reason = "each stands for a part of the dot")]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each stands for a part of the dot"
+)]
 pub struct Looks {
     /// `.Field`
     pub at_field: bool,
@@ -42,7 +45,14 @@ impl Looks {
             Some("Notification") => self.at_notification = true,
             Some(_) => {}
             // The dot as a whole, with all that it holds.
-            None => *self = Self { at_field: true, at_match: true, at_alert: true, at_notification: true },
+            None => {
+                *self = Self {
+                    at_field: true,
+                    at_match: true,
+                    at_alert: true,
+                    at_notification: true,
+                }
+            }
         }
     }
 }
@@ -62,7 +72,9 @@ pub fn check(source: &str) -> Result<Needs, String> {
     let parsed = Parser::new(&guarded, "{{", "}}").and_then(Parser::parse);
     let (tree, defines) = parsed.map_err(|error| error.to_string())?;
     if !matches!(tree.nodes.last(), Some(Node::Text(last)) if last.text.ends_with(SENTINEL)) {
-        return Err("blocks are not balanced: an {{end}} is missing, or there is one too many".to_owned());
+        return Err(
+            "blocks are not balanced: an {{end}} is missing, or there is one too many".to_owned(),
+        );
     }
     let mut needs = Needs::default();
     Checker::new(&mut needs, Dot::Whole).list(&tree)?;
@@ -94,7 +106,13 @@ struct Checker<'n> {
 impl<'n> Checker<'n> {
     /// For a whole template, or one that is defined in it.
     fn new(needs: &'n mut Needs, dot: Dot) -> Self {
-        Self { variables: vec!["$".to_owned()], loops: 0, needs, dot, dollar: dot }
+        Self {
+            variables: vec!["$".to_owned()],
+            loops: 0,
+            needs,
+            dot,
+            dollar: dot,
+        }
     }
 
     fn list(&mut self, list: &ListNode) -> Result<(), String> {
@@ -105,10 +123,12 @@ impl<'n> Checker<'n> {
         match node {
             Node::List(list) => self.list(list),
             Node::Action(action) => self.pipe(&action.pipe),
-            Node::If(branch) => self.branch(branch, |checker| checker.scope(|checker| checker.list(&branch.body))),
-            Node::With(branch) => {
-                self.branch(branch, |checker| checker.with_another_dot(|checker| checker.list(&branch.body)))
-            }
+            Node::If(branch) => self.branch(branch, |checker| {
+                checker.scope(|checker| checker.list(&branch.body))
+            }),
+            Node::With(branch) => self.branch(branch, |checker| {
+                checker.with_another_dot(|checker| checker.list(&branch.body))
+            }),
             Node::Range(branch) => self.branch(branch, |checker| {
                 checker.loops += 1;
                 let body = checker.with_another_dot(|checker| checker.list(&branch.body));
@@ -118,7 +138,9 @@ impl<'n> Checker<'n> {
             Node::Template(template) => template.pipe.iter().try_for_each(|pipe| self.pipe(pipe)),
             Node::Define(define) => Checker::new(self.needs, Dot::Another).list(&define.body),
             Node::Break(_) if self.loops == 0 => Err("{{break}} outside {{range}}".to_owned()),
-            Node::Continue(_) if self.loops == 0 => Err("{{continue}} outside {{range}}".to_owned()),
+            Node::Continue(_) if self.loops == 0 => {
+                Err("{{continue}} outside {{range}}".to_owned())
+            }
             Node::Text(_) | Node::Break(_) | Node::Continue(_) => Ok(()),
         }
     }
@@ -132,19 +154,30 @@ impl<'n> Checker<'n> {
         self.scope(|checker| {
             checker.pipe(&branch.pipe)?;
             body(checker)?;
-            checker.scope(|checker| branch.else_body.iter().try_for_each(|body| checker.list(body)))
+            checker.scope(|checker| {
+                branch
+                    .else_body
+                    .iter()
+                    .try_for_each(|body| checker.list(body))
+            })
         })
     }
 
     /// Variables declared inside are unknown after it.
-    fn scope(&mut self, inside: impl FnOnce(&mut Self) -> Result<(), String>) -> Result<(), String> {
+    fn scope(
+        &mut self,
+        inside: impl FnOnce(&mut Self) -> Result<(), String>,
+    ) -> Result<(), String> {
         let known = self.variables.len();
         let result = inside(self);
         self.variables.truncate(known);
         result
     }
 
-    fn with_another_dot(&mut self, inside: impl FnOnce(&mut Self) -> Result<(), String>) -> Result<(), String> {
+    fn with_another_dot(
+        &mut self,
+        inside: impl FnOnce(&mut Self) -> Result<(), String>,
+    ) -> Result<(), String> {
         let outside = std::mem::replace(&mut self.dot, Dot::Another);
         let result = self.scope(inside);
         self.dot = outside;
@@ -186,12 +219,20 @@ impl<'n> Checker<'n> {
         match expression {
             Expr::Identifier(_, name) => {
                 let name = name.as_str();
-                if BUILT_IN.contains(&name) || FUNCTIONS.iter().any(|function| function.name == name) {
+                if BUILT_IN.contains(&name)
+                    || FUNCTIONS.iter().any(|function| function.name == name)
+                {
                     return Ok(());
                 }
-                let known: Vec<&str> =
-                    FUNCTIONS.iter().map(|function| function.name).chain(BUILT_IN.iter().copied()).collect();
-                Err(format!("function {name:?} not defined{}", did_you_mean(name, &known)))
+                let known: Vec<&str> = FUNCTIONS
+                    .iter()
+                    .map(|function| function.name)
+                    .chain(BUILT_IN.iter().copied())
+                    .collect();
+                Err(format!(
+                    "function {name:?} not defined{}",
+                    did_you_mean(name, &known)
+                ))
             }
             Expr::Variable(_, name, fields) => {
                 if name == "$" {
@@ -224,7 +265,9 @@ impl<'n> Checker<'n> {
 /// Checks the zone of `localtime LAYOUT [ZONE] VALUE` where it is a constant, or the system's. A command that is piped into has
 /// its last value from there.
 fn check_zone(command: &CommandNode, is_piped_into: bool) -> Result<(), String> {
-    let [Expr::Identifier(_, name), _layout, others @ ..] = &*command.args else { return Ok(()) };
+    let [Expr::Identifier(_, name), _layout, others @ ..] = &*command.args else {
+        return Ok(());
+    };
     if name != "localtime" {
         return Ok(());
     }
@@ -233,7 +276,9 @@ fn check_zone(command: &CommandNode, is_piped_into: bool) -> Result<(), String> 
         (2, [Expr::String(_, zone), ..]) => Some(&**zone),
         _ => return Ok(()),
     };
-    gotime::zone(zone).map(drop).map_err(|error| format!("localtime: {error}{}", error.hint()))
+    gotime::zone(zone)
+        .map(drop)
+        .map_err(|error| format!("localtime: {error}{}", error.hint()))
 }
 
 #[cfg(test)]
@@ -244,20 +289,36 @@ mod tests {
     fn tells_what_a_template_may_look_at() {
         for (source, parts) in [
             ("plain", ""),
-            ("plain {{ .Field }} {{ .RegexMatch.name }} {{ $x := .Field }}{{ $x.Alert }}", "fm"),
+            (
+                "plain {{ .Field }} {{ .RegexMatch.name }} {{ $x := .Field }}{{ $x.Alert }}",
+                "fm",
+            ),
             ("{{ .RegexMatch.Field }}", "m"),
             ("{{ .Alert.labels.a }}", "a"),
             ("{{ if true }}{{ $.Notification.receiver }}{{ end }}", "n"),
             ("{{ range .Field }}{{ .Alert }}{{ end }}", "fa"),
-            ("{{ define \"t\" }}{{ .Alert }}{{ end }}{{ template \"t\" }}", "a"),
+            (
+                "{{ define \"t\" }}{{ .Alert }}{{ end }}{{ template \"t\" }}",
+                "a",
+            ),
             ("{{ json . }}", "fman"),
             ("{{ with $x := $ }}{{ end }}", "fman"),
             ("{{ (.).Alert }}", "fman"),
             ("{{ index $ (print \"Al\" \"ert\") }}", "fman"),
         ] {
-            let [at_field, at_match, at_alert, at_notification] = ['f', 'm', 'a', 'n'].map(|part| parts.contains(part));
-            let looks = Looks { at_field, at_match, at_alert, at_notification };
-            assert_eq!(check(source).map(|needs| needs.looks), Ok(looks), "{source}");
+            let [at_field, at_match, at_alert, at_notification] =
+                ['f', 'm', 'a', 'n'].map(|part| parts.contains(part));
+            let looks = Looks {
+                at_field,
+                at_match,
+                at_alert,
+                at_notification,
+            };
+            assert_eq!(
+                check(source).map(|needs| needs.looks),
+                Ok(looks),
+                "{source}"
+            );
         }
     }
 
@@ -291,19 +352,37 @@ mod tests {
             ("a{{ end }}", "not balanced"),
             ("a{{ else }}b", "not balanced"),
             ("{{ if .Field }}a{{ end }}{{ end }}", "not balanced"),
-            ("{{ upercase .Field }}", "function \"upercase\" not defined; did you mean \"uppercase\"?"),
-            ("{{ if eq (nosuch .) 1 }}{{ end }}", "function \"nosuch\" not defined"),
+            (
+                "{{ upercase .Field }}",
+                "function \"upercase\" not defined; did you mean \"uppercase\"?",
+            ),
+            (
+                "{{ if eq (nosuch .) 1 }}{{ end }}",
+                "function \"nosuch\" not defined",
+            ),
             ("{{ $x }}", "undefined variable \"$x\""),
-            ("{{ if true }}{{ $x := 1 }}{{ end }}{{ $x }}", "undefined variable"),
+            (
+                "{{ if true }}{{ $x := 1 }}{{ end }}{{ $x }}",
+                "undefined variable",
+            ),
             ("{{ $x = 1 }}", "undefined variable"),
             ("{{ break }}", "{{break}} outside {{range}}"),
-            ("{{ range .Field }}{{ else }}{{ continue }}{{ end }}", "{{continue}} outside {{range}}"),
+            (
+                "{{ range .Field }}{{ else }}{{ continue }}{{ end }}",
+                "{{continue}} outside {{range}}",
+            ),
             (
                 "{{ localtime \"15:04\" \"Asia/Toky\" .Field }}",
                 "unknown time zone \"Asia/Toky\"; did you mean \"Asia/Tokyo\"?",
             ),
-            ("{{ uppercase (.Field | localtime \"15:04\" \"CEST\") }}", "unknown time zone \"CEST\""),
-            ("{{ if true }}{{ .Field | localtime \"15:04\" `No/Where` | lowercase }}{{ end }}", "localtime: unknown"),
+            (
+                "{{ uppercase (.Field | localtime \"15:04\" \"CEST\") }}",
+                "unknown time zone \"CEST\"",
+            ),
+            (
+                "{{ if true }}{{ .Field | localtime \"15:04\" `No/Where` | lowercase }}{{ end }}",
+                "localtime: unknown",
+            ),
             ("{{ .Field ", "unexpected character"),
             ("{{ \"a }}", "unterminated string"),
         ] {

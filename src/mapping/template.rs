@@ -53,18 +53,33 @@ pub enum RenderError {
 impl Template {
     /// Compiles a template; missing keys are errors as it runs. Tells what it names of its dot, too.
     pub fn parse(source: &str) -> Result<(Self, Vec<Use>), ParseError> {
-        let mut template = gotmpl::Template::new(OUTER_NAME).missing_key(MissingKey::Error).max_range_iters(MOST_TURNS);
+        let mut template = gotmpl::Template::new(OUTER_NAME)
+            .missing_key(MissingKey::Error)
+            .max_range_iters(MOST_TURNS);
         for function in FUNCTIONS {
             template = template.func(function.name, |args| function.call(args));
         }
-        let template = template.func("index", functions::index).parse(source).map_err(|error| match error {
-            TemplateError::Parse { line, col, message, .. } | TemplateError::Lex { line, col, message, .. } => {
-                ParseError(format!("at {line}:{col} of the template: {message}"))
-            }
-            other => ParseError(other.to_string()),
-        })?;
+        let template = template
+            .func("index", functions::index)
+            .parse(source)
+            .map_err(|error| match error {
+                TemplateError::Parse {
+                    line, col, message, ..
+                }
+                | TemplateError::Lex {
+                    line, col, message, ..
+                } => ParseError(format!("at {line}:{col} of the template: {message}")),
+                other => ParseError(other.to_string()),
+            })?;
         let Needs { looks, uses } = strict::check(source).map_err(ParseError)?;
-        Ok((Self { compiled: template, looks, source: source.to_owned() }, uses))
+        Ok((
+            Self {
+                compiled: template,
+                looks,
+                source: source.to_owned(),
+            },
+            uses,
+        ))
     }
 
     /// What its dot must hold.
@@ -79,7 +94,10 @@ impl Template {
 
     /// Renders the template with `data` as its dot.
     pub fn render(&self, data: &Value) -> Result<String, RenderError> {
-        let mut out = Bounded { text: String::with_capacity(USUAL_OUTPUT), overflowed: false };
+        let mut out = Bounded {
+            text: String::with_capacity(USUAL_OUTPUT),
+            overflowed: false,
+        };
         match self.compiled.execute_fmt(&mut out, data) {
             Ok(()) => Ok(out.text),
             Err(_) if out.overflowed => Err(RenderError::TooLong),
@@ -131,12 +149,21 @@ mod tests {
         let mut data: BTreeMap<Arc<str>, Value> = BTreeMap::new();
         data.insert("Field".into(), view(&golden.field));
         if let Some(regexp) = &golden.regexp {
-            let regexp = crate::mapping::goregexp::compile(regexp).map_err(|error| error.to_string())?;
-            let groups = golden.field.as_str().and_then(|text| Pattern::from(regexp).groups(text));
-            data.insert("RegexMatch".into(), groups.ok_or("the regexp does not match")?);
+            let regexp =
+                crate::mapping::goregexp::compile(regexp).map_err(|error| error.to_string())?;
+            let groups = golden
+                .field
+                .as_str()
+                .and_then(|text| Pattern::from(regexp).groups(text));
+            data.insert(
+                "RegexMatch".into(),
+                groups.ok_or("the regexp does not match")?,
+            );
         }
         let (template, _) = Template::parse(&golden.template).map_err(|error| error.to_string())?;
-        template.render(&Value::Map(Arc::new(data))).map_err(|error| error.to_string())
+        template
+            .render(&Value::Map(Arc::new(data)))
+            .map_err(|error| error.to_string())
     }
 
     #[test]
@@ -148,7 +175,12 @@ mod tests {
             if golden.error {
                 assert!(rendered.is_err(), "{}: {rendered:?}", golden.name);
             } else {
-                assert_eq!(rendered.as_ref().ok(), golden.output.as_ref(), "{}: {rendered:?}", golden.name);
+                assert_eq!(
+                    rendered.as_ref().ok(),
+                    golden.output.as_ref(),
+                    "{}: {rendered:?}",
+                    golden.name
+                );
             }
         }
     }
@@ -158,29 +190,62 @@ mod tests {
         let started = "2026-11-22T14:10:49.093139117Z";
         let summer = "2026-07-05T23:30:00+05:30";
         for (template, field, text) in [
-            ("{{ .Field | localtime \"15:04 MST\" \"Europe/Paris\" }}", started, "15:10 CET"),
+            (
+                "{{ .Field | localtime \"15:04 MST\" \"Europe/Paris\" }}",
+                started,
+                "15:10 CET",
+            ),
             (
                 "{{ localtime \"Jan 2 15:04:05.000 -07:00\" \"America/New_York\" .Field }}",
                 started,
                 "Nov 22 09:10:49.093 -05:00",
             ),
-            ("{{ .Field | localtime \"02/01 15:04 MST\" \"Europe/Paris\" | lowercase }}", summer, "05/07 20:00 cest"),
-            ("{{ .Field | formattedDate \"2006-01-02T15:04:05Z07:00\" }}", summer, "2026-07-05T18:00:00Z"),
+            (
+                "{{ .Field | localtime \"02/01 15:04 MST\" \"Europe/Paris\" | lowercase }}",
+                summer,
+                "05/07 20:00 cest",
+            ),
+            (
+                "{{ .Field | formattedDate \"2006-01-02T15:04:05Z07:00\" }}",
+                summer,
+                "2026-07-05T18:00:00Z",
+            ),
             (
                 "{{ formattedDate \"Mon, 02 Jan 2006 15:04:05 MST\" .Field }}",
                 "0001-01-01T00:00:00Z",
                 "Mon, 01 Jan 0001 00:00:00 UTC",
             ),
-            ("{{ localtime \"2006\" \"UTC\" .Field }}{{ formattedDate \"2006\" .Field }}", "soon", ""),
-            ("{{ localtime 2006 .Field }}{{ localtime \"2006\" 1 .Field }}{{ formattedDate \"2006\" 1 }}", started, ""),
+            (
+                "{{ localtime \"2006\" \"UTC\" .Field }}{{ formattedDate \"2006\" .Field }}",
+                "soon",
+                "",
+            ),
+            (
+                "{{ localtime 2006 .Field }}{{ localtime \"2006\" 1 .Field }}{{ formattedDate \"2006\" 1 }}",
+                started,
+                "",
+            ),
         ] {
-            assert_eq!(render_text(template, field).as_deref(), Ok(text), "{template}");
+            assert_eq!(
+                render_text(template, field).as_deref(),
+                Ok(text),
+                "{template}"
+            );
         }
         for (template, reason) in [
             ("{{ localtime .Field }}", "expects 2, got 1"),
-            ("{{ localtime \"2006\" \"UTC\" .Field 1 }}", "expects 3, got 4"),
-            ("{{ .Field | formattedDate \"2006\" \"UTC\" }}", "expects 2, got 3"),
-            ("{{ localtime \"2006\" (lowercase \"No/Where\") .Field }}", "localtime: unknown time zone \"no/where\""),
+            (
+                "{{ localtime \"2006\" \"UTC\" .Field 1 }}",
+                "expects 3, got 4",
+            ),
+            (
+                "{{ .Field | formattedDate \"2006\" \"UTC\" }}",
+                "expects 2, got 3",
+            ),
+            (
+                "{{ localtime \"2006\" (lowercase \"No/Where\") .Field }}",
+                "localtime: unknown time zone \"no/where\"",
+            ),
         ] {
             let error = render_text(template, started).unwrap_err();
             assert!(error.contains(reason), "{template}: {error}");
@@ -189,25 +254,52 @@ mod tests {
 
     fn render_text(template: &str, field: &str) -> Result<String, String> {
         let data = BTreeMap::from([(Arc::from("Field"), Value::from(field))]);
-        Template::parse(template).unwrap().0.render(&Value::Map(Arc::new(data))).map_err(|error| error.to_string())
+        Template::parse(template)
+            .unwrap()
+            .0
+            .render(&Value::Map(Arc::new(data)))
+            .map_err(|error| error.to_string())
     }
 
     #[test]
     fn what_gotmpl_alone_would_get_wrong() {
         let text = render_text;
         // A {{define}} of any name a user would write does not collide with the template itself.
-        assert_eq!(text("{{define \"t\"}}<{{.}}>{{end}}{{template \"t\" .Field}}", "x").as_deref(), Ok("<x>"));
-        assert_eq!(text("{{ uppercase .Field }}", "straße").as_deref(), Ok("STRAßE"));
-        assert_eq!(text("{{ split \"\" 1 .Field }}", "日本").as_deref(), Ok("本"));
         assert_eq!(
-            text("{{ substr .Field -1 2 }}|{{ substr .Field 1 -2 }}|{{ substr .Field 9 2 }}", "abc").as_deref(),
+            text(
+                "{{define \"t\"}}<{{.}}>{{end}}{{template \"t\" .Field}}",
+                "x"
+            )
+            .as_deref(),
+            Ok("<x>")
+        );
+        assert_eq!(
+            text("{{ uppercase .Field }}", "straße").as_deref(),
+            Ok("STRAßE")
+        );
+        assert_eq!(
+            text("{{ split \"\" 1 .Field }}", "日本").as_deref(),
+            Ok("本")
+        );
+        assert_eq!(
+            text(
+                "{{ substr .Field -1 2 }}|{{ substr .Field 1 -2 }}|{{ substr .Field 9 2 }}",
+                "abc"
+            )
+            .as_deref(),
             Ok("ab||")
         );
         assert!(text("{{ strlen .Field.x }}", "x").is_err());
-        assert!(text("{{ uppercase }}", "x").unwrap_err().contains("expects 1, got 0"));
+        assert!(
+            text("{{ uppercase }}", "x")
+                .unwrap_err()
+                .contains("expects 1, got 0")
+        );
         assert!(text("{{ range $i := 1000000 }}x{{ end }}", "x").is_err());
         assert!(
-            text("{{ range $i := 60000 }}12345678901234567890{{ end }}", "x").unwrap_err().contains("1048576 bytes")
+            text("{{ range $i := 60000 }}12345678901234567890{{ end }}", "x")
+                .unwrap_err()
+                .contains("1048576 bytes")
         );
         assert!(text("{{ template \"nosuch\" }}", "x").is_err());
     }

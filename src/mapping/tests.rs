@@ -24,7 +24,12 @@ pub fn sample() -> Notification<'static> {
 pub fn sample_with(change: impl Fn(&str) -> String) -> Notification<'static> {
     let mut notification = sample();
     let labels = &mut notification.alerts[0].labels;
-    *labels = Labels::new(labels.iter().map(|(name, value)| (name.to_owned().into(), change(value).into())).collect());
+    *labels = Labels::new(
+        labels
+            .iter()
+            .map(|(name, value)| (name.to_owned().into(), change(value).into()))
+            .collect(),
+    );
     notification
 }
 
@@ -33,8 +38,14 @@ pub fn mapping(lines: &str) -> Mapping {
     let defaults = [
         ("connector:", "connector: prometheus"),
         ("connector_name:", "connector_name: p1"),
-        ("component:", "component: {type: copy, value: labels.instance}"),
-        ("resource:", "resource: {type: copy, value: labels.alertname}"),
+        (
+            "component:",
+            "component: {type: copy, value: labels.instance}",
+        ),
+        (
+            "resource:",
+            "resource: {type: copy, value: labels.alertname}",
+        ),
     ];
     let mut text = format!("http: {{bearer_token: t}}\n{lines}\n");
     for (key, line) in defaults {
@@ -43,19 +54,33 @@ pub fn mapping(lines: &str) -> Mapping {
         }
     }
     let path = std::path::Path::new("test.yml");
-    crate::config::Config::from_text(text, path, &crate::config::Overrides::default(), &|_| None).unwrap().mapping
+    crate::config::Config::from_text(text, path, &crate::config::Overrides::default(), &|_| None)
+        .unwrap()
+        .mapping
 }
 
-fn map(lines: &str, notification: &Notification<'_>) -> (Result<Value, Vec<Refusal>>, Vec<Warning>) {
-    let (context, mapping) = (Context::new(notification, &notification.alerts[0], NOW), mapping(lines));
+fn map(
+    lines: &str,
+    notification: &Notification<'_>,
+) -> (Result<Value, Vec<Refusal>>, Vec<Warning>) {
+    let (context, mapping) = (
+        Context::new(notification, &notification.alerts[0], NOW),
+        mapping(lines),
+    );
     let (event, warnings) = mapping.map(&context);
-    (event.map(|event| serde_json::to_value(&event).unwrap()), warnings)
+    (
+        event.map(|event| serde_json::to_value(&event).unwrap()),
+        warnings,
+    )
 }
 
 /// The event's field that a few lines give, and the warnings' reasons.
 fn field(name: &str, lines: &str) -> (Value, Vec<String>) {
     let (event, warnings) = map(lines, &sample());
-    (event.unwrap()[name].clone(), warnings.into_iter().map(|warning| warning.reason).collect())
+    (
+        event.unwrap()[name].clone(),
+        warnings.into_iter().map(|warning| warning.reason).collect(),
+    )
 }
 
 #[test]
@@ -63,11 +88,18 @@ fn the_dot_holds_what_templates_are_checked_against() {
     let mut notification = sample();
     notification.extra.clear();
     let context = Context::new(&notification, &notification.alerts[0], NOW);
-    for (view, names) in [(context.alert_view(), &uses::ALERT[..]), (context.notification_view(), &uses::NOTIFICATION)]
-    {
-        let View::Map(entries) = view else { panic!("{view:?}") };
+    for (view, names) in [
+        (context.alert_view(), &uses::ALERT[..]),
+        (context.notification_view(), &uses::NOTIFICATION),
+    ] {
+        let View::Map(entries) = view else {
+            panic!("{view:?}")
+        };
         let known: BTreeSet<&str> = names.iter().map(|(name, _)| *name).collect();
-        assert_eq!(entries.keys().map(|name| &**name).collect::<BTreeSet<_>>(), known);
+        assert_eq!(
+            entries.keys().map(|name| &**name).collect::<BTreeSet<_>>(),
+            known
+        );
         for (name, is_map) in names {
             assert_eq!(matches!(entries[*name], View::Map(_)), *is_map, "{name}");
         }
@@ -81,8 +113,14 @@ fn each_form_of_rule_yields_what_it_should() {
         ("1.10", "1.10"),
         ("{type: set, value: x}", "x"),
         ("{type: copy, value: labels.severity}", "critical"),
-        ("{type: template, value: '{{ uppercase .Field }}!', field: labels.severity}", "CRITICAL!"),
-        ("{type: template, value: '{{ .Field.severity }}', field: labels}", "critical"),
+        (
+            "{type: template, value: '{{ uppercase .Field }}!', field: labels.severity}",
+            "CRITICAL!",
+        ),
+        (
+            "{type: template, value: '{{ .Field.severity }}', field: labels}",
+            "critical",
+        ),
         (
             "{type: template, value: '{{ .RegexMatch.h }}', field: labels.instance, regexp: '^(?P<h>[^:]+)'}",
             "node_exporter",
@@ -91,32 +129,71 @@ fn each_form_of_rule_yields_what_it_should() {
             "{type: template, value: '{{ .Alert.labels.severity }} {{ .Alert.fingerprint }}'}",
             "critical 86714e72c9c59990",
         ),
-        ("{type: template, value: '{{ .Notification.receiver }} {{ .Notification.truncatedAlerts }}'}", "canopsis 3"),
-        ("{type: template, value: '{{ json .Notification.novelty }}'}", r#"{"deep":[1,2.5,true,null]}"#),
-        ("{type: template, value: '{{ index .Alert.labels \"a.dotted.name\" }}'}", "dotted"),
-        ("[{type: template, value: '{{ index .Field \"no.such\" }}', field: labels}, last]", "last"),
-        ("{type: template, value: '{{ index .Field \"a.dotted.name\" }}', field: labels}", "dotted"),
-        ("{type: map, field: labels.severity, values: {critical: bad}, default: odd}", "bad"),
-        ("{type: map, field: labels.alertname, values: {critical: bad}, default: odd}", "odd"),
-        ("[{type: copy, value: labels.nosuch}, {type: map, field: labels.severity, values: {a: b}}, last]", "last"),
-        ("[{type: template, value: '{{ .Field }}', field: labels.empty}, last]", "last"),
-        ("[{type: template, value: '{{ .RegexMatch.x }}', field: labels.severity, regexp: '(?P<x>z)'}, last]", "last"),
+        (
+            "{type: template, value: '{{ .Notification.receiver }} {{ .Notification.truncatedAlerts }}'}",
+            "canopsis 3",
+        ),
+        (
+            "{type: template, value: '{{ json .Notification.novelty }}'}",
+            r#"{"deep":[1,2.5,true,null]}"#,
+        ),
+        (
+            "{type: template, value: '{{ index .Alert.labels \"a.dotted.name\" }}'}",
+            "dotted",
+        ),
+        (
+            "[{type: template, value: '{{ index .Field \"no.such\" }}', field: labels}, last]",
+            "last",
+        ),
+        (
+            "{type: template, value: '{{ index .Field \"a.dotted.name\" }}', field: labels}",
+            "dotted",
+        ),
+        (
+            "{type: map, field: labels.severity, values: {critical: bad}, default: odd}",
+            "bad",
+        ),
+        (
+            "{type: map, field: labels.alertname, values: {critical: bad}, default: odd}",
+            "odd",
+        ),
+        (
+            "[{type: copy, value: labels.nosuch}, {type: map, field: labels.severity, values: {a: b}}, last]",
+            "last",
+        ),
+        (
+            "[{type: template, value: '{{ .Field }}', field: labels.empty}, last]",
+            "last",
+        ),
+        (
+            "[{type: template, value: '{{ .RegexMatch.x }}', field: labels.severity, regexp: '(?P<x>z)'}, last]",
+            "last",
+        ),
         ("{type: template, value: x, field: '', regexp: ''}", "x"),
     ] {
-        assert_eq!(field("output", &format!("output: {rule}")), (Value::from(value), Vec::new()), "{rule}");
+        assert_eq!(
+            field("output", &format!("output: {rule}")),
+            (Value::from(value), Vec::new()),
+            "{rule}"
+        );
     }
 }
 
 #[test]
 fn of_an_unknown_key_that_comes_twice_the_last_one_counts() {
-    for (keys, expected) in
-        [("\"n\":1,\"n\":2", Some("2")), ("\"n\":1,\"n\":null", None), ("\"n\":null,\"n\":1", Some("1"))]
-    {
+    for (keys, expected) in [
+        ("\"n\":1,\"n\":2", Some("2")),
+        ("\"n\":1,\"n\":null", None),
+        ("\"n\":null,\"n\":1", Some("1")),
+    ] {
         let body = format!(
             "{{\"version\":\"4\",\"alerts\":[{{\"status\":\"firing\",\"labels\":{{\"alertname\":\"A\",\"instance\":\"h\"}},{keys}}}]}}"
         );
         let notification = Notification::decode(body.as_bytes()).unwrap();
-        let (event, _) = map("output: {type: template, value: '{{ .Alert.n }}'}", &notification);
+        let (event, _) = map(
+            "output: {type: template, value: '{{ .Alert.n }}'}",
+            &notification,
+        );
         assert_eq!(event.unwrap()["output"].as_str(), expected, "{keys}");
     }
 }
@@ -124,8 +201,16 @@ fn of_an_unknown_key_that_comes_twice_the_last_one_counts() {
 #[test]
 fn a_required_name_that_yields_nothing_refuses_the_alert() {
     for (lines, name, reason) in [
-        ("component: {type: copy, value: labels.nosuch}", "component", "labels.nosuch is absent"),
-        ("resource: {type: template, value: ' {{- \"\" -}} '}", "resource", "the template wrote an empty text"),
+        (
+            "component: {type: copy, value: labels.nosuch}",
+            "component",
+            "labels.nosuch is absent",
+        ),
+        (
+            "resource: {type: template, value: ' {{- \"\" -}} '}",
+            "resource",
+            "the template wrote an empty text",
+        ),
         (
             "connector_name: {type: template, value: '{{ .Field.nosuch }}', field: labels}",
             "connector_name",
@@ -133,7 +218,14 @@ fn a_required_name_that_yields_nothing_refuses_the_alert() {
         ),
     ] {
         let (event, _) = map(lines, &sample());
-        assert_eq!(event, Err(vec![Refusal { field: name, reason: reason.to_owned() }]), "{lines}");
+        assert_eq!(
+            event,
+            Err(vec![Refusal {
+                field: name,
+                reason: reason.to_owned()
+            }]),
+            "{lines}"
+        );
     }
 }
 
@@ -143,23 +235,52 @@ fn every_required_name_that_fails_is_told_and_so_is_what_fails_before_a_fallback
     let lines = format!(
         "component: ''\nresource: [{failing}, {{type: copy, value: labels.nosuch}}]\nconnector_name: [{failing}, p2]"
     );
-    let lines = lines.replace("component: ''", "component: {type: copy, value: labels.nosuch}");
+    let lines = lines.replace(
+        "component: ''",
+        "component: {type: copy, value: labels.nosuch}",
+    );
     let (event, warnings) = map(&lines, &sample());
-    assert_eq!(event.unwrap_err().iter().map(|refusal| refusal.field).collect::<Vec<_>>(), ["component", "resource"]);
-    assert_eq!(warnings.iter().map(|warning| warning.field.as_str()).collect::<Vec<_>>(), ["connector_name"]);
+    assert_eq!(
+        event
+            .unwrap_err()
+            .iter()
+            .map(|refusal| refusal.field)
+            .collect::<Vec<_>>(),
+        ["component", "resource"]
+    );
+    assert_eq!(
+        warnings
+            .iter()
+            .map(|warning| warning.field.as_str())
+            .collect::<Vec<_>>(),
+        ["connector_name"]
+    );
 }
 
 #[test]
 fn an_optional_field_that_fails_costs_that_field_alone() {
-    for name in ["output", "long_output", "author", "timestamp", "extra_infos"] {
+    for name in [
+        "output",
+        "long_output",
+        "author",
+        "timestamp",
+        "extra_infos",
+    ] {
         let failing = "{type: template, value: '{{ .Field.nosuch }}', field: labels}";
         let (name, line) = match name {
-            "extra_infos" => ("x_a", format!("extra_infos_prefix: x_\nextra_infos: {{a: {failing}, b: 1}}")),
+            "extra_infos" => (
+                "x_a",
+                format!("extra_infos_prefix: x_\nextra_infos: {{a: {failing}, b: 1}}"),
+            ),
             name => (name, format!("{name}: {failing}")),
         };
         let (event, warnings) = map(&line, &sample());
         let event = event.unwrap();
-        let expected = if name == "author" { Value::from("prometheus.p1") } else { Value::Null };
+        let expected = if name == "author" {
+            Value::from("prometheus.p1")
+        } else {
+            Value::Null
+        };
         assert_eq!(event[name], expected, "{line}");
         assert_eq!(event["resource"], "InstanceDown");
         assert_eq!(warnings.len(), 1, "{warnings:?}");
@@ -174,25 +295,41 @@ fn state_of_a_firing_alert_is_never_lost_to_a_spelling() {
         ("state: 2", 2, false),
         ("state: Minor", 1, false),
         ("state: {type: copy, value: labels.severity}", 3, false),
-        ("state: {type: map, field: labels.severity, values: {critical: ok}}", 0, false),
+        (
+            "state: {type: map, field: labels.severity, values: {critical: ok}}",
+            0,
+            false,
+        ),
         ("state: {type: copy, value: labels.nosuch}", 3, true),
         ("state: {type: copy, value: labels.alertname}", 3, true),
         ("state: 4", 3, true),
-        ("state: {type: template, value: '{{ .Field.nosuch }}', field: labels}", 3, true),
+        (
+            "state: {type: template, value: '{{ .Field.nosuch }}', field: labels}",
+            3,
+            true,
+        ),
     ] {
         let (value, warnings) = field("state", rule);
-        assert_eq!((value, !warnings.is_empty()), (Value::from(state), warns), "{rule}: {warnings:?}");
+        assert_eq!(
+            (value, !warnings.is_empty()),
+            (Value::from(state), warns),
+            "{rule}: {warnings:?}"
+        );
     }
     let mut notification = sample();
     notification.alerts[0].status = Status::Resolved;
     let (event, warnings) = map("state: {type: copy, value: labels.nosuch}", &notification);
-    assert_eq!((event.unwrap()["state"].clone(), warnings), (Value::from(0), Vec::new()));
+    assert_eq!(
+        (event.unwrap()["state"].clone(), warnings),
+        (Value::from(0), Vec::new())
+    );
 }
 
 #[test]
 fn texts_are_cut_by_characters() {
     let mut notification = sample();
-    notification.alerts[0].annotations = Labels::new(vec![("title".into(), "日本語🔥".repeat(100).into())]);
+    notification.alerts[0].annotations =
+        Labels::new(vec![("title".into(), "日本語🔥".repeat(100).into())]);
     let lines = "output: {type: copy, value: annotations.title}\noutput_length: 6\nlong_output: {type: copy, value: annotations.title}";
     let event = map(lines, &notification).0.unwrap();
     assert_eq!(event["output"], "日本語🔥日本");
@@ -202,10 +339,18 @@ fn texts_are_cut_by_characters() {
 #[test]
 fn timestamps_and_tags() {
     for (rule, value, warns) in [
-        ("{type: copy, value: startsAt}", Value::from(1_795_356_649), false),
+        (
+            "{type: copy, value: startsAt}",
+            Value::from(1_795_356_649),
+            false,
+        ),
         ("1700000000", Value::from(1_700_000_000), false),
         ("{type: copy, value: endsAt}", Value::Null, false),
-        ("'2026-11-22T15:10:49.5+01:00'", Value::from(1_795_356_649), false),
+        (
+            "'2026-11-22T15:10:49.5+01:00'",
+            Value::from(1_795_356_649),
+            false,
+        ),
         ("yesterday", Value::Null, true),
     ] {
         let (timestamp, warnings) = field("timestamp", &format!("timestamp: {rule}"));
@@ -215,8 +360,14 @@ fn timestamps_and_tags() {
         field("tags", "tags: {type: copy, value: groupLabels}").0,
         serde_json::json!({"alertname": "InstanceDown"})
     );
-    assert_eq!(field("tags", "tags: {type: set, value: {a: 1.10}}").0, serde_json::json!({"a": "1.10"}));
-    assert_eq!(field("tags", "tags: {type: copy, value: commonAnnotations}").0, Value::Null);
+    assert_eq!(
+        field("tags", "tags: {type: set, value: {a: 1.10}}").0,
+        serde_json::json!({"a": "1.10"})
+    );
+    assert_eq!(
+        field("tags", "tags: {type: copy, value: commonAnnotations}").0,
+        Value::Null
+    );
 }
 
 #[test]
@@ -225,7 +376,12 @@ fn extra_informations_keep_their_kind() {
                  s: {type: copy, value: groupLabels}, none: {type: copy, value: labels.nosuch}}";
     // A list is a list of rules, also here.
     assert_eq!(field("x_l", lines).0, serde_json::json!(1));
-    let event = map(&lines.replace("[1, a]", "{type: set, value: [1, a]}"), &sample()).0.unwrap();
+    let event = map(
+        &lines.replace("[1, a]", "{type: set, value: [1, a]}"),
+        &sample(),
+    )
+    .0
+    .unwrap();
     for (name, value) in [
         ("x_n", serde_json::json!(1)),
         ("x_b", serde_json::json!(true)),

@@ -68,23 +68,34 @@ impl<'r, T, E> From<&'r Result<Option<T>, E>> for Offered<&'r T> {
 impl Use {
     /// Of a chain of names in the whole dot; none of a chain without any.
     pub fn of<S: AsRef<str>>(names: &[S]) -> Option<Self> {
-        (!names.is_empty()).then(|| Self(names.iter().map(|name| name.as_ref().to_owned()).collect()))
+        (!names.is_empty())
+            .then(|| Self(names.iter().map(|name| name.as_ref().to_owned()).collect()))
     }
 
     /// Of a chain of names in another dot, where no name is known: these are names of the whole one, in all likelihood.
     pub fn of_another<S: AsRef<str>>(names: &[S]) -> Option<Self> {
         let first = names.first()?.as_ref();
-        ["Field", "RegexMatch"].contains(&first).then(|| Self(vec![first.to_owned()]))
+        ["Field", "RegexMatch"]
+            .contains(&first)
+            .then(|| Self(vec![first.to_owned()]))
     }
 
     /// Why this can't be had of the offer; `None` where it may be there.
     pub fn fault(&self, offer: &Offer<'_>) -> Option<String> {
         let name = |depth: usize| self.0.get(depth).map(String::as_str);
         let fails = |depth: usize, why: String| {
-            Some(format!("the template fails where it uses .{}: {why}", self.0[..=depth].join(".")))
+            Some(format!(
+                "the template fails where it uses .{}: {why}",
+                self.0[..=depth].join(".")
+            ))
         };
         let nothing_below = |depth: usize| {
-            let above = || format!(".{} is a text, and has nothing below it", self.0[..depth].join("."));
+            let above = || {
+                format!(
+                    ".{} is a text, and has nothing below it",
+                    self.0[..depth].join(".")
+                )
+            };
             name(depth).and_then(|_| fails(depth, above()))
         };
         match (name(0)?, name(1)) {
@@ -100,25 +111,44 @@ impl Use {
                     if names.contains(&group) {
                         return nothing_below(2);
                     }
-                    let known = if names.is_empty() { "none" } else { &names.join(", ") };
+                    let known = if names.is_empty() {
+                        "none"
+                    } else {
+                        &names.join(", ")
+                    };
                     let hint = did_you_mean(group, &names);
-                    fails(1, format!("the regexp has no such group (named: {known}){hint}"))
+                    fails(
+                        1,
+                        format!("the regexp has no such group (named: {known}){hint}"),
+                    )
                 }
                 _ => None,
             },
             ("Alert" | "Notification", None) => None,
-            ("Notification", Some("alerts")) => fails(1, "it is without its alerts; .Alert is the one".to_owned()),
+            ("Notification", Some("alerts")) => {
+                fails(1, "it is without its alerts; .Alert is the one".to_owned())
+            }
             (part, Some(key)) if part == "Alert" || part == "Notification" => {
-                let known: &[_] = if part == "Alert" { &ALERT } else { &NOTIFICATION };
+                let known: &[_] = if part == "Alert" {
+                    &ALERT
+                } else {
+                    &NOTIFICATION
+                };
                 if let Some((_, is_map)) = known.iter().find(|(name, _)| *name == key) {
                     return nothing_below(if *is_map { 3 } else { 2 });
                 }
                 let meant = misspelt(key, known)?;
-                fails(1, format!("Alertmanager does not send it; did you mean \"{meant}\"?"))
+                fails(
+                    1,
+                    format!("Alertmanager does not send it; did you mean \"{meant}\"?"),
+                )
             }
             (part, _) => {
                 let hint = of_alertmanager(part).unwrap_or_else(|| did_you_mean(part, PARTS));
-                fails(0, format!("no template has it (known: {}){hint}", PARTS.join(", ")))
+                fails(
+                    0,
+                    format!("no template has it (known: {}){hint}", PARTS.join(", ")),
+                )
             }
         }
     }
@@ -126,17 +156,24 @@ impl Use {
 
 /// Only what is clearly a slip of the pen: whoever sends notifications may add other keys to them.
 fn misspelt(key: &str, known: &[(&str, bool)]) -> Option<String> {
-    let same = known.iter().find(|(name, _)| name.eq_ignore_ascii_case(key));
+    let same = known
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case(key));
     let names: Vec<String> = known.iter().map(|(name, _)| (*name).to_owned()).collect();
-    same.map(|(name, _)| (*name).to_owned()).or_else(|| slip_of(key, &names, 1))
+    same.map(|(name, _)| (*name).to_owned())
+        .or_else(|| slip_of(key, &names, 1))
 }
 
 /// `.Labels` and its like, as Alertmanager's own templates have them.
 fn of_alertmanager(part: &str) -> Option<String> {
-    [("Alert", &ALERT[..]), ("Notification", &NOTIFICATION[..])].into_iter().find_map(|(whole, known)| {
-        let (name, _) = known.iter().find(|(name, _)| name.eq_ignore_ascii_case(part))?;
-        Some(format!("; did you mean \"{whole}.{name}\"?"))
-    })
+    [("Alert", &ALERT[..]), ("Notification", &NOTIFICATION[..])]
+        .into_iter()
+        .find_map(|(whole, known)| {
+            let (name, _) = known
+                .iter()
+                .find(|(name, _)| name.eq_ignore_ascii_case(part))?;
+            Some(format!("; did you mean \"{whole}.{name}\"?"))
+        })
 }
 
 #[cfg(test)]
@@ -151,29 +188,70 @@ mod tests {
         let map = Path::parse("labels").unwrap();
         let pattern = Pattern::from(goregexp::compile("(?P<host>[^:]+):(?P<port>.*)").unwrap());
         let without_names = Pattern::from(goregexp::compile("a(b)").unwrap());
-        let nothing = Offer { field: Offered::Missing, regexp: Offered::Missing };
-        let matched = Offer { field: Offered::Here(&text), regexp: Offered::Here(&pattern) };
-        let nameless = Offer { regexp: Offered::Here(&without_names), ..matched };
-        let whole = Offer { field: Offered::Here(&map), ..nothing };
-        let faulty = Offer { field: Offered::Faulty, regexp: Offered::Faulty };
+        let nothing = Offer {
+            field: Offered::Missing,
+            regexp: Offered::Missing,
+        };
+        let matched = Offer {
+            field: Offered::Here(&text),
+            regexp: Offered::Here(&pattern),
+        };
+        let nameless = Offer {
+            regexp: Offered::Here(&without_names),
+            ..matched
+        };
+        let whole = Offer {
+            field: Offered::Here(&map),
+            ..nothing
+        };
+        let faulty = Offer {
+            field: Offered::Faulty,
+            regexp: Offered::Faulty,
+        };
         for (template, offer, faults) in [
             ("{{ .Alert.labels.x }}{{ .Notification }}", nothing, &[][..]),
             // A sender may add what Alertmanager does not have.
-            ("{{ .Alert.state }}{{ .Notification.state }}{{ .Notification.group.a.b.c }}", nothing, &[]),
-            ("{{ .Field }}", nothing, &["the template fails where it uses .Field: the rule has no field"]),
+            (
+                "{{ .Alert.state }}{{ .Notification.state }}{{ .Notification.group.a.b.c }}",
+                nothing,
+                &[],
+            ),
+            (
+                "{{ .Field }}",
+                nothing,
+                &["the template fails where it uses .Field: the rule has no field"],
+            ),
             ("{{ .Field.job }}", whole, &[]),
-            ("{{ .Field.job.x }}", whole, &["uses .Field.job.x: .Field.job is a text, and has nothing below it"]),
-            ("{{ .Field.job }}", matched, &["uses .Field.job: .Field is a text, and has nothing below it"]),
+            (
+                "{{ .Field.job.x }}",
+                whole,
+                &["uses .Field.job.x: .Field.job is a text, and has nothing below it"],
+            ),
+            (
+                "{{ .Field.job }}",
+                matched,
+                &["uses .Field.job: .Field is a text, and has nothing below it"],
+            ),
             ("{{ .Field.job }}{{ .RegexMatch.x }}", faulty, &[]),
             ("{{ .RegexMatch.host }}{{ .RegexMatch }}", matched, &[]),
-            ("{{ .RegexMatch.host }}", nothing, &["uses .RegexMatch: the rule has no regexp"]),
+            (
+                "{{ .RegexMatch.host }}",
+                nothing,
+                &["uses .RegexMatch: the rule has no regexp"],
+            ),
             (
                 "{{ if true }}{{ .RegexMatch.hsot }}{{ end }}",
                 matched,
-                &["uses .RegexMatch.hsot: the regexp has no such group (named: host, port); did you mean \"host\"?"],
+                &[
+                    "uses .RegexMatch.hsot: the regexp has no such group (named: host, port); did you mean \"host\"?",
+                ],
             ),
             ("{{ .RegexMatch.a }}", nameless, &["(named: none)"]),
-            ("{{ .RegexMatch.host.x }}", matched, &[".RegexMatch.host is a text"]),
+            (
+                "{{ .RegexMatch.host.x }}",
+                matched,
+                &[".RegexMatch.host is a text"],
+            ),
             (
                 "{{ .Feild.x }}",
                 matched,
@@ -181,24 +259,71 @@ mod tests {
                     "uses .Feild: no template has it (known: Field, RegexMatch, Alert, Notification); did you mean \"Field\"?",
                 ],
             ),
-            ("{{ $.Labels.job | lowercase }}", matched, &["Notification); did you mean \"Alert.labels\"?"]),
-            ("{{ .CommonLabels.job }}", matched, &["Notification); did you mean \"Notification.commonLabels\"?"]),
+            (
+                "{{ $.Labels.job | lowercase }}",
+                matched,
+                &["Notification); did you mean \"Alert.labels\"?"],
+            ),
+            (
+                "{{ .CommonLabels.job }}",
+                matched,
+                &["Notification); did you mean \"Notification.commonLabels\"?"],
+            ),
             (
                 "{{ .Alert.Labels.job }} {{ .Alert.lables.job }}",
                 nothing,
-                &["uses .Alert.Labels: Alertmanager does not send it; did you mean \"labels\"?", "uses .Alert.lables:"],
+                &[
+                    "uses .Alert.Labels: Alertmanager does not send it; did you mean \"labels\"?",
+                    "uses .Alert.lables:",
+                ],
             ),
-            ("{{ .Alert.startsAt.Format \"15:04\" }}", nothing, &["uses .Alert.startsAt.Format: .Alert.startsAt is a"]),
-            ("{{ len .Notification.alerts }}", nothing, &["uses .Notification.alerts: it is without its alerts"]),
+            (
+                "{{ .Alert.startsAt.Format \"15:04\" }}",
+                nothing,
+                &["uses .Alert.startsAt.Format: .Alert.startsAt is a"],
+            ),
+            (
+                "{{ len .Notification.alerts }}",
+                nothing,
+                &["uses .Notification.alerts: it is without its alerts"],
+            ),
             // Where the dot is another.
-            ("{{ with .Alert.labels }}{{ .job }}{{ else }}{{ .Alret }}{{ end }}", nothing, &["uses .Alret:"]),
-            ("{{ range .Alert.labels }}{{ .x }}{{ $.y }}{{ end }}{{ .z }}", nothing, &["uses .y:", "uses .z:"]),
-            ("{{ with .Alert }}{{ .Field }}{{ end }}", nothing, &["the rule has no field"]),
-            ("{{ block \"t\" . }}{{ .RegexMatch.x }}{{ end }}", nothing, &["the rule has no regexp"]),
-            ("{{ define \"t\" }}{{ .x }}{{ $.y }}{{ end }}{{ template \"t\" .Alert }}", nothing, &[]),
-            ("{{ with $x := .Alert }}{{ $x.nosuch }}{{ end }}", nothing, &[]),
+            (
+                "{{ with .Alert.labels }}{{ .job }}{{ else }}{{ .Alret }}{{ end }}",
+                nothing,
+                &["uses .Alret:"],
+            ),
+            (
+                "{{ range .Alert.labels }}{{ .x }}{{ $.y }}{{ end }}{{ .z }}",
+                nothing,
+                &["uses .y:", "uses .z:"],
+            ),
+            (
+                "{{ with .Alert }}{{ .Field }}{{ end }}",
+                nothing,
+                &["the rule has no field"],
+            ),
+            (
+                "{{ block \"t\" . }}{{ .RegexMatch.x }}{{ end }}",
+                nothing,
+                &["the rule has no regexp"],
+            ),
+            (
+                "{{ define \"t\" }}{{ .x }}{{ $.y }}{{ end }}{{ template \"t\" .Alert }}",
+                nothing,
+                &[],
+            ),
+            (
+                "{{ with $x := .Alert }}{{ $x.nosuch }}{{ end }}",
+                nothing,
+                &[],
+            ),
             ("{{ $ := .Alert }}{{ $.nosuch }}", nothing, &[]),
-            ("{{ if true }}{{ $ = .Alert }}{{ end }}{{ $.nosuch }}", nothing, &[]),
+            (
+                "{{ if true }}{{ $ = .Alert }}{{ end }}{{ $.nosuch }}",
+                nothing,
+                &[],
+            ),
         ] {
             let uses = strict::check(template).unwrap().uses;
             let told: Vec<String> = uses.iter().filter_map(|used| used.fault(&offer)).collect();

@@ -67,14 +67,22 @@ impl fmt::Display for Remark<'_> {
         let quoted = |text| Quoted { text, most: MOST };
         match self {
             Self::NoRule => f.write_str("no rule"),
-            Self::Cut { text, length } => write!(f, "cut to {length} of {} characters", text.chars().count()),
+            Self::Cut { text, length } => {
+                write!(f, "cut to {length} of {} characters", text.chars().count())
+            }
             Self::DefaultAuthor => f.write_str("by default <connector>.<connector_name>"),
             Self::Resolved => f.write_str("a resolved alert is always 0: no rule is asked"),
             Self::DefaultState => f.write_str("every firing alert is critical (3)"),
             Self::NothingForState => f.write_str("the rule yields nothing; the event's state is 3"),
-            Self::NoState(text) => write!(f, "{} is no state; the event's state is 3", quoted(text)),
+            Self::NoState(text) => {
+                write!(f, "{} is no state; the event's state is 3", quoted(text))
+            }
             Self::Reads { text, number } => write!(f, "{} counts as {number}", quoted(text)),
-            Self::NoTime(text) => write!(f, "{} is neither Unix seconds nor RFC 3339; left out", quoted(text)),
+            Self::NoTime(text) => write!(
+                f,
+                "{} is neither Unix seconds nor RFC 3339; left out",
+                quoted(text)
+            ),
             Self::ZeroTime(text) => write!(f, "{} stands for no time", quoted(text)),
             Self::Unstamped => f.write_str("Canopsis takes the time at which it reads the event"),
         }

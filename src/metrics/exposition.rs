@@ -33,8 +33,13 @@ fn to_text(page: &str) -> String {
     let mut text = String::with_capacity(page.len() + page.len() / 8);
     let mut lines = page.lines().peekable();
     while let Some(line) = lines.next() {
-        let help = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' '));
-        let kind = lines.peek().and_then(|next| next.strip_prefix("# TYPE ")).and_then(|rest| rest.split_once(' '));
+        let help = line
+            .strip_prefix("# HELP ")
+            .and_then(|rest| rest.split_once(' '));
+        let kind = lines
+            .peek()
+            .and_then(|next| next.strip_prefix("# TYPE "))
+            .and_then(|rest| rest.split_once(' '));
         match (help, kind) {
             (Some((name, help)), Some((_, kind))) => {
                 let (suffix, kind) = match kind {
@@ -42,7 +47,9 @@ fn to_text(page: &str) -> String {
                     "info" => ("_info", "gauge"),
                     _ => ("", kind),
                 };
-                text.push_str(&format!("# HELP {name}{suffix} {help}\n# TYPE {name}{suffix} {kind}\n"));
+                text.push_str(&format!(
+                    "# HELP {name}{suffix} {help}\n# TYPE {name}{suffix} {kind}\n"
+                ));
                 lines.next();
             }
             _ if line == "# EOF" => {}

@@ -25,7 +25,9 @@ const PREFIX: &str = "canopsis_connector";
 
 /// Since 1970.
 fn seconds_now() -> f64 {
-    SystemTime::UNIX_EPOCH.elapsed().map_or(0.0, |elapsed| elapsed.as_secs_f64())
+    SystemTime::UNIX_EPOCH
+        .elapsed()
+        .map_or(0.0, |elapsed| elapsed.as_secs_f64())
 }
 
 /// How the publisher is at the moment of a scrape.
@@ -75,7 +77,11 @@ impl Metrics {
     pub fn new() -> Self {
         let mut all = Registry::default();
         let registry = all.sub_registry_with_prefix(PREFIX);
-        let build = [("version", version::VERSION), ("commit", version::COMMIT), ("rustc", version::RUSTC)];
+        let build = [
+            ("version", version::VERSION),
+            ("commit", version::COMMIT),
+            ("rustc", version::RUSTC),
+        ];
         registry.register(
             "build",
             "The version, its commit, and the compiler that built it",
@@ -85,7 +91,14 @@ impl Metrics {
         let (broker, now) = (Broker::register(registry), Gauges::register(registry));
         let reloads = Reloads::register(registry);
         all.register_collector(Box::new(process::Process::new()));
-        Self { registry: all, now, http, alerts, broker, reloads }
+        Self {
+            registry: all,
+            now,
+            http,
+            alerts,
+            broker,
+            reloads,
+        }
     }
 
     /// What a scrape reads.
@@ -105,7 +118,11 @@ impl Metrics {
 impl Gauges {
     fn register(registry: &mut Registry) -> Self {
         let new = Self::default();
-        registry.register("amqp_connected", "Whether a connection to the broker is open", Gauge::clone(&new.connected));
+        registry.register(
+            "amqp_connected",
+            "Whether a connection to the broker is open",
+            Gauge::clone(&new.connected),
+        );
         registry.register(
             "amqp_blocked",
             "Whether the broker has blocked publishing (memory or disk alarm)",
@@ -134,12 +151,19 @@ mod tests {
     #[test]
     fn what_has_happened_stands_on_the_page() {
         let metrics = Metrics::new();
-        metrics.http.answered("/webhook", 401, Duration::from_millis(3));
+        metrics
+            .http
+            .answered("/webhook", 401, Duration::from_millis(3));
         metrics.alerts.received("firing");
         metrics.alerts.dropped("prom_title");
         metrics.broker.failed(Failure::Blocked, 7);
         metrics.reloads.reloaded(false);
-        let now = Now { connected: true, blocked: false, in_flight: 3, waiting: 5 };
+        let now = Now {
+            connected: true,
+            blocked: false,
+            in_flight: 3,
+            waiting: 5,
+        };
         let page = metrics.expose(now, Exposition::Text);
         for line in [
             "canopsis_connector_http_requests_total{route=\"/webhook\",code=\"401\"} 1",

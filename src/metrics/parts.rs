@@ -13,10 +13,14 @@ use prometheus_client::registry::Registry;
 use super::seconds_now;
 
 /// Seconds; an answer has to come within 8 by default.
-const REQUEST_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 5.0, 10.0];
+const REQUEST_BUCKETS: [f64; 12] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 5.0, 10.0,
+];
 
 /// Seconds; a confirm comes when the broker has written the message to disk.
-const CONFIRM_BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
+const CONFIRM_BUCKETS: [f64; 12] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0,
+];
 
 /// One label, whose name and values are known when the program is compiled, or when the configuration is read.
 macro_rules! labels {
@@ -47,7 +51,13 @@ pub enum Failure {
 }
 
 impl Failure {
-    const ALL: [Self; 5] = [Self::Nack, Self::Returned, Self::Timeout, Self::Disconnected, Self::Blocked];
+    const ALL: [Self; 5] = [
+        Self::Nack,
+        Self::Returned,
+        Self::Timeout,
+        Self::Disconnected,
+        Self::Blocked,
+    ];
 
     fn label(self) -> ReasonLabel {
         let reason = match self {
@@ -63,7 +73,9 @@ impl Failure {
 
 impl OutcomeLabel {
     fn of(success: bool) -> Self {
-        Self { outcome: if success { "success" } else { "failure" } }
+        Self {
+            outcome: if success { "success" } else { "failure" },
+        }
     }
 }
 
@@ -88,13 +100,22 @@ pub struct Http {
 impl Http {
     /// Something that is no request has been answered.
     pub fn refused(&self, code: u16) {
-        self.requests.get_or_create(&RequestLabels { route: "other", code }).inc();
+        self.requests
+            .get_or_create(&RequestLabels {
+                route: "other",
+                code,
+            })
+            .inc();
     }
 
     /// A request has been answered.
     pub fn answered(&self, route: &'static str, code: u16, after: Duration) {
-        self.requests.get_or_create(&RequestLabels { route, code }).inc();
-        self.durations.get_or_create(&RouteLabel { route }).observe(after.as_secs_f64());
+        self.requests
+            .get_or_create(&RequestLabels { route, code })
+            .inc();
+        self.durations
+            .get_or_create(&RouteLabel { route })
+            .observe(after.as_secs_f64());
         if code == 401 {
             self.unauthorized.inc();
         }
@@ -119,12 +140,20 @@ impl Alerts {
 
     /// An alert can't be published for want of this field.
     pub fn refused(&self, field: &str) {
-        self.refused.get_or_create(&FieldLabel { field: field.to_owned() }).inc();
+        self.refused
+            .get_or_create(&FieldLabel {
+                field: field.to_owned(),
+            })
+            .inc();
     }
 
     /// An event goes without this field.
     pub fn dropped(&self, field: &str) {
-        self.dropped.get_or_create(&FieldLabel { field: field.to_owned() }).inc();
+        self.dropped
+            .get_or_create(&FieldLabel {
+                field: field.to_owned(),
+            })
+            .inc();
     }
 
     /// A notification has been understood.
@@ -134,7 +163,9 @@ impl Alerts {
 
     /// An event may go without this field: its count begins with 0, so that the first time is seen as an increase.
     pub fn expect(&self, field: &str) {
-        let _ = self.dropped.get_or_create(&FieldLabel { field: field.to_owned() });
+        let _ = self.dropped.get_or_create(&FieldLabel {
+            field: field.to_owned(),
+        });
     }
 
     /// Alertmanager has cut off so many alerts.
@@ -155,17 +186,22 @@ pub struct Broker {
 impl Broker {
     /// So many events are in the queue, and their notification is answered.
     pub fn published(&self, events: usize) {
-        self.published.inc_by(u64::try_from(events).unwrap_or(u64::MAX));
+        self.published
+            .inc_by(u64::try_from(events).unwrap_or(u64::MAX));
     }
 
     /// So many events are, as far as is known, not in the queue.
     pub fn failed(&self, reason: Failure, events: usize) {
-        self.failed.get_or_create(&reason.label()).inc_by(u64::try_from(events).unwrap_or(u64::MAX));
+        self.failed
+            .get_or_create(&reason.label())
+            .inc_by(u64::try_from(events).unwrap_or(u64::MAX));
     }
 
     /// An attempt to connect has ended.
     pub fn attempted(&self, success: bool) {
-        self.attempts.get_or_create(&OutcomeLabel::of(success)).inc();
+        self.attempts
+            .get_or_create(&OutcomeLabel::of(success))
+            .inc();
     }
 
     /// The broker has confirmed a message.
@@ -185,7 +221,9 @@ pub struct Reloads {
 impl Reloads {
     /// The configuration has been read again.
     pub fn reloaded(&self, success: bool) {
-        self.outcomes.get_or_create(&OutcomeLabel::of(success)).inc();
+        self.outcomes
+            .get_or_create(&OutcomeLabel::of(success))
+            .inc();
         self.loaded(success);
     }
 
@@ -199,12 +237,22 @@ impl Reloads {
 
 impl Http {
     pub(super) fn register(registry: &mut Registry) -> Self {
-        let (requests, unauthorized) = (Family::<RequestLabels, Counter>::default(), Counter::default());
+        let (requests, unauthorized) = (
+            Family::<RequestLabels, Counter>::default(),
+            Counter::default(),
+        );
         let durations = Family::new_with_constructor(RequestBuckets);
         for code in [200, 400, 401, 413, 422, 503] {
-            let _ = requests.get_or_create(&RequestLabels { route: "/webhook", code });
+            let _ = requests.get_or_create(&RequestLabels {
+                route: "/webhook",
+                code,
+            });
         }
-        registry.register("http_requests", "Requests answered, by route and status", Family::clone(&requests));
+        registry.register(
+            "http_requests",
+            "Requests answered, by route and status",
+            Family::clone(&requests),
+        );
         registry.register(
             "http_request_duration_seconds",
             "From the end of a request's head to its answer, the wait for the broker included",
@@ -215,7 +263,11 @@ impl Http {
             "Requests without a token, or with a wrong one",
             Counter::clone(&unauthorized),
         );
-        Self { requests, durations, unauthorized }
+        Self {
+            requests,
+            durations,
+            unauthorized,
+        }
     }
 }
 
@@ -232,9 +284,18 @@ impl Alerts {
             let _ = new.received.get_or_create(&StatusLabel { status });
         }
         for field in ["connector_name", "component", "resource"] {
-            let _ = new.refused.get_or_create(&FieldLabel { field: field.to_owned() });
+            let _ = new.refused.get_or_create(&FieldLabel {
+                field: field.to_owned(),
+            });
         }
-        for field in ["state", "output", "long_output", "author", "timestamp", "tags"] {
+        for field in [
+            "state",
+            "output",
+            "long_output",
+            "author",
+            "timestamp",
+            "tags",
+        ] {
             new.expect(field);
         }
         registry.register(
@@ -242,7 +303,11 @@ impl Alerts {
             "When a notification last came in; 0 before the first",
             Gauge::clone(&new.last),
         );
-        registry.register("alerts_received", "Alerts in notifications, by status", Family::clone(&new.received));
+        registry.register(
+            "alerts_received",
+            "Alerts in notifications, by status",
+            Family::clone(&new.received),
+        );
         registry.register(
             "alerts_refused",
             "Alerts that are not published because this field, which an event needs, yields nothing",
@@ -302,11 +367,19 @@ impl Broker {
 
 impl Reloads {
     pub(super) fn register(registry: &mut Registry) -> Self {
-        let new = Self { outcomes: Family::default(), successful: Gauge::default(), loaded_at: Gauge::default() };
+        let new = Self {
+            outcomes: Family::default(),
+            successful: Gauge::default(),
+            loaded_at: Gauge::default(),
+        };
         for success in [true, false] {
             let _ = new.outcomes.get_or_create(&OutcomeLabel::of(success));
         }
-        registry.register("config_reloads", "Reloads of the configuration, by outcome", Family::clone(&new.outcomes));
+        registry.register(
+            "config_reloads",
+            "Reloads of the configuration, by outcome",
+            Family::clone(&new.outcomes),
+        );
         registry.register(
             "config_last_reload_successful",
             "Whether the configuration was taken when it was last read",

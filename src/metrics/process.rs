@@ -23,7 +23,9 @@ pub struct Process {
 impl Process {
     /// To be made at the process's start.
     pub fn new() -> Self {
-        Self { started: seconds_now() }
+        Self {
+            started: seconds_now(),
+        }
     }
 }
 
@@ -31,23 +33,55 @@ impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-        let descriptors = fs::read_dir("/proc/self/fd").ok().and_then(|entries| u32::try_from(entries.count()).ok());
+        let descriptors = fs::read_dir("/proc/self/fd")
+            .ok()
+            .and_then(|entries| u32::try_from(entries.count()).ok());
         if let Some(seconds) = cpu_seconds(&stat) {
             let counter = ConstCounter::new(seconds);
             let help = "User and system CPU time spent, in seconds";
-            counter.encode(encoder.encode_descriptor("process_cpu_seconds", help, None, counter.metric_type())?)?;
+            counter.encode(encoder.encode_descriptor(
+                "process_cpu_seconds",
+                help,
+                None,
+                counter.metric_type(),
+            )?)?;
         }
         for (name, help, value) in [
-            ("process_start_time_seconds", "When the process was started", Some(self.started)),
-            ("process_resident_memory_bytes", "Resident memory", kibibytes(&status, "VmRSS:")),
-            ("process_virtual_memory_bytes", "Virtual memory", kibibytes(&status, "VmSize:")),
+            (
+                "process_start_time_seconds",
+                "When the process was started",
+                Some(self.started),
+            ),
+            (
+                "process_resident_memory_bytes",
+                "Resident memory",
+                kibibytes(&status, "VmRSS:"),
+            ),
+            (
+                "process_virtual_memory_bytes",
+                "Virtual memory",
+                kibibytes(&status, "VmSize:"),
+            ),
             ("process_threads", "Threads", field(&status, "Threads:")),
-            ("process_open_fds", "Open file descriptors", descriptors.map(f64::from)),
-            ("process_max_fds", "File descriptors that may be open at once", soft_limit("Max open files")),
+            (
+                "process_open_fds",
+                "Open file descriptors",
+                descriptors.map(f64::from),
+            ),
+            (
+                "process_max_fds",
+                "File descriptors that may be open at once",
+                soft_limit("Max open files"),
+            ),
         ] {
             if let Some(value) = value {
                 let gauge = ConstGauge::new(value);
-                gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+                gauge.encode(encoder.encode_descriptor(
+                    name,
+                    help,
+                    None,
+                    gauge.metric_type(),
+                )?)?;
             }
         }
         Ok(())
@@ -90,11 +124,20 @@ mod tests {
         let stat = "7 (a ) b) S 1 7 7 0 -1 4194304 100 0 0 0 250 50 0 0 20 0 4 0 12345 1000 200";
         assert_eq!(cpu_seconds(stat), Some(3.0));
         let status = "Name:\tx\nVmRSS:\t    2 kB\nThreads:\t4\n";
-        assert_eq!((kibibytes(status, "VmRSS:"), field(status, "Threads:")), (Some(2048.0), Some(4.0)));
         assert_eq!(
-            field("Max open files            1024                 4096                 files", "Max open files"),
+            (kibibytes(status, "VmRSS:"), field(status, "Threads:")),
+            (Some(2048.0), Some(4.0))
+        );
+        assert_eq!(
+            field(
+                "Max open files            1024                 4096                 files",
+                "Max open files"
+            ),
             Some(1024.0)
         );
-        assert_eq!((field::<f64>("", "Threads:"), cpu_seconds("")), (None, None));
+        assert_eq!(
+            (field::<f64>("", "Threads:"), cpu_seconds("")),
+            (None, None)
+        );
     }
 }

@@ -36,8 +36,11 @@ struct Limits {
 
 /// Decodes a body.
 pub fn notification(body: &str) -> Result<Notification<'_>, serde_json::Error> {
-    let limits =
-        Limits { alerts: Cell::new(MOST_ALERTS), entries: Cell::new(MOST_ENTRIES), extra: Cell::new(MOST_EXTRA) };
+    let limits = Limits {
+        alerts: Cell::new(MOST_ALERTS),
+        entries: Cell::new(MOST_ENTRIES),
+        extra: Cell::new(MOST_EXTRA),
+    };
     let mut deserializer = serde_json::Deserializer::from_str(body);
     let notification = seed::<Notification<'_>>(&limits).deserialize(&mut deserializer)?;
     deserializer.end()?;
@@ -51,11 +54,17 @@ struct Seed<'l, T> {
 }
 
 fn seed<T>(limits: &Limits) -> Seed<'_, T> {
-    Seed { limits, kind: PhantomData }
+    Seed {
+        limits,
+        kind: PhantomData,
+    }
 }
 
 fn count<E: Error>(left: &Cell<usize>, most: usize, what: &str) -> Result<(), E> {
-    let rest = left.get().checked_sub(1).ok_or_else(|| E::custom(format_args!("more than {most} {what}")))?;
+    let rest = left
+        .get()
+        .checked_sub(1)
+        .ok_or_else(|| E::custom(format_args!("more than {most} {what}")))?;
     left.set(rest);
     Ok(())
 }
@@ -69,7 +78,11 @@ fn text<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Cow<'de, str>, A::Error> 
 }
 
 fn keep<'b>(limits: &Limits, extra: &mut Extra<'b>, key: Cow<'b, str>, value: &'b RawValue) {
-    if let Some(rest) = limits.extra.get().checked_sub(key.len() + value.get().len()) {
+    if let Some(rest) = limits
+        .extra
+        .get()
+        .checked_sub(key.len() + value.get().len())
+    {
         limits.extra.set(rest);
         extra.push((key, value));
     }
@@ -122,12 +135,21 @@ impl<'de> Visitor<'de> for Seed<'_, Notification<'de>> {
                 "receiver" => notification.receiver = text(&mut map)?,
                 "externalURL" => notification.external_url = text(&mut map)?,
                 "truncatedAlerts" => notification.truncated_alerts = map.next_value()?,
-                "groupLabels" => notification.group_labels = map.next_value_seed(seed::<Labels<'_>>(self.limits))?,
-                "commonLabels" => notification.common_labels = map.next_value_seed(seed::<Labels<'_>>(self.limits))?,
-                "commonAnnotations" => {
-                    notification.common_annotations = map.next_value_seed(seed::<Labels<'_>>(self.limits))?;
+                "groupLabels" => {
+                    notification.group_labels =
+                        map.next_value_seed(seed::<Labels<'_>>(self.limits))?
                 }
-                "alerts" => alerts = Some(map.next_value_seed(seed::<Vec<Alert<'_>>>(self.limits))?),
+                "commonLabels" => {
+                    notification.common_labels =
+                        map.next_value_seed(seed::<Labels<'_>>(self.limits))?
+                }
+                "commonAnnotations" => {
+                    notification.common_annotations =
+                        map.next_value_seed(seed::<Labels<'_>>(self.limits))?;
+                }
+                "alerts" => {
+                    alerts = Some(map.next_value_seed(seed::<Vec<Alert<'_>>>(self.limits))?)
+                }
                 _ => keep(self.limits, &mut notification.extra, key, map.next_value()?),
             }
         }
@@ -147,7 +169,11 @@ impl<'de> Visitor<'de> for Seed<'_, Vec<Alert<'de>>> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<Alert<'de>>, A::Error> {
         let mut alerts = Vec::new();
         while let Some(alert) = seq.next_element_seed(seed::<Alert<'_>>(self.limits))? {
-            count(&self.limits.alerts, MOST_ALERTS, "alerts in one notification")?;
+            count(
+                &self.limits.alerts,
+                MOST_ALERTS,
+                "alerts in one notification",
+            )?;
             alerts.push(alert);
         }
         Ok(alerts)
@@ -177,7 +203,9 @@ impl<'de> Visitor<'de> for Seed<'_, Alert<'de>> {
             match &*key {
                 "status" => status = Some(map.next_value()?),
                 "labels" => alert.labels = map.next_value_seed(seed::<Labels<'_>>(self.limits))?,
-                "annotations" => alert.annotations = map.next_value_seed(seed::<Labels<'_>>(self.limits))?,
+                "annotations" => {
+                    alert.annotations = map.next_value_seed(seed::<Labels<'_>>(self.limits))?
+                }
                 "startsAt" => alert.starts_at = text(&mut map)?,
                 "endsAt" => alert.ends_at = text(&mut map)?,
                 "generatorURL" => alert.generator_url = text(&mut map)?,
@@ -213,7 +241,11 @@ impl<'de> Visitor<'de> for Seed<'_, Labels<'de>> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Labels<'de>, A::Error> {
         let mut entries = Vec::new();
         while let Some((Text(name), Text(value))) = map.next_entry()? {
-            count(&self.limits.entries, MOST_ENTRIES, "labels and annotations in one notification")?;
+            count(
+                &self.limits.entries,
+                MOST_ENTRIES,
+                "labels and annotations in one notification",
+            )?;
             if entries.is_empty() {
                 entries.reserve(USUAL_ENTRIES);
             }

@@ -27,7 +27,10 @@ impl<'b> Labels<'b> {
 
     /// A label's value.
     pub fn get(&self, name: &str) -> Option<&str> {
-        let index = self.0.binary_search_by(|(known, _)| (**known).cmp(name)).ok()?;
+        let index = self
+            .0
+            .binary_search_by(|(known, _)| (**known).cmp(name))
+            .ok()?;
         Some(&self.0[index].1)
     }
 
@@ -50,7 +53,8 @@ impl<'b> Labels<'b> {
 impl Serialize for Labels<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.len()))?;
-        self.iter().try_for_each(|(name, value)| map.serialize_entry(name, value))?;
+        self.iter()
+            .try_for_each(|(name, value)| map.serialize_entry(name, value))?;
         map.end()
     }
 }
@@ -63,15 +67,30 @@ mod tests {
     fn they_are_sorted_and_the_last_of_a_name_counts() {
         for (entries, sorted) in [
             (vec![], vec![]),
-            (vec![("a", "1"), ("b", "2"), ("c", "")], vec![("a", "1"), ("b", "2"), ("c", "")]),
+            (
+                vec![("a", "1"), ("b", "2"), ("c", "")],
+                vec![("a", "1"), ("b", "2"), ("c", "")],
+            ),
             (vec![("b", "2"), ("a", "1")], vec![("a", "1"), ("b", "2")]),
             (vec![("a", "1"), ("a", "2")], vec![("a", "2")]),
             (
-                vec![("b", "1"), ("a", "1"), ("b", "2"), ("a", "2"), ("b", "3"), ("", "x")],
+                vec![
+                    ("b", "1"),
+                    ("a", "1"),
+                    ("b", "2"),
+                    ("a", "2"),
+                    ("b", "3"),
+                    ("", "x"),
+                ],
                 vec![("", "x"), ("a", "2"), ("b", "3")],
             ),
         ] {
-            let labels = Labels::new(entries.into_iter().map(|(name, value)| (name.into(), value.into())).collect());
+            let labels = Labels::new(
+                entries
+                    .into_iter()
+                    .map(|(name, value)| (name.into(), value.into()))
+                    .collect(),
+            );
             assert_eq!(labels.iter().collect::<Vec<_>>(), sorted);
             for (name, value) in sorted {
                 assert_eq!(labels.get(name), Some(value));

@@ -114,7 +114,9 @@ impl<'b> Notification<'b> {
         }
         let notification = decode::notification(std::str::from_utf8(body)?)?;
         if notification.version != "4" {
-            return Err(DecodeError::Version(notification.version.chars().take(32).collect()));
+            return Err(DecodeError::Version(
+                notification.version.chars().take(32).collect(),
+            ));
         }
         Ok(notification)
     }
@@ -131,15 +133,22 @@ mod tests {
 
     #[test]
     fn unknown_and_missing_keys_are_no_error() {
-        let body = br#"{"version":"4","status":"firing","routeLabels":{"a":"b"},"commonLabels":null,
+        let body =
+            br#"{"version":"4","status":"firing","routeLabels":{"a":"b"},"commonLabels":null,
             "alerts":[{"status":"resolved","labels":{"x":"y"},"annotations":null,"novel":1}]}"#;
         let notification = Notification::decode(body).unwrap();
         assert_eq!(notification.alerts[0].status, Status::Resolved);
-        let told =
-            |extra: &Extra<'_>| extra.iter().map(|(key, raw)| format!("{key}: {}", raw.get())).collect::<Vec<_>>();
+        let told = |extra: &Extra<'_>| {
+            extra
+                .iter()
+                .map(|(key, raw)| format!("{key}: {}", raw.get()))
+                .collect::<Vec<_>>()
+        };
         assert_eq!(told(&notification.alerts[0].extra), ["novel: 1"]);
         assert_eq!(told(&notification.extra), ["routeLabels: {\"a\":\"b\"}"]);
-        assert!(notification.common_labels.is_empty() && notification.alerts[0].annotations.is_empty());
+        assert!(
+            notification.common_labels.is_empty() && notification.alerts[0].annotations.is_empty()
+        );
     }
 
     #[test]
@@ -149,8 +158,13 @@ mod tests {
             r#"{{"version":"4","alerts":[{}{{"status":"firing"}}]}}"#,
             r#"{"status":"firing"},"#.repeat(50_000)
         );
-        let labels: Vec<String> = (0..500_001).map(|number| format!("\"{number}\":\"\"")).collect();
-        let labels = format!(r#"{{"version":"4","alerts":[],"commonLabels":{{{}}}}}"#, labels.join(","));
+        let labels: Vec<String> = (0..500_001)
+            .map(|number| format!("\"{number}\":\"\""))
+            .collect();
+        let labels = format!(
+            r#"{{"version":"4","alerts":[],"commonLabels":{{{}}}}}"#,
+            labels.join(",")
+        );
         for (body, reason) in [
             ("", "EOF while parsing"),
             ("  [ {\"labels\":{}} ]", "as a Prometheus server sends it"),
@@ -158,18 +172,34 @@ mod tests {
             ("{\"alerts\":[]}", "missing field `version`"),
             ("{\"version\":\"4\"}", "missing field `alerts`"),
             ("{\"version\":4,\"alerts\":[]}", "expected a string"),
-            ("{\"version\":\"4\",\"alerts\":[{\"status\":\"odd\"}]}", "unknown variant `odd`"),
-            ("{\"version\":\"4\",\"alerts\":[{\"status\":\"firing\",\"labels\":{\"a\":1}}]}", "expected a string"),
+            (
+                "{\"version\":\"4\",\"alerts\":[{\"status\":\"odd\"}]}",
+                "unknown variant `odd`",
+            ),
+            (
+                "{\"version\":\"4\",\"alerts\":[{\"status\":\"firing\",\"labels\":{\"a\":1}}]}",
+                "expected a string",
+            ),
             ("{\"version\":\"4\",\"alerts\":[]} x", "trailing characters"),
             (deep.as_str(), "EOF while parsing"),
             (many.as_str(), "more than 50000 alerts"),
             (labels.as_str(), "more than 500000 labels"),
-            ("{\"version\":\"4\",\"alerts\":[{\"labels\":{}}]}", "missing field `status`"),
+            (
+                "{\"version\":\"4\",\"alerts\":[{\"labels\":{}}]}",
+                "missing field `status`",
+            ),
         ] {
-            let error = Notification::decode(body.as_bytes()).unwrap_err().to_string();
+            let error = Notification::decode(body.as_bytes())
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(reason), "{body:.60}: {error}");
         }
-        let error = Notification::decode(b"{\"version\":\"4\xff\"}").unwrap_err().to_string();
-        assert!(error.contains("is not an Alertmanager notification: invalid utf-8 sequence"), "{error}");
+        let error = Notification::decode(b"{\"version\":\"4\xff\"}")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("is not an Alertmanager notification: invalid utf-8 sequence"),
+            "{error}"
+        );
     }
 }

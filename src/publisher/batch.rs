@@ -28,13 +28,18 @@ impl Batch {
     pub fn with_capacity(messages: usize, bytes: usize) -> Self {
         // A routing key is short: the names in it are in the body, too.
         let keys = String::with_capacity(messages * 64);
-        Self { bodies: Vec::with_capacity(bytes), keys, ends: Vec::with_capacity(messages) }
+        Self {
+            bodies: Vec::with_capacity(bytes),
+            keys,
+            ends: Vec::with_capacity(messages),
+        }
     }
 
     /// Encodes an event behind the others.
     pub fn push(&mut self, event: &Event<'_>) -> Result<(), serde_json::Error> {
         let start = self.bodies.len();
-        serde_json::to_writer(&mut self.bodies, event).inspect_err(|_| self.bodies.truncate(start))?;
+        serde_json::to_writer(&mut self.bodies, event)
+            .inspect_err(|_| self.bodies.truncate(start))?;
         event.write_routing_key(&mut self.keys);
         self.ends.push((self.bodies.len(), self.keys.len()));
         Ok(())
@@ -52,8 +57,13 @@ impl Batch {
     /// A message by its place.
     pub fn get(&self, index: usize) -> Option<Message<'_>> {
         let (body_end, key_end) = *self.ends.get(index)?;
-        let (body_start, key_start) = index.checked_sub(1).map_or((0, 0), |before| self.ends[before]);
-        Some(Message { routing_key: &self.keys[key_start..key_end], body: &self.bodies[body_start..body_end] })
+        let (body_start, key_start) = index
+            .checked_sub(1)
+            .map_or((0, 0), |before| self.ends[before]);
+        Some(Message {
+            routing_key: &self.keys[key_start..key_end],
+            body: &self.bodies[body_start..body_end],
+        })
     }
 
     /// All messages, in order.
@@ -78,7 +88,9 @@ impl Batch {
 
     /// What it takes, in bytes, with room that is not used.
     pub fn bytes(&self) -> usize {
-        self.bodies.capacity() + self.keys.capacity() + self.ends.capacity() * size_of::<(usize, usize)>()
+        self.bodies.capacity()
+            + self.keys.capacity()
+            + self.ends.capacity() * size_of::<(usize, usize)>()
     }
 }
 
@@ -114,12 +126,18 @@ mod tests {
         batch.finish();
         assert_eq!(batch.iter().count(), 3);
         for (message, name) in batch.iter().zip(names) {
-            assert_eq!(message.routing_key, format!("c.n.check.resource.host.{name}"));
+            assert_eq!(
+                message.routing_key,
+                format!("c.n.check.resource.host.{name}")
+            );
             let event: serde_json::Value = serde_json::from_slice(message.body).unwrap();
             assert_eq!(event["resource"], name);
             assert_eq!(event["author"], "c.n");
         }
-        let bytes: usize = batch.iter().map(|message| message.routing_key.len() + message.body.len()).sum();
+        let bytes: usize = batch
+            .iter()
+            .map(|message| message.routing_key.len() + message.body.len())
+            .sum();
         assert_eq!(batch.written(), bytes);
         assert!(batch.bytes() >= bytes);
     }

@@ -48,7 +48,12 @@ impl Cork {
         if state.held {
             state.awaited = true;
             let held = |state: &mut State| state.held;
-            state = self.0.out.wait_timeout_while(state, limit, held).unwrap_or_else(PoisonError::into_inner).0;
+            state = self
+                .0
+                .out
+                .wait_timeout_while(state, limit, held)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
             state.awaited = false;
         }
     }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use amiquip::{
-    AmqpProperties, Auth, Channel, Confirm, Connection, ConnectionBlockedNotification, ConnectionOptions,
-    ConnectionTuning, IoStream, Publish, Return,
+    AmqpProperties, Auth, Channel, Confirm, Connection, ConnectionBlockedNotification,
+    ConnectionOptions, ConnectionTuning, IoStream, Publish, Return,
 };
 use crossbeam_channel::Receiver;
 use mio::{Evented, Poll, PollOpt, Ready, Token};
@@ -67,7 +67,9 @@ pub enum LinkError {
 /// The library's words with what they mean here.
 fn explain(error: &amiquip::Error) -> String {
     match error {
-        amiquip::Error::InvalidCredentials => "probably a wrong user or password; RabbitMQ's log says more".to_owned(),
+        amiquip::Error::InvalidCredentials => {
+            "probably a wrong user or password; RabbitMQ's log says more".to_owned()
+        }
         amiquip::Error::TlsHandshake { source } => {
             format!("TLS handshake failed: {source} (does this port speak TLS? it is usually 5671)")
         }
@@ -100,30 +102,61 @@ pub enum Cause {
 
 impl Link {
     /// Connects, logs in, opens the channel and checks that the exchange is there (passively: nothing is declared).
-    pub fn open(url: &AmqpUrl, exchange: &str, tls: &TlsFiles, watchdog: &Watchdog) -> Result<Self, LinkError> {
+    pub fn open(
+        url: &AmqpUrl,
+        exchange: &str,
+        tls: &TlsFiles,
+        watchdog: &Watchdog,
+    ) -> Result<Self, LinkError> {
         let socket = connect(url)?;
         socket.set_nodelay(true).map_err(LinkError::Connect)?;
         let stream = socket.try_clone().map_err(LinkError::Connect)?;
         let socket = Arc::new(socket);
         let cork = Cork::default();
-        let connector = if url.tls { Some(tls.connector()?) } else { None };
-        let mut connection = watched(watchdog, "logging in", HANDSHAKE_LIMIT, &socket, LinkError::Handshake, || {
-            let inner = mio::net::TcpStream::from_stream(stream).map_err(socket_error)?;
-            let stream = Stream { inner, greeted: url.tls, cork: cork.clone() };
-            let (options, tuning) = (options(url), ConnectionTuning::default().mem_channel_bound(MOST_FRAMES));
-            match (connector, &url.login) {
-                (Some(connector), Login::Plain { .. }) => {
-                    Connection::open_tls_stream(connector, &url.host, stream, options, tuning)
+        let connector = if url.tls {
+            Some(tls.connector()?)
+        } else {
+            None
+        };
+        let mut connection = watched(
+            watchdog,
+            "logging in",
+            HANDSHAKE_LIMIT,
+            &socket,
+            LinkError::Handshake,
+            || {
+                let inner = mio::net::TcpStream::from_stream(stream).map_err(socket_error)?;
+                let stream = Stream {
+                    inner,
+                    greeted: url.tls,
+                    cork: cork.clone(),
+                };
+                let (options, tuning) = (
+                    options(url),
+                    ConnectionTuning::default().mem_channel_bound(MOST_FRAMES),
+                );
+                match (connector, &url.login) {
+                    (Some(connector), Login::Plain { .. }) => {
+                        Connection::open_tls_stream(connector, &url.host, stream, options, tuning)
+                    }
+                    (Some(connector), Login::External) => Connection::open_tls_stream(
+                        connector,
+                        &url.host,
+                        stream,
+                        options.auth(Auth::External),
+                        tuning,
+                    ),
+                    (None, Login::Plain { .. }) => {
+                        Connection::insecure_open_stream(stream, options, tuning)
+                    }
+                    (None, Login::External) => Connection::insecure_open_stream(
+                        stream,
+                        options.auth(Auth::External),
+                        tuning,
+                    ),
                 }
-                (Some(connector), Login::External) => {
-                    Connection::open_tls_stream(connector, &url.host, stream, options.auth(Auth::External), tuning)
-                }
-                (None, Login::Plain { .. }) => Connection::insecure_open_stream(stream, options, tuning),
-                (None, Login::External) => {
-                    Connection::insecure_open_stream(stream, options.auth(Auth::External), tuning)
-                }
-            }
-        })?;
+            },
+        )?;
         let set_up = |connection: &mut Connection| {
             let blocked = connection.listen_for_connection_blocked()?;
             let channel = connection.open_channel(None)?;
@@ -132,16 +165,35 @@ impl Link {
             channel.enable_publisher_confirms()?;
             Ok((channel, confirms, returns, blocked))
         };
-        let (channel, confirms, returns, blocked) =
-            watched(watchdog, "opening a channel", CALL_LIMIT, &socket, LinkError::SetUp, || set_up(&mut connection))
-                // Or else dropping the connection might wait for the broker for ever.
-                .inspect_err(|_| drop(socket.shutdown(std::net::Shutdown::Both)))?;
+        let (channel, confirms, returns, blocked) = watched(
+            watchdog,
+            "opening a channel",
+            CALL_LIMIT,
+            &socket,
+            LinkError::SetUp,
+            || set_up(&mut connection),
+        )
+        // Or else dropping the connection might wait for the broker for ever.
+        .inspect_err(|_| drop(socket.shutdown(std::net::Shutdown::Both)))?;
         let (connection, channel) = (Some(connection), Some(channel));
-        let link = Self { connection, channel, socket, cork, confirms, returns, blocked };
+        let link = Self {
+            connection,
+            channel,
+            socket,
+            cork,
+            confirms,
+            returns,
+            blocked,
+        };
         if let Some(channel) = &link.channel {
-            watched(watchdog, "looking for the exchange", CALL_LIMIT, &link.socket, LinkError::Exchange, || {
-                channel.exchange_declare_passive(exchange).map(drop)
-            })?;
+            watched(
+                watchdog,
+                "looking for the exchange",
+                CALL_LIMIT,
+                &link.socket,
+                LinkError::Exchange,
+                || channel.exchange_declare_passive(exchange).map(drop),
+            )?;
         }
         Ok(link)
     }
@@ -159,7 +211,9 @@ impl Link {
         id: String,
         watchdog: &Watchdog,
     ) -> Result<(), LinkError> {
-        let Some(channel) = &self.channel else { return Ok(()) };
+        let Some(channel) = &self.channel else {
+            return Ok(());
+        };
         let properties = AmqpProperties::default()
             .with_content_type("application/json".to_owned())
             .with_delivery_mode(PERSISTENT)
@@ -172,9 +226,14 @@ impl Link {
             immediate: false,
             properties,
         };
-        watched(watchdog, "publishing", PUBLISH_LIMIT, &self.socket, LinkError::Publish, || {
-            channel.basic_publish(exchange, publish)
-        })
+        watched(
+            watchdog,
+            "publishing",
+            PUBLISH_LIMIT,
+            &self.socket,
+            LinkError::Publish,
+            || channel.basic_publish(exchange, publish),
+        )
     }
 
     /// Closes the connection as the protocol has it, or cuts it where the broker does not answer.
@@ -215,12 +274,20 @@ fn watched<T>(
     call: impl FnOnce() -> amiquip::Result<T>,
 ) -> Result<T, LinkError> {
     let outcome = watchdog.within(limit, socket, call);
-    outcome.value.map_err(|cause| if outcome.in_time { error(cause) } else { LinkError::TooSlow(act, limit) })
+    outcome.value.map_err(|cause| {
+        if outcome.in_time {
+            error(cause)
+        } else {
+            LinkError::TooSlow(act, limit)
+        }
+    })
 }
 
 fn connect(url: &AmqpUrl) -> Result<TcpStream, LinkError> {
-    let addresses: Vec<SocketAddr> =
-        (url.host.as_str(), url.port).to_socket_addrs().map_err(LinkError::Resolve)?.collect();
+    let addresses: Vec<SocketAddr> = (url.host.as_str(), url.port)
+        .to_socket_addrs()
+        .map_err(LinkError::Resolve)?
+        .collect();
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in addresses {
         match TcpStream::connect_timeout(&address, CONNECT_LIMIT) {
@@ -233,9 +300,10 @@ fn connect(url: &AmqpUrl) -> Result<TcpStream, LinkError> {
 
 fn options(url: &AmqpUrl) -> ConnectionOptions<Auth> {
     let auth = match &url.login {
-        Login::Plain { user, password } => {
-            Auth::Plain { username: user.clone(), password: password.expose().to_owned() }
-        }
+        Login::Plain { user, password } => Auth::Plain {
+            username: user.clone(),
+            password: password.expose().to_owned(),
+        },
         Login::External => Auth::External,
     };
     ConnectionOptions::default()
@@ -270,10 +338,16 @@ impl Read for Stream {
                 // A method frame, or a broker that speaks another version of AMQP.
                 1 => {}
                 b'A' => {
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, "the broker does not speak AMQP 0-9-1"));
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        "the broker does not speak AMQP 0-9-1",
+                    ));
                 }
                 _ => {
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, "what answers there is no AMQP broker"));
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        "what answers there is no AMQP broker",
+                    ));
                 }
             }
         }
@@ -293,11 +367,23 @@ impl Write for Stream {
 }
 
 impl Evented for Stream {
-    fn register(&self, poll: &Poll, token: Token, interest: Ready, options: PollOpt) -> io::Result<()> {
+    fn register(
+        &self,
+        poll: &Poll,
+        token: Token,
+        interest: Ready,
+        options: PollOpt,
+    ) -> io::Result<()> {
         self.inner.register(poll, token, interest, options)
     }
 
-    fn reregister(&self, poll: &Poll, token: Token, interest: Ready, options: PollOpt) -> io::Result<()> {
+    fn reregister(
+        &self,
+        poll: &Poll,
+        token: Token,
+        interest: Ready,
+        options: PollOpt,
+    ) -> io::Result<()> {
         self.inner.reregister(poll, token, interest, options)
     }
 

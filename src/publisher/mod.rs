@@ -98,12 +98,27 @@ impl Publisher {
         let (stop, stop_inbox) = bounded(1);
         let (stopped_sender, stopped) = bounded(0);
         let status = Arc::new(Status::default());
-        let worker = Worker::new(settings, inbox, stop_inbox, Arc::clone(&status), metrics.clone())?;
-        std::thread::Builder::new().name("publisher".to_owned()).spawn(move || {
-            worker.run();
-            drop(stopped_sender);
-        })?;
-        Ok(Self { jobs, waiting: Arc::default(), status, metrics, stop, stopped })
+        let worker = Worker::new(
+            settings,
+            inbox,
+            stop_inbox,
+            Arc::clone(&status),
+            metrics.clone(),
+        )?;
+        std::thread::Builder::new()
+            .name("publisher".to_owned())
+            .spawn(move || {
+                worker.run();
+                drop(stopped_sender);
+            })?;
+        Ok(Self {
+            jobs,
+            waiting: Arc::default(),
+            status,
+            metrics,
+            stop,
+            stopped,
+        })
     }
 
     /// Publishes all of the messages, in order, and waits until the broker has confirmed every one of them, each routed
@@ -126,7 +141,12 @@ impl Publisher {
             return Err(DeliveryError::Busy(self.status.describe()));
         };
         let (teller, awaiter) = verdict();
-        let job = Job { batch, deadline, teller, _reserved: reserved };
+        let job = Job {
+            batch,
+            deadline,
+            teller,
+            _reserved: reserved,
+        };
         self.jobs.send(job).map_err(|_| DeliveryError::Stopped)?;
         match awaiter.wait(deadline) {
             Ok(verdict) => verdict,
@@ -140,13 +160,18 @@ impl Publisher {
             DeliveryError::Nacked => Failure::Nack,
             DeliveryError::Returned(_) => Failure::Returned,
             DeliveryError::ChannelClosed(_) | DeliveryError::Stopped => Failure::Disconnected,
-            DeliveryError::Deadline(_) | DeliveryError::Busy(_) | DeliveryError::Output(_) => self.status.failure(),
+            DeliveryError::Deadline(_) | DeliveryError::Busy(_) | DeliveryError::Output(_) => {
+                self.status.failure()
+            }
         }
     }
 
     /// For a page of metrics.
     pub fn now(&self) -> metrics::Now {
-        metrics::Now { waiting: self.waiting.events.load(Ordering::SeqCst), ..self.status.now() }
+        metrics::Now {
+            waiting: self.waiting.events.load(Ordering::SeqCst),
+            ..self.status.now()
+        }
     }
 
     /// Whether a connection is open and not blocked.
@@ -180,10 +205,18 @@ struct Reserved {
 
 impl Reserved {
     fn take(total: &Arc<Waiting>, bytes: usize, events: usize) -> Option<Self> {
-        let fits = |held: usize| (held == 0 || held + bytes <= MOST_WAITING_BYTES).then_some(held + bytes);
-        total.bytes.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fits).ok()?;
+        let fits =
+            |held: usize| (held == 0 || held + bytes <= MOST_WAITING_BYTES).then_some(held + bytes);
+        total
+            .bytes
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, fits)
+            .ok()?;
         total.events.fetch_add(events, Ordering::SeqCst);
-        Some(Self { total: Arc::clone(total), bytes, events })
+        Some(Self {
+            total: Arc::clone(total),
+            bytes,
+            events,
+        })
     }
 }
 
@@ -209,6 +242,12 @@ mod tests {
         assert!(Reserved::take(&total, MOST_WAITING_BYTES, 1).is_none());
         assert!(Reserved::take(&total, MOST_WAITING_BYTES - 1, 1).is_some());
         drop(small);
-        assert_eq!((total.bytes.load(Ordering::SeqCst), total.events.load(Ordering::SeqCst)), (0, 0));
+        assert_eq!(
+            (
+                total.bytes.load(Ordering::SeqCst),
+                total.events.load(Ordering::SeqCst)
+            ),
+            (0, 0)
+        );
     }
 }

@@ -26,9 +26,22 @@ pub struct Session {
 impl Session {
     /// False where the message has no id of ours.
     pub fn note_returned(&mut self, returned: &Return) -> bool {
-        let id = returned.properties.message_id().as_deref().unwrap_or_default();
-        let Some(sequence) = id.rsplit('-').next().and_then(|sequence| sequence.parse().ok()) else { return false };
-        self.returned.insert(sequence, format!("{} {}", returned.reply_code, returned.reply_text));
+        let id = returned
+            .properties
+            .message_id()
+            .as_deref()
+            .unwrap_or_default();
+        let Some(sequence) = id
+            .rsplit('-')
+            .next()
+            .and_then(|sequence| sequence.parse().ok())
+        else {
+            return false;
+        };
+        self.returned.insert(
+            sequence,
+            format!("{} {}", returned.reply_code, returned.reply_text),
+        );
         true
     }
 
@@ -36,7 +49,9 @@ impl Session {
     pub fn stall_in(&self, now: Instant) -> Option<Duration> {
         let oldest = self.window.oldest().filter(|_| !self.blocked)?;
         // While it was blocked, the broker could not confirm anything.
-        let waiting_since = self.unblocked_at.map_or(oldest, |unblocked_at| oldest.max(unblocked_at));
+        let waiting_since = self
+            .unblocked_at
+            .map_or(oldest, |unblocked_at| oldest.max(unblocked_at));
         Some((waiting_since + STALL_LIMIT).saturating_duration_since(now))
     }
 }
@@ -51,7 +66,13 @@ mod tests {
         let start = Instant::now();
         let mut session = Session::default();
         assert_eq!(session.stall_in(start), None);
-        session.window.push(InFlight { job: 0, index: 0, sequence: 0, bytes: 1, since: start });
+        session.window.push(InFlight {
+            job: 0,
+            index: 0,
+            sequence: 0,
+            bytes: 1,
+            since: start,
+        });
         assert_eq!(session.stall_in(start + STALL_LIMIT), Some(Duration::ZERO));
         session.blocked = true;
         assert_eq!(session.stall_in(start + STALL_LIMIT), None);

@@ -24,7 +24,10 @@ pub struct Status {
 
 impl Default for Status {
     fn default() -> Self {
-        Self { state: Mutex::new(State::Away(None)), in_flight: AtomicUsize::new(0) }
+        Self {
+            state: Mutex::new(State::Away(None)),
+            in_flight: AtomicUsize::new(0),
+        }
     }
 }
 
@@ -52,19 +55,27 @@ impl Status {
 
     /// For a page of metrics; how much waits is known elsewhere.
     pub(super) fn now(&self) -> Now {
-        let (connected, blocked) = match *self.state.lock().unwrap_or_else(PoisonError::into_inner) {
+        let (connected, blocked) = match *self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        {
             State::Connected => (true, false),
             State::Blocked(_) => (true, true),
             State::Away(_) => (false, false),
         };
-        Now { connected, blocked, in_flight: self.in_flight.load(Ordering::Relaxed), waiting: 0 }
+        Now {
+            connected,
+            blocked,
+            in_flight: self.in_flight.load(Ordering::Relaxed),
+            waiting: 0,
+        }
     }
 
     /// Why something does not get through that has failed for no reason of its own.
     pub(super) fn failure(&self) -> Failure {
         match self.now() {
             Now { blocked: true, .. } => Failure::Blocked,
-            Now { connected: true, .. } => Failure::Timeout,
+            Now {
+                connected: true, ..
+            } => Failure::Timeout,
             Now { .. } => Failure::Disconnected,
         }
     }
@@ -76,7 +87,10 @@ impl Status {
 
     /// Whether a connection is open, blocked or not.
     pub(super) fn is_connected(&self) -> bool {
-        !matches!(*self.state.lock().unwrap_or_else(PoisonError::into_inner), State::Away(_))
+        !matches!(
+            *self.state.lock().unwrap_or_else(PoisonError::into_inner),
+            State::Away(_)
+        )
     }
 
     /// For anybody: without where the broker is.

@@ -59,9 +59,10 @@ impl TlsError {
     /// The file that is not as it should be.
     pub fn path(&self) -> Option<&Path> {
         match self {
-            Self::Read { path, .. } | Self::Content { path, .. } | Self::NoCertificate(path) | Self::KeyForm(path) => {
-                Some(path)
-            }
+            Self::Read { path, .. }
+            | Self::Content { path, .. }
+            | Self::NoCertificate(path)
+            | Self::KeyForm(path) => Some(path),
             Self::HalfAnIdentity | Self::Library(_) => None,
         }
     }
@@ -74,11 +75,12 @@ impl TlsFiles {
         if let Some(path) = &self.ca {
             let pem = read(path)?;
             let what = "the certificates";
-            let authorities = Certificate::stack_from_pem(&pem).map_err(|source| TlsError::Content {
-                what,
-                path: path.clone(),
-                source,
-            })?;
+            let authorities =
+                Certificate::stack_from_pem(&pem).map_err(|source| TlsError::Content {
+                    what,
+                    path: path.clone(),
+                    source,
+                })?;
             if authorities.is_empty() {
                 return Err(TlsError::NoCertificate(path.clone()));
             }
@@ -94,10 +96,12 @@ impl TlsFiles {
                 if !String::from_utf8_lossy(&key_pem).contains("-----BEGIN PRIVATE KEY-----") {
                     return Err(TlsError::KeyForm(key.clone()));
                 }
-                let identity = Identity::from_pkcs8(&read(cert)?, &key_pem).map_err(|source| TlsError::Content {
-                    what: "the certificate and its key",
-                    path: cert.clone(),
-                    source,
+                let identity = Identity::from_pkcs8(&read(cert)?, &key_pem).map_err(|source| {
+                    TlsError::Content {
+                        what: "the certificate and its key",
+                        path: cert.clone(),
+                        source,
+                    }
                 })?;
                 builder.identity(identity);
             }
@@ -108,5 +112,8 @@ impl TlsFiles {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })
+    fs::read(path).map_err(|source| TlsError::Read {
+        path: path.to_owned(),
+        source,
+    })
 }

@@ -80,7 +80,12 @@ impl Awaiter {
         let state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         let left = deadline.saturating_duration_since(Instant::now());
         let is_open = |state: &mut State| matches!(state, State::Open);
-        let mut state = self.0.told.wait_timeout_while(state, left, is_open).unwrap_or_else(PoisonError::into_inner).0;
+        let mut state = self
+            .0
+            .told
+            .wait_timeout_while(state, left, is_open)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0;
         match std::mem::replace(&mut *state, State::Abandoned) {
             State::Open => Err(NoVerdict::Late),
             State::Told(verdict) => Ok(verdict),
@@ -110,12 +115,18 @@ mod tests {
         let receiver = heard(awaiter);
         teller.tell(Err(DeliveryError::Nacked));
         teller.tell(Ok(()));
-        assert_eq!(receiver.recv_timeout(Duration::from_mins(1)).unwrap(), Ok(Err(DeliveryError::Nacked)));
+        assert_eq!(
+            receiver.recv_timeout(Duration::from_mins(1)).unwrap(),
+            Ok(Err(DeliveryError::Nacked))
+        );
 
         let (teller, awaiter) = verdict();
         let receiver = heard(awaiter);
         drop(teller);
-        assert_eq!(receiver.recv_timeout(Duration::from_mins(1)).unwrap(), Err(NoVerdict::Abandoned));
+        assert_eq!(
+            receiver.recv_timeout(Duration::from_mins(1)).unwrap(),
+            Err(NoVerdict::Abandoned)
+        );
 
         let (teller, awaiter) = verdict();
         assert_eq!(awaiter.wait(Instant::now()), Err(NoVerdict::Late));

@@ -27,12 +27,19 @@ impl Watchdog {
     pub fn start() -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let watching = Arc::clone(&shared);
-        std::thread::Builder::new().name("watchdog".to_owned()).spawn(move || watching.watch())?;
+        std::thread::Builder::new()
+            .name("watchdog".to_owned())
+            .spawn(move || watching.watch())?;
         Ok(Self(shared))
     }
 
     /// Runs `call`; should it take longer than `limit`, the socket is shut down, which ends the call with an error.
-    pub fn within<T>(&self, limit: Duration, socket: &Arc<TcpStream>, call: impl FnOnce() -> T) -> Outcome<T> {
+    pub fn within<T>(
+        &self,
+        limit: Duration,
+        socket: &Arc<TcpStream>,
+        call: impl FnOnce() -> T,
+    ) -> Outcome<T> {
         let deadline = Instant::now() + limit;
         let mut state = self.0.lock();
         state.watched = Some((deadline, Arc::clone(socket)));
@@ -85,7 +92,10 @@ impl Shared {
             let deadline = match &state.watched {
                 None => {
                     state.looks_at = None;
-                    state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+                    state = self
+                        .wake
+                        .wait(state)
+                        .unwrap_or_else(PoisonError::into_inner);
                     continue;
                 }
                 Some((deadline, _)) => *deadline,
@@ -98,7 +108,11 @@ impl Shared {
                 continue;
             }
             state.looks_at = Some(deadline);
-            state = self.wake.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
+            state = self
+                .wake
+                .wait_timeout(state, wait)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
     }
 }
@@ -117,9 +131,15 @@ mod tests {
         let (_peer, _) = listener.accept().unwrap();
         let watchdog = Watchdog::start().unwrap();
         for _ in 0..100 {
-            assert!(watchdog.within(Duration::from_mins(1), &socket, || 1).in_time);
+            assert!(
+                watchdog
+                    .within(Duration::from_mins(1), &socket, || 1)
+                    .in_time
+            );
         }
-        let hung = watchdog.within(Duration::from_millis(50), &socket, || (&*socket).read(&mut [0]));
+        let hung = watchdog.within(Duration::from_millis(50), &socket, || {
+            (&*socket).read(&mut [0])
+        });
         assert!(!hung.in_time);
         assert_eq!(hung.value.unwrap(), 0);
     }

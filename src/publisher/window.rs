@@ -40,7 +40,12 @@ pub struct Window {
 
 impl Default for Window {
     fn default() -> Self {
-        Self { first_tag: 1, slots: VecDeque::new(), open: 0, bytes: 0 }
+        Self {
+            first_tag: 1,
+            slots: VecDeque::new(),
+            open: 0,
+            bytes: 0,
+        }
     }
 }
 
@@ -59,12 +64,20 @@ impl Window {
 
     /// Takes out what a confirm settles. A tag that is unknown, or settled already, settles nothing.
     pub fn settle(&mut self, tag: u64, multiple: bool) -> Vec<InFlight> {
-        let Some(end) = tag.checked_sub(self.first_tag).and_then(|index| usize::try_from(index).ok()) else {
+        let Some(end) = tag
+            .checked_sub(self.first_tag)
+            .and_then(|index| usize::try_from(index).ok())
+        else {
             return Vec::new();
         };
         let start = if multiple { 0 } else { end };
-        let settled: Vec<InFlight> =
-            self.slots.iter_mut().take(end.saturating_add(1)).skip(start).filter_map(Option::take).collect();
+        let settled: Vec<InFlight> = self
+            .slots
+            .iter_mut()
+            .take(end.saturating_add(1))
+            .skip(start)
+            .filter_map(Option::take)
+            .collect();
         self.open -= settled.len();
         self.bytes -= settled.iter().map(|message| message.bytes).sum::<usize>();
         while let Some(None) = self.slots.front() {
@@ -77,7 +90,11 @@ impl Window {
     /// When the message that has waited longest was published.
     pub fn oldest(&self) -> Option<Instant> {
         // The front slot is never an empty one.
-        self.slots.front().copied().flatten().map(|message| message.since)
+        self.slots
+            .front()
+            .copied()
+            .flatten()
+            .map(|message| message.since)
     }
 
     /// How many messages are unconfirmed.
@@ -93,7 +110,13 @@ mod tests {
     fn filled(count: usize) -> Window {
         let mut window = Window::default();
         for index in 0..count {
-            window.push(InFlight { job: 1, index, sequence: 0, bytes: 10, since: Instant::now() });
+            window.push(InFlight {
+                job: 1,
+                index,
+                sequence: 0,
+                bytes: 10,
+                since: Instant::now(),
+            });
         }
         window
     }
@@ -114,7 +137,13 @@ mod tests {
         assert_eq!((window.len(), window.bytes), (2, 20));
         assert_eq!(indices(&window.settle(u64::MAX, true)), [4, 5]);
         assert_eq!((window.len(), window.bytes, window.oldest()), (0, 0, None));
-        window.push(InFlight { job: 2, index: 0, sequence: 0, bytes: 1, since: Instant::now() });
+        window.push(InFlight {
+            job: 2,
+            index: 0,
+            sequence: 0,
+            bytes: 1,
+            since: Instant::now(),
+        });
         assert_eq!(indices(&window.settle(7, false)), [0]);
     }
 

@@ -87,7 +87,10 @@ struct Outage {
 
 impl Outage {
     fn begin() -> Self {
-        Self { since: Instant::now(), told: Vec::new() }
+        Self {
+            since: Instant::now(),
+            told: Vec::new(),
+        }
     }
 }
 
@@ -99,7 +102,9 @@ impl Worker {
         status: Arc<Status>,
         metrics: metrics::Broker,
     ) -> std::io::Result<Self> {
-        let started = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_nanos());
+        let started = SystemTime::UNIX_EPOCH
+            .elapsed()
+            .map_or(0, |elapsed| elapsed.as_nanos());
         Ok(Self {
             settings,
             watchdog: Watchdog::start()?,
@@ -140,7 +145,12 @@ impl Worker {
     fn connect_and_serve(&mut self) {
         let url = self.settings.urls[self.url % self.settings.urls.len()].clone();
         debug!(broker:% = url; "connecting");
-        let link = match Link::open(&url, &self.settings.exchange, &self.settings.tls, &self.watchdog) {
+        let link = match Link::open(
+            &url,
+            &self.settings.exchange,
+            &self.settings.tls,
+            &self.watchdog,
+        ) {
             Ok(link) => link,
             Err(error) => {
                 self.metrics.attempted(false);
@@ -161,7 +171,8 @@ impl Worker {
         let stalled = matches!(end, End::Stalled);
         let reason = match (end, link.close(&self.watchdog)) {
             (End::Done, _) => {
-                self.status.away(Some("the connector is stopping".to_owned()));
+                self.status
+                    .away(Some("the connector is stopping".to_owned()));
                 info!(broker:% = url; "connection closed");
                 return;
             }
@@ -200,7 +211,9 @@ impl Worker {
                 let seconds = outage.since.elapsed().as_secs_f64();
                 info!(broker:% = url, away_seconds:% = format!("{seconds:.1}"), waiting = self.jobs.len(); "connected to the broker again");
             }
-            None => info!(broker:% = url, exchange:% = self.settings.exchange; "connected to the broker"),
+            None => {
+                info!(broker:% = url, exchange:% = self.settings.exchange; "connected to the broker")
+            }
         }
     }
 
@@ -212,7 +225,11 @@ impl Worker {
         self.queue.clear();
         for (id, pending) in &mut self.jobs {
             // From the first unconfirmed one on, so that the order within a notification is kept.
-            pending.next = pending.confirmed.iter().position(|confirmed| !confirmed).unwrap_or(0);
+            pending.next = pending
+                .confirmed
+                .iter()
+                .position(|confirmed| !confirmed)
+                .unwrap_or(0);
             for confirmed in &mut pending.confirmed[pending.next..] {
                 *confirmed = false;
             }
@@ -232,7 +249,11 @@ impl Worker {
                 return;
             }
             let sleep = left.min(self.until_next_deadline());
-            let stop = if self.stopping { never() } else { self.stop.clone() };
+            let stop = if self.stopping {
+                never()
+            } else {
+                self.stop.clone()
+            };
             select! {
                 recv(self.inbox) -> job => self.accept(job.ok()),
                 recv(stop) -> _ => self.stopping = true,
@@ -261,8 +282,14 @@ impl Worker {
             if stall.is_some_and(|left| left.is_zero()) {
                 return End::Stalled;
             }
-            let sleep = self.until_next_deadline().min(stall.unwrap_or(LONGEST_SLEEP));
-            let stop = if self.stopping { never() } else { self.stop.clone() };
+            let sleep = self
+                .until_next_deadline()
+                .min(stall.unwrap_or(LONGEST_SLEEP));
+            let stop = if self.stopping {
+                never()
+            } else {
+                self.stop.clone()
+            };
             select! {
                 recv(link.confirms) -> confirm => match confirm {
                     Ok(confirm) if self.settle_all(confirm, link, session) => {}
@@ -292,7 +319,10 @@ impl Worker {
             return;
         };
         let count = job.batch.len();
-        self.next_deadline = Some(self.next_deadline.map_or(job.deadline, |next| next.min(job.deadline)));
+        self.next_deadline = Some(
+            self.next_deadline
+                .map_or(job.deadline, |next| next.min(job.deadline)),
+        );
         let pending = Pending {
             next: 0,
             confirmed: vec![false; count],
@@ -317,7 +347,10 @@ impl Worker {
         self.jobs.retain(|_, pending| {
             let stands = pending.job.deadline > now;
             if !stands {
-                pending.job.teller.tell(Err(DeliveryError::Deadline(status.clone())));
+                pending
+                    .job
+                    .teller
+                    .tell(Err(DeliveryError::Deadline(status.clone())));
             }
             stands
         });
@@ -349,7 +382,13 @@ impl Worker {
             let sequence = pending.first_sequence + u64::try_from(pending.next).unwrap_or(0);
             let message_id = format!("{}-{sequence}", self.instance);
             link.publish(&self.settings.exchange, message, message_id, &self.watchdog)?;
-            session.window.push(InFlight { job: id, index: pending.next, sequence, bytes, since: Instant::now() });
+            session.window.push(InFlight {
+                job: id,
+                index: pending.next,
+                sequence,
+                bytes,
+                since: Instant::now(),
+            });
             pending.next += 1;
             pending.touched = true;
         }
@@ -377,7 +416,10 @@ impl Worker {
             Confirm::Ack(payload) => (payload, true),
             Confirm::Nack(payload) => (payload, false),
         };
-        for message in session.window.settle(payload.delivery_tag, payload.multiple) {
+        for message in session
+            .window
+            .settle(payload.delivery_tag, payload.multiple)
+        {
             self.metrics.confirmed(message.since.elapsed());
             let returned = session.returned.remove(&message.sequence);
             let Some(pending) = self.jobs.get_mut(&message.job) else {
@@ -414,7 +456,12 @@ impl Worker {
 
     /// Fails the batches of which anything has been published on a channel that the broker has closed over it.
     fn fail_in_flight(&mut self, failure: &DeliveryError) {
-        let touched: Vec<u64> = self.jobs.iter().filter(|(_, pending)| pending.touched).map(|(id, _)| *id).collect();
+        let touched: Vec<u64> = self
+            .jobs
+            .iter()
+            .filter(|(_, pending)| pending.touched)
+            .map(|(id, _)| *id)
+            .collect();
         for id in touched {
             self.finish(id, Err(failure.clone()));
         }

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use amiquip::{Channel, Connection, ExchangeDeclareOptions, ExchangeType, FieldTable, QueueDeclareOptions};
+use amiquip::{
+    Channel, Connection, ExchangeDeclareOptions, ExchangeType, FieldTable, QueueDeclareOptions,
+};
 use serde_json::Value;
 
 use super::{Kept, free_port, scratch, wait_until};
@@ -63,7 +65,13 @@ impl Broker {
         let (dir, log) = (self.dir.to_str().unwrap().to_owned(), self.log());
         let ports = [self.port, self.dist, self.epmd].map(|port| port.to_string());
         let vhosts: Vec<String> = (0..VHOSTS).map(|number| format!("v{number}")).collect();
-        let mut command = vec!["scripts/rabbitmq-node", &dir, &ports[0], &ports[1], &ports[2]];
+        let mut command = vec![
+            "scripts/rabbitmq-node",
+            &dir,
+            &ports[0],
+            &ports[1],
+            &ports[2],
+        ];
         command.extend(vhosts.iter().map(String::as_str));
         // The port mapper is a daemon that outlives its node.
         let afterwards = format!(
@@ -74,10 +82,17 @@ impl Broker {
         std::fs::write(self.dir.join("keep"), "").unwrap();
         self.node = Some(Kept::start(&command, &log, &afterwards));
         std::fs::remove_file(self.dir.join("keep")).unwrap();
-        wait_until(&format!("a RabbitMQ node starts (rabbitmq-server must be installed); see {log}"), || {
-            assert!(self.node.as_ref().unwrap().is_running(), "{}", std::fs::read_to_string(self.log()).unwrap());
-            TcpStream::connect(("127.0.0.1", self.port)).is_ok()
-        });
+        wait_until(
+            &format!("a RabbitMQ node starts (rabbitmq-server must be installed); see {log}"),
+            || {
+                assert!(
+                    self.node.as_ref().unwrap().is_running(),
+                    "{}",
+                    std::fs::read_to_string(self.log()).unwrap()
+                );
+                TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+            },
+        );
     }
 
     fn log(&self) -> String {
@@ -103,8 +118,10 @@ impl Broker {
     /// Runs rabbitmqctl on the node.
     pub fn ctl(&self, arguments: &[&str]) {
         let dirs = "/usr/lib/rabbitmq/bin/rabbitmqctl /usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmqctl";
-        let script =
-            format!("for ctl in {dirs}; do [ -x $ctl ] && exec $ctl -n private-{}@localhost \"$@\"; done", self.port);
+        let script = format!(
+            "for ctl in {dirs}; do [ -x $ctl ] && exec $ctl -n private-{}@localhost \"$@\"; done",
+            self.port
+        );
         let output = std::process::Command::new("sh")
             .args(["-c", &script, "ctl"])
             .args(arguments)
@@ -113,7 +130,11 @@ impl Broker {
             .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
             .output()
             .unwrap();
-        assert!(output.status.success(), "rabbitmqctl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "rabbitmqctl {arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
 
     /// For the connector, which may publish and nothing else.
@@ -124,7 +145,10 @@ impl Broker {
     pub fn admin(&self, vhost: &str) -> Admin {
         let url = format!("amqp://admin:admin@127.0.0.1:{}/{vhost}", self.port);
         let mut connection = Connection::insecure_open(&url).unwrap();
-        Admin { channel: connection.open_channel(None).unwrap(), _connection: connection }
+        Admin {
+            channel: connection.open_channel(None).unwrap(),
+            _connection: connection,
+        }
     }
 
     /// Makes a CA, a server's and a client's certificate; the node speaks TLS from its next start on.
@@ -139,8 +163,16 @@ impl Broker {
                 openssl x509 -req -in $name.csr -CA ca.pem -CAkey ca-key.pem -CAcreateserial -days 2 -extfile ext -out $name.pem
             done
             chmod a+r ./*";
-        let output = std::process::Command::new("sh").args(["-c", script]).current_dir(&tls).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let output = std::process::Command::new("sh")
+            .args(["-c", script])
+            .current_dir(&tls)
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         tls
     }
 }
@@ -195,11 +227,15 @@ impl Admin {
     }
 
     pub fn unbind(&self) {
-        self.channel.queue_unbind(QUEUE, EXCHANGE, "#", FieldTable::new()).unwrap();
+        self.channel
+            .queue_unbind(QUEUE, EXCHANGE, "#", FieldTable::new())
+            .unwrap();
     }
 
     pub fn bind(&self) {
-        self.channel.queue_bind(QUEUE, EXCHANGE, "#", FieldTable::new()).unwrap();
+        self.channel
+            .queue_bind(QUEUE, EXCHANGE, "#", FieldTable::new())
+            .unwrap();
     }
 
     pub fn delete_exchange(&self) {
@@ -207,14 +243,25 @@ impl Admin {
     }
 
     pub fn declare_exchange(&self) {
-        let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-        self.channel.exchange_declare(ExchangeType::Topic, EXCHANGE, options).unwrap();
+        let options = ExchangeDeclareOptions {
+            durable: true,
+            ..ExchangeDeclareOptions::default()
+        };
+        self.channel
+            .exchange_declare(ExchangeType::Topic, EXCHANGE, options)
+            .unwrap();
     }
 
     /// Replaces Canopsis's queue by one with arguments.
     pub fn redeclare_queue(&self, arguments: FieldTable) {
-        self.channel.queue_delete(QUEUE, amiquip::QueueDeleteOptions::default()).unwrap();
-        let options = QueueDeclareOptions { durable: true, arguments, ..QueueDeclareOptions::default() };
+        self.channel
+            .queue_delete(QUEUE, amiquip::QueueDeleteOptions::default())
+            .unwrap();
+        let options = QueueDeclareOptions {
+            durable: true,
+            arguments,
+            ..QueueDeclareOptions::default()
+        };
         self.channel.queue_declare(QUEUE, options).unwrap();
         self.bind();
     }

@@ -43,15 +43,24 @@ pub fn for_anybody() -> PathBuf {
 
 /// Writes a configuration for the tests' token, and listening on a free port of 127.0.0.1.
 pub fn config(url: &str, extra_http: &str, rest: &str) -> String {
-    format!("amqp: {{url: '{url}'}}\nhttp: {{listen: '127.0.0.1:0', bearer_token: {TOKEN}, {extra_http}}}\n{rest}\n")
+    format!(
+        "amqp: {{url: '{url}'}}\nhttp: {{listen: '127.0.0.1:0', bearer_token: {TOKEN}, {extra_http}}}\n{rest}\n"
+    )
 }
 
 /// Runs the binary to its end.
 pub fn run(arguments: &[&str], environment: &[(&str, &str)], input: &str) -> Output {
     use std::io::Write;
     let mut command = Command::new(BINARY);
-    clean(&mut command).args(arguments).envs(environment.iter().copied());
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    clean(&mut command)
+        .args(arguments)
+        .envs(environment.iter().copied());
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     // A program that does not want any input may have ended already.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     child.wait_with_output().unwrap()
@@ -62,7 +71,13 @@ fn clean(command: &mut Command) -> &mut Command {
     let is_ours = |name: &str| {
         name.starts_with("CPS_AMQP_")
             || name.starts_with("PROMETHEUS_")
-            || ["JOURNAL_STREAM", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"].contains(&name)
+            || [
+                "JOURNAL_STREAM",
+                "NOTIFY_SOCKET",
+                "WATCHDOG_USEC",
+                "WATCHDOG_PID",
+            ]
+            .contains(&name)
     };
     for (name, _) in std::env::vars().filter(|(name, _)| is_ours(name)) {
         command.env_remove(name);
@@ -87,11 +102,21 @@ impl Connector {
         std::fs::write(&path, config).unwrap();
         std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         let mut command = Command::new(wrapper[0]);
-        clean(&mut command).args(&wrapper[1..]).arg(binary).arg("--config").arg(&path).args(arguments);
+        clean(&mut command)
+            .args(&wrapper[1..])
+            .arg(binary)
+            .arg("--config")
+            .arg(&path)
+            .args(arguments);
         if !arguments.contains(&"--log-level") {
             command.args(["--log-level", "debug"]);
         }
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let (stderr, written) = (child.stderr.take().unwrap(), Arc::clone(&log));
         let logging = std::thread::spawn(move || {
@@ -134,19 +159,26 @@ impl Connector {
     pub fn wait_for_log(&mut self, text: &str) {
         wait_until(&format!("{text:?} in the log"), || {
             let log = self.log();
-            assert!(self.child.try_wait().unwrap().is_none() || log.contains(text), "the connector ended: {log}");
+            assert!(
+                self.child.try_wait().unwrap().is_none() || log.contains(text),
+                "the connector ended: {log}"
+            );
             log.contains(text)
         });
     }
 
     pub fn wait_until_ready(&self) {
-        wait_until("the connector is ready", || self.get("/-/ready").status == 200);
+        wait_until("the connector is ready", || {
+            self.get("/-/ready").status == 200
+        });
     }
 
     /// Asks with the right token: `/-/ready` tells more then.
     pub fn get(&self, path: &str) -> Reply {
         let authorization = format!("Authorization: Bearer {TOKEN}");
-        Client::new(self.address).send("GET", path, &[&authorization], b"").unwrap()
+        Client::new(self.address)
+            .send("GET", path, &[&authorization], b"")
+            .unwrap()
     }
 
     /// Posts a notification with the right token.
@@ -176,12 +208,15 @@ impl Connector {
 
     /// Changes the configuration's file, and has it read again. Waits until the log says what came of it.
     pub fn reload(&mut self, config: &str) {
-        let outcomes =
-            |log: &str| log.matches("configuration reloaded").count() + log.matches("is not reloaded").count();
+        let outcomes = |log: &str| {
+            log.matches("configuration reloaded").count() + log.matches("is not reloaded").count()
+        };
         let before = outcomes(&self.log());
         self.rewrite(config);
         signal(self.pid(), "HUP");
-        wait_until("the configuration is read again", || outcomes(&self.log()) > before);
+        wait_until("the configuration is read again", || {
+            outcomes(&self.log()) > before
+        });
     }
 
     pub fn terminate(&self) {

@@ -22,8 +22,15 @@ impl Reply {
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
-        let find = |line: &'_ str| line.split_once(": ").is_some_and(|(known, _)| known.eq_ignore_ascii_case(name));
-        self.head.lines().find(|line| find(line)).and_then(|line| line.split_once(": ")).map(|(_, value)| value)
+        let find = |line: &'_ str| {
+            line.split_once(": ")
+                .is_some_and(|(known, _)| known.eq_ignore_ascii_case(name))
+        };
+        self.head
+            .lines()
+            .find(|line| find(line))
+            .and_then(|line| line.split_once(": "))
+            .map(|(_, value)| value)
     }
 }
 
@@ -35,7 +42,11 @@ pub struct Client {
 
 impl Client {
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, connection: None, patience: PATIENCE }
+        Self {
+            address,
+            connection: None,
+            patience: PATIENCE,
+        }
     }
 
     /// How long an answer may take.
@@ -46,11 +57,22 @@ impl Client {
     /// Posts a notification with the right token.
     pub fn post(&mut self, body: &str) -> io::Result<Reply> {
         let authorization = format!("Authorization: Bearer {TOKEN}");
-        self.send("POST", "/webhook", &[&authorization, "Content-Type: application/json"], body.as_bytes())
+        self.send(
+            "POST",
+            "/webhook",
+            &[&authorization, "Content-Type: application/json"],
+            body.as_bytes(),
+        )
     }
 
     /// Sends a request and reads its reply. After an error the next request takes a new connection.
-    pub fn send(&mut self, method: &str, path: &str, headers: &[&str], body: &[u8]) -> io::Result<Reply> {
+    pub fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[&str],
+        body: &[u8],
+    ) -> io::Result<Reply> {
         let reply = self.try_send(method, path, headers, body);
         if reply.is_err() {
             self.connection = None;
@@ -58,7 +80,13 @@ impl Client {
         reply
     }
 
-    fn try_send(&mut self, method: &str, path: &str, headers: &[&str], body: &[u8]) -> io::Result<Reply> {
+    fn try_send(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[&str],
+        body: &[u8],
+    ) -> io::Result<Reply> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             none => {
@@ -96,9 +124,20 @@ pub fn read_reply(connection: &mut impl BufRead) -> io::Result<Reply> {
         }
         head.push_str(&line.replace("\r\n", "\n"));
     }
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap();
-    let mut reply = Reply { status, head, body: String::new() };
-    let length = reply.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok())
+        .unwrap();
+    let mut reply = Reply {
+        status,
+        head,
+        body: String::new(),
+    };
+    let length = reply
+        .header("content-length")
+        .and_then(|length| length.parse().ok())
+        .unwrap_or(0);
     let mut body = vec![0; length];
     connection.read_exact(&mut body)?;
     reply.body = String::from_utf8(body).unwrap();

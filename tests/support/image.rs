@@ -31,7 +31,9 @@ impl Image {
         let made = SHARED.get_or_init(|| {
             let image = Self::prepare()?;
             let settings = [("VERSION", VERSION), ("COMMIT", COMMIT), ("SOURCE", SOURCE)];
-            image.build(NAME, &settings).map_err(|log| format!("the image was not built:\n{log}"))?;
+            image
+                .build(NAME, &settings)
+                .map_err(|log| format!("the image was not built:\n{log}"))?;
             Ok(image)
         });
         made.as_ref().unwrap_or_else(|problem| panic!("{problem}"))
@@ -40,9 +42,14 @@ impl Image {
     /// Makes the base images.
     fn prepare() -> Result<Self, String> {
         for tool in ["buildah", "debootstrap", "podman", "runc"] {
-            let there = Command::new("sh").args(["-c", "command -v \"$1\" >/dev/null", "sh", tool]).status().unwrap();
+            let there = Command::new("sh")
+                .args(["-c", "command -v \"$1\" >/dev/null", "sh", tool])
+                .status()
+                .unwrap();
             if !there.success() {
-                return Err(format!("{tool} must be installed (scripts/install-missing {tool}), and in root's PATH"));
+                return Err(format!(
+                    "{tool} must be installed (scripts/install-missing {tool}), and in root's PATH"
+                ));
             }
         }
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("image-test");
@@ -56,25 +63,63 @@ impl Image {
 
     /// Builds the Dockerfile. Either way, what was printed.
     pub fn build(&self, tag: &str, settings: &[(&str, &str)]) -> Result<String, String> {
-        let home = std::env::var("CARGO_HOME").unwrap_or_else(|_| format!("{}/.cargo", std::env::var("HOME").unwrap()));
-        let sysroot = Command::new("rustc").args(["--print", "sysroot"]).output().unwrap();
-        let toolchain = format!("{}:/usr/local/rust:ro", String::from_utf8(sysroot.stdout).unwrap().trim());
+        let home = std::env::var("CARGO_HOME")
+            .unwrap_or_else(|_| format!("{}/.cargo", std::env::var("HOME").unwrap()));
+        let sysroot = Command::new("rustc")
+            .args(["--print", "sysroot"])
+            .output()
+            .unwrap();
+        let toolchain = format!(
+            "{}:/usr/local/rust:ro",
+            String::from_utf8(sysroot.stdout).unwrap().trim()
+        );
         // The crates are there: this test was built of them.
         let crates = format!("{home}/registry:/usr/local/cargo/registry:ro");
-        let mut command = vec!["env".to_owned(), "BUILDAH_ISOLATION=chroot".to_owned(), "buildah".to_owned()];
+        let mut command = vec![
+            "env".to_owned(),
+            "BUILDAH_ISOLATION=chroot".to_owned(),
+            "buildah".to_owned(),
+        ];
         command.extend(self.storage());
         command.extend(
-            ["bud", "--format=docker", "--layers", "--network=host", "--volume", &toolchain, "--volume", &crates]
-                .map(str::to_owned),
+            [
+                "bud",
+                "--format=docker",
+                "--layers",
+                "--network=host",
+                "--volume",
+                &toolchain,
+                "--volume",
+                &crates,
+            ]
+            .map(str::to_owned),
         );
-        let bases = [("RUST_IMAGE", "rust"), ("BUSYBOX_IMAGE", "busybox"), ("CERTS_IMAGE", "certs")];
-        command.extend(bases.map(|(name, base)| format!("--build-arg={name}=localhost/ccp-test/{base}")));
-        command.extend(settings.iter().map(|(name, value)| format!("--build-arg={name}={value}")));
+        let bases = [
+            ("RUST_IMAGE", "rust"),
+            ("BUSYBOX_IMAGE", "busybox"),
+            ("CERTS_IMAGE", "certs"),
+        ];
+        command.extend(
+            bases.map(|(name, base)| format!("--build-arg={name}=localhost/ccp-test/{base}")),
+        );
+        command.extend(
+            settings
+                .iter()
+                .map(|(name, value)| format!("--build-arg={name}={value}")),
+        );
         command.extend(["--tag", tag, "."].map(str::to_owned));
         let built = run(&command.iter().map(String::as_str).collect::<Vec<_>>());
         // The stages' working containers would stay, and stay mounted.
         let mut remove = Command::new("buildah");
-        assert!(remove.args(self.storage()).args(["rm", "--all"]).output().unwrap().status.success());
+        assert!(
+            remove
+                .args(self.storage())
+                .args(["rm", "--all"])
+                .output()
+                .unwrap()
+                .status
+                .success()
+        );
         built
     }
 
@@ -85,7 +130,9 @@ impl Image {
 
     /// How large the image is that it is made from, in bytes.
     pub fn base_size(&self) -> u64 {
-        self.inspect_any("localhost/ccp-test/busybox")["Size"].as_u64().unwrap()
+        self.inspect_any("localhost/ccp-test/busybox")["Size"]
+            .as_u64()
+            .unwrap()
     }
 
     fn inspect_any(&self, name: &str) -> Value {
@@ -115,37 +162,73 @@ impl Image {
         command.extend(options.iter().map(|&option| option.to_owned()));
         command.push(NAME.to_owned());
         let podman = self.podman_command().join(" ");
-        let afterwards = format!("{podman} rm --force --time 0 {name} >/dev/null 2>&1; rm -f {log}");
-        let process = Kept::start(&command.iter().map(String::as_str).collect::<Vec<_>>(), &log, &afterwards);
-        let container = Container { image: self, name, log, _process: process, address: ([127, 0, 0, 1], port).into() };
-        wait_within(PATIENCE, &format!("a container listens; see {}", container.log), || {
-            container.log().contains("listening")
-        });
+        let afterwards =
+            format!("{podman} rm --force --time 0 {name} >/dev/null 2>&1; rm -f {log}");
+        let process = Kept::start(
+            &command.iter().map(String::as_str).collect::<Vec<_>>(),
+            &log,
+            &afterwards,
+        );
+        let container = Container {
+            image: self,
+            name,
+            log,
+            _process: process,
+            address: ([127, 0, 0, 1], port).into(),
+        };
+        wait_within(
+            PATIENCE,
+            &format!("a container listens; see {}", container.log),
+            || container.log().contains("listening"),
+        );
         container
     }
 
     fn storage(&self) -> [String; 4] {
         let path = |name| self.dir.join(name).to_str().unwrap().to_owned();
-        ["--root".into(), path("storage"), "--runroot".into(), path("run")]
+        [
+            "--root".into(),
+            path("storage"),
+            "--runroot".into(),
+            path("run"),
+        ]
     }
 
     fn podman_command(&self) -> Vec<String> {
         let mut command = vec!["podman".to_owned()];
         command.extend(self.storage());
-        command.extend(["--tmpdir".to_owned(), self.dir.join("tmp").to_str().unwrap().to_owned()]);
+        command.extend([
+            "--tmpdir".to_owned(),
+            self.dir.join("tmp").to_str().unwrap().to_owned(),
+        ]);
         // No systemd is needed, and crun not, which fails where control groups are of version 1.
-        command.extend(["--runtime=runc", "--cgroup-manager=cgroupfs", "--events-backend=none"].map(str::to_owned));
+        command.extend(
+            [
+                "--runtime=runc",
+                "--cgroup-manager=cgroupfs",
+                "--events-backend=none",
+            ]
+            .map(str::to_owned),
+        );
         command
     }
 
     fn try_podman(&self, arguments: &[&str]) -> Output {
         let command = self.podman_command();
-        Command::new(&command[0]).args(&command[1..]).args(arguments).output().unwrap()
+        Command::new(&command[0])
+            .args(&command[1..])
+            .args(arguments)
+            .output()
+            .unwrap()
     }
 
     fn podman(&self, arguments: &[&str]) -> Output {
         let output = self.try_podman(arguments);
-        assert!(output.status.success(), "podman {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "podman {arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         output
     }
 }
@@ -161,11 +244,16 @@ fn restrictions() -> Vec<String> {
 fn run(command: &[&str]) -> Result<String, String> {
     let (log, status) = (scratch("log"), scratch("status"));
     let (log_path, status_path) = (log.to_str().unwrap(), status.to_str().unwrap());
-    let script = "status=$1; shift; \"$@\"; echo $? >\"$status.new\"; mv \"$status.new\" \"$status\"";
+    let script =
+        "status=$1; shift; \"$@\"; echo $? >\"$status.new\"; mv \"$status.new\" \"$status\"";
     let mut wrapped = vec!["nice", "sh", "-c", script, "run", status_path];
     wrapped.extend(command);
     let kept = Kept::start(&wrapped, log_path, "");
-    wait_within(BUILD_PATIENCE, &format!("{command:?} ends; see {log_path}"), || status.exists());
+    wait_within(
+        BUILD_PATIENCE,
+        &format!("{command:?} ends; see {log_path}"),
+        || status.exists(),
+    );
     drop(kept);
     let printed = std::fs::read_to_string(&log).unwrap();
     let succeeded = std::fs::read_to_string(&status).unwrap().trim() == "0";
@@ -191,7 +279,10 @@ impl Container {
 
     /// What the image's own check says: whether it is healthy.
     pub fn is_healthy(&self) -> bool {
-        self.image.try_podman(&["healthcheck", "run", &self.name]).status.success()
+        self.image
+            .try_podman(&["healthcheck", "run", &self.name])
+            .status
+            .success()
     }
 
     /// Stops it, with the image's own signal first, and tells its exit code.

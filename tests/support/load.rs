@@ -33,14 +33,21 @@ pub struct Account {
 
 impl Load {
     pub fn start(address: SocketAddr, senders: usize) -> Self {
-        let (stop, confirmed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (stop, confirmed) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicUsize::new(0)),
+        );
         let senders = (0..senders)
             .map(|sender| {
                 let (stop, confirmed) = (Arc::clone(&stop), Arc::clone(&confirmed));
                 std::thread::spawn(move || send(address, sender, &stop, &confirmed))
             })
             .collect();
-        Self { stop, confirmed, senders }
+        Self {
+            stop,
+            confirmed,
+            senders,
+        }
     }
 
     /// How many notifications have been answered 200 so far.
@@ -51,14 +58,20 @@ impl Load {
     /// Waits until so many more notifications have been answered 200.
     pub fn wait_for_more(&self, count: usize) {
         let start = self.confirmed();
-        super::wait_until("notifications get through", || self.confirmed() >= start + count);
+        super::wait_until("notifications get through", || {
+            self.confirmed() >= start + count
+        });
     }
 
     /// Ends all senders, each after the answer it waits for.
     pub fn stop(self) -> Account {
         self.stop.store(true, Ordering::SeqCst);
         let mut total = Account::default();
-        for account in self.senders.into_iter().map(|sender| sender.join().unwrap()) {
+        for account in self
+            .senders
+            .into_iter()
+            .map(|sender| sender.join().unwrap())
+        {
             total.confirmed.extend(account.confirmed);
             total.sent += account.sent;
             for (status, count) in account.statuses {
@@ -75,10 +88,14 @@ fn send(address: SocketAddr, sender: usize, stop: &AtomicBool, confirmed: &Atomi
     client.patience(Duration::from_secs(10));
     let mut number = 0;
     while !stop.load(Ordering::SeqCst) {
-        let names: Vec<String> = (0..ALERTS).map(|alert| format!("s{sender}-n{number}-a{alert}")).collect();
+        let names: Vec<String> = (0..ALERTS)
+            .map(|alert| format!("s{sender}-n{number}-a{alert}"))
+            .collect();
         number += 1;
         account.sent += names.len();
-        let status = client.post(&notification(&names)).map_or(0, |reply| reply.status);
+        let status = client
+            .post(&notification(&names))
+            .map_or(0, |reply| reply.status);
         *account.statuses.entry(status).or_default() += 1;
         if status == 200 {
             account.confirmed.extend(names);
@@ -95,7 +112,11 @@ impl Account {
     /// The promise: whatever was answered 200 is in the queue. Prints the account.
     pub fn check(&self, what: &str, received: &[String]) {
         let distinct: HashSet<&String> = received.iter().collect();
-        let lost: Vec<&String> = self.confirmed.iter().filter(|name| !distinct.contains(name)).collect();
+        let lost: Vec<&String> = self
+            .confirmed
+            .iter()
+            .filter(|name| !distinct.contains(name))
+            .collect();
         println!(
             "{what}: {} events sent, {} answered 200, {} lost, {} twice; answers {:?}",
             self.sent,
@@ -104,7 +125,16 @@ impl Account {
             received.len() - distinct.len(),
             self.statuses,
         );
-        assert!(lost.is_empty(), "{what}: answered 200 and not in the queue: {lost:?}");
-        assert!(self.statuses.keys().all(|status| matches!(status, 200 | 503)), "{what}: {:?}", self.statuses);
+        assert!(
+            lost.is_empty(),
+            "{what}: answered 200 and not in the queue: {lost:?}"
+        );
+        assert!(
+            self.statuses
+                .keys()
+                .all(|status| matches!(status, 200 | 503)),
+            "{what}: {:?}",
+            self.statuses
+        );
     }
 }

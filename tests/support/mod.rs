@@ -67,8 +67,14 @@ impl Kept {
             .unwrap();
         // It says its number once it leads a process group.
         let mut line = String::new();
-        BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        Self { life: keeper.stdin.take(), keeper, pid: line.trim().parse().unwrap() }
+        BufReader::new(keeper.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        Self {
+            life: keeper.stdin.take(),
+            keeper,
+            pid: line.trim().parse().unwrap(),
+        }
     }
 
     /// Stops the program and its process group, and waits until nothing of it runs any more.
@@ -93,12 +99,20 @@ impl Kept {
 }
 
 fn kill(arguments: &[&str]) -> bool {
-    Command::new("kill").args(arguments).stderr(Stdio::null()).status().unwrap().success()
+    Command::new("kill")
+        .args(arguments)
+        .stderr(Stdio::null())
+        .status()
+        .unwrap()
+        .success()
 }
 
 /// Sends a signal to all of a process group.
 pub fn signal_group(group: u32, name: &str) {
-    assert!(kill(&["-s", name, "--", &format!("-{group}")]), "no process to send {name}");
+    assert!(
+        kill(&["-s", name, "--", &format!("-{group}")]),
+        "no process to send {name}"
+    );
 }
 
 /// Whether there is any process of a group.
@@ -108,7 +122,13 @@ pub fn group_runs(group: u32) -> bool {
 
 /// The state of each thread of a process group, a letter each: see proc(5), `/proc/PID/stat`.
 fn thread_states(group: u32) -> String {
-    let entries = |path: &str| std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    let entries = |path: &str| {
+        std::fs::read_dir(path)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+    };
     // The state, the parent, and the process group.
     let state_of = |thread: &Path| {
         let mut fields = stat(thread)?;
@@ -123,7 +143,13 @@ fn thread_states(group: u32) -> String {
 pub fn stat(process: &Path) -> Option<Vec<String>> {
     let line = std::fs::read_to_string(process.join("stat")).ok()?;
     // The name before it, in parentheses, may hold anything.
-    Some(line.rsplit_once(')')?.1.split_whitespace().map(str::to_owned).collect())
+    Some(
+        line.rsplit_once(')')?
+            .1
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect(),
+    )
 }
 
 /// Sends a signal to one process.
@@ -142,19 +168,34 @@ impl Drop for Kept {
 pub fn status_bytes(pid: u32, name: &str) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
+    line.split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse::<usize>()
+        .unwrap()
+        << 10
 }
 
 /// How many threads a process has.
 pub fn threads(pid: u32) -> usize {
-    std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().count()
+    std::fs::read_dir(format!("/proc/{pid}/task"))
+        .unwrap()
+        .count()
 }
 
 /// Copies a program that is to be run. Were it written by this process, whatever another test starts at that moment would have it
 /// open for writing, too, and it could not be run ("Text file busy").
 pub fn copy_program(from: &str, to: &Path) {
-    let copied = Command::new("cp").args(["--preserve=mode", "--", from]).arg(to).status().unwrap();
-    assert!(copied.success(), "{from} can't be copied to {}", to.display());
+    let copied = Command::new("cp")
+        .args(["--preserve=mode", "--", from])
+        .arg(to)
+        .status()
+        .unwrap();
+    assert!(
+        copied.success(),
+        "{from} can't be copied to {}",
+        to.display()
+    );
 }
 
 /// A fresh directory's path; nothing is made.

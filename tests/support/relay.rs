@@ -25,11 +25,16 @@ pub struct Relay {
 impl Relay {
     pub fn to(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let relay = Self { port: listener.local_addr().unwrap().port(), mode: Arc::default() };
+        let relay = Self {
+            port: listener.local_addr().unwrap().port(),
+            mode: Arc::default(),
+        };
         let mode = Arc::clone(&relay.mode);
         thread::spawn(move || {
             for near in listener.incoming().flatten() {
-                let Ok(far) = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port))) else { continue };
+                let Ok(far) = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port))) else {
+                    continue;
+                };
                 let (near_too, far_too) = (near.try_clone().unwrap(), far.try_clone().unwrap());
                 let (there, back) = (Arc::clone(&mode), Arc::clone(&mode));
                 thread::spawn(move || forward(near, far, &there, false));

@@ -40,7 +40,11 @@ fn matches_as_go_does() {
         (r"a\ b", "a b", Some("a b")),
     ] {
         let regex = compile(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"));
-        assert_eq!(regex.find(text).map(|found| found.as_str()), found, "{pattern} on {text:?}");
+        assert_eq!(
+            regex.find(text).map(|found| found.as_str()),
+            found,
+            "{pattern} on {text:?}"
+        );
     }
 }
 
@@ -111,6 +115,10 @@ fn replaces_as_go_does() {
         ("$9", "xy"),
         ("none", "xnoney"),
     ] {
-        assert_eq!(replace_all(&compile("(?P<n>a)(b)").unwrap(), "xaby", new), expected, "{new}");
+        assert_eq!(
+            replace_all(&compile("(?P<n>a)(b)").unwrap(), "xaby", new),
+            expected,
+            "{new}"
+        );
     }
 }
