@@ -6,10 +6,10 @@
 
 use std::time::{Duration, Instant};
 
-use canopsis_connector_prometheus::bridge::{Prepared, Tally};
 use canopsis_connector_prometheus::config::{Config, Overrides};
 use canopsis_connector_prometheus::mapping::Mapping;
 use canopsis_connector_prometheus::metrics::Metrics;
+use canopsis_connector_prometheus::pipeline::{EncodedNotification, MappingReporter};
 use divan::{AllocProfiler, Bencher};
 
 #[global_allocator]
@@ -37,12 +37,16 @@ fn body(alerts: usize) -> Vec<u8> {
 /// The time is of the whole notification: divide by the alerts.
 #[divan::bench(args = [1, 10, 100, 1000, 10_000])]
 fn alerts(bencher: Bencher<'_, '_>, alerts: usize) {
-    let (mapping, tally, body) = (mapping(), Tally::new(Metrics::new().alerts), body(alerts));
+    let (mapping, tally, body) = (
+        mapping(),
+        MappingReporter::new(Metrics::new().alerts),
+        body(alerts),
+    );
     let deadline = Instant::now() + Duration::from_hours(1);
     bencher
         .counter(divan::counter::ItemsCount::new(alerts))
         .bench(|| {
-            Prepared::from_body(
+            EncodedNotification::from_body(
                 &mapping,
                 &tally,
                 divan::black_box(&body),

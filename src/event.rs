@@ -11,7 +11,7 @@ use std::fmt;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Value;
 
-use crate::notification::Labels;
+use crate::alertmanager::Labels;
 
 /// Every key that Canopsis knows. An extra information under one of these names would change the event's meaning, or
 /// make it undecodable and so lost.
@@ -150,7 +150,7 @@ impl State {
 
 /// What a rule yields, and an extra information holds.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Info<'a> {
+pub enum FieldValue<'a> {
     /// A text.
     Text(Cow<'a, str>),
     /// A map of texts.
@@ -159,7 +159,7 @@ pub enum Info<'a> {
     Constant(&'a Value),
 }
 
-impl Serialize for Info<'_> {
+impl Serialize for FieldValue<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Text(text) => serializer.serialize_str(text),
@@ -193,7 +193,7 @@ pub struct Event<'a> {
     /// The alarm's external tags.
     pub tags: Option<&'a Labels<'a>>,
     /// Everything else.
-    pub extra: BTreeMap<&'a ExtraName, Info<'a>>,
+    pub extra: BTreeMap<&'a ExtraName, FieldValue<'a>>,
 }
 
 impl Event<'_> {
@@ -253,7 +253,7 @@ impl Serialize for Event<'_> {
         match &self.author {
             Some(author) => map.serialize_entry("author", author)?,
             None => {
-                map.serialize_entry("author", &Joined(&self.connector, &self.connector_name))?
+                map.serialize_entry("author", &Joined(&self.connector, &self.connector_name))?;
             }
         }
         if let Some(timestamp) = self.timestamp {

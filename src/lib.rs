@@ -5,8 +5,8 @@
 #![forbid(unsafe_code)]
 #![warn(clippy::unwrap_used, clippy::expect_used)]
 
+pub mod alertmanager;
 pub mod amqp_url;
-pub mod bridge;
 pub mod cli;
 pub mod config;
 pub mod event;
@@ -14,7 +14,7 @@ pub mod http;
 pub mod logging;
 pub mod mapping;
 pub mod metrics;
-pub mod notification;
+pub mod pipeline;
 pub mod publisher;
 pub mod reload;
 pub mod secret;

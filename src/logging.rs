@@ -142,7 +142,7 @@ pub fn shorten(text: &str) -> String {
 
 /// Bounds the log lines that anybody can cause, without a token: so many in a row, then so many a second.
 #[derive(Debug)]
-pub struct Throttle(Mutex<Tokens>);
+pub struct RateLimiter(Mutex<Tokens>);
 
 #[derive(Debug)]
 struct Tokens {
@@ -151,7 +151,7 @@ struct Tokens {
     suppressed: u64,
 }
 
-impl Throttle {
+impl RateLimiter {
     const BURST: u32 = 20;
     const REFILL: Duration = Duration::from_secs(1);
 
@@ -176,7 +176,7 @@ impl Throttle {
     }
 }
 
-impl Default for Throttle {
+impl Default for RateLimiter {
     fn default() -> Self {
         Self(Mutex::new(Tokens {
             left: Self::BURST,
@@ -190,7 +190,7 @@ impl Default for Throttle {
 ///
 /// The things are named by the configuration or the program, never by a sender: each is remembered.
 #[derive(Debug, Default)]
-pub struct Repeats(Mutex<HashMap<String, Repeat>>);
+pub struct RepeatLimiter(Mutex<HashMap<String, Repeat>>);
 
 #[derive(Debug)]
 struct Repeat {
@@ -198,7 +198,7 @@ struct Repeat {
     suppressed: u64,
 }
 
-impl Repeats {
+impl RepeatLimiter {
     const PAUSE: Duration = Duration::from_mins(1);
 
     /// Whether a line about this may be written; if so, how many were not since the last one.
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_flood_is_counted_and_not_written() {
-        let throttle = Throttle::default();
+        let throttle = RateLimiter::default();
         let written = (0..10_000).filter(|_| throttle.allow().is_some()).count();
         assert!(written < 100, "{written}");
         throttle.0.lock().unwrap().left = 1;
@@ -264,14 +264,14 @@ mod tests {
 
     #[test]
     fn what_repeats_is_told_once_and_counted() {
-        let repeats = Repeats::default();
+        let repeats = RepeatLimiter::default();
         let told = |what: &str| {
             (0..100)
                 .filter_map(|_| repeats.allow(what))
                 .collect::<Vec<_>>()
         };
         assert_eq!((told("output"), told("tags")), (vec![0], vec![0]));
-        repeats.0.lock().unwrap().get_mut("output").unwrap().told -= Repeats::PAUSE;
+        repeats.0.lock().unwrap().get_mut("output").unwrap().told -= RepeatLimiter::PAUSE;
         assert_eq!((told("output"), told("tags")), (vec![99], vec![]));
     }
 

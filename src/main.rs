@@ -8,9 +8,9 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     match canopsis_connector_prometheus::service::run(std::env::args_os().skip(1).collect()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("{}: {failure}", env!("CARGO_PKG_NAME"));
-            ExitCode::from(failure.exit_status())
+        Err(error) => {
+            eprintln!("{}: {error}", env!("CARGO_PKG_NAME"));
+            ExitCode::from(error.exit_status())
         }
     }
 }

@@ -14,11 +14,11 @@ use log::{error, info, warn};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::bridge::Outlet;
 use crate::cli::{self, Cli};
 use crate::config::{Config, ConfigError, Overrides};
-use crate::http::{self, Listen, Reloading, Routes, Server, Setup};
+use crate::http::{self, ListenAddress, ReloadError, Routes, Runtime, Server};
 use crate::metrics;
+use crate::pipeline::EventSink;
 use crate::publisher::{self, Publisher};
 use crate::suggest::slip_of;
 use crate::systemd::Notifier;
@@ -70,27 +70,27 @@ pub fn load(path: &Path, overrides: &Overrides) -> Result<Config, ConfigError> {
 }
 
 /// What came of a reload; the reasons are lines.
-type Outcome = Result<(), Vec<String>>;
+type ReloadOutcome = Result<(), Vec<String>>;
 
 /// What the main thread is asked for.
-pub enum Wish {
+pub enum Command {
     /// For the end, by this signal.
     Stop(i32),
     /// For a reload. Who asked over HTTP wants to know what came of it.
-    Reload(Option<Sender<Outcome>>),
+    Reload(Option<Sender<ReloadOutcome>>),
 }
 
 /// Passes signals on to the main thread.
-pub fn watch_signals(wish: Sender<Wish>) -> io::Result<()> {
+pub fn watch_signals(command: Sender<Command>) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let pass_on = move || {
         for signal in signals.forever() {
             let asked = if signal == SIGHUP {
-                Wish::Reload(None)
+                Command::Reload(None)
             } else {
-                Wish::Stop(signal)
+                Command::Stop(signal)
             };
-            if wish.send(asked).is_err() {
+            if command.send(asked).is_err() {
                 return;
             }
         }
@@ -102,7 +102,7 @@ pub fn watch_signals(wish: Sender<Wish>) -> io::Result<()> {
 }
 
 /// Reads the configuration in a thread of its own: where that takes long, the main thread still hears of signals.
-fn load_aside(cli: &Cli) -> Receiver<Result<Config, Vec<String>>> {
+fn load_in_background(cli: &Cli) -> Receiver<Result<Config, Vec<String>>> {
     let (done, loaded) = bounded(1);
     let (path, overrides) = (cli.config.clone(), cli.overrides.clone());
     let read = move || {
@@ -121,21 +121,21 @@ fn load_aside(cli: &Cli) -> Receiver<Result<Config, Vec<String>>> {
 }
 
 /// Has the main thread reload, and waits for what comes of it.
-pub fn ask_to_reload(wish: &Sender<Wish>) -> Result<(), Reloading> {
+pub fn ask_to_reload(command: &Sender<Command>) -> Result<(), ReloadError> {
     let (reply, outcome) = bounded(1);
-    if wish.send(Wish::Reload(Some(reply))).is_err() {
-        return Err(Reloading::Unfinished);
+    if command.send(Command::Reload(Some(reply))).is_err() {
+        return Err(ReloadError::Unfinished);
     }
     match outcome.recv_timeout(REPLY_LIMIT) {
-        Ok(outcome) => outcome.map_err(Reloading::Refused),
-        Err(_) => Err(Reloading::Unfinished),
+        Ok(outcome) => outcome.map_err(ReloadError::Refused),
+        Err(_) => Err(ReloadError::Unfinished),
     }
 }
 
 /// How many connections at once are possible.
 pub fn connections(settings: &http::Settings) -> usize {
     let wanted = settings.max_connections;
-    match metrics::most_descriptors() {
+    match metrics::max_open_files() {
         Some(limit) if wanted + RESERVED_DESCRIPTORS > limit => {
             let possible = limit
                 .saturating_sub(RESERVED_DESCRIPTORS)
@@ -148,39 +148,39 @@ pub fn connections(settings: &http::Settings) -> usize {
 }
 
 /// What the configuration in use has made.
-pub struct InUse<'s> {
+pub struct ReloadController<'s> {
     /// What the publisher was started with.
     pub broker: publisher::Settings,
     /// Where the server was told to listen.
-    pub listen: Listen,
+    pub listen: ListenAddress,
     /// Who answers.
     pub routes: &'s Routes,
     /// Who listens.
     pub server: &'s Server,
     /// For the next publisher.
-    pub metrics: metrics::Broker,
+    pub metrics: metrics::BrokerMetrics,
     /// How reloads end.
-    pub reloads: metrics::Reloads,
+    pub reloads: metrics::ReloadMetrics,
     /// Whether the file holds another configuration, which is faulty.
     pub stale: &'s AtomicBool,
 }
 
-impl InUse<'_> {
+impl ReloadController<'_> {
     /// Reloads whenever somebody asks, until a signal asks for the end: which one.
-    pub fn attend(&mut self, cli: &Cli, wishes: &Receiver<Wish>, notifier: &Notifier) -> i32 {
+    pub fn run(&mut self, cli: &Cli, commands: &Receiver<Command>, notifier: &Notifier) -> i32 {
         // Whoever asks while the file is being read may have changed it since: it is read once more, and one at a time.
-        let mut asked: Vec<Option<Sender<Outcome>>> = Vec::new();
+        let mut asked: Vec<Option<Sender<ReloadOutcome>>> = Vec::new();
         let mut loading = never();
         loop {
             select! {
-                recv(wishes) -> wish => match wish {
-                    Ok(Wish::Reload(reply)) => {
+                recv(commands) -> command => match command {
+                    Ok(Command::Reload(reply)) => {
                         asked.push(reply);
                         if asked.len() > 1 {
                             continue;
                         }
                     }
-                    Ok(Wish::Stop(signal)) => return signal,
+                    Ok(Command::Stop(signal)) => return signal,
                     // Those who watch for signals have a sender for as long as the process lives.
                     Err(_) => return SIGTERM,
                 },
@@ -199,7 +199,7 @@ impl InUse<'_> {
                 never()
             } else {
                 notifier.reloading();
-                load_aside(cli)
+                load_in_background(cli)
             };
         }
     }
@@ -207,9 +207,9 @@ impl InUse<'_> {
     /// Puts what has been read in place of what is in use. A faulty configuration is refused as a whole, and the one in use stays; then
     /// the reasons come back.
     fn replace_by(&mut self, loaded: Result<Config, Vec<String>>) -> Result<(), Vec<String>> {
-        let replaced = loaded.and_then(|config| match self.outlet(&config.publisher) {
-            Ok(outlet) => {
-                self.replace(config, outlet);
+        let replaced = loaded.and_then(|config| match self.sink(&config.publisher) {
+            Ok(sink) => {
+                self.replace(config, sink);
                 Ok(())
             }
             Err(error) => Err(vec![format!("can't start the publisher: {error}")]),
@@ -225,28 +225,28 @@ impl InUse<'_> {
 
     /// The publisher in use, if it is still the right one. Another one starts beside it: what is under way stays with the old one,
     /// which ends with its last notification.
-    fn outlet(&self, broker: &publisher::Settings) -> io::Result<Arc<Outlet>> {
-        let current = Arc::clone(&self.routes.setup().outlet);
+    fn sink(&self, broker: &publisher::Settings) -> io::Result<Arc<EventSink>> {
+        let current = Arc::clone(&self.routes.runtime().sink);
         match &*current {
-            Outlet::Broker(_) if *broker != self.broker => {
+            EventSink::Broker(_) if *broker != self.broker => {
                 Publisher::start(broker.clone(), self.metrics.clone())
-                    .map(|publisher| Arc::new(Outlet::Broker(publisher)))
+                    .map(|publisher| Arc::new(EventSink::Broker(publisher)))
             }
-            Outlet::Broker(_) | Outlet::Stream(_) => Ok(current),
+            EventSink::Broker(_) | EventSink::Stream(_) => Ok(current),
         }
     }
 
-    fn replace(&mut self, config: Config, outlet: Arc<Outlet>) {
+    fn replace(&mut self, config: Config, sink: Arc<EventSink>) {
         if config.http.listen != self.listen {
             warn!(now:% = self.server.address(), changed_to:% = config.http.listen; "http.listen has changed: it takes effect at the next restart");
         }
         let broker_changed = config.publisher != self.broker;
         self.server.resize(connections(&config.http));
         self.broker = config.publisher;
-        self.routes.replace(Setup {
+        self.routes.replace(Runtime {
             settings: config.http,
             mapping: config.mapping,
-            outlet,
+            sink,
         });
         info!(broker_changed; "configuration reloaded");
     }

@@ -13,16 +13,16 @@ use crossbeam_channel::unbounded;
 use jiff::Timestamp;
 use log::{info, warn};
 
-use crate::bridge::{self, BridgeError, Outlet, Prepared, Tally};
+use crate::alertmanager::{DecodeError, Notification};
 use crate::cli::{Cli, HELP, Task, UsageError};
 use crate::config::{Config, ConfigError};
-use crate::http::{ListenError, Routes, Server, Setup};
+use crate::http::{ListenError, Routes, Runtime, Server};
 use crate::logging;
 use crate::mapping::explain;
 use crate::metrics::Metrics;
-use crate::notification::{DecodeError, Notification};
+use crate::pipeline::{self, EncodedNotification, EventSink, MappingReporter, PipelineError};
 use crate::publisher::Publisher;
-use crate::reload::{self, InUse};
+use crate::reload::{self, ReloadController};
 use crate::{systemd, version};
 
 /// What is under way when the connector is told to stop has so long to finish.
@@ -33,7 +33,7 @@ const CLOSING: Duration = Duration::from_millis(500);
 
 /// Why the program ends with something else than 0.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub enum RunError {
     /// The command line.
     #[error("{0}; see --help")]
     Usage(#[from] UsageError),
@@ -42,7 +42,7 @@ pub enum Failure {
     Config(#[from] ConfigError),
     /// The address.
     #[error(transparent)]
-    Listen(#[from] ListenError),
+    ListenAddress(#[from] ListenError),
     /// The publisher's threads.
     #[error("can't start the publisher: {0}")]
     Publisher(io::Error),
@@ -65,7 +65,7 @@ pub enum Failure {
     Decode(#[from] DecodeError),
     /// `--dry-run`: it is no notification, or its events can't be made.
     #[error(transparent)]
-    Prepare(#[from] BridgeError),
+    Prepare(#[from] PipelineError),
     /// `--dry-run`, `--against`: some alerts can't be mapped; each has been named.
     #[error("{0} of {1} alerts can't be mapped")]
     Refused(usize, usize),
@@ -74,12 +74,12 @@ pub enum Failure {
     Stdout(#[from] io::Error),
 }
 
-impl Failure {
+impl RunError {
     /// The program's exit status: 2 is for what a person has written wrong.
     pub fn exit_status(&self) -> u8 {
         match self {
             Self::Usage(_) | Self::Config(_) => 2,
-            Self::Listen(_)
+            Self::ListenAddress(_)
             | Self::Publisher(_)
             | Self::Notifier(_)
             | Self::Signals(_)
@@ -93,7 +93,7 @@ impl Failure {
 }
 
 /// Does what the arguments (without the program's name) say.
-pub fn run(arguments: Vec<OsString>) -> Result<(), Failure> {
+pub fn run(arguments: Vec<OsString>) -> Result<(), RunError> {
     let cli = Cli::parse(arguments, &reload::variable)?;
     match cli.task {
         Task::Help => return Ok(write!(io::stdout(), "{HELP}")?),
@@ -115,7 +115,7 @@ pub fn run(arguments: Vec<OsString>) -> Result<(), Failure> {
 }
 
 /// A notification's body from a file, or from standard input (`-`).
-fn read_body(path: &Path) -> Result<Vec<u8>, Failure> {
+fn read_body(path: &Path) -> Result<Vec<u8>, RunError> {
     let read = || {
         if path == Path::new("-") {
             let mut body = Vec::new();
@@ -124,28 +124,28 @@ fn read_body(path: &Path) -> Result<Vec<u8>, Failure> {
         }
         fs::read(path)
     };
-    read().map_err(|source| Failure::Read {
+    read().map_err(|source| RunError::Read {
         path: path.to_owned(),
         source,
     })
 }
 
-fn dry_run(config: &Config, path: &Path) -> Result<(), Failure> {
+fn dry_run(config: &Config, path: &Path) -> Result<(), RunError> {
     let body = read_body(path)?;
     // Nobody waits for an answer.
     let deadline = Instant::now() + Duration::from_hours(24);
-    let prepared = Prepared::from_body(
+    let prepared = EncodedNotification::from_body(
         &config.mapping,
-        &Tally::of_everything(),
+        &MappingReporter::unlimited(),
         &body,
         Timestamp::now(),
         deadline,
     )?;
-    bridge::write_lines(&mut io::stdout().lock(), &prepared.batch)?;
+    pipeline::write_lines(&mut io::stdout().lock(), &prepared.batch)?;
     all_mapped(prepared.batch.len(), prepared.refused.count)
 }
 
-fn check_against(config: &Config, config_path: &Path, path: &Path) -> Result<(), Failure> {
+fn check_against(config: &Config, config_path: &Path, path: &Path) -> Result<(), RunError> {
     let body = read_body(path)?;
     let notification = Notification::decode(&body)?;
     let mut out = BufWriter::new(io::stdout().lock());
@@ -155,24 +155,24 @@ fn check_against(config: &Config, config_path: &Path, path: &Path) -> Result<(),
     all_mapped(notification.alerts.len() - refused, refused)
 }
 
-fn all_mapped(mapped: usize, refused: usize) -> Result<(), Failure> {
+fn all_mapped(mapped: usize, refused: usize) -> Result<(), RunError> {
     if refused == 0 {
         Ok(())
     } else {
-        Err(Failure::Refused(refused, mapped + refused))
+        Err(RunError::Refused(refused, mapped + refused))
     }
 }
 
-fn serve(cli: &Cli, config: Config) -> Result<(), Failure> {
-    let (wish, wishes) = unbounded();
-    reload::watch_signals(wish.clone()).map_err(Failure::Signals)?;
+fn serve(cli: &Cli, config: Config) -> Result<(), RunError> {
+    let (command, commands) = unbounded();
+    reload::watch_signals(command.clone()).map_err(RunError::Signals)?;
     let metrics = Metrics::new();
     let (broker_metrics, reloads) = (metrics.broker.clone(), metrics.reloads.clone());
-    let outlet = match cli.task {
-        Task::ServeToStdout => Outlet::Stream(Mutex::new(Box::new(io::stdout()))),
-        _ => Outlet::Broker(
+    let sink = match cli.task {
+        Task::ServeToStdout => EventSink::Stream(Mutex::new(Box::new(io::stdout()))),
+        _ => EventSink::Broker(
             Publisher::start(config.publisher.clone(), broker_metrics.clone())
-                .map_err(Failure::Publisher)?,
+                .map_err(RunError::Publisher)?,
         ),
     };
     let (listen, broker, most) = (
@@ -180,15 +180,15 @@ fn serve(cli: &Cli, config: Config) -> Result<(), Failure> {
         config.publisher,
         reload::connections(&config.http),
     );
-    let setup = Setup {
+    let runtime = Runtime {
         settings: config.http,
         mapping: config.mapping,
-        outlet: Arc::new(outlet),
+        sink: Arc::new(sink),
     };
     let routes = Arc::new(Routes::new(
-        setup,
+        runtime,
         metrics,
-        Box::new(move || reload::ask_to_reload(&wish)),
+        Box::new(move || reload::ask_to_reload(&command)),
     ));
     let handler = Arc::clone(&routes);
     let server = Server::start(&listen, most, handler)?;
@@ -199,10 +199,10 @@ fn serve(cli: &Cli, config: Config) -> Result<(), Failure> {
         address: server.reachable_at(),
         status: status(server.address(), &routes, &stale),
         accepted: server.accepted(),
-        is_full_of_work: server.is_full_of_work(),
+        is_saturated: server.is_saturated(),
     })
-    .map_err(Failure::Notifier)?;
-    let mut configuration = InUse {
+    .map_err(RunError::Notifier)?;
+    let mut configuration = ReloadController {
         broker,
         listen,
         routes: &routes,
@@ -211,7 +211,7 @@ fn serve(cli: &Cli, config: Config) -> Result<(), Failure> {
         reloads,
         stale: &stale,
     };
-    let signal = configuration.attend(cli, &wishes, &notifier);
+    let signal = configuration.run(cli, &commands, &notifier);
     info!(signal; "stopping: what is under way is finished first");
 
     notifier.stopping();
@@ -220,7 +220,7 @@ fn serve(cli: &Cli, config: Config) -> Result<(), Failure> {
     if !server.stop(GRACE) {
         warn!("some requests had no answer yet");
     }
-    if let Outlet::Broker(publisher) = &*routes.setup().outlet {
+    if let EventSink::Broker(publisher) = &*routes.runtime().sink {
         publisher.close(
             deadline
                 .saturating_duration_since(Instant::now())
@@ -246,7 +246,7 @@ fn status(
         };
         format!(
             "listening on {address}; {}{note}",
-            routes.setup().outlet.headline()
+            routes.runtime().sink.headline()
         )
     }
 }

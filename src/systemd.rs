@@ -30,7 +30,7 @@ pub struct Service<Status, Accepted, Full> {
     /// How many connections it has accepted so far.
     pub accepted: Accepted,
     /// Whether every connection that it may have is being worked on, none for longer than this.
-    pub is_full_of_work: Full,
+    pub is_saturated: Full,
 }
 
 /// Says that the service is ready, and goes on telling how it is until the handle is dropped.
@@ -126,7 +126,7 @@ impl<S: Fn() -> String, A: Fn() -> u64, F: Fn(Duration) -> bool> Service<S, A, F
         *accepted += 1;
         let now = (self.accepted)();
         match answered {
-            Err(error) if now <= *accepted && !(self.is_full_of_work)(LONGEST_WORK) => Err(error),
+            Err(error) if now <= *accepted && !(self.is_saturated)(LONGEST_WORK) => Err(error),
             _ => {
                 *accepted = now;
                 Ok(())
@@ -172,7 +172,7 @@ mod tests {
             address,
             status: String::new,
             accepted: || now,
-            is_full_of_work: |_| full,
+            is_saturated: |_| full,
         };
         service.probe(LIMIT, &mut 10)
     }
@@ -203,7 +203,7 @@ mod tests {
             address: ([127, 0, 0, 1], 1).into(),
             status,
             accepted: || 0,
-            is_full_of_work: |_| false,
+            is_saturated: |_| false,
         };
         assert_eq!(service.status(), "blocked: go away\\nWATCHDOG=trigger");
     }

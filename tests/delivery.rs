@@ -8,7 +8,7 @@ use std::net::TcpListener;
 use std::thread;
 
 use amiquip::{AmqpValue, FieldTable};
-use support::broker::{Broker, Received};
+use support::broker::{Broker, ReceivedMessage};
 use support::connector::{Connector, MAPPING, config};
 use support::http::Client;
 use support::{free_port, notification, wait_until};
@@ -18,7 +18,7 @@ fn resources(broker: &Broker, vhost: &str) -> Vec<String> {
         .admin(vhost)
         .drain()
         .iter()
-        .map(Received::resource)
+        .map(ReceivedMessage::resource)
         .collect()
 }
 

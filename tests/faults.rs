@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use amiquip::{AmqpValue, FieldTable};
-use support::broker::{Broker, Received};
+use support::broker::{Broker, ReceivedMessage};
 use support::connector::{Connector, MAPPING, config};
 use support::http::Client;
 use support::load::Load;
@@ -48,7 +48,7 @@ fn under(
         .admin("v0")
         .drain()
         .iter()
-        .map(Received::resource)
+        .map(ReceivedMessage::resource)
         .collect();
     account.check(what, &received);
     // The senders' connections, and those to the broker that were lost, are gone with their threads.
@@ -92,7 +92,7 @@ fn stopped() {
         lost(connector);
     };
     under("stopped and started", &mut broker, &url, stop, |broker| {
-        broker.ctl(&["start_app"])
+        broker.ctl(&["start_app"]);
     });
 }
 
@@ -182,7 +182,7 @@ fn silent_handshake() {
             .admin("v0")
             .drain()
             .iter()
-            .map(Received::resource)
+            .map(ReceivedMessage::resource)
             .collect::<Vec<String>>()
     };
     load.stop()
@@ -262,12 +262,18 @@ fn queue_full() {
     wait_until(
         "notifications get through while the queue is emptied",
         || {
-            taken.extend(admin.take(100).iter().map(Received::resource));
+            taken.extend(admin.take(100).iter().map(ReceivedMessage::resource));
             load.confirmed() > confirmed + 10
         },
     );
     let account = load.stop();
-    taken.extend(broker.admin("v0").drain().iter().map(Received::resource));
+    taken.extend(
+        broker
+            .admin("v0")
+            .drain()
+            .iter()
+            .map(ReceivedMessage::resource),
+    );
     account.check("queue full (nacks), then emptied", &taken);
 }
 
@@ -314,7 +320,7 @@ fn terminated() {
         .admin("v0")
         .drain()
         .iter()
-        .map(Received::resource)
+        .map(ReceivedMessage::resource)
         .collect();
     account.check("SIGTERM in the middle of a burst", &received);
 }
@@ -352,7 +358,7 @@ fn terminated_while_notifications_wait() {
         .admin("v0")
         .drain()
         .iter()
-        .map(Received::resource)
+        .map(ReceivedMessage::resource)
         .collect();
     assert_eq!(received.len(), 20);
 }

@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
 
-use support::broker::{Broker, Received};
+use support::broker::{Broker, ReceivedMessage};
 use support::connector::{BINARY, Connector, MAPPING, config, for_anybody};
 use support::http::{Client, read_reply};
 use support::{TOKEN, notification, wait_until};
@@ -199,7 +199,10 @@ fn requests_that_lie_are_refused_and_their_connections_closed() {
     }
     let received = Broker::shared().admin(&vhost).drain();
     assert_eq!(
-        received.iter().map(Received::resource).collect::<Vec<_>>(),
+        received
+            .iter()
+            .map(ReceivedMessage::resource)
+            .collect::<Vec<_>>(),
         survivors,
         "these and no others"
     );
@@ -242,7 +245,7 @@ fn bodies_in_chunks_and_after_a_continue_are_taken() {
             .admin(&vhost)
             .drain()
             .iter()
-            .map(Received::resource)
+            .map(ReceivedMessage::resource)
             .collect::<Vec<_>>(),
         ["chunked"; 3]
     );

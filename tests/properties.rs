@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::Path as File;
 
+use canopsis_connector_prometheus::alertmanager::Notification;
 use canopsis_connector_prometheus::amqp_url::AmqpUrl;
 use canopsis_connector_prometheus::config::{Config, Overrides};
 use canopsis_connector_prometheus::event::{Event, Name, ROUTING_KEY_BYTES, State};
-use canopsis_connector_prometheus::http::head;
+use canopsis_connector_prometheus::http::request;
 use canopsis_connector_prometheus::mapping::path::Path;
 use canopsis_connector_prometheus::mapping::template::Template;
 use canopsis_connector_prometheus::mapping::{Context, goregexp};
-use canopsis_connector_prometheus::notification::Notification;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -158,12 +158,12 @@ proptest! {
     #[test]
     fn a_head_is_read_the_same_however_it_comes(lines in nasty(), end in 0_usize..100) {
         let text = format!("POST /webhook HTTP/1.1\r\nContent-Length: 3\r\nX: {lines}\r\n\r\nabc");
-        let whole = head::parse(text.as_bytes());
+        let whole = request::parse(text.as_bytes());
         if let Ok(Some((_, length))) = &whole {
             prop_assert!(*length <= text.len() - 3);
-            let part = head::parse(&text.as_bytes()[..end.min(length - 1)]);
+            let part = request::parse(&text.as_bytes()[..end.min(length - 1)]);
             prop_assert!(matches!(part, Ok(None)), "{part:?}");
         }
-        let _ = head::parse(lines.as_bytes());
+        let _ = request::parse(lines.as_bytes());
     }
 }

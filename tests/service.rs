@@ -5,7 +5,7 @@ mod support;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 
-use support::broker::{Broker, Received};
+use support::broker::{Broker, ReceivedMessage};
 use support::connector::{BINARY, Connector, MAPPING, config};
 use support::http::Client;
 use support::load::Load;
@@ -45,7 +45,7 @@ fn reloads_under_load_drop_nothing() {
     let received: Vec<String> = at_first
         .iter()
         .chain(&at_second)
-        .map(Received::resource)
+        .map(ReceivedMessage::resource)
         .collect();
     account.check("reloaded 20 times", &received);
     let log = connector.log();

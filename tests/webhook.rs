@@ -3,7 +3,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::broker::{Broker, Received};
+use support::broker::{Broker, ReceivedMessage};
 use support::connector::{Connector, MAPPING, config};
 use support::http::Client;
 use support::{TOKEN, notification, payload};
@@ -147,7 +147,10 @@ fn order_is_kept_and_long_labels_do_no_harm() {
     );
     let received = broker.admin(&vhost).drain();
     assert_eq!(
-        received.iter().map(Received::resource).collect::<Vec<_>>(),
+        received
+            .iter()
+            .map(ReceivedMessage::resource)
+            .collect::<Vec<_>>(),
         names
     );
     assert!(received.iter().all(|one| one.routing_key.len() <= 255));
@@ -170,7 +173,10 @@ fn alerts_that_cannot_be_mapped_are_named_and_the_others_published() {
     assert_eq!(reply.json(), expected);
     let received = broker.admin(&vhost).drain();
     assert_eq!(
-        received.iter().map(Received::resource).collect::<Vec<_>>(),
+        received
+            .iter()
+            .map(ReceivedMessage::resource)
+            .collect::<Vec<_>>(),
         ["first", "third"]
     );
 }

@@ -11,7 +11,7 @@ use amiquip::{
 };
 use crossbeam_channel::Receiver;
 
-use crate::support::broker::{EXCHANGE, Received};
+use crate::support::broker::{EXCHANGE, ReceivedMessage};
 use canopsis_connector_prometheus::amqp_url::{AmqpUrl, Login};
 
 pub struct Bare {
@@ -60,7 +60,7 @@ impl Bare {
     /// Publishes so many messages, with so many unconfirmed at most; the whole time, and that of each until its confirm.
     pub fn publish(
         &mut self,
-        messages: &[Received],
+        messages: &[ReceivedMessage],
         count: usize,
         window: usize,
     ) -> (Duration, Vec<Duration>) {
@@ -101,7 +101,7 @@ impl Bare {
         (start.elapsed(), latencies)
     }
 
-    fn publish_one(&mut self, message: &Received) {
+    fn publish_one(&mut self, message: &ReceivedMessage) {
         let properties = AmqpProperties::default()
             .with_content_type("application/json".to_owned())
             .with_delivery_mode(2)

@@ -30,7 +30,7 @@ use bare::Bare;
 use clocks::Clocks;
 use load::Notifications;
 use subject::Subject;
-use support::broker::{Admin, Broker, Received};
+use support::broker::{Admin, Broker, ReceivedMessage};
 use support::connector::BINARY;
 use support::wait_until;
 use table::{Table, median, percentile};
@@ -133,7 +133,7 @@ impl Bench {
     }
 
     /// The messages that the connector makes of a notification, to be published by others, too.
-    fn messages(&self, connector: &Subject, notification: &Notifications) -> Vec<Received> {
+    fn messages(&self, connector: &Subject, notification: &Notifications) -> Vec<ReceivedMessage> {
         notification.post(connector.address, 1, 1);
         let mut messages = Vec::new();
         wait_until("the events are in the queue", || {

@@ -1,12 +1,12 @@
 //! Any bytes as a request's head: refused, incomplete, or read within its limits, and the same when more follows.
 #![no_main]
 
-use canopsis_connector_prometheus::http::head;
+use canopsis_connector_prometheus::http::request;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    if let Ok(Some((read, length))) = head::parse(bytes) {
-        assert!(length <= bytes.len() && length <= head::MOST_BYTES);
-        assert_eq!(head::parse(&bytes[..length]), Ok(Some((read, length))));
+    if let Ok(Some((read, length))) = request::parse(bytes) {
+        assert!(length <= bytes.len() && length <= request::MOST_BYTES);
+        assert_eq!(request::parse(&bytes[..length]), Ok(Some((read, length))));
     }
 });

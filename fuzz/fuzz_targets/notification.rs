@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use canopsis_connector_prometheus::bridge::{Prepared, Tally};
+use canopsis_connector_prometheus::alertmanager::Notification;
 use canopsis_connector_prometheus::config::{Config, Overrides};
-use canopsis_connector_prometheus::notification::Notification;
+use canopsis_connector_prometheus::pipeline::{EncodedNotification, MappingReporter};
 use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
 
@@ -24,9 +24,9 @@ static CONFIG: LazyLock<Config> = LazyLock::new(|| {
 
 fuzz_target!(|body: &[u8]| {
     let deadline = Instant::now() + Duration::from_secs(3600);
-    let prepared = Prepared::from_body(
+    let prepared = EncodedNotification::from_body(
         &CONFIG.mapping,
-        &Tally::of_everything(),
+        &MappingReporter::unlimited(),
         body,
         Timestamp::UNIX_EPOCH,
         deadline,

@@ -69,8 +69,8 @@ impl Document {
     }
 
     /// The whole file.
-    pub fn root(&self) -> At<'_> {
-        At {
+    pub fn root(&self) -> NodeRef<'_> {
+        NodeRef {
             document: self,
             node: &self.root,
             steps: Vec::new(),
@@ -96,16 +96,16 @@ fn explain(error: &serde_yaml::Error) -> String {
 
 /// A place in a document: a value, and the way to it.
 #[derive(Debug, Clone)]
-pub struct At<'d> {
+pub struct NodeRef<'d> {
     document: &'d Document,
     /// The value.
     pub node: &'d Node,
     steps: Vec<Step>,
 }
 
-impl<'d> At<'d> {
+impl<'d> NodeRef<'d> {
     /// The value of the first entry with this key, unless it is null.
-    pub fn get(&self, key: &str) -> Option<At<'d>> {
+    pub fn get(&self, key: &str) -> Option<NodeRef<'d>> {
         self.entries()
             .into_iter()
             .find(|(name, at)| *name == key && *at.node != Node::Scalar(Value::Null))
@@ -113,7 +113,7 @@ impl<'d> At<'d> {
     }
 
     /// The entries of a map, in their order; none for anything else.
-    pub fn entries(&self) -> Vec<(&'d str, At<'d>)> {
+    pub fn entries(&self) -> Vec<(&'d str, NodeRef<'d>)> {
         let Node::Map(entries) = self.node else {
             return Vec::new();
         };
@@ -127,7 +127,7 @@ impl<'d> At<'d> {
     }
 
     /// The items of a list, in their order; none for anything else.
-    pub fn items(&self) -> Vec<At<'d>> {
+    pub fn items(&self) -> Vec<NodeRef<'d>> {
         let Node::List(items) = self.node else {
             return Vec::new();
         };
@@ -138,10 +138,10 @@ impl<'d> At<'d> {
             .collect()
     }
 
-    fn inside(&self, node: &'d Node, step: Step) -> At<'d> {
+    fn inside(&self, node: &'d Node, step: Step) -> NodeRef<'d> {
         let mut steps = self.steps.clone();
         steps.push(step);
-        At {
+        NodeRef {
             document: self.document,
             node,
             steps,
@@ -174,7 +174,7 @@ impl<'d> At<'d> {
     }
 }
 
-impl fmt::Display for At<'_> {
+impl fmt::Display for NodeRef<'_> {
     /// `http.listen`, `connector_name[2].value`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, step) in self.steps.iter().enumerate() {

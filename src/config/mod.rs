@@ -1,6 +1,6 @@
 //! The configuration: read, checked whole, and compiled once into the values that the other rooms work with.
 //!
-//! Knows every room's settings; no room knows it. A faulty configuration is refused as a whole, with every mistake listed
+//! Knows every room's settings; no room knows it. A faulty configuration is refused as a whole, with every error listed
 //! at once, by its key's path and line, and without ever showing a secret.
 
 use std::ffi::OsString;
@@ -9,20 +9,20 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+mod diagnostics;
 mod document;
-mod mistakes;
 mod rules;
 mod settings;
 mod source;
 
-pub use mistakes::Mistake;
+pub use diagnostics::Diagnostic;
 pub use rules::KEYS as EVENT_KEYS;
 pub use settings::{AMQP_KEYS, AMQP_PREFIX, DEFAULT_TOKEN, HTTP_KEYS, HTTP_PREFIX, variables};
 
 use crate::mapping::Mapping;
 use crate::{http, publisher};
-use document::{At, Document, Node};
-use mistakes::{Mistakes, hint};
+use diagnostics::{Diagnostics, hint};
+use document::{Document, Node, NodeRef};
 
 /// Where an RPM installation has its configuration.
 pub const DEFAULT_PATH: &str = "/etc/canopsis-connectors/prometheus/config.yml";
@@ -39,7 +39,7 @@ pub struct Overrides {
     pub port: Option<u16>,
 }
 
-/// A configuration that holds no mistake.
+/// A configuration that holds no error.
 #[derive(Debug)]
 pub struct Config {
     /// The broker's side.
@@ -49,7 +49,7 @@ pub struct Config {
     /// The rules.
     pub mapping: Mapping,
     /// What is allowed and probably not meant.
-    pub warnings: Vec<Mistake>,
+    pub warnings: Vec<Diagnostic>,
 }
 
 /// Why a configuration is refused.
@@ -74,28 +74,28 @@ pub enum ConfigError {
         message: String,
     },
     /// The file is YAML, and says wrong things.
-    #[error("{}", list(path, mistakes))]
-    Mistakes {
+    #[error("{}", list(path, diagnostics))]
+    Diagnostics {
         /// The file.
         path: PathBuf,
         /// All of them, by line.
-        mistakes: Vec<Mistake>,
+        diagnostics: Vec<Diagnostic>,
     },
 }
 
-fn list(path: &Path, mistakes: &[Mistake]) -> String {
-    let many = if mistakes.len() == 1 {
-        "mistake"
+fn list(path: &Path, diagnostics: &[Diagnostic]) -> String {
+    let many = if diagnostics.len() == 1 {
+        "error"
     } else {
-        "mistakes"
+        "errors"
     };
     let mut text = format!(
-        "{}: {} {many}; nothing of it is used",
+        "{}: {} {many}; configuration rejected",
         path.display(),
-        mistakes.len()
+        diagnostics.len()
     );
-    for mistake in mistakes {
-        let _ = write!(text, "\n  {mistake}");
+    for diagnostic in diagnostics {
+        let _ = write!(text, "\n  {diagnostic}");
     }
     text
 }
@@ -127,30 +127,30 @@ impl Config {
             message: error.message,
         })?;
         let root = document.root();
-        let mut mistakes = Mistakes::default();
-        check_root(&root, &mut mistakes);
-        let publisher = settings::amqp(&root, environment, &mut mistakes);
-        let http = settings::http(&root, environment, overrides, &mut mistakes);
-        let mapping = rules::mapping(&root, &mut mistakes);
-        let (mistakes, warnings) = mistakes.into_parts();
+        let mut diagnostics = Diagnostics::default();
+        check_root(&root, &mut diagnostics);
+        let publisher = settings::amqp(&root, environment, &mut diagnostics);
+        let http = settings::http(&root, environment, overrides, &mut diagnostics);
+        let mapping = rules::mapping(&root, &mut diagnostics);
+        let (diagnostics, warnings) = diagnostics.into_parts();
         match mapping {
-            Some(mapping) if mistakes.is_empty() => Ok(Self {
+            Some(mapping) if diagnostics.is_empty() => Ok(Self {
                 publisher,
                 http,
                 mapping,
                 warnings,
             }),
-            _ => Err(ConfigError::Mistakes {
+            _ => Err(ConfigError::Diagnostics {
                 path: path.to_owned(),
-                mistakes,
+                diagnostics,
             }),
         }
     }
 }
 
-fn check_root(root: &At<'_>, mistakes: &mut Mistakes) {
+fn check_root(root: &NodeRef<'_>, diagnostics: &mut Diagnostics) {
     if !matches!(root.node, Node::Map(_)) {
-        mistakes.add(
+        diagnostics.add(
             root,
             "the file must hold keys at its top level (a YAML mapping)",
         );
@@ -171,14 +171,14 @@ fn check_root(root: &At<'_>, mistakes: &mut Mistakes) {
             } else {
                 "resource"
             };
-            mistakes.add(&value, format!("can't be set: it is always {constant}"));
+            diagnostics.add(&value, format!("can't be set: it is always {constant}"));
         } else if let Some(place) = settings::section_of(key) {
-            mistakes.add(&value, format!("unknown key; did you mean \"{place}\"?"));
+            diagnostics.add(&value, format!("unknown key; did you mean \"{place}\"?"));
         } else {
-            mistakes.add(&value, format!("unknown key{}", hint(key, &known)));
+            diagnostics.add(&value, format!("unknown key{}", hint(key, &known)));
         }
     }
-    mistakes.check_duplicates(root);
+    diagnostics.check_duplicates(root);
 }
 
 impl fmt::Display for Config {

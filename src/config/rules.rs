@@ -1,19 +1,19 @@
-//! From the file's rules to compiled ones. Every mistake is noted; nothing is guessed.
+//! From the file's rules to compiled ones. Every error is noted; nothing is guessed.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::document::{At, Node};
-use super::mistakes::Mistakes;
+use super::diagnostics::Diagnostics;
+use super::document::{Node, NodeRef};
+use crate::alertmanager::Labels;
 use crate::event::{ExtraName, Name, State};
 use crate::mapping::path::{Path, PathError, ROOTS};
 use crate::mapping::pattern::Pattern;
 use crate::mapping::rule::Rule;
 use crate::mapping::template::Template;
 use crate::mapping::uses::Offer;
-use crate::mapping::{Limited, Mapping, goregexp};
-use crate::notification::Labels;
+use crate::mapping::{Mapping, TruncatedRule, goregexp};
 use crate::suggest::did_you_mean;
 
 /// The file's keys that make up the mapping.
@@ -40,7 +40,7 @@ const LONG_OUTPUT_LENGTH: usize = 1024;
 
 /// What a field takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Want {
+enum ExpectedType {
     /// a text
     Text,
     /// anything: an extra information
@@ -49,34 +49,36 @@ enum Want {
     Labels,
 }
 
-/// Compiles the mapping; `None` where a mistake (which has been noted) leaves no mapping.
-pub fn mapping(root: &At<'_>, mistakes: &mut Mistakes) -> Option<Mapping> {
-    let connector = connector(root, mistakes);
-    let connector_name = required(root, "connector_name", mistakes);
-    let component = required(root, "component", mistakes);
-    let resource = required(root, "resource", mistakes);
-    let state = optional(root, "state", Want::Text, mistakes);
-    check_state(root.get("state").zip(state.as_ref()), mistakes);
+/// Compiles the mapping; `None` where an error (which has been noted) leaves no mapping.
+pub fn mapping(root: &NodeRef<'_>, diagnostics: &mut Diagnostics) -> Option<Mapping> {
+    let connector = connector(root, diagnostics);
+    let connector_name = required(root, "connector_name", diagnostics);
+    let component = required(root, "component", diagnostics);
+    let resource = required(root, "resource", diagnostics);
+    let state = optional(root, "state", ExpectedType::Text, diagnostics);
+    check_state(root.get("state").zip(state.as_ref()), diagnostics);
     if root.get("state").is_none() {
-        mistakes.warn(
+        diagnostics.warn(
             "state",
             "there is no rule: every firing alert is critical (3)",
         );
     }
-    let output_length = length(root, "output_length", OUTPUT_LENGTH, mistakes);
-    let long_output_length = length(root, "long_output_length", LONG_OUTPUT_LENGTH, mistakes);
-    let output = optional(root, "output", Want::Text, mistakes).map(|rule| Limited {
-        rule,
-        length: output_length,
-    });
-    let long_output = optional(root, "long_output", Want::Text, mistakes).map(|rule| Limited {
-        rule,
-        length: long_output_length,
-    });
-    let author = optional(root, "author", Want::Text, mistakes);
-    let timestamp = optional(root, "timestamp", Want::Text, mistakes);
-    let tags = optional(root, "tags", Want::Labels, mistakes);
-    let extra_infos = extra_infos(root, mistakes);
+    let output_length = length(root, "output_length", OUTPUT_LENGTH, diagnostics);
+    let long_output_length = length(root, "long_output_length", LONG_OUTPUT_LENGTH, diagnostics);
+    let output =
+        optional(root, "output", ExpectedType::Text, diagnostics).map(|rule| TruncatedRule {
+            rule,
+            length: output_length,
+        });
+    let long_output =
+        optional(root, "long_output", ExpectedType::Text, diagnostics).map(|rule| TruncatedRule {
+            rule,
+            length: long_output_length,
+        });
+    let author = optional(root, "author", ExpectedType::Text, diagnostics);
+    let timestamp = optional(root, "timestamp", ExpectedType::Text, diagnostics);
+    let tags = optional(root, "tags", ExpectedType::Labels, diagnostics);
+    let extra_infos = extra_infos(root, diagnostics);
     Some(Mapping {
         connector: connector?,
         connector_name: connector_name?,
@@ -92,16 +94,16 @@ pub fn mapping(root: &At<'_>, mistakes: &mut Mistakes) -> Option<Mapping> {
     })
 }
 
-fn connector(root: &At<'_>, mistakes: &mut Mistakes) -> Option<Name<'static>> {
+fn connector(root: &NodeRef<'_>, diagnostics: &mut Diagnostics) -> Option<Name<'static>> {
     let Some(at) = root.get("connector") else {
-        mistakes.add_elsewhere(
+        diagnostics.add_elsewhere(
             "connector",
             "is missing: every event needs a constant connector, as prometheus",
         );
         return None;
     };
-    let Rule::Text(text) = rule(&at, Want::Text, mistakes)? else {
-        mistakes.add(
+    let Rule::Text(text) = rule(&at, ExpectedType::Text, diagnostics)? else {
+        diagnostics.add(
             &at,
             "is a constant and can't be computed: write `connector: prometheus`, or `type: set`",
         );
@@ -109,19 +111,19 @@ fn connector(root: &At<'_>, mistakes: &mut Mistakes) -> Option<Name<'static>> {
     };
     let name = Name::new(text);
     if name.is_none() {
-        mistakes.add(&at, "must not be empty");
+        diagnostics.add(&at, "must not be empty");
     }
     name
 }
 
 /// Warns of constants that are no state: an alert that gets one is critical.
-fn check_state(state: Option<(At<'_>, &Rule)>, mistakes: &mut Mistakes) {
+fn check_state(state: Option<(NodeRef<'_>, &Rule)>, diagnostics: &mut Diagnostics) {
     let Some((at, rule)) = state else { return };
     let mut constants = Vec::new();
     rule.constants(&mut constants);
     for text in constants {
         if State::parse(text).is_none() {
-            mistakes.warn(
+            diagnostics.warn(
                 &at.to_string(),
                 format!(
                     "{text:?} is no state, and counts as critical (known: 0 to 3, ok, info, minor, major, critical)"
@@ -131,24 +133,29 @@ fn check_state(state: Option<(At<'_>, &Rule)>, mistakes: &mut Mistakes) {
     }
 }
 
-fn required(root: &At<'_>, key: &str, mistakes: &mut Mistakes) -> Option<Rule> {
+fn required(root: &NodeRef<'_>, key: &str, diagnostics: &mut Diagnostics) -> Option<Rule> {
     if root.get(key).is_none() {
-        mistakes.add_elsewhere(key, "is missing: every event needs it");
+        diagnostics.add_elsewhere(key, "is missing: every event needs it");
         return None;
     }
     let at = root.get(key)?;
-    let rule = rule(&at, Want::Text, mistakes)?;
+    let rule = rule(&at, ExpectedType::Text, diagnostics)?;
     if matches!(&rule, Rule::Text(text) if text.is_empty()) {
-        mistakes.add(&at, "must not be empty");
+        diagnostics.add(&at, "must not be empty");
     }
     Some(rule)
 }
 
-fn optional(root: &At<'_>, key: &str, want: Want, mistakes: &mut Mistakes) -> Option<Rule> {
-    root.get(key).and_then(|at| rule(&at, want, mistakes))
+fn optional(
+    root: &NodeRef<'_>,
+    key: &str,
+    want: ExpectedType,
+    diagnostics: &mut Diagnostics,
+) -> Option<Rule> {
+    root.get(key).and_then(|at| rule(&at, want, diagnostics))
 }
 
-fn length(root: &At<'_>, key: &str, default: usize, mistakes: &mut Mistakes) -> usize {
+fn length(root: &NodeRef<'_>, key: &str, default: usize, diagnostics: &mut Diagnostics) -> usize {
     let Some(at) = root.get(key) else {
         return default;
     };
@@ -160,17 +167,17 @@ fn length(root: &At<'_>, key: &str, default: usize, mistakes: &mut Mistakes) -> 
                 .unwrap_or(default)
         }
         _ => {
-            mistakes.add(&at, "must be a whole number of characters, 1 or more");
+            diagnostics.add(&at, "must be a whole number of characters, 1 or more");
             default
         }
     }
 }
 
-fn extra_infos(root: &At<'_>, mistakes: &mut Mistakes) -> Vec<(ExtraName, Rule)> {
+fn extra_infos(root: &NodeRef<'_>, diagnostics: &mut Diagnostics) -> Vec<(ExtraName, Rule)> {
     let prefix = match root.get("extra_infos_prefix") {
         None => String::new(),
         Some(at) => at.text().unwrap_or_else(|| {
-            mistakes.add(&at, "must be a text");
+            diagnostics.add(&at, "must be a text");
             String::new()
         }),
     };
@@ -178,43 +185,43 @@ fn extra_infos(root: &At<'_>, mistakes: &mut Mistakes) -> Vec<(ExtraName, Rule)>
         return Vec::new();
     };
     if !matches!(at.node, Node::Map(_)) {
-        mistakes.add(&at, "must hold a rule for each name (a YAML mapping)");
+        diagnostics.add(&at, "must hold a rule for each name (a YAML mapping)");
         return Vec::new();
     }
     if prefix.is_empty() {
-        mistakes.warn(
+        diagnostics.warn(
             "extra_infos_prefix",
             "is empty: a name that a later version of Canopsis takes for itself would change the meaning of events",
         );
     }
-    mistakes.check_duplicates(&at);
+    diagnostics.check_duplicates(&at);
     let mut infos = Vec::new();
     for (key, value) in at.entries() {
         let name = ExtraName::new(format!("{prefix}{key}"));
         if name.is_none() {
-            mistakes.add(
+            diagnostics.add(
                 &value,
                 format!("the final name \"{prefix}{key}\" is Canopsis's own: choose another name or prefix"),
             );
         }
-        let rule = rule(&value, Want::Anything, mistakes);
+        let rule = rule(&value, ExpectedType::Anything, diagnostics);
         infos.extend(name.zip(rule));
     }
     infos
 }
 
 /// Compiles one rule in any of its forms.
-fn rule(at: &At<'_>, want: Want, mistakes: &mut Mistakes) -> Option<Rule> {
+fn rule(at: &NodeRef<'_>, want: ExpectedType, diagnostics: &mut Diagnostics) -> Option<Rule> {
     match at.node {
-        Node::Scalar(_) => constant(at, want, mistakes),
+        Node::Scalar(_) => constant(at, want, diagnostics),
         Node::List(items) => {
             if items.is_empty() {
-                mistakes.add(at, "a list of rules needs at least one");
+                diagnostics.add(at, "a list of rules needs at least one");
             }
             let rules: Vec<Option<Rule>> = at
                 .items()
                 .iter()
-                .map(|item| rule(item, want, mistakes))
+                .map(|item| rule(item, want, diagnostics))
                 .collect();
             rules
                 .into_iter()
@@ -223,7 +230,7 @@ fn rule(at: &At<'_>, want: Want, mistakes: &mut Mistakes) -> Option<Rule> {
         }
         Node::Map(_) => {
             let Some(kind) = at.get("type") else {
-                mistakes.add(
+                diagnostics.add(
                     at,
                     format!("a rule needs a type: one of {}", TYPES.join(", ")),
                 );
@@ -231,13 +238,13 @@ fn rule(at: &At<'_>, want: Want, mistakes: &mut Mistakes) -> Option<Rule> {
             };
             let name = kind.text().unwrap_or_default();
             match name.as_str() {
-                "set" => set(at, want, mistakes),
-                "copy" => copy(at, want, mistakes),
-                "template" => template(at, want, mistakes),
-                "map" => lookup(at, want, mistakes),
+                "set" => set(at, want, diagnostics),
+                "copy" => copy(at, want, diagnostics),
+                "template" => template(at, want, diagnostics),
+                "map" => lookup(at, want, diagnostics),
                 _ => {
                     let hint = did_you_mean(&name, TYPES);
-                    mistakes.add(
+                    diagnostics.add(
                         &kind,
                         format!("unknown type {name:?}{hint} (known: {})", TYPES.join(", ")),
                     );
@@ -248,9 +255,9 @@ fn rule(at: &At<'_>, want: Want, mistakes: &mut Mistakes) -> Option<Rule> {
     }
 }
 
-fn constant(at: &At<'_>, want: Want, mistakes: &mut Mistakes) -> Option<Rule> {
+fn constant(at: &NodeRef<'_>, want: ExpectedType, diagnostics: &mut Diagnostics) -> Option<Rule> {
     if *at.node == Node::Scalar(Value::Null) {
-        mistakes.add(at, "has no value");
+        diagnostics.add(at, "has no value");
         return None;
     }
     if let Some(text) = at.text() {
@@ -261,49 +268,49 @@ fn constant(at: &At<'_>, want: Want, mistakes: &mut Mistakes) -> Option<Rule> {
             } else {
                 "{type: template, value: ...}"
             };
-            mistakes.warn(
+            diagnostics.warn(
                 &at.to_string(),
                 format!("is taken as the constant text {text:?}; perhaps {rule} is meant"),
             );
         }
     }
     match (want, at.node) {
-        (Want::Labels, Node::Map(_)) => labels(at, mistakes).map(Rule::Labels),
-        (Want::Labels, _) => {
-            mistakes.add(at, "must be a map of texts");
+        (ExpectedType::Labels, Node::Map(_)) => labels(at, diagnostics).map(Rule::Labels),
+        (ExpectedType::Labels, _) => {
+            diagnostics.add(at, "must be a map of texts");
             None
         }
-        (Want::Anything, Node::Scalar(Value::String(_))) => at.text().map(Rule::Text),
-        (Want::Anything, node) => Some(Rule::Constant(json(node))),
-        (Want::Text, _) => {
+        (ExpectedType::Anything, Node::Scalar(Value::String(_))) => at.text().map(Rule::Text),
+        (ExpectedType::Anything, node) => Some(Rule::Constant(json(node))),
+        (ExpectedType::Text, _) => {
             let text = at.text();
             if text.is_none() {
-                mistakes.add(at, "must be a text or a number");
+                diagnostics.add(at, "must be a text or a number");
             }
             text.map(Rule::Text)
         }
     }
 }
 
-fn set(at: &At<'_>, want: Want, mistakes: &mut Mistakes) -> Option<Rule> {
-    mistakes.check_keys(at, &["type", "value"]);
-    constant(&needed(at, "value", mistakes)?, want, mistakes)
+fn set(at: &NodeRef<'_>, want: ExpectedType, diagnostics: &mut Diagnostics) -> Option<Rule> {
+    diagnostics.check_keys(at, &["type", "value"]);
+    constant(&needed(at, "value", diagnostics)?, want, diagnostics)
 }
 
-fn copy(at: &At<'_>, want: Want, mistakes: &mut Mistakes) -> Option<Rule> {
-    mistakes.check_keys(at, &["type", "value"]);
-    let value = needed(at, "value", mistakes)?;
-    let path = path(&value, mistakes)?;
+fn copy(at: &NodeRef<'_>, want: ExpectedType, diagnostics: &mut Diagnostics) -> Option<Rule> {
+    diagnostics.check_keys(at, &["type", "value"]);
+    let value = needed(at, "value", diagnostics)?;
+    let path = path(&value, diagnostics)?;
     match (want, path.is_map()) {
-        (Want::Text, true) => {
-            mistakes.add(
+        (ExpectedType::Text, true) => {
+            diagnostics.add(
                 &value,
                 format!("{path} is a whole map, and a text is needed here: name one of its entries, as {path}.NAME"),
             );
             None
         }
-        (Want::Labels, false) => {
-            mistakes.add(
+        (ExpectedType::Labels, false) => {
+            diagnostics.add(
                 &value,
                 format!("{path} is a text, and a whole map is needed here, as labels"),
             );
@@ -313,10 +320,10 @@ fn copy(at: &At<'_>, want: Want, mistakes: &mut Mistakes) -> Option<Rule> {
     }
 }
 
-fn template(at: &At<'_>, want: Want, mistakes: &mut Mistakes) -> Option<Rule> {
-    mistakes.check_keys(at, &["type", "value", "field", "regexp"]);
-    if want == Want::Labels {
-        mistakes.add(
+fn template(at: &NodeRef<'_>, want: ExpectedType, diagnostics: &mut Diagnostics) -> Option<Rule> {
+    diagnostics.check_keys(at, &["type", "value", "field", "regexp"]);
+    if want == ExpectedType::Labels {
+        diagnostics.add(
             at,
             "a template yields a text, and a map is needed here: use copy or set",
         );
@@ -324,17 +331,17 @@ fn template(at: &At<'_>, want: Want, mistakes: &mut Mistakes) -> Option<Rule> {
     }
     let given = |key: &str| at.get(key).filter(|at| at.text().as_deref() != Some(""));
     let field_at = given("field");
-    let field = part(field_at.as_ref(), |at| path(at, mistakes));
+    let field = part(field_at.as_ref(), |at| path(at, diagnostics));
     let regexp_at = given("regexp");
-    let regexp = part(regexp_at.as_ref(), |at| regexp_of(at, mistakes));
+    let regexp = part(regexp_at.as_ref(), |at| regexp_of(at, diagnostics));
     if let Some(regexp_at) = &regexp_at {
         match &field {
-            Ok(None) => mistakes.add(
+            Ok(None) => diagnostics.add(
                 regexp_at,
                 "has nothing to match: it needs a field beside it",
             ),
             Ok(Some(path)) if path.is_map() => {
-                mistakes.add(
+                diagnostics.add(
                     regexp_at,
                     format!("can't match {path}, which is a whole map: name one of its entries"),
                 );
@@ -342,12 +349,12 @@ fn template(at: &At<'_>, want: Want, mistakes: &mut Mistakes) -> Option<Rule> {
             _ => {}
         }
     }
-    let value = needed(at, "value", mistakes)?;
-    let source = scalar_text(&value, mistakes)?;
+    let value = needed(at, "value", diagnostics)?;
+    let source = scalar_text(&value, diagnostics)?;
     let (template, uses) = match Template::parse(&source) {
         Ok(parsed) => parsed,
         Err(error) => {
-            mistakes.add(&value, format!("the template does not compile: {error}"));
+            diagnostics.add(&value, format!("the template does not compile: {error}"));
             return None;
         }
     };
@@ -357,7 +364,7 @@ fn template(at: &At<'_>, want: Want, mistakes: &mut Mistakes) -> Option<Rule> {
     };
     let faults: BTreeSet<String> = uses.iter().filter_map(|used| used.fault(&offer)).collect();
     for fault in faults {
-        mistakes.warn(&value.to_string(), fault);
+        diagnostics.warn(&value.to_string(), fault);
     }
     Some(Rule::Template {
         template,
@@ -366,27 +373,29 @@ fn template(at: &At<'_>, want: Want, mistakes: &mut Mistakes) -> Option<Rule> {
     })
 }
 
-fn lookup(at: &At<'_>, want: Want, mistakes: &mut Mistakes) -> Option<Rule> {
-    mistakes.check_keys(at, &["type", "field", "values", "default"]);
-    if want == Want::Labels {
-        mistakes.add(
+fn lookup(at: &NodeRef<'_>, want: ExpectedType, diagnostics: &mut Diagnostics) -> Option<Rule> {
+    diagnostics.check_keys(at, &["type", "field", "values", "default"]);
+    if want == ExpectedType::Labels {
+        diagnostics.add(
             at,
             "a look-up yields a text, and a map is needed here: use copy or set",
         );
         return None;
     }
-    let field_at = needed(at, "field", mistakes);
-    let field = field_at.as_ref().and_then(|at| path(at, mistakes));
+    let field_at = needed(at, "field", diagnostics);
+    let field = field_at.as_ref().and_then(|at| path(at, diagnostics));
     if let (Some(at), Some(path)) = (&field_at, &field)
         && path.is_map()
     {
-        mistakes.add(
+        diagnostics.add(
             at,
             format!("{path} is a whole map: name one of its entries, as {path}.NAME"),
         );
     }
-    let values = needed(at, "values", mistakes).and_then(|at| labels(&at, mistakes));
-    let default = part(at.get("default").as_ref(), |at| scalar_text(at, mistakes));
+    let values = needed(at, "values", diagnostics).and_then(|at| labels(&at, diagnostics));
+    let default = part(at.get("default").as_ref(), |at| {
+        scalar_text(at, diagnostics)
+    });
     Some(Rule::Lookup {
         field: field?,
         values: values?,
@@ -394,35 +403,35 @@ fn lookup(at: &At<'_>, want: Want, mistakes: &mut Mistakes) -> Option<Rule> {
     })
 }
 
-/// Something that has been noted as a mistake.
-struct Noted;
+/// Something that has been noted as an error.
+struct AlreadyReported;
 
 /// An optional part of a rule: absent is fine, present and wrong is not.
 fn part<'d, T>(
-    at: Option<&At<'d>>,
-    read: impl FnOnce(&At<'d>) -> Option<T>,
-) -> Result<Option<T>, Noted> {
-    at.map(|at| read(at).ok_or(Noted)).transpose()
+    at: Option<&NodeRef<'d>>,
+    read: impl FnOnce(&NodeRef<'d>) -> Option<T>,
+) -> Result<Option<T>, AlreadyReported> {
+    at.map(|at| read(at).ok_or(AlreadyReported)).transpose()
 }
 
-fn needed<'d>(at: &At<'d>, key: &str, mistakes: &mut Mistakes) -> Option<At<'d>> {
+fn needed<'d>(at: &NodeRef<'d>, key: &str, diagnostics: &mut Diagnostics) -> Option<NodeRef<'d>> {
     let value = at.get(key);
     if value.is_none() {
-        mistakes.add(at, format!("this type of rule needs a {key}"));
+        diagnostics.add(at, format!("this type of rule needs a {key}"));
     }
     value
 }
 
-fn scalar_text(at: &At<'_>, mistakes: &mut Mistakes) -> Option<String> {
+fn scalar_text(at: &NodeRef<'_>, diagnostics: &mut Diagnostics) -> Option<String> {
     let text = at.text();
     if text.is_none() {
-        mistakes.add(at, "must be a text");
+        diagnostics.add(at, "must be a text");
     }
     text
 }
 
-fn path(at: &At<'_>, mistakes: &mut Mistakes) -> Option<Path> {
-    let text = scalar_text(at, mistakes)?;
+fn path(at: &NodeRef<'_>, diagnostics: &mut Diagnostics) -> Option<Path> {
+    let text = scalar_text(at, diagnostics)?;
     match Path::parse(&text) {
         Ok(path) => Some(path),
         Err(error) => {
@@ -442,33 +451,33 @@ fn path(at: &At<'_>, mistakes: &mut Mistakes) -> Option<Path> {
                 }
                 PathError::NotAMap(_) | PathError::NameMissing => String::new(),
             };
-            mistakes.add(at, format!("{error}{hint}"));
+            diagnostics.add(at, format!("{error}{hint}"));
             None
         }
     }
 }
 
-fn regexp_of(at: &At<'_>, mistakes: &mut Mistakes) -> Option<Pattern> {
-    let text = scalar_text(at, mistakes)?;
+fn regexp_of(at: &NodeRef<'_>, diagnostics: &mut Diagnostics) -> Option<Pattern> {
+    let text = scalar_text(at, diagnostics)?;
     match goregexp::compile(&text) {
         Ok(regexp) => Some(regexp.into()),
         Err(error) => {
-            mistakes.add(at, format!("the regexp does not compile: {error}"));
+            diagnostics.add(at, format!("the regexp does not compile: {error}"));
             None
         }
     }
 }
 
-fn labels(at: &At<'_>, mistakes: &mut Mistakes) -> Option<Labels<'static>> {
+fn labels(at: &NodeRef<'_>, diagnostics: &mut Diagnostics) -> Option<Labels<'static>> {
     if !matches!(at.node, Node::Map(_)) {
-        mistakes.add(at, "must be a map of texts");
+        diagnostics.add(at, "must be a map of texts");
         return None;
     }
-    mistakes.check_duplicates(at);
+    diagnostics.check_duplicates(at);
     let entries = at.entries();
     let texts: Vec<(&str, Option<String>)> = entries
         .iter()
-        .map(|(key, value)| (*key, scalar_text(value, mistakes)))
+        .map(|(key, value)| (*key, scalar_text(value, diagnostics)))
         .collect();
     let texts = texts
         .into_iter()

@@ -4,12 +4,12 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::document::At;
-use super::mistakes::Mistakes;
-use super::source::{self, Given, Section, Source};
+use super::diagnostics::Diagnostics;
+use super::document::NodeRef;
+use super::source::{self, SecretSource, Section, SettingSource};
 use super::{Environment, Overrides};
 use crate::amqp_url::AmqpUrl;
-use crate::http::{self, Listen};
+use crate::http::{self, ListenAddress};
 use crate::publisher::{self, TlsError, TlsFiles};
 use crate::secret::Secret;
 
@@ -69,63 +69,74 @@ pub fn variables() -> impl Iterator<Item = String> {
 
 /// The broker.
 pub fn amqp(
-    root: &At<'_>,
+    root: &NodeRef<'_>,
     environment: Environment<'_>,
-    mistakes: &mut Mistakes,
+    diagnostics: &mut Diagnostics,
 ) -> publisher::Settings {
-    let section = section(root, "amqp", AMQP_PREFIX, AMQP_KEYS, environment, mistakes);
+    let section = section(
+        root,
+        "amqp",
+        AMQP_PREFIX,
+        AMQP_KEYS,
+        environment,
+        diagnostics,
+    );
     let settings = publisher::Settings {
-        urls: urls(&section, mistakes),
-        exchange: section.get("exchange", mistakes).map_or_else(
+        urls: urls(&section, diagnostics),
+        exchange: section.get("exchange", diagnostics).map_or_else(
             || DEFAULT_EXCHANGE.to_owned(),
-            |source| exchange(&source, mistakes),
+            |source| exchange(&source, diagnostics),
         ),
         tls: TlsFiles {
-            ca: path(&section, "ca_file", mistakes),
-            cert: path(&section, "cert_file", mistakes),
-            key: path(&section, "key_file", mistakes),
+            ca: path(&section, "ca_file", diagnostics),
+            cert: path(&section, "cert_file", diagnostics),
+            key: path(&section, "key_file", diagnostics),
         },
     };
-    check_tls(&settings, &section, mistakes);
+    check_tls(&settings, &section, diagnostics);
     settings
 }
 
-fn urls(section: &Section<'_, '_>, mistakes: &mut Mistakes) -> Vec<AmqpUrl> {
-    let (place, text) = match section.get_or_file("url", mistakes) {
-        Given::Nowhere => return AmqpUrl::parse(DEFAULT_URL).into_iter().collect(),
-        Given::Twice => return Vec::new(),
-        Given::Here(place @ Source::File(_)) => {
-            let texts = place.texts(mistakes);
+fn urls(section: &Section<'_, '_>, diagnostics: &mut Diagnostics) -> Vec<AmqpUrl> {
+    let (place, text) = match section.get_or_file("url", diagnostics) {
+        SecretSource::Missing => return AmqpUrl::parse(DEFAULT_URL).into_iter().collect(),
+        SecretSource::Conflict => return Vec::new(),
+        SecretSource::Inline(place @ SettingSource::File(_)) => {
+            let texts = place.texts(diagnostics);
             return texts
                 .iter()
-                .filter_map(|(place, text)| url(place, text.trim(), mistakes))
+                .filter_map(|(place, text)| url(place, text.trim(), diagnostics))
                 .collect();
         }
-        Given::Here(place @ Source::Environment(..)) => {
+        SecretSource::Inline(place @ SettingSource::Environment(..)) => {
             let text = place.text();
             (place, text)
         }
-        Given::InFile(place) => {
-            let text = place.contents(mistakes);
+        SecretSource::File(place) => {
+            let text = place.contents(diagnostics);
             (place, text)
         }
     };
     let Some(text) = text else { return Vec::new() };
     if text.trim().is_empty() {
-        place.wrong(mistakes, "holds no URL");
+        place.wrong(diagnostics, "holds no URL");
     }
     text.split_whitespace()
-        .filter_map(|text| url(&place, text, mistakes))
+        .filter_map(|text| url(&place, text, diagnostics))
         .collect()
 }
 
-fn url(place: &Source<'_>, text: &str, mistakes: &mut Mistakes) -> Option<AmqpUrl> {
+fn url(place: &SettingSource<'_>, text: &str, diagnostics: &mut Diagnostics) -> Option<AmqpUrl> {
     AmqpUrl::parse(text)
-        .map_err(|error| place.wrong(mistakes, format!("the URL {error}")))
+        .map_err(|error| place.wrong(diagnostics, format!("the URL {error}")))
         .ok()
 }
 
-fn check_tls(settings: &publisher::Settings, section: &Section<'_, '_>, mistakes: &mut Mistakes) {
+fn check_tls(
+    settings: &publisher::Settings,
+    section: &Section<'_, '_>,
+    diagnostics: &mut Diagnostics,
+) {
     let any_file = settings.tls != TlsFiles::default();
     if settings.urls.iter().any(|url| url.tls) {
         if let Err(error) = settings.tls.connector() {
@@ -140,39 +151,49 @@ fn check_tls(settings: &publisher::Settings, section: &Section<'_, '_>, mistakes
                 }
                 _ => "ca_file",
             };
-            match section.get(key, mistakes) {
-                Some(source) => source.wrong(mistakes, error.to_string()),
-                None => mistakes.add_elsewhere("amqp", error.to_string()),
+            match section.get(key, diagnostics) {
+                Some(source) => source.wrong(diagnostics, error.to_string()),
+                None => diagnostics.add_elsewhere("amqp", error.to_string()),
             }
         }
     } else if any_file && !settings.urls.is_empty() {
-        mistakes.warn(
+        diagnostics.warn(
             "amqp",
             "ca_file, cert_file and key_file are for amqps:// URLs, and there is none",
         );
     }
 }
 
-fn exchange(source: &Source<'_>, mistakes: &mut Mistakes) -> String {
+fn exchange(source: &SettingSource<'_>, diagnostics: &mut Diagnostics) -> String {
     let text = source.text().unwrap_or_default();
     if text.is_empty() || text.len() > 255 {
-        source.wrong(mistakes, "must be the name of an exchange, 1 to 255 bytes");
+        source.wrong(
+            diagnostics,
+            "must be the name of an exchange, 1 to 255 bytes",
+        );
     }
     text
 }
 
 /// The sender's side, with `--host` and `--port`.
 pub fn http(
-    root: &At<'_>,
+    root: &NodeRef<'_>,
     environment: Environment<'_>,
     overrides: &Overrides,
-    mistakes: &mut Mistakes,
+    diagnostics: &mut Diagnostics,
 ) -> http::Settings {
-    let section = section(root, "http", HTTP_PREFIX, HTTP_KEYS, environment, mistakes);
+    let section = section(
+        root,
+        "http",
+        HTTP_PREFIX,
+        HTTP_KEYS,
+        environment,
+        diagnostics,
+    );
     let mut listen = section
-        .get("listen", mistakes)
-        .and_then(|source| listen(&source, mistakes))
-        .unwrap_or_else(|| Listen {
+        .get("listen", diagnostics)
+        .and_then(|source| listen(&source, diagnostics))
+        .unwrap_or_else(|| ListenAddress {
             host: "0.0.0.0".to_owned(),
             port: DEFAULT_PORT,
         });
@@ -182,9 +203,9 @@ pub fn http(
     if let Some(port) = overrides.port {
         listen.port = port;
     }
-    let tokens = tokens(&section, mistakes);
+    let tokens = tokens(&section, diagnostics);
     if tokens.iter().any(|token| token.expose() == DEFAULT_TOKEN) {
-        mistakes.warn(
+        diagnostics.warn(
             "http.bearer_token",
             "is the default one, which everybody knows: whoever reaches the port can send alerts; set your own",
         );
@@ -194,27 +215,29 @@ pub fn http(
     http::Settings {
         listen,
         tokens,
-        max_body_bytes: number(&section, "max_body_bytes", bytes, "bytes", mistakes)
+        max_body_bytes: number(&section, "max_body_bytes", bytes, "bytes", diagnostics)
             .unwrap_or(DEFAULT_BODY_BYTES),
         max_connections: number(
             &section,
             "max_connections",
             connections,
             "connections",
-            mistakes,
+            diagnostics,
         )
         .unwrap_or(DEFAULT_CONNECTIONS),
         answer_timeout: section
-            .get("answer_timeout", mistakes)
-            .map_or(DEFAULT_ANSWER, |source| answer_timeout(&source, mistakes)),
+            .get("answer_timeout", diagnostics)
+            .map_or(DEFAULT_ANSWER, |source| {
+                answer_timeout(&source, diagnostics)
+            }),
     }
 }
 
-fn listen(source: &Source<'_>, mistakes: &mut Mistakes) -> Option<Listen> {
-    let parsed = source.text().and_then(|text| Listen::parse(&text));
+fn listen(source: &SettingSource<'_>, diagnostics: &mut Diagnostics) -> Option<ListenAddress> {
+    let parsed = source.text().and_then(|text| ListenAddress::parse(&text));
     if parsed.is_none() {
         source.wrong(
-            mistakes,
+            diagnostics,
             "must be HOST:PORT, as 0.0.0.0:18401 or [::]:18401",
         );
     }
@@ -226,13 +249,13 @@ fn number(
     key: &str,
     range: RangeInclusive<usize>,
     unit: &str,
-    mistakes: &mut Mistakes,
+    diagnostics: &mut Diagnostics,
 ) -> Option<usize> {
-    let source = section.get(key, mistakes)?;
+    let source = section.get(key, diagnostics)?;
     let number = source.number().filter(|number| range.contains(number));
     if number.is_none() {
         source.wrong(
-            mistakes,
+            diagnostics,
             format!(
                 "must be a whole number of {unit}, {} to {}",
                 range.start(),
@@ -243,7 +266,7 @@ fn number(
     number
 }
 
-fn answer_timeout(source: &Source<'_>, mistakes: &mut Mistakes) -> Duration {
+fn answer_timeout(source: &SettingSource<'_>, diagnostics: &mut Diagnostics) -> Duration {
     let parsed = source
         .text()
         .and_then(|text| text.trim().parse::<jiff::SignedDuration>().ok());
@@ -251,53 +274,57 @@ fn answer_timeout(source: &Source<'_>, mistakes: &mut Mistakes) -> Duration {
         .and_then(|duration| Duration::try_from(duration).ok())
         .filter(|timeout| (SHORTEST_ANSWER..=LONGEST_ANSWER).contains(timeout));
     if timeout.is_some_and(|timeout| timeout > ADVISED_ANSWER) {
-        mistakes.warn(
+        diagnostics.warn(
             &source.to_string(),
             "is over 9s: Alertmanager may give up (after its group_interval, 10 s at least) before the answer comes",
         );
     }
     timeout.unwrap_or_else(|| {
-        source.wrong(mistakes, "must be a duration from 100ms to 60s, as 8s");
+        source.wrong(diagnostics, "must be a duration from 100ms to 60s, as 8s");
         DEFAULT_ANSWER
     })
 }
 
 /// The tokens that let a sender in. Those of the environment replace those of the file.
-fn tokens(section: &Section<'_, '_>, mistakes: &mut Mistakes) -> Vec<Secret> {
-    let texts = match section.get_or_file("bearer_token", mistakes) {
-        Given::Nowhere => {
+fn tokens(section: &Section<'_, '_>, diagnostics: &mut Diagnostics) -> Vec<Secret> {
+    let texts = match section.get_or_file("bearer_token", diagnostics) {
+        SecretSource::Missing => {
             let (token, file) = (
                 section.variable("bearer_token"),
                 section.variable("bearer_token_file"),
             );
-            mistakes.add_elsewhere(
+            diagnostics.add_elsewhere(
                 "http.bearer_token",
                 format!("is missing: nobody gets in without a token; set it here, or http.bearer_token_file, {token} or {file}"),
             );
             return Vec::new();
         }
-        Given::Twice => return Vec::new(),
-        Given::Here(source) => source.texts(mistakes),
+        SecretSource::Conflict => return Vec::new(),
+        SecretSource::Inline(source) => source.texts(diagnostics),
         // A text editor's last line end is not a part of the token.
-        Given::InFile(source) => match source.contents(mistakes) {
+        SecretSource::File(source) => match source.contents(diagnostics) {
             Some(text) => vec![(source, text.trim_end_matches(['\r', '\n']).to_owned())],
             None => Vec::new(),
         },
     };
     texts
         .into_iter()
-        .filter_map(|(source, text)| token(&source, text, mistakes))
+        .filter_map(|(source, text)| token(&source, text, diagnostics))
         .collect()
 }
 
-fn token(source: &Source<'_>, text: String, mistakes: &mut Mistakes) -> Option<Secret> {
+fn token(
+    source: &SettingSource<'_>,
+    text: String,
+    diagnostics: &mut Diagnostics,
+) -> Option<Secret> {
     if text.is_empty() {
-        source.wrong(mistakes, "is an empty token: nobody gets in without one");
+        source.wrong(diagnostics, "is an empty token: nobody gets in without one");
         return None;
     }
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         source.wrong(
-            mistakes,
+            diagnostics,
             "holds a token with white space or characters beyond ASCII, which an HTTP header can't carry",
         );
         return None;
@@ -306,16 +333,16 @@ fn token(source: &Source<'_>, text: String, mistakes: &mut Mistakes) -> Option<S
 }
 
 fn section<'d, 'e>(
-    root: &At<'d>,
+    root: &NodeRef<'d>,
     name: &'static str,
     prefix: &'static str,
     known: &[&str],
     environment: Environment<'e>,
-    mistakes: &mut Mistakes,
+    diagnostics: &mut Diagnostics,
 ) -> Section<'d, 'e> {
     let at = root.get(name);
     if let Some(at) = &at {
-        mistakes.check_keys(at, known);
+        diagnostics.check_keys(at, known);
     }
     Section {
         prefix,
@@ -324,11 +351,11 @@ fn section<'d, 'e>(
     }
 }
 
-fn path(section: &Section<'_, '_>, key: &str, mistakes: &mut Mistakes) -> Option<PathBuf> {
-    let source = section.get(key, mistakes)?;
+fn path(section: &Section<'_, '_>, key: &str, diagnostics: &mut Diagnostics) -> Option<PathBuf> {
+    let source = section.get(key, diagnostics)?;
     let text = source.text().filter(|text| !text.is_empty());
     if text.is_none() {
-        source.wrong(mistakes, "must be the path of a file");
+        source.wrong(diagnostics, "must be the path of a file");
     }
     text.map(PathBuf::from)
 }

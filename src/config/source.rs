@@ -9,17 +9,17 @@ use std::fs;
 use serde_json::Value;
 
 use super::Environment;
-use super::document::{At, Node};
-use super::mistakes::Mistakes;
+use super::diagnostics::Diagnostics;
+use super::document::{Node, NodeRef};
 
 /// A setting that has been found, and where.
-pub enum Source<'d> {
-    File(At<'d>),
+pub enum SettingSource<'d> {
+    File(NodeRef<'d>),
     /// The variable's name, and what it holds.
     Environment(String, String),
 }
 
-impl Display for Source<'_> {
+impl Display for SettingSource<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(at) => at.fmt(f),
@@ -28,12 +28,12 @@ impl Display for Source<'_> {
     }
 }
 
-impl<'d> Source<'d> {
-    /// Notes a mistake at its place.
-    pub fn wrong(&self, mistakes: &mut Mistakes, message: impl Into<String>) {
+impl<'d> SettingSource<'d> {
+    /// Notes an error at its place.
+    pub fn wrong(&self, diagnostics: &mut Diagnostics, message: impl Into<String>) {
         match self {
-            Self::File(at) => mistakes.add(at, message),
-            Self::Environment(name, _) => mistakes.add_elsewhere(name, message),
+            Self::File(at) => diagnostics.add(at, message),
+            Self::Environment(name, _) => diagnostics.add_elsewhere(name, message),
         }
     }
 
@@ -48,7 +48,7 @@ impl<'d> Source<'d> {
     /// A whole number.
     pub fn number(&self) -> Option<usize> {
         match self {
-            Self::File(At {
+            Self::File(NodeRef {
                 node: Node::Scalar(Value::Number(number)),
                 ..
             }) => number
@@ -60,12 +60,12 @@ impl<'d> Source<'d> {
     }
 
     /// A text, or (in the file) a list of at least one, each with its place.
-    pub fn texts(self, mistakes: &mut Mistakes) -> Vec<(Source<'d>, String)> {
+    pub fn texts(self, diagnostics: &mut Diagnostics) -> Vec<(SettingSource<'d>, String)> {
         let places = match self {
             Self::File(at) if matches!(at.node, Node::List(_)) => {
                 let items = at.items();
                 if items.is_empty() {
-                    mistakes.add(&at, "is an empty list");
+                    diagnostics.add(&at, "is an empty list");
                 }
                 items.into_iter().map(Self::File).collect()
             }
@@ -75,16 +75,16 @@ impl<'d> Source<'d> {
         for place in places {
             match place.text() {
                 Some(text) => found.push((place, text)),
-                None => place.wrong(mistakes, "must be a text"),
+                None => place.wrong(diagnostics, "must be a text"),
             }
         }
         found
     }
 
     /// What stands in the file that it names. A secret, perhaps: no message shows any of it.
-    pub fn contents(&self, mistakes: &mut Mistakes) -> Option<String> {
+    pub fn contents(&self, diagnostics: &mut Diagnostics) -> Option<String> {
         let Some(path) = self.text().filter(|path| !path.is_empty()) else {
-            self.wrong(mistakes, "must be the path of a file");
+            self.wrong(diagnostics, "must be the path of a file");
             return None;
         };
         let contents = fs::read_to_string(&path);
@@ -92,9 +92,9 @@ impl<'d> Source<'d> {
         contents
             .map_err(|error| {
                 self.wrong(
-                    mistakes,
+                    diagnostics,
                     format!("can't read the file that is named here: {error}"),
-                )
+                );
             })
             .ok()
     }
@@ -110,18 +110,18 @@ pub struct Section<'d, 'e> {
     /// Of the variables' names.
     pub prefix: &'static str,
     /// `None` where the file has no such section.
-    pub at: Option<At<'d>>,
+    pub at: Option<NodeRef<'d>>,
     pub environment: Environment<'e>,
 }
 
 /// A secret setting.
-pub enum Given<'d> {
-    Nowhere,
-    Here(Source<'d>),
+pub enum SecretSource<'d> {
+    Missing,
+    Inline(SettingSource<'d>),
     /// In the file whose path stands here.
-    InFile(Source<'d>),
-    /// In two ways, which has been noted as a mistake.
-    Twice,
+    File(SettingSource<'d>),
+    /// In two ways, which has been noted as an error.
+    Conflict,
 }
 
 impl<'d> Section<'d, '_> {
@@ -131,47 +131,51 @@ impl<'d> Section<'d, '_> {
     }
 
     /// What is said for a key.
-    pub fn get(&self, key: &str, mistakes: &mut Mistakes) -> Option<Source<'d>> {
-        self.in_environment(key, mistakes)
+    pub fn get(&self, key: &str, diagnostics: &mut Diagnostics) -> Option<SettingSource<'d>> {
+        self.in_environment(key, diagnostics)
             .or_else(|| self.in_file(key))
     }
 
     /// As [`Section::get`], for a secret that may stand in a file of its own.
-    pub fn get_or_file(&self, key: &str, mistakes: &mut Mistakes) -> Given<'d> {
+    pub fn get_or_file(&self, key: &str, diagnostics: &mut Diagnostics) -> SecretSource<'d> {
         let file_key = format!("{key}_file");
         let of_environment = (
-            self.in_environment(key, mistakes),
-            self.in_environment(&file_key, mistakes),
+            self.in_environment(key, diagnostics),
+            self.in_environment(&file_key, diagnostics),
         );
         let found = match of_environment {
             (None, None) => (self.in_file(key), self.in_file(&file_key)),
             some => some,
         };
         match found {
-            (None, None) => Given::Nowhere,
-            (Some(here), None) => Given::Here(here),
-            (None, Some(file)) => Given::InFile(file),
+            (None, None) => SecretSource::Missing,
+            (Some(here), None) => SecretSource::Inline(here),
+            (None, Some(file)) => SecretSource::File(file),
             (Some(here), Some(file)) => {
-                file.wrong(mistakes, format!("and {here} are both set: set one"));
-                Given::Twice
+                file.wrong(diagnostics, format!("and {here} are both set: set one"));
+                SecretSource::Conflict
             }
         }
     }
 
-    fn in_file(&self, key: &str) -> Option<Source<'d>> {
-        self.at.as_ref()?.get(key).map(Source::File)
+    fn in_file(&self, key: &str) -> Option<SettingSource<'d>> {
+        self.at.as_ref()?.get(key).map(SettingSource::File)
     }
 
-    fn in_environment(&self, key: &str, mistakes: &mut Mistakes) -> Option<Source<'d>> {
+    fn in_environment(
+        &self,
+        key: &str,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<SettingSource<'d>> {
         let name = self.variable(key);
         match (self.environment)(&name)? {
             Ok(text) if text.trim().is_empty() => {
-                mistakes.add_elsewhere(&name, "is set, but empty: unset it, or give it a value");
+                diagnostics.add_elsewhere(&name, "is set, but empty: unset it, or give it a value");
                 None
             }
-            Ok(text) => Some(Source::Environment(name, text)),
+            Ok(text) => Some(SettingSource::Environment(name, text)),
             Err(_) => {
-                mistakes.add_elsewhere(&name, "is not UTF-8");
+                diagnostics.add_elsewhere(&name, "is not UTF-8");
                 None
             }
         }

@@ -1,4 +1,4 @@
-//! The configuration as a whole: what is taken, and how each mistake is told.
+//! The configuration as a whole: what is taken, and how each error is told.
 
 use std::fs;
 
@@ -37,12 +37,12 @@ fn load(text: &str) -> Result<Config, ConfigError> {
     load_with(text, &[], &Overrides::default())
 }
 
-fn mistakes(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
+fn diagnostics(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
     match load_with(text, variables, &Overrides::default()) {
-        Err(ConfigError::Mistakes { mistakes, .. }) => {
-            mistakes.iter().map(ToString::to_string).collect()
+        Err(ConfigError::Diagnostics { diagnostics, .. }) => {
+            diagnostics.iter().map(ToString::to_string).collect()
         }
-        other => panic!("no mistakes in {text}: {other:?}"),
+        other => panic!("no diagnostics in {text}: {other:?}"),
     }
 }
 
@@ -249,7 +249,7 @@ bearer_token: x
         "line 28: extra_infos.fine: given twice",
         "line 29: bearer_token: unknown key; did you mean \"http.bearer_token\"?",
     ];
-    let told = mistakes(text, &[]);
+    let told = diagnostics(text, &[]);
     assert_eq!(told, expected, "{told:#?}");
     assert!(!format!("{:?}", load(text)).contains("hunter2"));
 }
@@ -334,9 +334,9 @@ fn what_is_missing_or_wrong_elsewhere_is_told_too() {
             "CPS_AMQP_URL: is set, but empty",
         ),
     ] {
-        let told = mistakes(text, variables);
+        let told = diagnostics(text, variables);
         assert!(
-            told.iter().any(|mistake| mistake.contains(expected)),
+            told.iter().any(|diagnostic| diagnostic.contains(expected)),
             "{expected}: {told:#?}"
         );
     }
@@ -357,9 +357,9 @@ fn tls_files_are_checked_at_load() {
             "openssl pkcs8",
         ),
     ] {
-        let told = mistakes(&text, &[]);
+        let told = diagnostics(&text, &[]);
         assert!(
-            told.iter().any(|mistake| mistake.contains(expected)),
+            told.iter().any(|diagnostic| diagnostic.contains(expected)),
             "{expected}: {told:#?}"
         );
     }

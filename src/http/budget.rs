@@ -21,13 +21,13 @@ impl Budget {
 
 /// A body that holds its share of the budget until it is dropped.
 #[derive(Debug)]
-pub struct Received {
+pub struct BodyBytes {
     bytes: Vec<u8>,
     budget: Arc<Budget>,
     taken: usize,
 }
 
-impl Received {
+impl BodyBytes {
     /// An empty body.
     pub fn new(budget: &Arc<Budget>) -> Self {
         Self {
@@ -77,7 +77,7 @@ impl Received {
     }
 }
 
-impl Deref for Received {
+impl Deref for BodyBytes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -85,7 +85,7 @@ impl Deref for Received {
     }
 }
 
-impl Drop for Received {
+impl Drop for BodyBytes {
     fn drop(&mut self) {
         self.budget.0.fetch_add(self.taken, Ordering::SeqCst);
     }
@@ -98,15 +98,15 @@ mod tests {
     #[test]
     fn small_bodies_are_free_and_large_ones_share() {
         let budget = Arc::new(Budget::new(100));
-        let (mut one, mut other) = (Received::new(&budget), Received::new(&budget));
+        let (mut one, mut other) = (BodyBytes::new(&budget), BodyBytes::new(&budget));
         assert!(one.push(&vec![0; FREE_BYTES]) && one.push(&[0; 60]));
         assert!(other.push(&vec![0; FREE_BYTES + 40]) && !other.push(&[0]));
         assert_eq!(other.len(), FREE_BYTES + 40);
         drop(one);
         assert!(other.push(&[0; 60]) && !other.push(&[0]));
         drop(other);
-        assert!(Received::of(&budget, vec![0; FREE_BYTES + 101]).is_none());
-        let third = Received::of(&budget, vec![0; FREE_BYTES + 100]).unwrap();
+        assert!(BodyBytes::of(&budget, vec![0; FREE_BYTES + 101]).is_none());
+        let third = BodyBytes::of(&budget, vec![0; FREE_BYTES + 100]).unwrap();
         assert_eq!(
             (third.len(), budget.0.load(Ordering::SeqCst)),
             (FREE_BYTES + 100, 0)

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::budget::{Budget, Received};
-use super::head::{self, Framing, Head, HeadError};
-use super::{Answer, Body, BodyError};
+use super::budget::{BodyBytes, Budget};
+use super::request::{self, Framing, InvalidRequest, RequestHead};
+use super::{Body, BodyError, Response};
 
 /// From a head's first bytes (or the connection's beginning) to its last.
 pub const HEAD_LIMIT: Duration = Duration::from_secs(10);
@@ -49,11 +49,11 @@ pub struct Connection {
 
 /// Why no request comes.
 #[derive(Debug)]
-pub enum NoRequest {
+pub enum ReadRequestError {
     /// The sender has closed the connection, or the time for a next request is over: nobody waits for an answer.
     Ended,
     /// What came is no request.
-    Refused(HeadError),
+    Refused(InvalidRequest),
     /// The head took too long.
     TooSlow,
 }
@@ -70,14 +70,17 @@ impl Connection {
         }
     }
 
-    /// Reads the next head. `patience` is for its first byte; from there on [`HEAD_LIMIT`] counts.
-    pub fn read_head(&mut self, patience: Duration) -> Result<Head, NoRequest> {
+    /// Reads the next head. `first_byte_timeout` is for its first byte; from there on [`HEAD_LIMIT`] counts.
+    pub fn read_head(
+        &mut self,
+        first_byte_timeout: Duration,
+    ) -> Result<RequestHead, ReadRequestError> {
         if self.buffer.is_empty() {
             // While it waits for a sender, a connection holds no buffer.
             self.buffer = Vec::new();
-            match self.read_first(patience) {
+            match self.read_first(first_byte_timeout) {
                 Ok(count) if count > 0 => {}
-                _ => return Err(NoRequest::Ended),
+                _ => return Err(ReadRequestError::Ended),
             }
         }
         let deadline = Instant::now() + HEAD_LIMIT;
@@ -85,24 +88,24 @@ impl Connection {
         loop {
             // A head ends with a line: nothing to parse before one has come.
             if self.buffer[seen..].contains(&b'\n')
-                || self.buffer.len() >= head::MOST_BYTES
+                || self.buffer.len() >= request::MOST_BYTES
                 || seen == 0
             {
-                match head::parse(&self.buffer) {
+                match request::parse(&self.buffer) {
                     Ok(Some((head, length))) => {
                         self.buffer.drain(..length);
                         return Ok(head);
                     }
                     Ok(None) => {}
-                    Err(error) => return Err(NoRequest::Refused(error)),
+                    Err(error) => return Err(ReadRequestError::Refused(error)),
                 }
             }
             seen = self.buffer.len();
             match self.fill(deadline) {
-                Ok(0) => return Err(NoRequest::Ended),
+                Ok(0) => return Err(ReadRequestError::Ended),
                 Ok(_) => {}
-                Err(error) if is_timeout(&error) => return Err(NoRequest::TooSlow),
-                Err(_) => return Err(NoRequest::Ended),
+                Err(error) if is_timeout(&error) => return Err(ReadRequestError::TooSlow),
+                Err(_) => return Err(ReadRequestError::Ended),
             }
         }
     }
@@ -110,11 +113,11 @@ impl Connection {
     /// The body that belongs to a head.
     pub fn body<'c>(
         &'c mut self,
-        head: &Head,
+        head: &RequestHead,
         budget: &'c Arc<Budget>,
         whole: &'c mut dyn FnMut(),
-    ) -> Incoming<'c> {
-        Incoming {
+    ) -> BodyReader<'c> {
+        BodyReader {
             left: head.framing,
             expects_continue: head.expects_continue,
             budget,
@@ -125,7 +128,12 @@ impl Connection {
     }
 
     /// Writes an answer; without its body where the request was a HEAD.
-    pub fn write(&mut self, answer: &Answer, keep_alive: bool, with_body: bool) -> io::Result<()> {
+    pub fn write(
+        &mut self,
+        answer: &Response,
+        keep_alive: bool,
+        with_body: bool,
+    ) -> io::Result<()> {
         let mut bytes = format!(
             concat!(
                 "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nDate: {}\r\nServer: ",
@@ -156,7 +164,7 @@ impl Connection {
         let deadline = Instant::now() + WRITE_LIMIT;
         while !bytes.is_empty() {
             let left = left_until(deadline)?;
-            set_about(&mut self.write_timeout, left, |timeout| {
+            ensure_timeout(&mut self.write_timeout, left, |timeout| {
                 self.socket.set_write_timeout(timeout)
             })?;
             match (&*self.socket).write(bytes) {
@@ -186,9 +194,9 @@ impl Connection {
     }
 
     /// Waits so long for the beginning of something, and reads what there is of it into the empty buffer; 0 at the end.
-    fn read_first(&mut self, patience: Duration) -> io::Result<usize> {
+    fn read_first(&mut self, first_byte_timeout: Duration) -> io::Result<usize> {
         let mut first = [0; FIRST_BYTES];
-        let count = self.read(&mut first, patience)?;
+        let count = self.read(&mut first, first_byte_timeout)?;
         self.buffer.extend_from_slice(&first[..count]);
         Ok(count)
     }
@@ -205,8 +213,8 @@ impl Connection {
     }
 
     /// Reads what has come, waiting for it if need be.
-    fn read(&mut self, buffer: &mut [u8], patience: Duration) -> io::Result<usize> {
-        set_about(&mut self.read_timeout, patience, |timeout| {
+    fn read(&mut self, buffer: &mut [u8], first_byte_timeout: Duration) -> io::Result<usize> {
+        ensure_timeout(&mut self.read_timeout, first_byte_timeout, |timeout| {
             self.socket.set_read_timeout(timeout)
         })?;
         loop {
@@ -219,7 +227,7 @@ impl Connection {
 }
 
 /// A body that is on its way.
-pub struct Incoming<'c> {
+pub struct BodyReader<'c> {
     connection: &'c mut Connection,
     budget: &'c Arc<Budget>,
     /// Called when somebody wanted the body, and has it.
@@ -229,7 +237,7 @@ pub struct Incoming<'c> {
     deadline: Instant,
 }
 
-impl Incoming<'_> {
+impl BodyReader<'_> {
     /// Whether what follows is a next request: all of the body has been read, or nobody wanted it and all of it has come already.
     /// For the rest of an unwanted body nobody waits.
     pub fn is_over(&mut self) -> bool {
@@ -243,7 +251,7 @@ impl Incoming<'_> {
         self.left == Framing::Length(0)
     }
 
-    fn read_chunks(&mut self, limit: usize, body: &mut Received) -> Result<(), BodyError> {
+    fn read_chunks(&mut self, limit: usize, body: &mut BodyBytes) -> Result<(), BodyError> {
         loop {
             let line = self.line()?;
             let digits = line
@@ -287,7 +295,7 @@ impl Incoming<'_> {
     }
 
     /// Moves so many bytes into the body.
-    fn take(&mut self, mut count: usize, body: &mut Received) -> Result<(), BodyError> {
+    fn take(&mut self, mut count: usize, body: &mut BodyBytes) -> Result<(), BodyError> {
         while count > 0 {
             self.fill_if_empty()?;
             let part = count.min(self.connection.buffer.len());
@@ -336,8 +344,8 @@ impl Incoming<'_> {
     }
 }
 
-impl Body for Incoming<'_> {
-    fn read(&mut self, limit: usize) -> Result<Received, BodyError> {
+impl Body for BodyReader<'_> {
+    fn read(&mut self, limit: usize) -> Result<BodyBytes, BodyError> {
         let framing = self.left;
         let length = match framing {
             Framing::Length(length) => usize::try_from(length)
@@ -349,12 +357,12 @@ impl Body for Incoming<'_> {
         // Whatever goes wrong from here on: nothing behind it is a next request.
         self.left = Framing::Length(u64::MAX);
         self.send_continue()?;
-        let mut body = Received::new(self.budget);
+        let mut body = BodyBytes::new(self.budget);
         match framing {
             // Of a small notification, as nearly all are, the buffer holds the whole body and nothing else.
             Framing::Length(_) if length == self.connection.buffer.len() => {
                 let whole = std::mem::take(&mut self.connection.buffer);
-                body = Received::of(self.budget, whole).ok_or(BodyError::Busy)?;
+                body = BodyBytes::of(self.budget, whole).ok_or(BodyError::Busy)?;
             }
             Framing::Length(_) => self.take(length, &mut body)?,
             Framing::Chunked => self.read_chunks(limit, &mut body)?,
@@ -390,7 +398,7 @@ impl Date {
 }
 
 /// Sets a timeout, unless the one that is set will do: by no more than [`SLACK`] too long, and never too short.
-fn set_about(
+fn ensure_timeout(
     set: &mut Option<Duration>,
     wanted: Duration,
     apply: impl FnOnce(Option<Duration>) -> io::Result<()>,
@@ -457,7 +465,7 @@ mod tests {
             (Some(Duration::from_mins(6)), true),
         ] {
             let (mut now, mut applied) = (set, None);
-            set_about(&mut now, limit, |timeout| {
+            ensure_timeout(&mut now, limit, |timeout| {
                 applied = timeout;
                 Ok(())
             })
@@ -467,7 +475,7 @@ mod tests {
         }
         let mut refused = None;
         assert!(
-            set_about(&mut refused, limit, |_| Err(
+            ensure_timeout(&mut refused, limit, |_| Err(
                 io::ErrorKind::InvalidInput.into()
             ))
             .is_err()

@@ -1,24 +1,24 @@
 //! The sender's side: routes, tokens, limits and answers.
 //!
 //! Bytes and sockets are known to [`server`] and what is under it alone. Everything else here sees a [`Request`] and gives an
-//! [`Answer`].
+//! [`Response`].
 
 use std::fmt;
 use std::io;
 use std::time::Duration;
 
-mod answer;
 mod auth;
 mod budget;
 mod connection;
-pub mod head;
-mod places;
+pub mod request;
+mod response;
 mod routes;
 mod server;
+mod slots;
 
-pub use answer::{Answer, Problem};
-pub use budget::Received;
-pub use routes::{Reloading, Routes, Setup};
+pub use budget::BodyBytes;
+pub use response::{HttpError, Response};
+pub use routes::{ReloadError, Routes, Runtime};
 pub use server::{ListenError, Server};
 
 use crate::secret::Secret;
@@ -27,7 +27,7 @@ use crate::secret::Secret;
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The address.
-    pub listen: Listen,
+    pub listen: ListenAddress,
     /// Any of them lets a sender in; at least one.
     pub tokens: Vec<Secret>,
     /// A longer body is answered 413.
@@ -40,14 +40,14 @@ pub struct Settings {
 
 /// A host and a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listen {
+pub struct ListenAddress {
     /// A name or an address, without brackets.
     pub host: String,
     /// 0 takes a free one.
     pub port: u16,
 }
 
-impl Listen {
+impl ListenAddress {
     /// `HOST:PORT`; an IPv6 address in brackets; without a host (`:18401`) it is every address.
     pub fn parse(text: &str) -> Option<Self> {
         let (host, port) = text.trim().rsplit_once(':')?;
@@ -65,7 +65,7 @@ impl Listen {
     }
 }
 
-impl fmt::Display for Listen {
+impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.host.contains(':') {
             write!(f, "[{}]:{}", self.host, self.port)
@@ -84,7 +84,7 @@ pub struct Request<'r> {
     /// The `Authorization` header.
     pub authorization: Option<&'r str>,
     /// Whether the sender takes OpenMetrics.
-    pub takes_openmetrics: bool,
+    pub accepts_openmetrics: bool,
     /// Who sends it.
     pub peer: &'r str,
     /// The body, for those who may send one.
@@ -94,7 +94,7 @@ pub struct Request<'r> {
 /// A body that can be read once.
 pub trait Body {
     /// Reads it whole; an error as soon as it is known to be longer than `limit` bytes.
-    fn read(&mut self, limit: usize) -> Result<Received, BodyError>;
+    fn read(&mut self, limit: usize) -> Result<BodyBytes, BodyError>;
 }
 
 /// Why there is no body.
@@ -119,7 +119,7 @@ pub enum BodyError {
 
 #[cfg(test)]
 mod tests {
-    use super::Listen;
+    use super::ListenAddress;
 
     #[test]
     fn listen_addresses() {
@@ -134,7 +134,7 @@ mod tests {
             ("[]:1", None),
             ("a:70000", None),
         ] {
-            let listen = Listen::parse(text);
+            let listen = ListenAddress::parse(text);
             assert_eq!(
                 listen
                     .as_ref()
@@ -143,6 +143,9 @@ mod tests {
                 "{text}"
             );
         }
-        assert_eq!(Listen::parse("[::1]:80").unwrap().to_string(), "[::1]:80");
+        assert_eq!(
+            ListenAddress::parse("[::1]:80").unwrap().to_string(),
+            "[::1]:80"
+        );
     }
 }

@@ -10,11 +10,11 @@ use jiff::Timestamp;
 use log::{debug, error, trace, warn};
 
 use super::server::Handler;
-use super::{Answer, BodyError, Problem, Request, Settings, auth};
-use crate::bridge::{BridgeError, Outlet, Prepared, Tally};
-use crate::logging::{Throttle, shorten};
+use super::{BodyError, HttpError, Request, Response, Settings, auth};
+use crate::logging::{RateLimiter, shorten};
 use crate::mapping::Mapping;
 use crate::metrics::{Exposition, Metrics};
+use crate::pipeline::{EncodedNotification, EventSink, MappingReporter, PipelineError};
 
 /// A body above this is a large one: one at a time is decoded and mapped, which may take thirty times its length.
 const LARGE_BYTES: usize = 256 << 10;
@@ -26,22 +26,22 @@ const MIDDLE_BYTES: usize = 16 << 10;
 const MIDDLE_TURNS: usize = 4;
 
 /// What a configuration makes of the answers. A request has the same from its beginning to its end.
-pub struct Setup {
+pub struct Runtime {
     /// The sender's side.
     pub settings: Settings,
     /// The rules.
     pub mapping: Mapping,
     /// Where events go. A publisher ends when the last request that uses it has its answer.
-    pub outlet: Arc<Outlet>,
+    pub sink: Arc<EventSink>,
 }
 
 /// Has the configuration read again.
-pub type Reload = Box<dyn Fn() -> Result<(), Reloading> + Send + Sync>;
+pub type Reload = Box<dyn Fn() -> Result<(), ReloadError> + Send + Sync>;
 
 /// Why a reload is not done.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Reloading {
-    /// The configuration is faulty: each mistake is a line.
+pub enum ReloadError {
+    /// The configuration is faulty: each error is a line.
     Refused(Vec<String>),
     /// It takes long, or the connector is stopping.
     Unfinished,
@@ -49,47 +49,47 @@ pub enum Reloading {
 
 /// Everything that an answer depends on.
 pub struct Routes {
-    setup: RwLock<Arc<Setup>>,
+    runtime: RwLock<Arc<Runtime>>,
     metrics: Metrics,
-    tally: Tally,
+    reporter: MappingReporter,
     reload: Reload,
     stopping: AtomicBool,
-    large: Turns,
-    middle: Turns,
+    large: Semaphore,
+    middle: Semaphore,
     /// For log lines that anybody can cause.
-    refusals: Throttle,
+    refusals: RateLimiter,
     ids: Ids,
 }
 
 impl Routes {
     /// Puts the rooms together.
-    pub fn new(setup: Setup, metrics: Metrics, reload: Reload) -> Self {
-        let tally = Tally::new(metrics.alerts.clone());
-        tally.expect(&setup.mapping);
+    pub fn new(runtime: Runtime, metrics: Metrics, reload: Reload) -> Self {
+        let reporter = MappingReporter::new(metrics.alerts.clone());
+        reporter.preregister(&runtime.mapping);
         Self {
-            setup: RwLock::new(Arc::new(setup)),
-            tally,
+            runtime: RwLock::new(Arc::new(runtime)),
+            reporter,
             metrics,
             reload,
             stopping: AtomicBool::new(false),
-            large: Turns::new(1),
-            middle: Turns::new(
+            large: Semaphore::new(1),
+            middle: Semaphore::new(
                 thread::available_parallelism().map_or(MIDDLE_TURNS, |n| n.get().max(MIDDLE_TURNS)),
             ),
-            refusals: Throttle::default(),
+            refusals: RateLimiter::default(),
             ids: Ids::new(),
         }
     }
 
     /// What counts for a request that begins now.
-    pub fn setup(&self) -> Arc<Setup> {
-        Arc::clone(&self.setup.read().unwrap_or_else(PoisonError::into_inner))
+    pub fn runtime(&self) -> Arc<Runtime> {
+        Arc::clone(&self.runtime.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// From here on requests begin with another setup; those under way end with the one they have.
-    pub fn replace(&self, setup: Setup) {
-        self.tally.expect(&setup.mapping);
-        *self.setup.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(setup);
+    /// From here on requests begin with another runtime; those under way end with the one they have.
+    pub fn replace(&self, runtime: Runtime) {
+        self.reporter.preregister(&runtime.mapping);
+        *self.runtime.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(runtime);
     }
 
     /// From here on notifications are refused with 503: the process is about to end.
@@ -97,13 +97,13 @@ impl Routes {
         self.stopping.store(true, Ordering::SeqCst);
     }
 
-    fn log(&self, request: &Request<'_>, problem: &Problem, id: &str) {
+    fn log(&self, request: &Request<'_>, problem: &HttpError, id: &str) {
         let from_anybody = match problem {
-            Problem::NotReady(_) => return,
-            Problem::NotFound
-            | Problem::NotAnAlertmanager
-            | Problem::Method(_)
-            | Problem::Unauthorized => true,
+            HttpError::NotReady(_) => return,
+            HttpError::NotFound
+            | HttpError::NotAnAlertmanager
+            | HttpError::Method(_)
+            | HttpError::Unauthorized => true,
             _ => false,
         };
         let unlogged = if from_anybody {
@@ -121,68 +121,68 @@ impl Routes {
         }
     }
 
-    fn route(&self, request: &mut Request<'_>, id: &str) -> Result<Answer, Problem> {
-        let setup = self.setup();
-        let authorized = auth::is_authorized(request.authorization, &setup.settings.tokens);
+    fn route(&self, request: &mut Request<'_>, id: &str) -> Result<Response, HttpError> {
+        let runtime = self.runtime();
+        let authorized = auth::is_authorized(request.authorization, &runtime.settings.tokens);
         let with_token = || {
             if authorized {
                 Ok(())
             } else {
-                Err(Problem::Unauthorized)
+                Err(HttpError::Unauthorized)
             }
         };
         match path(request) {
             "/webhook" => {
-                only(request, &["POST"])?;
+                require_method(request, &["POST"])?;
                 with_token()?;
-                self.webhook(&setup, request, id)
+                self.webhook(&runtime, request, id)
             }
-            "/-/healthy" => only(request, READ).map(|()| Answer::ok("healthy")),
+            "/-/healthy" => require_method(request, READ).map(|()| Response::ok("healthy")),
             "/-/ready" => {
-                only(request, READ)?;
-                setup
-                    .outlet
+                require_method(request, READ)?;
+                runtime
+                    .sink
                     .readiness(authorized)
-                    .map_err(Problem::NotReady)
-                    .map(|()| Answer::ok("ready"))
+                    .map_err(HttpError::NotReady)
+                    .map(|()| Response::ok("ready"))
             }
             "/-/reload" => {
-                only(request, &["POST"])?;
+                require_method(request, &["POST"])?;
                 with_token()?;
                 (self.reload)()
-                    .map_err(Problem::from)
-                    .map(|()| Answer::ok("reloaded"))
+                    .map_err(HttpError::from)
+                    .map(|()| Response::ok("reloaded"))
             }
             "/metrics" => {
-                only(request, READ)?;
-                let exposition = if request.takes_openmetrics {
+                require_method(request, READ)?;
+                let exposition = if request.accepts_openmetrics {
                     Exposition::OpenMetrics
                 } else {
                     Exposition::Text
                 };
-                let page = self.metrics.expose(setup.outlet.now(), exposition);
-                Ok(Answer::page(page, exposition.content_type()))
+                let page = self.metrics.expose(runtime.sink.now(), exposition);
+                Ok(Response::page(page, exposition.content_type()))
             }
             path if path.ends_with("/api/v2/alerts") || path.ends_with("/api/v1/alerts") => {
-                Err(Problem::NotAnAlertmanager)
+                Err(HttpError::NotAnAlertmanager)
             }
-            _ => Err(Problem::NotFound),
+            _ => Err(HttpError::NotFound),
         }
     }
 
     fn webhook(
         &self,
-        setup: &Setup,
+        runtime: &Runtime,
         request: &mut Request<'_>,
         id: &str,
-    ) -> Result<Answer, Problem> {
+    ) -> Result<Response, HttpError> {
         if self.stopping.load(Ordering::SeqCst) {
-            return Err(Problem::Stopping);
+            return Err(HttpError::Stopping);
         }
-        let body = request.body.read(setup.settings.max_body_bytes)?;
+        let body = request.body.read(runtime.settings.max_body_bytes)?;
         debug!(request = id, peer:% = request.peer, bytes = body.len(); "notification received");
         trace!("notification body: {}", String::from_utf8_lossy(&body));
-        let deadline = Instant::now() + setup.settings.answer_timeout;
+        let deadline = Instant::now() + runtime.settings.answer_timeout;
         let received_at = Timestamp::now();
         let prepared = {
             let turns = if body.len() > LARGE_BYTES {
@@ -196,17 +196,23 @@ impl Routes {
             } else {
                 Some(turns.take(deadline).ok_or(BodyError::Busy)?)
             };
-            Prepared::from_body(&setup.mapping, &self.tally, &body, received_at, deadline)?
+            EncodedNotification::from_body(
+                &runtime.mapping,
+                &self.reporter,
+                &body,
+                received_at,
+                deadline,
+            )?
         };
         drop(body);
-        let outcome = prepared.deliver(&setup.outlet, deadline)?;
+        let outcome = prepared.deliver(&runtime.sink, deadline)?;
         debug!(request = id, published = outcome.published, refused = outcome.refused.count; "notification");
-        Ok(Answer::of(&outcome))
+        Ok(Response::of(&outcome))
     }
 }
 
 impl Handler for Routes {
-    fn answer(&self, request: &mut Request<'_>) -> Answer {
+    fn answer(&self, request: &mut Request<'_>) -> Response {
         let (started, id) = (Instant::now(), self.ids.next());
         let routed = catch_unwind(AssertUnwindSafe(|| {
             self.route(request, &id).unwrap_or_else(|problem| {
@@ -216,7 +222,7 @@ impl Handler for Routes {
         }));
         let mut answer = routed.unwrap_or_else(|_| {
             error!(request = id, peer:% = request.peer, path:% = shorten(path(request)); "answering a request panicked: a defect");
-            Problem::Internal.answer()
+            HttpError::Internal.answer()
         });
         let elapsed = started.elapsed();
         self.metrics
@@ -231,7 +237,7 @@ impl Handler for Routes {
         answer
     }
 
-    fn refuse(&self, problem: &Problem, peer: &str) -> Answer {
+    fn refuse(&self, problem: &HttpError, peer: &str) -> Response {
         let (mut answer, id) = (problem.answer(), self.ids.next());
         self.metrics.http.refused(answer.status);
         if let Some(unlogged) = self.refusals.allow() {
@@ -290,12 +296,12 @@ impl Ids {
 
 /// So many at a time.
 #[derive(Debug)]
-struct Turns {
+struct Semaphore {
     free: Mutex<usize>,
     freed: Condvar,
 }
 
-impl Turns {
+impl Semaphore {
     fn new(turns: usize) -> Self {
         Self {
             free: Mutex::new(turns),
@@ -304,7 +310,7 @@ impl Turns {
     }
 
     /// Waits for a turn until the deadline.
-    fn take(&self, deadline: Instant) -> Option<TurnTaken<'_>> {
+    fn take(&self, deadline: Instant) -> Option<Permit<'_>> {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let left = deadline.saturating_duration_since(Instant::now());
         let none = |free: &mut usize| *free == 0;
@@ -314,13 +320,13 @@ impl Turns {
             .unwrap_or_else(PoisonError::into_inner)
             .0;
         *free = free.checked_sub(1)?;
-        Some(TurnTaken(self))
+        Some(Permit(self))
     }
 }
 
-struct TurnTaken<'t>(&'t Turns);
+struct Permit<'t>(&'t Semaphore);
 
-impl Drop for TurnTaken<'_> {
+impl Drop for Permit<'_> {
     fn drop(&mut self) {
         *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         self.0.freed.notify_one();
@@ -334,29 +340,32 @@ fn path<'r>(request: &Request<'r>) -> &'r str {
 
 const READ: &[&str] = &["GET", "HEAD"];
 
-fn only(request: &Request<'_>, methods: &'static [&'static str]) -> Result<(), Problem> {
+fn require_method(
+    request: &Request<'_>,
+    methods: &'static [&'static str],
+) -> Result<(), HttpError> {
     if methods.contains(&request.method) {
         Ok(())
     } else {
-        Err(Problem::Method(methods))
+        Err(HttpError::Method(methods))
     }
 }
 
-impl From<Reloading> for Problem {
-    fn from(why: Reloading) -> Self {
+impl From<ReloadError> for HttpError {
+    fn from(why: ReloadError) -> Self {
         match why {
-            Reloading::Refused(reasons) => Self::Reload(reasons),
-            Reloading::Unfinished => Self::StillReloading,
+            ReloadError::Refused(reasons) => Self::Reload(reasons),
+            ReloadError::Unfinished => Self::StillReloading,
         }
     }
 }
 
-impl From<BridgeError> for Problem {
-    fn from(error: BridgeError) -> Self {
+impl From<PipelineError> for HttpError {
+    fn from(error: PipelineError) -> Self {
         match error {
-            BridgeError::Decode(error) => Self::Decode(error),
-            BridgeError::TooLarge(_) => Self::EventsTooLarge(error.to_string()),
-            BridgeError::Delivery(error) => Self::Delivery(error),
+            PipelineError::Decode(error) => Self::Decode(error),
+            PipelineError::TooLarge(_) => Self::EventsTooLarge(error.to_string()),
+            PipelineError::Delivery(error) => Self::Delivery(error),
         }
     }
 }
@@ -368,12 +377,12 @@ mod tests {
     use super::*;
     use crate::config::{Config, Overrides};
     use crate::http::Body;
-    use crate::http::budget::Received;
+    use crate::http::budget::BodyBytes;
 
     struct Explosive;
 
     impl Body for Explosive {
-        fn read(&mut self, _: usize) -> Result<Received, BodyError> {
+        fn read(&mut self, _: usize) -> Result<BodyBytes, BodyError> {
             panic!("as the test wants it");
         }
     }
@@ -384,19 +393,19 @@ mod tests {
         let path = std::path::Path::new("test.yml");
         let config =
             Config::from_text(text.to_owned(), path, &Overrides::default(), &|_| None).unwrap();
-        let outlet = Arc::new(Outlet::Stream(Mutex::new(Box::new(std::io::sink()))));
-        let setup = Setup {
+        let sink = Arc::new(EventSink::Stream(Mutex::new(Box::new(std::io::sink()))));
+        let runtime = Runtime {
             settings: config.http,
             mapping: config.mapping,
-            outlet,
+            sink,
         };
-        let routes = Routes::new(setup, Metrics::new(), Box::new(|| Ok(())));
+        let routes = Routes::new(runtime, Metrics::new(), Box::new(|| Ok(())));
         let answer = |method, target| {
             routes.answer(&mut Request {
                 method,
                 target,
                 authorization: Some("Bearer t"),
-                takes_openmetrics: false,
+                accepts_openmetrics: false,
                 peer: "somebody",
                 body: &mut Explosive,
             })
@@ -405,7 +414,7 @@ mod tests {
             answer("POST", "/webhook"),
             answer("GET", "/-/healthy"),
             answer("GET", "/nothing"),
-            routes.refuse(&Problem::HeadTooSlow, "somebody"),
+            routes.refuse(&HttpError::HeadTooSlow, "somebody"),
         ];
         assert_eq!(
             answers.each_ref().map(|answer| answer.status),

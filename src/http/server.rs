@@ -14,12 +14,12 @@ use log::{debug, error, info};
 use socket2::SockRef;
 
 use super::budget::Budget;
-use super::connection::{Connection, HEAD_LIMIT, NoRequest};
-use super::places::{Place, Places};
-use super::{Answer, Listen, Problem, Request};
-use crate::logging::Throttle;
+use super::connection::{Connection, HEAD_LIMIT, ReadRequestError};
+use super::slots::{ConnectionSlots, SlotGuard};
+use super::{HttpError, ListenAddress, Request, Response};
+use crate::logging::RateLimiter;
 
-/// An idle connection is kept so long, unless somebody else needs its place. Longer than the 5 minutes for which Alertmanager keeps
+/// An idle connection is kept so long, unless somebody else needs its slot. Longer than the 5 minutes for which Alertmanager keeps
 /// one: were it shorter, Alertmanager would log failures.
 const IDLE_LIMIT: Duration = Duration::from_mins(6);
 
@@ -36,10 +36,10 @@ const BODIES_BYTES: usize = 64 << 20;
 /// Answers requests, from any thread.
 pub trait Handler: Send + Sync {
     /// The answer to a request. A panic would cost its connection, and leave it without an answer.
-    fn answer(&self, request: &mut Request<'_>) -> Answer;
+    fn answer(&self, request: &mut Request<'_>) -> Response;
 
     /// The answer to something that is no request.
-    fn refuse(&self, problem: &Problem, peer: &str) -> Answer;
+    fn refuse(&self, problem: &HttpError, peer: &str) -> Response;
 }
 
 /// Why the server can't start.
@@ -47,10 +47,10 @@ pub trait Handler: Send + Sync {
 pub enum ListenError {
     /// The name has no address.
     #[error("can't resolve the listen address {0}: {1}")]
-    Resolve(Listen, io::Error),
+    Resolve(ListenAddress, io::Error),
     /// The address can't be had.
     #[error("can't listen on {0}: {1}")]
-    Bind(Listen, io::Error),
+    Bind(ListenAddress, io::Error),
     /// No thread.
     #[error("can't start the accepting thread: {0}")]
     Thread(io::Error),
@@ -65,19 +65,19 @@ pub struct Server {
 /// What the accepting thread and those of the connections share.
 struct Shared {
     handler: Arc<dyn Handler>,
-    places: Arc<Places>,
+    slots: Arc<ConnectionSlots>,
     budget: Arc<Budget>,
-    requests: Arc<Gauge>,
+    requests: Arc<ActiveRequests>,
     ending: AtomicBool,
     accepted: AtomicU64,
     /// For log lines that anybody can cause.
-    troubles: Throttle,
+    troubles: RateLimiter,
 }
 
 impl Server {
     /// Binds the address and begins to accept, so many connections at once.
     pub fn start(
-        listen: &Listen,
+        listen: &ListenAddress,
         most_connections: usize,
         handler: Arc<dyn Handler>,
     ) -> Result<Self, ListenError> {
@@ -90,12 +90,12 @@ impl Server {
             bound.map_err(|error| ListenError::Bind(listen.clone(), error))?;
         let shared = Arc::new(Shared {
             handler,
-            places: Arc::new(Places::new(most_connections)),
+            slots: Arc::new(ConnectionSlots::new(most_connections)),
             budget: Arc::new(Budget::new(BODIES_BYTES)),
             requests: Arc::default(),
             ending: AtomicBool::new(false),
             accepted: AtomicU64::new(0),
-            troubles: Throttle::default(),
+            troubles: RateLimiter::default(),
         });
         let accepting = Arc::clone(&shared);
         thread::Builder::new()
@@ -125,14 +125,14 @@ impl Server {
     }
 
     /// Whether every connection that it may have is being worked on, none for longer than a given time.
-    pub fn is_full_of_work(&self) -> impl Fn(Duration) -> bool + Send + 'static {
-        let places = Arc::clone(&self.shared.places);
-        move |limit| places.are_full_of_work(limit)
+    pub fn is_saturated(&self) -> impl Fn(Duration) -> bool + Send + 'static {
+        let slots = Arc::clone(&self.shared.slots);
+        move |limit| slots.are_saturated(limit)
     }
 
     /// From here on it takes so many connections at once.
     pub fn resize(&self, most_connections: usize) {
-        self.shared.places.resize(most_connections);
+        self.shared.slots.resize(most_connections);
     }
 
     /// Where it listens.
@@ -144,7 +144,7 @@ impl Server {
     pub fn stop(self, grace: Duration) -> bool {
         let deadline = Instant::now() + grace;
         self.shared.ending.store(true, Ordering::SeqCst);
-        self.shared.places.close_waiting();
+        self.shared.slots.close_waiting();
         // The accepting thread sits in accept(): a connection of our own wakes it, and it then closes the port.
         let _ = TcpStream::connect_timeout(&self.reachable_at(), Duration::from_secs(1));
         self.shared.requests.wait_until_none(deadline)
@@ -169,8 +169,8 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             Ok((socket, peer)) => {
                 shared.accepted.fetch_add(1, Ordering::Relaxed);
                 let socket = Arc::new(socket);
-                let place = shared.places.enter(&socket);
-                serve_in_a_thread(socket, peer, place, shared)
+                let slot = shared.slots.enter(&socket);
+                serve_in_a_thread(socket, peer, slot, shared)
             }
             Err(error)
                 if matches!(
@@ -197,7 +197,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
                     );
                 }
                 // It may hold what is needed: a file descriptor, a thread.
-                shared.places.close_slowest();
+                shared.slots.evict_longest_idle();
                 thread::sleep(ACCEPT_PAUSE);
             }
         }
@@ -207,7 +207,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
 fn serve_in_a_thread(
     socket: Arc<TcpStream>,
     peer: SocketAddr,
-    place: Place,
+    slot: SlotGuard,
     shared: &Arc<Shared>,
 ) -> io::Result<()> {
     let shared = Arc::clone(shared);
@@ -216,21 +216,21 @@ fn serve_in_a_thread(
         .name("connection".to_owned())
         .spawn(move || {
             let _ = socket.set_nodelay(true);
-            shared.serve(Connection::new(socket), &peer.to_string(), &place);
+            shared.serve(Connection::new(socket), &peer.to_string(), &slot);
         })?;
     Ok(())
 }
 
 impl Shared {
-    fn serve(&self, mut connection: Connection, peer: &str, place: &Place) {
-        let mut patience = HEAD_LIMIT;
+    fn serve(&self, mut connection: Connection, peer: &str, slot: &SlotGuard) {
+        let mut first_byte_timeout = HEAD_LIMIT;
         loop {
-            let problem = match connection.read_head(patience) {
+            let problem = match connection.read_head(first_byte_timeout) {
                 Ok(head) => {
-                    // Only who has shown the token, and sent all of a body, keeps its place and holds up the end.
+                    // Only who has shown the token, and sent all of a body, keeps its slot and holds up the end.
                     let mut under_way = None;
                     let mut whole = || {
-                        place.works();
+                        slot.works();
                         under_way = Some(self.requests.enter());
                     };
                     let mut body = connection.body(&head, &self.budget, &mut whole);
@@ -238,14 +238,14 @@ impl Shared {
                         method: &head.method,
                         target: &head.target,
                         authorization: head.authorization.as_deref(),
-                        takes_openmetrics: head.takes_openmetrics,
+                        accepts_openmetrics: head.accepts_openmetrics,
                         peer,
                         body: &mut body,
                     };
                     let answer = self.handler.answer(&mut request);
                     let keep_alive =
                         head.keep_alive && body.is_over() && !self.ending.load(Ordering::SeqCst);
-                    place.answers();
+                    slot.answers();
                     if let Err(error) = connection.write(&answer, keep_alive, head.method != "HEAD")
                     {
                         debug!(peer:% = peer; "the answer could not be written: {error}");
@@ -255,29 +255,29 @@ impl Shared {
                     if !keep_alive {
                         break;
                     }
-                    patience = IDLE_LIMIT;
-                    place.waits();
+                    first_byte_timeout = IDLE_LIMIT;
+                    slot.waits();
                     continue;
                 }
-                Err(NoRequest::Ended) => return,
-                Err(NoRequest::Refused(error)) => Problem::Head(error),
-                Err(NoRequest::TooSlow) => Problem::HeadTooSlow,
+                Err(ReadRequestError::Ended) => return,
+                Err(ReadRequestError::Refused(error)) => HttpError::RequestHead(error),
+                Err(ReadRequestError::TooSlow) => HttpError::HeadTooSlow,
             };
             let answer = self.handler.refuse(&problem, peer);
-            place.answers();
+            slot.answers();
             if connection.write(&answer, false, true).is_err() {
                 return;
             }
             break;
         }
-        place.waits();
+        slot.waits();
         connection.close();
     }
 }
 
 /// Counts the requests under way.
 #[derive(Debug, Default)]
-struct Gauge {
+struct ActiveRequests {
     state: Mutex<Count>,
     none: Condvar,
 }
@@ -290,12 +290,12 @@ struct Count {
 }
 
 /// One request under way.
-struct UnderWay(Arc<Gauge>);
+struct ActiveRequest(Arc<ActiveRequests>);
 
-impl Gauge {
-    fn enter(self: &Arc<Self>) -> UnderWay {
+impl ActiveRequests {
+    fn enter(self: &Arc<Self>) -> ActiveRequest {
         self.lock().under_way += 1;
-        UnderWay(Arc::clone(self))
+        ActiveRequest(Arc::clone(self))
     }
 
     fn wait_until_none(&self, deadline: Instant) -> bool {
@@ -315,7 +315,7 @@ impl Gauge {
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for ActiveRequest {
     fn drop(&mut self) {
         let mut count = self.0.lock();
         count.under_way -= 1;

@@ -1,6 +1,6 @@
 //! How an alert's event gets its values, field by field, in words for whoever writes a mapping.
 //!
-//! Decides nothing: it watches [`Mapping::map_watched`], and shows the values of the event itself.
+//! Decides nothing: it watches [`Mapping::map_observed`], and shows the values of the event itself.
 
 use std::fmt;
 use std::io;
@@ -8,13 +8,13 @@ use std::io;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::path::{Found, Missing};
-use super::rule::{Given, Input, Nothing, Outcome, Place, Source};
-use super::shown::{MOST_OF_TEXT, Quoted, shown};
-use super::witness::{Remark, Witness};
+use super::observer::{Note, Observer};
+use super::path::{Missing, PathValue};
+use super::quote::{MOST_OF_TEXT, Quoted, shown};
+use super::rule::{RuleInput, RuleOutcome, RulePosition, RuleValue, SkipReason, ValueSource};
 use super::{Context, Mapping};
+use crate::alertmanager::{Alert, Notification};
 use crate::logging::{one_line, shorten};
-use crate::notification::{Alert, Notification};
 
 /// Explains each alert of a notification in turn. How many of them can't be mapped.
 pub fn write(
@@ -37,7 +37,7 @@ pub fn write(
     let context = Context::new(notification, first, received_at);
     let mut refused = 0;
     for (number, alert) in (1..).zip(&notification.alerts) {
-        let explanation = Explanation::new(mapping, &context.sibling(alert))?;
+        let explanation = Explanation::new(mapping, &context.for_alert(alert))?;
         refused += usize::from(!explanation.published);
         write!(
             out,
@@ -99,7 +99,7 @@ impl Explanation {
         let mut watched = Watched {
             fields: vec![connector],
         };
-        let event = mapping.map_watched(context, &mut watched).ok();
+        let event = mapping.map_observed(context, &mut watched).ok();
         if let Some(event) = &event {
             let event = serde_json::to_value(event)?;
             for field in &mut watched.fields {
@@ -135,25 +135,25 @@ impl Watched {
     }
 }
 
-impl Witness for Watched {
-    fn tried(&mut self, field: &str, place: Place<'_>, outcome: &Outcome<'_>) {
+impl Observer for Watched {
+    fn tried(&mut self, field: &str, place: RulePosition<'_>, outcome: &RuleOutcome<'_>) {
         let field = self.field(field);
         let told = match outcome {
             Ok(given) => given.to_string(),
             Err(nothing) => nothing.to_string(),
         };
         field.rules.push(match place {
-            Place::Alone => told,
-            Place::Item { .. } => format!("rule {place}: {told}"),
+            RulePosition::Alone => told,
+            RulePosition::Item { .. } => format!("rule {place}: {told}"),
         });
         if let Ok(given) = outcome {
             field.value = serde_json::to_value(&given.value).ok();
         }
     }
 
-    fn remark(&mut self, field: &str, remark: Remark<'_>) {
+    fn remark(&mut self, field: &str, remark: Note<'_>) {
         // Only what surprises: that "3" is 3 does not.
-        let plain = matches!(remark, Remark::Reads { text, number } if text == number.to_string());
+        let plain = matches!(remark, Note::Reads { text, number } if text == number.to_string());
         let field = self.field(field);
         if !plain {
             field.remarks.push(remark.to_string());
@@ -161,20 +161,20 @@ impl Witness for Watched {
     }
 }
 
-impl fmt::Display for Given<'_> {
+impl fmt::Display for RuleValue<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.source {
-            Source::Constant => f.write_str("constant"),
-            Source::Copy(path) => write!(f, "copied from {path}"),
-            Source::Table(input) => write!(f, "{input}: from the table"),
-            Source::Default(input) => write!(f, "{input}: the table's default"),
-            Source::Template(Some(input)) => write!(f, "{input}: rendered by the template"),
-            Source::Template(None) => f.write_str("rendered by the template"),
+            ValueSource::Constant => f.write_str("constant"),
+            ValueSource::Copy(path) => write!(f, "copied from {path}"),
+            ValueSource::Table(input) => write!(f, "{input}: from the table"),
+            ValueSource::Default(input) => write!(f, "{input}: the table's default"),
+            ValueSource::Template(Some(input)) => write!(f, "{input}: rendered by the template"),
+            ValueSource::Template(None) => f.write_str("rendered by the template"),
         }
     }
 }
 
-impl fmt::Display for Nothing<'_> {
+impl fmt::Display for SkipReason<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::EmptyConstant => f.write_str("the constant is empty"),
@@ -195,14 +195,14 @@ impl fmt::Display for Nothing<'_> {
     }
 }
 
-fn prefix(f: &mut fmt::Formatter<'_>, input: Option<&Input<'_>>) -> fmt::Result {
+fn prefix(f: &mut fmt::Formatter<'_>, input: Option<&RuleInput<'_>>) -> fmt::Result {
     input.map_or(Ok(()), |input| write!(f, "{input}: "))
 }
 
-impl fmt::Display for Input<'_> {
+impl fmt::Display for RuleInput<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.found {
-            Found::Text(text) => write!(
+            PathValue::Text(text) => write!(
                 f,
                 "{} is {}",
                 self.path,
@@ -211,8 +211,8 @@ impl fmt::Display for Input<'_> {
                     most: MOST_OF_TEXT
                 }
             ),
-            Found::Map(labels) if labels.len() == 1 => write!(f, "{} has 1 entry", self.path),
-            Found::Map(labels) => write!(f, "{} has {} entries", self.path, labels.len()),
+            PathValue::Map(labels) if labels.len() == 1 => write!(f, "{} has 1 entry", self.path),
+            PathValue::Map(labels) => write!(f, "{} has {} entries", self.path, labels.len()),
         }
     }
 }
@@ -243,9 +243,9 @@ impl fmt::Display for Explanation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::alertmanager::Status;
     use crate::config::{Config, Overrides};
     use crate::mapping::tests::{NOW, mapping, sample, sample_with};
-    use crate::notification::Status;
 
     /// What is said of the fields of one name.
     fn told(name: &str, lines: &str, notification: &Notification<'_>) -> String {

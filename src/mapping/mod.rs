@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use gotmpl::Value as View;
+use gotmpl::Value as TemplateValue;
 use jiff::Timestamp;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -19,19 +19,19 @@ pub mod functions;
 pub mod goregexp;
 mod gotext;
 mod gotime;
+pub mod observer;
 pub mod path;
 pub mod pattern;
+mod quote;
 pub mod rule;
-mod shown;
 mod strict;
 pub mod template;
 pub mod uses;
-pub mod witness;
 
-use crate::event::{Event, ExtraName, Info, Name, State};
-use crate::notification::{Alert, Extra, Labels, Notification, Status};
-use rule::{Nothing, Place, Rule, labels_view, view};
-use witness::{Nobody, Remark, Witness};
+use crate::alertmanager::{Alert, Extra, Labels, Notification, Status};
+use crate::event::{Event, ExtraName, FieldValue, Name, State};
+use observer::{NoopObserver, Note, Observer};
+use rule::{Rule, RulePosition, SkipReason, labels_to_template_value, to_template_value};
 
 /// What a firing alert is where no state can be told: an alarm is never lost to a spelling.
 const UNKNOWN_STATE: State = State::Critical;
@@ -45,8 +45,8 @@ pub struct Context<'a> {
     pub alert: &'a Alert<'a>,
     /// When the notification came in.
     pub received_at: Timestamp,
-    alert_view: OnceCell<View>,
-    notification_view: Rc<OnceCell<View>>,
+    alert_value: OnceCell<TemplateValue>,
+    notification_value: Rc<OnceCell<TemplateValue>>,
 }
 
 impl<'a> Context<'a> {
@@ -60,62 +60,73 @@ impl<'a> Context<'a> {
             notification,
             alert,
             received_at,
-            alert_view: OnceCell::new(),
-            notification_view: Rc::default(),
+            alert_value: OnceCell::new(),
+            notification_value: Rc::default(),
         }
     }
 
     /// For another alert of the same notification, whose view is not built again.
     #[must_use]
-    pub fn sibling(&self, alert: &'a Alert<'a>) -> Self {
+    pub fn for_alert(&self, alert: &'a Alert<'a>) -> Self {
         Self {
             alert,
-            alert_view: OnceCell::new(),
-            notification_view: Rc::clone(&self.notification_view),
+            alert_value: OnceCell::new(),
+            notification_value: Rc::clone(&self.notification_value),
             ..*self
         }
     }
 
     /// `.Alert`: the whole alert in its JSON shape.
-    fn alert_view(&self) -> &View {
-        self.alert_view.get_or_init(|| {
+    fn alert_value(&self) -> &TemplateValue {
+        self.alert_value.get_or_init(|| {
             let alert = self.alert;
             object(
                 &alert.extra,
                 [
-                    ("status", View::from(alert.status.as_str())),
-                    ("labels", labels_view(&alert.labels)),
-                    ("annotations", labels_view(&alert.annotations)),
-                    ("startsAt", View::from(&*alert.starts_at)),
-                    ("endsAt", View::from(&*alert.ends_at)),
-                    ("generatorURL", View::from(&*alert.generator_url)),
-                    ("fingerprint", View::from(&*alert.fingerprint)),
+                    ("status", TemplateValue::from(alert.status.as_str())),
+                    ("labels", labels_to_template_value(&alert.labels)),
+                    ("annotations", labels_to_template_value(&alert.annotations)),
+                    ("startsAt", TemplateValue::from(&*alert.starts_at)),
+                    ("endsAt", TemplateValue::from(&*alert.ends_at)),
+                    ("generatorURL", TemplateValue::from(&*alert.generator_url)),
+                    ("fingerprint", TemplateValue::from(&*alert.fingerprint)),
                 ],
             )
         })
     }
 
     /// `.Notification`: the notification without its alerts, in its JSON shape.
-    fn notification_view(&self) -> &View {
-        self.notification_view.get_or_init(|| {
+    fn notification_value(&self) -> &TemplateValue {
+        self.notification_value.get_or_init(|| {
             let notification = self.notification;
             object(
                 &notification.extra,
                 [
-                    ("version", View::from(notification.version())),
-                    ("status", View::from(&*notification.status)),
-                    ("groupKey", View::from(&*notification.group_key)),
-                    ("receiver", View::from(&*notification.receiver)),
-                    ("externalURL", View::from(&*notification.external_url)),
+                    ("version", TemplateValue::from(notification.version())),
+                    ("status", TemplateValue::from(&*notification.status)),
+                    ("groupKey", TemplateValue::from(&*notification.group_key)),
+                    ("receiver", TemplateValue::from(&*notification.receiver)),
+                    (
+                        "externalURL",
+                        TemplateValue::from(&*notification.external_url),
+                    ),
                     (
                         "truncatedAlerts",
-                        View::Int(i64::try_from(notification.truncated_alerts).unwrap_or(i64::MAX)),
+                        TemplateValue::Int(
+                            i64::try_from(notification.truncated_alerts).unwrap_or(i64::MAX),
+                        ),
                     ),
-                    ("groupLabels", labels_view(&notification.group_labels)),
-                    ("commonLabels", labels_view(&notification.common_labels)),
+                    (
+                        "groupLabels",
+                        labels_to_template_value(&notification.group_labels),
+                    ),
+                    (
+                        "commonLabels",
+                        labels_to_template_value(&notification.common_labels),
+                    ),
                     (
                         "commonAnnotations",
-                        labels_view(&notification.common_annotations),
+                        labels_to_template_value(&notification.common_annotations),
                     ),
                 ],
             )
@@ -123,7 +134,7 @@ impl<'a> Context<'a> {
     }
 }
 
-fn object<const N: usize>(extra: &Extra<'_>, known: [(&str, View); N]) -> View {
+fn object<const N: usize>(extra: &Extra<'_>, known: [(&str, TemplateValue); N]) -> TemplateValue {
     // Of a key that comes twice the last one counts, also where it is a null.
     let last: BTreeMap<&str, &RawValue> = extra.iter().map(|(key, raw)| (&**key, *raw)).collect();
     let extra = last.into_iter().filter_map(|(key, raw)| {
@@ -131,9 +142,9 @@ fn object<const N: usize>(extra: &Extra<'_>, known: [(&str, View); N]) -> View {
         let value: Value = serde_json::from_str(raw.get())
             .ok()
             .filter(|value: &Value| !value.is_null())?;
-        Some((Arc::from(key), view(&value)))
+        Some((Arc::from(key), to_template_value(&value)))
     });
-    View::Map(Arc::new(
+    TemplateValue::Map(Arc::new(
         extra
             .chain(known.map(|(key, value)| (Arc::from(key), value)))
             .collect(),
@@ -142,7 +153,7 @@ fn object<const N: usize>(extra: &Extra<'_>, known: [(&str, View); N]) -> View {
 
 /// A text field with the most characters it may have.
 #[derive(Debug)]
-pub struct Limited {
+pub struct TruncatedRule {
     /// How the text is got.
     pub rule: Rule,
     /// In characters, not bytes.
@@ -163,9 +174,9 @@ pub struct Mapping {
     /// Of firing alerts.
     pub state: Option<Rule>,
     /// Optional.
-    pub output: Option<Limited>,
+    pub output: Option<TruncatedRule>,
     /// Optional.
-    pub long_output: Option<Limited>,
+    pub long_output: Option<TruncatedRule>,
     /// Optional; `<connector>.<connector_name>` otherwise.
     pub author: Option<Rule>,
     /// Optional.
@@ -189,7 +200,7 @@ pub struct Warning {
 
 /// An alert that can't be published: a required name yields nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub struct FieldError {
     /// The event's field.
     pub field: &'static str,
     /// Why there is nothing.
@@ -201,30 +212,30 @@ impl Mapping {
     pub fn map<'a>(
         &'a self,
         context: &Context<'a>,
-    ) -> (Result<Event<'a>, Vec<Refusal>>, Vec<Warning>) {
+    ) -> (Result<Event<'a>, Vec<FieldError>>, Vec<Warning>) {
         let mut warnings = Vec::new();
-        let event = self.event(Fields {
+        let event = self.event(EventBuilder {
             context,
             warnings: &mut warnings,
-            witness: &mut Nobody,
+            witness: &mut NoopObserver,
         });
         (event, warnings)
     }
 
     /// As [`Mapping::map`]; a witness hears how each field gets its value, in the order of the shipped configuration.
-    pub fn map_watched<'a>(
+    pub fn map_observed<'a>(
         &'a self,
         context: &Context<'a>,
-        witness: &mut dyn Witness,
-    ) -> Result<Event<'a>, Vec<Refusal>> {
-        self.event(Fields {
+        witness: &mut dyn Observer,
+    ) -> Result<Event<'a>, Vec<FieldError>> {
+        self.event(EventBuilder {
             context,
             warnings: &mut Vec::new(),
             witness,
         })
     }
 
-    fn event<'a>(&'a self, mut field: Fields<'a, '_>) -> Result<Event<'a>, Vec<Refusal>> {
+    fn event<'a>(&'a self, mut field: EventBuilder<'a, '_>) -> Result<Event<'a>, Vec<FieldError>> {
         let connector_name = field.required("connector_name", &self.connector_name);
         let component = field.required("component", &self.component);
         let resource = field.required("resource", &self.resource);
@@ -256,19 +267,19 @@ impl Mapping {
 }
 
 /// The fields of one alert's event.
-struct Fields<'a, 'w> {
+struct EventBuilder<'a, 'w> {
     context: &'w Context<'a>,
     warnings: &'w mut Vec<Warning>,
-    witness: &'w mut dyn Witness,
+    witness: &'w mut dyn Observer,
 }
 
-impl<'a> Fields<'a, '_> {
-    fn remark(&mut self, field: &str, remark: Remark<'_>) {
+impl<'a> EventBuilder<'a, '_> {
+    fn remark(&mut self, field: &str, remark: Note<'_>) {
         self.witness.remark(field, remark);
     }
 
     /// A remark that an operator should hear of, too.
-    fn warn(&mut self, field: &str, remark: Remark<'_>) {
+    fn warn(&mut self, field: &str, remark: Note<'_>) {
         self.remark(field, remark);
         self.warnings.push(Warning {
             field: field.to_owned(),
@@ -277,15 +288,15 @@ impl<'a> Fields<'a, '_> {
         });
     }
 
-    fn value(&mut self, field: &str, rule: Option<&'a Rule>) -> Option<Info<'a>> {
+    fn value(&mut self, field: &str, rule: Option<&'a Rule>) -> Option<FieldValue<'a>> {
         let Some(rule) = rule else {
-            self.remark(field, Remark::NoRule);
+            self.remark(field, Note::NoRule);
             return None;
         };
         let known = self.warnings.len();
-        let value = rule.evaluate(self.context, Place::Alone, &mut |place, outcome| {
+        let value = rule.evaluate(self.context, RulePosition::Alone, &mut |place, outcome| {
             self.witness.tried(field, place, outcome);
-            if let Err(Nothing::Failed {
+            if let Err(SkipReason::Failed {
                 template, error, ..
             }) = outcome
             {
@@ -306,7 +317,7 @@ impl<'a> Fields<'a, '_> {
 
     /// A text that must not be empty. Where there is none, every rule says why: an alert that is refused is rare enough to be
     /// looked at twice.
-    fn required(&mut self, field: &'static str, rule: &'a Rule) -> Result<Name<'a>, Refusal> {
+    fn required(&mut self, field: &'static str, rule: &'a Rule) -> Result<Name<'a>, FieldError> {
         let known = self.warnings.len();
         let text = self.text(field, Some(rule)).unwrap_or_default();
         Name::new(text).ok_or_else(|| {
@@ -314,13 +325,13 @@ impl<'a> Fields<'a, '_> {
             let mut reasons = Vec::new();
             let _ = rule.evaluate(
                 self.context,
-                Place::Alone,
+                RulePosition::Alone,
                 &mut |_, outcome| match outcome {
                     Err(nothing) => reasons.push(nothing.to_string()),
                     Ok(_) => reasons.push("a whole map is no text".to_owned()),
                 },
             );
-            Refusal {
+            FieldError {
                 field,
                 reason: reasons.join("; "),
             }
@@ -329,12 +340,12 @@ impl<'a> Fields<'a, '_> {
 
     fn text(&mut self, field: &str, rule: Option<&'a Rule>) -> Option<Cow<'a, str>> {
         match self.value(field, rule)? {
-            Info::Text(text) => Some(text),
-            Info::Labels(_) | Info::Constant(_) => None,
+            FieldValue::Text(text) => Some(text),
+            FieldValue::Labels(_) | FieldValue::Constant(_) => None,
         }
     }
 
-    fn limited(&mut self, field: &str, limited: Option<&'a Limited>) -> Option<Cow<'a, str>> {
+    fn limited(&mut self, field: &str, limited: Option<&'a TruncatedRule>) -> Option<Cow<'a, str>> {
         let text = self.text(field, limited.map(|limited| &limited.rule))?;
         let length = limited?.length;
         // What has not more bytes has not more characters.
@@ -348,7 +359,7 @@ impl<'a> Fields<'a, '_> {
         };
         self.remark(
             field,
-            Remark::Cut {
+            Note::Cut {
                 text: &text,
                 length,
             },
@@ -365,30 +376,30 @@ impl<'a> Fields<'a, '_> {
     fn author(&mut self, rule: Option<&'a Rule>) -> Option<Cow<'a, str>> {
         let author = self.text("author", rule);
         if author.is_none() {
-            self.remark("author", Remark::DefaultAuthor);
+            self.remark("author", Note::DefaultAuthor);
         }
         author
     }
 
     fn state(&mut self, rule: Option<&'a Rule>) -> State {
         if self.context.alert.status == Status::Resolved {
-            self.remark("state", Remark::Resolved);
+            self.remark("state", Note::Resolved);
             return State::Ok;
         }
         let Some(text) = self.text("state", rule) else {
             match rule {
-                Some(_) => self.warn("state", Remark::NothingForState),
-                None => self.remark("state", Remark::DefaultState),
+                Some(_) => self.warn("state", Note::NothingForState),
+                None => self.remark("state", Note::DefaultState),
             }
             return UNKNOWN_STATE;
         };
         let Some(state) = State::parse(&text) else {
-            self.warn("state", Remark::NoState(&text));
+            self.warn("state", Note::NoState(&text));
             return UNKNOWN_STATE;
         };
         self.remark(
             "state",
-            Remark::Reads {
+            Note::Reads {
                 text: &text,
                 number: state as i64,
             },
@@ -400,7 +411,7 @@ impl<'a> Fields<'a, '_> {
         let text = self.text("timestamp", rule);
         let seconds = text.and_then(|text| self.seconds(text.trim()));
         if seconds.is_none() {
-            self.remark("timestamp", Remark::Unstamped);
+            self.remark("timestamp", Note::Unstamped);
         }
         seconds
     }
@@ -414,22 +425,22 @@ impl<'a> Fields<'a, '_> {
                 .map(jiff::Timestamp::as_second),
         };
         match seconds {
-            None => self.warn("timestamp", Remark::NoTime(text)),
+            None => self.warn("timestamp", Note::NoTime(text)),
             // Go's zero time stands for "none", as in a firing alert's endsAt.
-            Some(..=0) => self.remark("timestamp", Remark::ZeroTime(text)),
-            Some(number) => self.remark("timestamp", Remark::Reads { text, number }),
+            Some(..=0) => self.remark("timestamp", Note::ZeroTime(text)),
+            Some(number) => self.remark("timestamp", Note::Reads { text, number }),
         }
         seconds.filter(|seconds| *seconds > 0)
     }
 
     fn tags(&mut self, rule: Option<&'a Rule>) -> Option<&'a Labels<'a>> {
         match self.value("tags", rule)? {
-            Info::Labels(labels) => Some(labels),
-            Info::Text(_) | Info::Constant(_) => None,
+            FieldValue::Labels(labels) => Some(labels),
+            FieldValue::Text(_) | FieldValue::Constant(_) => None,
         }
     }
 
-    fn extra(&mut self, rules: &'a [(ExtraName, Rule)]) -> BTreeMap<&'a ExtraName, Info<'a>> {
+    fn extra(&mut self, rules: &'a [(ExtraName, Rule)]) -> BTreeMap<&'a ExtraName, FieldValue<'a>> {
         let mut extra = BTreeMap::new();
         for (name, rule) in rules {
             if let Some(value) = self.value(name.as_str(), Some(rule)) {

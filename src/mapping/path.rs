@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::Context;
-use crate::notification::Labels;
+use crate::alertmanager::Labels;
 
 /// Every root, for messages.
 pub const ROOTS: &[&str] = &[
@@ -69,7 +69,7 @@ enum Target {
 
 /// What stands at a path: never an empty text or map.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found<'a> {
+pub enum PathValue<'a> {
     /// a text
     Text(Cow<'a, str>),
     /// a whole map
@@ -144,14 +144,14 @@ impl Path {
     }
 
     /// What stands there.
-    pub fn find<'a>(&self, context: &Context<'a>) -> Result<Found<'a>, Missing> {
+    pub fn find<'a>(&self, context: &Context<'a>) -> Result<PathValue<'a>, Missing> {
         let text = match &self.target {
             Target::Map(map) => {
                 let map = labels(*map, context);
                 return if map.is_empty() {
                     Err(Missing::Empty)
                 } else {
-                    Ok(Found::Map(map))
+                    Ok(PathValue::Map(map))
                 };
             }
             Target::Entry(map, name) => {
@@ -162,7 +162,7 @@ impl Path {
         if text.is_empty() {
             Err(Missing::Empty)
         } else {
-            Ok(Found::Text(text))
+            Ok(PathValue::Text(text))
         }
     }
 }
@@ -235,13 +235,13 @@ mod tests {
             let found = found.find(&context);
             assert_eq!(
                 found,
-                text.map(|text| Found::Text(Cow::Borrowed(text))),
+                text.map(|text| PathValue::Text(Cow::Borrowed(text))),
                 "{path}"
             );
         }
         assert_eq!(
             Path::parse("labels").unwrap().find(&context),
-            Ok(Found::Map(&context.alert.labels))
+            Ok(PathValue::Map(&context.alert.labels))
         );
         assert_eq!(
             Path::parse("commonAnnotations").unwrap().find(&context),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use gotmpl::Value as View;
+use gotmpl::Value as TemplateValue;
 use regex::Regex;
 
 /// A compiled regexp.
@@ -26,14 +26,14 @@ impl Pattern {
     }
 
     /// The named groups of the first match; one that takes no part in it is the empty text.
-    pub fn groups(&self, text: &str) -> Option<View> {
+    pub fn groups(&self, text: &str) -> Option<TemplateValue> {
         let captures = self.regex.captures(text)?;
         let mut groups = BTreeMap::new();
         for (number, name) in &self.names {
             let text = captures.get(*number).map_or("", |group| group.as_str());
-            groups.insert(Arc::clone(name), View::from(text));
+            groups.insert(Arc::clone(name), TemplateValue::from(text));
         }
-        Some(View::Map(Arc::new(groups)))
+        Some(TemplateValue::Map(Arc::new(groups)))
     }
 }
 

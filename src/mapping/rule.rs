@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
-use gotmpl::Value as View;
+use gotmpl::Value as TemplateValue;
 use serde_json::Value;
 
 use super::Context;
-use super::path::{Found, Missing, Path};
+use super::path::{Missing, Path, PathValue};
 use super::pattern::Pattern;
 use super::strict::Looks;
 use super::template::{RenderError, Template};
-use crate::event::Info;
-use crate::notification::Labels;
+use crate::alertmanager::Labels;
+use crate::event::FieldValue;
 
 /// A checked and compiled rule.
 #[derive(Debug)]
@@ -50,62 +50,62 @@ pub enum Rule {
 }
 
 /// What came of a rule that was tried. It borrows all that an explanation needs, so that nothing is spent where nobody asks.
-pub type Outcome<'a> = Result<Given<'a>, Nothing<'a>>;
+pub type RuleOutcome<'a> = Result<RuleValue<'a>, SkipReason<'a>>;
 
 /// A value, and where it is from.
 #[derive(Debug)]
-pub struct Given<'a> {
+pub struct RuleValue<'a> {
     /// The value; a text or a map of texts is never empty.
-    pub value: Info<'a>,
+    pub value: FieldValue<'a>,
     /// Where it is from.
-    pub source: Source<'a>,
+    pub source: ValueSource<'a>,
 }
 
 /// What a rule looked at, and found.
 #[derive(Debug)]
-pub struct Input<'a> {
+pub struct RuleInput<'a> {
     /// Where it looked.
     pub path: &'a Path,
     /// What stands there.
-    pub found: Found<'a>,
+    pub found: PathValue<'a>,
 }
 
 /// Where a rule has its value from.
 #[derive(Debug)]
-pub enum Source<'a> {
+pub enum ValueSource<'a> {
     /// the configuration
     Constant,
     /// a path
     Copy(&'a Path),
     /// an entry of a look-up table
-    Table(Input<'a>),
+    Table(RuleInput<'a>),
     /// a look-up table's default
-    Default(Input<'a>),
+    Default(RuleInput<'a>),
     /// a template, with its field
-    Template(Option<Input<'a>>),
+    Template(Option<RuleInput<'a>>),
 }
 
 /// Why a rule yields nothing.
 #[derive(Debug)]
-pub enum Nothing<'a> {
+pub enum SkipReason<'a> {
     /// the constant is empty
     EmptyConstant,
     /// nothing stands at its path
     Missing(&'a Path, Missing),
     /// the table has no such key, and no default
-    NotInTable(Input<'a>),
+    NotInTable(RuleInput<'a>),
     /// the table has an empty text for it
-    EmptyEntry(Input<'a>),
+    EmptyEntry(RuleInput<'a>),
     /// the regexp does not match the field
-    NoMatch(Input<'a>),
+    NoMatch(RuleInput<'a>),
     /// the template wrote nothing
-    EmptyText(Option<Input<'a>>),
+    EmptyText(Option<RuleInput<'a>>),
     /// the template failed as it ran
     Failed {
         /// which one
         template: &'a Template,
         /// with which field
-        input: Option<Input<'a>>,
+        input: Option<RuleInput<'a>>,
         /// boxed, so that what does not fail stays small
         error: Box<RenderError>,
     },
@@ -113,19 +113,19 @@ pub enum Nothing<'a> {
 
 /// Which of a field's rules it is.
 #[derive(Debug, Clone, Copy)]
-pub enum Place<'p> {
+pub enum RulePosition<'p> {
     /// The only one.
     Alone,
     /// One of a list, counted from 1; the list may be in a list itself.
     Item {
         /// where the list stands
-        list: &'p Place<'p>,
+        list: &'p RulePosition<'p>,
         /// which rule of it
         number: usize,
     },
 }
 
-impl fmt::Display for Place<'_> {
+impl fmt::Display for RulePosition<'_> {
     /// `2`, or `2.1` for the first of a list that is the second of another; nothing for the only one.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -163,15 +163,15 @@ impl Rule {
     pub fn evaluate<'a>(
         &'a self,
         context: &Context<'a>,
-        place: Place<'_>,
-        tried: &mut dyn FnMut(Place<'_>, &Outcome<'a>),
-    ) -> Option<Info<'a>> {
+        place: RulePosition<'_>,
+        tried: &mut dyn FnMut(RulePosition<'_>, &RuleOutcome<'a>),
+    ) -> Option<FieldValue<'a>> {
         let outcome = match self {
             Self::First(rules) => {
                 return (1..).zip(rules).find_map(|(number, rule)| {
                     rule.evaluate(
                         context,
-                        Place::Item {
+                        RulePosition::Item {
                             list: &place,
                             number,
                         },
@@ -179,19 +179,19 @@ impl Rule {
                     )
                 });
             }
-            Self::Text(text) if text.is_empty() => Err(Nothing::EmptyConstant),
-            Self::Text(text) => Ok(Given {
-                value: Info::Text(Cow::Borrowed(text)),
-                source: Source::Constant,
+            Self::Text(text) if text.is_empty() => Err(SkipReason::EmptyConstant),
+            Self::Text(text) => Ok(RuleValue {
+                value: FieldValue::Text(Cow::Borrowed(text)),
+                source: ValueSource::Constant,
             }),
-            Self::Constant(value) => Ok(Given {
-                value: Info::Constant(value),
-                source: Source::Constant,
+            Self::Constant(value) => Ok(RuleValue {
+                value: FieldValue::Constant(value),
+                source: ValueSource::Constant,
             }),
-            Self::Labels(labels) if labels.is_empty() => Err(Nothing::EmptyConstant),
-            Self::Labels(labels) => Ok(Given {
-                value: Info::Labels(labels),
-                source: Source::Constant,
+            Self::Labels(labels) if labels.is_empty() => Err(SkipReason::EmptyConstant),
+            Self::Labels(labels) => Ok(RuleValue {
+                value: FieldValue::Labels(labels),
+                source: ValueSource::Constant,
             }),
             Self::Copy(path) => copy(context, path),
             Self::Lookup {
@@ -210,21 +210,21 @@ impl Rule {
     }
 }
 
-fn look<'a>(context: &Context<'a>, path: &'a Path) -> Result<Input<'a>, Nothing<'a>> {
+fn look<'a>(context: &Context<'a>, path: &'a Path) -> Result<RuleInput<'a>, SkipReason<'a>> {
     match path.find(context) {
-        Ok(found) => Ok(Input { path, found }),
-        Err(missing) => Err(Nothing::Missing(path, missing)),
+        Ok(found) => Ok(RuleInput { path, found }),
+        Err(missing) => Err(SkipReason::Missing(path, missing)),
     }
 }
 
-fn copy<'a>(context: &Context<'a>, path: &'a Path) -> Outcome<'a> {
+fn copy<'a>(context: &Context<'a>, path: &'a Path) -> RuleOutcome<'a> {
     let value = match look(context, path)?.found {
-        Found::Text(text) => Info::Text(text),
-        Found::Map(labels) => Info::Labels(labels),
+        PathValue::Text(text) => FieldValue::Text(text),
+        PathValue::Map(labels) => FieldValue::Labels(labels),
     };
-    Ok(Given {
+    Ok(RuleValue {
         value,
-        source: Source::Copy(path),
+        source: ValueSource::Copy(path),
     })
 }
 
@@ -234,21 +234,22 @@ fn look_up<'a>(
     field: &'a Path,
     values: &'a Labels<'a>,
     default: Option<&'a str>,
-) -> Outcome<'a> {
+) -> RuleOutcome<'a> {
     let input = look(context, field)?;
-    let Found::Text(key) = &input.found else {
-        return Err(Nothing::NotInTable(input));
+    let PathValue::Text(key) = &input.found else {
+        return Err(SkipReason::NotInTable(input));
     };
-    let (text, source): (_, fn(Input<'a>) -> Source<'a>) = match (values.get(key), default) {
-        (Some(text), _) => (text, Source::Table),
-        (None, Some(text)) => (text, Source::Default),
-        (None, None) => return Err(Nothing::NotInTable(input)),
+    let (text, source): (_, fn(RuleInput<'a>) -> ValueSource<'a>) = match (values.get(key), default)
+    {
+        (Some(text), _) => (text, ValueSource::Table),
+        (None, Some(text)) => (text, ValueSource::Default),
+        (None, None) => return Err(SkipReason::NotInTable(input)),
     };
     if text.is_empty() {
-        return Err(Nothing::EmptyEntry(input));
+        return Err(SkipReason::EmptyEntry(input));
     }
-    Ok(Given {
-        value: Info::Text(Cow::Borrowed(text)),
+    Ok(RuleValue {
+        value: FieldValue::Text(Cow::Borrowed(text)),
         source: source(input),
     })
 }
@@ -258,7 +259,7 @@ fn render<'a>(
     template: &'a Template,
     field: Option<&'a Path>,
     regexp: Option<&Pattern>,
-) -> Outcome<'a> {
+) -> RuleOutcome<'a> {
     let looks = template.looks();
     let (input, groups) = match field {
         Some(path) => {
@@ -268,12 +269,12 @@ fn render<'a>(
         None => (None, None),
     };
     match template.render(&template_data(context, input.as_ref(), groups, looks)) {
-        Ok(text) if text.is_empty() => Err(Nothing::EmptyText(input)),
-        Ok(text) => Ok(Given {
-            value: Info::Text(Cow::Owned(text)),
-            source: Source::Template(input),
+        Ok(text) if text.is_empty() => Err(SkipReason::EmptyText(input)),
+        Ok(text) => Ok(RuleValue {
+            value: FieldValue::Text(Cow::Owned(text)),
+            source: ValueSource::Template(input),
         }),
-        Err(error) => Err(Nothing::Failed {
+        Err(error) => Err(SkipReason::Failed {
             template,
             input,
             error: Box::new(error),
@@ -283,23 +284,23 @@ fn render<'a>(
 
 /// A field, and the groups of its regexp where there is one and the template looks at them.
 fn matched<'a>(
-    input: Input<'a>,
+    input: RuleInput<'a>,
     regexp: Option<&Pattern>,
     looks: Looks,
-) -> Result<(Input<'a>, Option<View>), Nothing<'a>> {
-    let (Found::Text(text), Some(regexp)) = (&input.found, regexp) else {
+) -> Result<(RuleInput<'a>, Option<TemplateValue>), SkipReason<'a>> {
+    let (PathValue::Text(text), Some(regexp)) = (&input.found, regexp) else {
         return Ok((input, None));
     };
     if !looks.at_match {
         return if regexp.is_match(text) {
             Ok((input, None))
         } else {
-            Err(Nothing::NoMatch(input))
+            Err(SkipReason::NoMatch(input))
         };
     }
     match regexp.groups(text) {
         Some(groups) => Ok((input, Some(groups))),
-        None => Err(Nothing::NoMatch(input)),
+        None => Err(SkipReason::NoMatch(input)),
     }
 }
 
@@ -321,15 +322,15 @@ static NAMES: LazyLock<Names> = LazyLock::new(|| Names {
 /// A template's dot.
 fn template_data(
     context: &Context<'_>,
-    input: Option<&Input<'_>>,
-    groups: Option<View>,
+    input: Option<&RuleInput<'_>>,
+    groups: Option<TemplateValue>,
     looks: Looks,
-) -> View {
+) -> TemplateValue {
     let mut data = BTreeMap::new();
     if let Some(input) = input.filter(|_| looks.at_field) {
         let value = match &input.found {
-            Found::Text(text) => View::from(&**text),
-            Found::Map(labels) => labels_view(labels),
+            PathValue::Text(text) => TemplateValue::from(&**text),
+            PathValue::Map(labels) => labels_to_template_value(labels),
         };
         data.insert(Arc::clone(&NAMES.field), value);
     }
@@ -337,45 +338,45 @@ fn template_data(
         data.insert(Arc::clone(&NAMES.regex_match), groups);
     }
     if looks.at_alert {
-        data.insert(Arc::clone(&NAMES.alert), context.alert_view().clone());
+        data.insert(Arc::clone(&NAMES.alert), context.alert_value().clone());
     }
     if looks.at_notification {
         data.insert(
             Arc::clone(&NAMES.notification),
-            context.notification_view().clone(),
+            context.notification_value().clone(),
         );
     }
-    View::Map(Arc::new(data))
+    TemplateValue::Map(Arc::new(data))
 }
 
 /// Labels as templates see them.
-pub fn labels_view(labels: &Labels<'_>) -> View {
-    View::Map(Arc::new(
+pub fn labels_to_template_value(labels: &Labels<'_>) -> TemplateValue {
+    TemplateValue::Map(Arc::new(
         labels
             .iter()
-            .map(|(name, value)| (Arc::from(name), View::from(value)))
+            .map(|(name, value)| (Arc::from(name), TemplateValue::from(value)))
             .collect(),
     ))
 }
 
 /// JSON as templates see it. Like Go's decoder into `any`, but that whole numbers stay whole.
-pub fn view(value: &Value) -> View {
+pub fn to_template_value(value: &Value) -> TemplateValue {
     match value {
-        Value::Null => View::Nil,
-        Value::Bool(value) => View::Bool(*value),
+        Value::Null => TemplateValue::Nil,
+        Value::Bool(value) => TemplateValue::Bool(*value),
         Value::Number(number) => match (number.as_i64(), number.as_f64()) {
-            (Some(whole), _) => View::Int(whole),
-            (None, Some(float)) => View::Float(float),
-            (None, None) => View::Nil,
+            (Some(whole), _) => TemplateValue::Int(whole),
+            (None, Some(float)) => TemplateValue::Float(float),
+            (None, None) => TemplateValue::Nil,
         },
-        Value::String(text) => View::from(text.as_str()),
-        Value::Array(items) => View::List(items.iter().map(view).collect()),
+        Value::String(text) => TemplateValue::from(text.as_str()),
+        Value::Array(items) => TemplateValue::List(items.iter().map(to_template_value).collect()),
         Value::Object(entries) => {
             // Without nulls: looking into one is an error in Go, as is looking at what is not there.
             let entries = entries.iter().filter(|(_, value)| !value.is_null());
-            View::Map(Arc::new(
+            TemplateValue::Map(Arc::new(
                 entries
-                    .map(|(key, value)| (Arc::from(key.as_str()), view(value)))
+                    .map(|(key, value)| (Arc::from(key.as_str()), to_template_value(value)))
                     .collect(),
             ))
         }

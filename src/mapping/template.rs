@@ -129,7 +129,7 @@ mod tests {
 
     use super::*;
     use crate::mapping::pattern::Pattern;
-    use crate::mapping::rule::view;
+    use crate::mapping::rule::to_template_value;
 
     /// What Go itself answers, measured with Go 1.19.
     const GOLDENS: &str = include_str!("../../tests/data/template-goldens.json");
@@ -147,7 +147,7 @@ mod tests {
 
     fn render(golden: &Golden) -> Result<String, String> {
         let mut data: BTreeMap<Arc<str>, Value> = BTreeMap::new();
-        data.insert("Field".into(), view(&golden.field));
+        data.insert("Field".into(), to_template_value(&golden.field));
         if let Some(regexp) = &golden.regexp {
             let regexp =
                 crate::mapping::goregexp::compile(regexp).map_err(|error| error.to_string())?;

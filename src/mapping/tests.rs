@@ -62,7 +62,7 @@ pub fn mapping(lines: &str) -> Mapping {
 fn map(
     lines: &str,
     notification: &Notification<'_>,
-) -> (Result<Value, Vec<Refusal>>, Vec<Warning>) {
+) -> (Result<Value, Vec<FieldError>>, Vec<Warning>) {
     let (context, mapping) = (
         Context::new(notification, &notification.alerts[0], NOW),
         mapping(lines),
@@ -89,10 +89,10 @@ fn the_dot_holds_what_templates_are_checked_against() {
     notification.extra.clear();
     let context = Context::new(&notification, &notification.alerts[0], NOW);
     for (view, names) in [
-        (context.alert_view(), &uses::ALERT[..]),
-        (context.notification_view(), &uses::NOTIFICATION),
+        (context.alert_value(), &uses::ALERT[..]),
+        (context.notification_value(), &uses::NOTIFICATION),
     ] {
-        let View::Map(entries) = view else {
+        let TemplateValue::Map(entries) = view else {
             panic!("{view:?}")
         };
         let known: BTreeSet<&str> = names.iter().map(|(name, _)| *name).collect();
@@ -101,7 +101,11 @@ fn the_dot_holds_what_templates_are_checked_against() {
             known
         );
         for (name, is_map) in names {
-            assert_eq!(matches!(entries[*name], View::Map(_)), *is_map, "{name}");
+            assert_eq!(
+                matches!(entries[*name], TemplateValue::Map(_)),
+                *is_map,
+                "{name}"
+            );
         }
     }
 }
@@ -220,7 +224,7 @@ fn a_required_name_that_yields_nothing_refuses_the_alert() {
         let (event, _) = map(lines, &sample());
         assert_eq!(
             event,
-            Err(vec![Refusal {
+            Err(vec![FieldError {
                 field: name,
                 reason: reason.to_owned()
             }]),

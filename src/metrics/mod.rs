@@ -11,12 +11,12 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 mod exposition;
-mod parts;
+mod families;
 mod process;
 
 pub use exposition::Exposition;
-pub use parts::{Alerts, Broker, Failure, Http, Reloads};
-pub use process::most_descriptors;
+pub use families::{AlertMetrics, BrokerMetrics, FailureReason, HttpMetrics, ReloadMetrics};
+pub use process::max_open_files;
 
 use crate::version;
 
@@ -32,7 +32,7 @@ fn seconds_now() -> f64 {
 
 /// How the publisher is at the moment of a scrape.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Now {
+pub struct BrokerSnapshot {
     /// A connection is open, blocked or not.
     pub connected: bool,
     /// The broker takes nothing.
@@ -57,13 +57,13 @@ pub struct Metrics {
     registry: Registry,
     now: Gauges,
     /// For the HTTP room.
-    pub http: Http,
+    pub http: HttpMetrics,
     /// For the bridge.
-    pub alerts: Alerts,
+    pub alerts: AlertMetrics,
     /// For the publisher.
-    pub broker: Broker,
+    pub broker: BrokerMetrics,
     /// For the service.
-    pub reloads: Reloads,
+    pub reloads: ReloadMetrics,
 }
 
 impl Default for Metrics {
@@ -87,9 +87,15 @@ impl Metrics {
             "The version, its commit, and the compiler that built it",
             Info::new(build.to_vec()),
         );
-        let (http, alerts) = (Http::register(registry), Alerts::register(registry));
-        let (broker, now) = (Broker::register(registry), Gauges::register(registry));
-        let reloads = Reloads::register(registry);
+        let (http, alerts) = (
+            HttpMetrics::register(registry),
+            AlertMetrics::register(registry),
+        );
+        let (broker, now) = (
+            BrokerMetrics::register(registry),
+            Gauges::register(registry),
+        );
+        let reloads = ReloadMetrics::register(registry);
         all.register_collector(Box::new(process::Process::new()));
         Self {
             registry: all,
@@ -102,7 +108,7 @@ impl Metrics {
     }
 
     /// What a scrape reads.
-    pub fn expose(&self, now: Now, exposition: Exposition) -> String {
+    pub fn expose(&self, now: BrokerSnapshot, exposition: Exposition) -> String {
         let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         self.now.connected.set(now.connected.into());
         self.now.blocked.set(now.blocked.into());
@@ -156,9 +162,9 @@ mod tests {
             .answered("/webhook", 401, Duration::from_millis(3));
         metrics.alerts.received("firing");
         metrics.alerts.dropped("prom_title");
-        metrics.broker.failed(Failure::Blocked, 7);
+        metrics.broker.failed(FailureReason::Blocked, 7);
         metrics.reloads.reloaded(false);
-        let now = Now {
+        let now = BrokerSnapshot {
             connected: true,
             blocked: false,
             in_flight: 3,

@@ -89,7 +89,7 @@ impl Collector for Process {
 }
 
 /// How many file descriptors the process may have (its soft limit), where that is known.
-pub fn most_descriptors() -> Option<usize> {
+pub fn max_open_files() -> Option<usize> {
     soft_limit("Max open files")
 }
 

@@ -1,4 +1,4 @@
-//! Messages that stand or fall together, encoded one behind the other: a few large pieces of memory instead of many small ones.
+//! Messages that stand or fall `together`, encoded one behind the other: a few large pieces of memory instead of many small ones.
 
 use crate::event::Event;
 
@@ -24,7 +24,7 @@ pub struct Message<'b> {
 }
 
 impl Batch {
-    /// With room for so many messages, whose bodies have about so many bytes together.
+    /// With room for so many messages, whose bodies have about so many bytes `together`.
     pub fn with_capacity(messages: usize, bytes: usize) -> Self {
         // A routing key is short: the names in it are in the body, too.
         let keys = String::with_capacity(messages * 64);

@@ -11,26 +11,26 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 mod backoff;
 mod batch;
-mod cork;
-mod link;
+mod connection;
 mod session;
 mod status;
+mod thread;
 mod tls;
 mod verdict;
 mod watchdog;
 mod window;
-mod worker;
+mod write_gate;
 
 pub use batch::{Batch, Message};
 pub use status::Status;
 pub use tls::{TlsError, TlsFiles};
 
 use crate::amqp_url::AmqpUrl;
-use crate::metrics::{self, Failure};
+use crate::metrics::{self, FailureReason};
+use thread::PublisherThread;
 use verdict::{NoVerdict, Teller, verdict};
-use worker::Worker;
 
-/// What waits for its confirms, of all batches together, in bytes. Above it a new batch is refused at once, so that a
+/// What waits for its confirms, of all batches `together`, in bytes. Above it a new batch is refused at once, so that a
 /// broker that stays away can't fill the memory. A batch that comes alone is taken whatever its size.
 const MOST_WAITING_BYTES: usize = 64 << 20;
 
@@ -86,19 +86,19 @@ pub struct Publisher {
     jobs: Sender<Job>,
     waiting: Arc<Waiting>,
     status: Arc<Status>,
-    metrics: metrics::Broker,
+    metrics: metrics::BrokerMetrics,
     stop: Sender<()>,
     stopped: Receiver<()>,
 }
 
 impl Publisher {
     /// Starts the thread, which connects, and connects again, for as long as it takes.
-    pub fn start(settings: Settings, metrics: metrics::Broker) -> std::io::Result<Self> {
+    pub fn start(settings: Settings, metrics: metrics::BrokerMetrics) -> std::io::Result<Self> {
         let (jobs, inbox) = unbounded();
         let (stop, stop_inbox) = bounded(1);
         let (stopped_sender, stopped) = bounded(0);
         let status = Arc::new(Status::default());
-        let worker = Worker::new(
+        let worker = PublisherThread::new(
             settings,
             inbox,
             stop_inbox,
@@ -155,11 +155,11 @@ impl Publisher {
         }
     }
 
-    fn failure(&self, error: &DeliveryError) -> Failure {
+    fn failure(&self, error: &DeliveryError) -> FailureReason {
         match error {
-            DeliveryError::Nacked => Failure::Nack,
-            DeliveryError::Returned(_) => Failure::Returned,
-            DeliveryError::ChannelClosed(_) | DeliveryError::Stopped => Failure::Disconnected,
+            DeliveryError::Nacked => FailureReason::Nack,
+            DeliveryError::Returned(_) => FailureReason::Returned,
+            DeliveryError::ChannelClosed(_) | DeliveryError::Stopped => FailureReason::Disconnected,
             DeliveryError::Deadline(_) | DeliveryError::Busy(_) | DeliveryError::Output(_) => {
                 self.status.failure()
             }
@@ -167,8 +167,8 @@ impl Publisher {
     }
 
     /// For a page of metrics.
-    pub fn now(&self) -> metrics::Now {
-        metrics::Now {
+    pub fn now(&self) -> metrics::BrokerSnapshot {
+        metrics::BrokerSnapshot {
             waiting: self.waiting.events.load(Ordering::SeqCst),
             ..self.status.now()
         }

@@ -46,7 +46,7 @@ impl Session {
     }
 
     /// How long until the connection counts as stalled; never while it is blocked, or nothing is in flight.
-    pub fn stall_in(&self, now: Instant) -> Option<Duration> {
+    pub fn time_until_stall(&self, now: Instant) -> Option<Duration> {
         let oldest = self.window.oldest().filter(|_| !self.blocked)?;
         // While it was blocked, the broker could not confirm anything.
         let waiting_since = self
@@ -65,7 +65,7 @@ mod tests {
     fn a_block_does_not_count_as_a_stall() {
         let start = Instant::now();
         let mut session = Session::default();
-        assert_eq!(session.stall_in(start), None);
+        assert_eq!(session.time_until_stall(start), None);
         session.window.push(InFlight {
             job: 0,
             index: 0,
@@ -73,11 +73,17 @@ mod tests {
             bytes: 1,
             since: start,
         });
-        assert_eq!(session.stall_in(start + STALL_LIMIT), Some(Duration::ZERO));
+        assert_eq!(
+            session.time_until_stall(start + STALL_LIMIT),
+            Some(Duration::ZERO)
+        );
         session.blocked = true;
-        assert_eq!(session.stall_in(start + STALL_LIMIT), None);
+        assert_eq!(session.time_until_stall(start + STALL_LIMIT), None);
         session.blocked = false;
         session.unblocked_at = Some(start + STALL_LIMIT);
-        assert_eq!(session.stall_in(start + STALL_LIMIT), Some(STALL_LIMIT));
+        assert_eq!(
+            session.time_until_stall(start + STALL_LIMIT),
+            Some(STALL_LIMIT)
+        );
     }
 }

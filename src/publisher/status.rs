@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use crate::metrics::{Failure, Now};
+use crate::metrics::{BrokerSnapshot, FailureReason};
 
 /// The state of the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,14 +54,14 @@ impl Status {
     }
 
     /// For a page of metrics; how much waits is known elsewhere.
-    pub(super) fn now(&self) -> Now {
+    pub(super) fn now(&self) -> BrokerSnapshot {
         let (connected, blocked) = match *self.state.lock().unwrap_or_else(PoisonError::into_inner)
         {
             State::Connected => (true, false),
             State::Blocked(_) => (true, true),
             State::Away(_) => (false, false),
         };
-        Now {
+        BrokerSnapshot {
             connected,
             blocked,
             in_flight: self.in_flight.load(Ordering::Relaxed),
@@ -70,13 +70,13 @@ impl Status {
     }
 
     /// Why something does not get through that has failed for no reason of its own.
-    pub(super) fn failure(&self) -> Failure {
+    pub(super) fn failure(&self) -> FailureReason {
         match self.now() {
-            Now { blocked: true, .. } => Failure::Blocked,
-            Now {
+            BrokerSnapshot { blocked: true, .. } => FailureReason::Blocked,
+            BrokerSnapshot {
                 connected: true, ..
-            } => Failure::Timeout,
-            Now { .. } => Failure::Disconnected,
+            } => FailureReason::Timeout,
+            BrokerSnapshot { .. } => FailureReason::Disconnected,
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 /// Shuts a socket down when a call on it takes too long. One call at a time.
 #[derive(Debug)]
-pub struct Watchdog(Arc<Shared>);
+pub struct CallWatchdog(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -22,7 +22,7 @@ struct State {
     ended: bool,
 }
 
-impl Watchdog {
+impl CallWatchdog {
     /// Starts the thread.
     pub fn start() -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
@@ -74,7 +74,7 @@ impl Drop for Disarm<'_> {
     }
 }
 
-impl Drop for Watchdog {
+impl Drop for CallWatchdog {
     fn drop(&mut self) {
         self.0.lock().ended = true;
         self.0.wake.notify_one();
@@ -129,7 +129,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let socket = Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
         let (_peer, _) = listener.accept().unwrap();
-        let watchdog = Watchdog::start().unwrap();
+        let watchdog = CallWatchdog::start().unwrap();
         for _ in 0..100 {
             assert!(
                 watchdog

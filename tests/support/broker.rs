@@ -179,14 +179,14 @@ impl Broker {
 
 /// A message as it came out of the queue.
 #[derive(Debug)]
-pub struct Received {
+pub struct ReceivedMessage {
     pub event: Value,
     pub body: Vec<u8>,
     pub routing_key: String,
     pub properties: amiquip::AmqpProperties,
 }
 
-impl Received {
+impl ReceivedMessage {
     pub fn resource(&self) -> String {
         self.event["resource"].as_str().unwrap().to_owned()
     }
@@ -200,18 +200,18 @@ pub struct Admin {
 
 impl Admin {
     /// Takes everything out of Canopsis's queue. Not while a load fills it: that may be faster.
-    pub fn drain(&self) -> Vec<Received> {
+    pub fn drain(&self) -> Vec<ReceivedMessage> {
         self.take(usize::MAX)
     }
 
     /// Takes so many messages out of Canopsis's queue, or as many as there are.
-    pub fn take(&self, most: usize) -> Vec<Received> {
+    pub fn take(&self, most: usize) -> Vec<ReceivedMessage> {
         let mut all = Vec::new();
         while all.len() < most
             && let Some(get) = self.channel.basic_get(QUEUE, true).unwrap()
         {
             let delivery = get.delivery;
-            all.push(Received {
+            all.push(ReceivedMessage {
                 event: serde_json::from_slice(&delivery.body).unwrap(),
                 routing_key: delivery.routing_key.clone(),
                 properties: delivery.properties.clone(),

@@ -1,7 +1,7 @@
-//! Lets the AMQP library's thread write what belongs together at once.
+//! Lets the AMQP library's thread write what belongs `together` at once.
 //!
 //! The library hands each frame of each message to its own thread, which wakes for the first one and writes it while the second
-//! one is on its way: a storm becomes thousands of small writes, and as many wake-ups on both sides. While the cork is in, that
+//! one is on its way: a storm becomes thousands of small writes, and as many wake-ups on both sides. While the gate is in, that
 //! thread waits before it writes; once it is out, it writes what it had, and then, in one go, all that has been handed over since.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,7 @@ const LIMIT: Duration = Duration::from_millis(20);
 
 /// Shared by the publisher, who holds it, and the socket, whose writes wait for it.
 #[derive(Debug, Clone, Default)]
-pub struct Cork(Arc<Shared>);
+pub struct WriteGate(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -29,16 +29,16 @@ struct State {
 
 /// While this lives, writes wait.
 #[derive(Debug)]
-pub struct Held<'c>(&'c Cork);
+pub struct Held<'c>(&'c WriteGate);
 
-impl Cork {
+impl WriteGate {
     /// From here on writes wait, until what is returned is dropped.
     pub fn hold(&self) -> Held<'_> {
         self.lock().held = true;
         Held(self)
     }
 
-    /// Waits while the cork is held, and not for ever.
+    /// Waits while the gate is held, and not for ever.
     pub fn wait(&self) {
         self.wait_for(LIMIT);
     }
@@ -84,16 +84,16 @@ mod tests {
 
     #[test]
     fn a_writer_waits_until_it_is_out() {
-        let (cork, (done, is_done)) = (Cork::default(), mpsc::channel());
-        let held = cork.hold();
+        let (gate, (done, is_done)) = (WriteGate::default(), mpsc::channel());
+        let held = gate.hold();
         let writer = {
-            let cork = cork.clone();
+            let gate = gate.clone();
             thread::spawn(move || {
-                cork.wait_for(Duration::from_hours(1));
+                gate.wait_for(Duration::from_hours(1));
                 done.send(()).unwrap();
             })
         };
-        while !cork.lock().awaited {
+        while !gate.lock().awaited {
             thread::yield_now();
         }
         assert!(is_done.try_recv().is_err());
@@ -105,9 +105,9 @@ mod tests {
 
     #[test]
     fn a_writer_does_not_wait_for_ever() {
-        let cork = Cork::default();
-        cork.wait();
-        let _held = cork.hold();
-        cork.wait();
+        let gate = WriteGate::default();
+        gate.wait();
+        let _held = gate.hold();
+        gate.wait();
     }
 }

@@ -16,9 +16,9 @@ use crossbeam_channel::Receiver;
 use mio::{Evented, Poll, PollOpt, Ready, Token};
 
 use super::Message;
-use super::cork::{Cork, Held};
 use super::tls::{TlsError, TlsFiles};
-use super::watchdog::Watchdog;
+use super::watchdog::CallWatchdog;
+use super::write_gate::{Held, WriteGate};
 use crate::amqp_url::{AmqpUrl, Login};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -37,7 +37,7 @@ const APP_ID: &str = env!("CARGO_PKG_NAME");
 
 /// What could not be done with a broker, and why. Holds no secret.
 #[derive(Debug, thiserror::Error)]
-pub enum LinkError {
+pub enum BrokerError {
     /// DNS
     #[error("can't resolve its name: {0}")]
     Resolve(io::Error),
@@ -78,11 +78,11 @@ fn explain(error: &amiquip::Error) -> String {
 }
 
 /// An open connection with one channel in confirm mode.
-pub struct Link {
+pub struct BrokerConnection {
     connection: Option<Connection>,
     channel: Option<Channel>,
     socket: Arc<TcpStream>,
-    cork: Cork,
+    gate: WriteGate,
     /// Acks and nacks.
     pub confirms: Receiver<Confirm>,
     /// Messages that no queue takes; each comes before its ack.
@@ -93,26 +93,26 @@ pub struct Link {
 
 /// How a connection ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Cause {
+pub enum CloseReason {
     /// The broker closed the channel over what was done on it.
     Channel(String),
     /// Everything else.
     Connection(String),
 }
 
-impl Link {
+impl BrokerConnection {
     /// Connects, logs in, opens the channel and checks that the exchange is there (passively: nothing is declared).
     pub fn open(
         url: &AmqpUrl,
         exchange: &str,
         tls: &TlsFiles,
-        watchdog: &Watchdog,
-    ) -> Result<Self, LinkError> {
+        watchdog: &CallWatchdog,
+    ) -> Result<Self, BrokerError> {
         let socket = connect(url)?;
-        socket.set_nodelay(true).map_err(LinkError::Connect)?;
-        let stream = socket.try_clone().map_err(LinkError::Connect)?;
+        socket.set_nodelay(true).map_err(BrokerError::Connect)?;
+        let stream = socket.try_clone().map_err(BrokerError::Connect)?;
         let socket = Arc::new(socket);
-        let cork = Cork::default();
+        let gate = WriteGate::default();
         let connector = if url.tls {
             Some(tls.connector()?)
         } else {
@@ -123,13 +123,13 @@ impl Link {
             "logging in",
             HANDSHAKE_LIMIT,
             &socket,
-            LinkError::Handshake,
+            BrokerError::Handshake,
             || {
                 let inner = mio::net::TcpStream::from_stream(stream).map_err(socket_error)?;
                 let stream = Stream {
                     inner,
                     greeted: url.tls,
-                    cork: cork.clone(),
+                    gate: gate.clone(),
                 };
                 let (options, tuning) = (
                     options(url),
@@ -170,7 +170,7 @@ impl Link {
             "opening a channel",
             CALL_LIMIT,
             &socket,
-            LinkError::SetUp,
+            BrokerError::SetUp,
             || set_up(&mut connection),
         )
         // Or else dropping the connection might wait for the broker for ever.
@@ -180,7 +180,7 @@ impl Link {
             connection,
             channel,
             socket,
-            cork,
+            gate,
             confirms,
             returns,
             blocked,
@@ -191,7 +191,7 @@ impl Link {
                 "looking for the exchange",
                 CALL_LIMIT,
                 &link.socket,
-                LinkError::Exchange,
+                BrokerError::Exchange,
                 || channel.exchange_declare_passive(exchange).map(drop),
             )?;
         }
@@ -199,8 +199,8 @@ impl Link {
     }
 
     /// While what is returned lives, the library does not write, so as to write all at once then.
-    pub fn together(&self) -> Held<'_> {
-        self.cork.hold()
+    pub fn hold_writes(&self) -> Held<'_> {
+        self.gate.hold()
     }
 
     /// Hands a message to the library, to be returned if no queue takes it.
@@ -209,8 +209,8 @@ impl Link {
         exchange: &str,
         message: Message<'_>,
         id: String,
-        watchdog: &Watchdog,
-    ) -> Result<(), LinkError> {
+        watchdog: &CallWatchdog,
+    ) -> Result<(), BrokerError> {
         let Some(channel) = &self.channel else {
             return Ok(());
         };
@@ -231,13 +231,13 @@ impl Link {
             "publishing",
             PUBLISH_LIMIT,
             &self.socket,
-            LinkError::Publish,
+            BrokerError::Publish,
             || channel.basic_publish(exchange, publish),
         )
     }
 
     /// Closes the connection as the protocol has it, or cuts it where the broker does not answer.
-    pub fn close(mut self, watchdog: &Watchdog) -> Cause {
+    pub fn close(mut self, watchdog: &CallWatchdog) -> CloseReason {
         let (channel, connection) = (self.channel.take(), self.connection.take());
         let closing = watchdog.within(CLOSE_LIMIT, &self.socket, || {
             // The cause of a failure is told once, by whichever of the two comes first.
@@ -246,19 +246,19 @@ impl Link {
             (channel, connection)
         });
         if !closing.in_time {
-            return Cause::Connection("it did not answer".to_owned());
+            return CloseReason::Connection("it did not answer".to_owned());
         }
         match closing.value {
             (Err(amiquip::Error::ServerClosedChannel { code, message, .. }), _) => {
-                Cause::Channel(format!("{code} {message}"))
+                CloseReason::Channel(format!("{code} {message}"))
             }
-            (_, Err(error)) | (Err(error), Ok(())) => Cause::Connection(error.to_string()),
-            (Ok(()), Ok(())) => Cause::Connection("closed".to_owned()),
+            (_, Err(error)) | (Err(error), Ok(())) => CloseReason::Connection(error.to_string()),
+            (Ok(()), Ok(())) => CloseReason::Connection("closed".to_owned()),
         }
     }
 }
 
-impl Drop for Link {
+impl Drop for BrokerConnection {
     fn drop(&mut self) {
         // Dropping the library's own values may wait for the broker for ever; on a dead socket it does not.
         let _ = self.socket.shutdown(std::net::Shutdown::Both);
@@ -266,27 +266,27 @@ impl Drop for Link {
 }
 
 fn watched<T>(
-    watchdog: &Watchdog,
+    watchdog: &CallWatchdog,
     act: &'static str,
     limit: Duration,
     socket: &Arc<TcpStream>,
-    error: fn(amiquip::Error) -> LinkError,
+    error: fn(amiquip::Error) -> BrokerError,
     call: impl FnOnce() -> amiquip::Result<T>,
-) -> Result<T, LinkError> {
+) -> Result<T, BrokerError> {
     let outcome = watchdog.within(limit, socket, call);
     outcome.value.map_err(|cause| {
         if outcome.in_time {
             error(cause)
         } else {
-            LinkError::TooSlow(act, limit)
+            BrokerError::TooSlow(act, limit)
         }
     })
 }
 
-fn connect(url: &AmqpUrl) -> Result<TcpStream, LinkError> {
+fn connect(url: &AmqpUrl) -> Result<TcpStream, BrokerError> {
     let addresses: Vec<SocketAddr> = (url.host.as_str(), url.port)
         .to_socket_addrs()
-        .map_err(LinkError::Resolve)?
+        .map_err(BrokerError::Resolve)?
         .collect();
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in addresses {
@@ -295,7 +295,7 @@ fn connect(url: &AmqpUrl) -> Result<TcpStream, LinkError> {
             Err(error) => last = error,
         }
     }
-    Err(LinkError::Connect(last))
+    Err(BrokerError::Connect(last))
 }
 
 fn options(url: &AmqpUrl) -> ConnectionOptions<Auth> {
@@ -324,7 +324,7 @@ struct Stream {
     inner: mio::net::TcpStream,
     /// Whether the first byte has been looked at. Behind TLS the handshake does it.
     greeted: bool,
-    cork: Cork,
+    gate: WriteGate,
 }
 
 impl IoStream for Stream {}
@@ -357,7 +357,7 @@ impl Read for Stream {
 
 impl Write for Stream {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.cork.wait();
+        self.gate.wait();
         self.inner.write(buffer)
     }
 

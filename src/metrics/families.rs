@@ -42,7 +42,7 @@ labels! {
 /// Why events did not get through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub enum Failure {
+pub enum FailureReason {
     Nack,
     Returned,
     Timeout,
@@ -50,7 +50,7 @@ pub enum Failure {
     Blocked,
 }
 
-impl Failure {
+impl FailureReason {
     const ALL: [Self; 5] = [
         Self::Nack,
         Self::Returned,
@@ -91,13 +91,13 @@ impl MetricConstructor<Histogram> for RequestBuckets {
 
 /// The HTTP room's part.
 #[derive(Debug, Clone)]
-pub struct Http {
+pub struct HttpMetrics {
     requests: Family<RequestLabels, Counter>,
     durations: Family<RouteLabel, Histogram, RequestBuckets>,
     unauthorized: Counter,
 }
 
-impl Http {
+impl HttpMetrics {
     /// Something that is no request has been answered.
     pub fn refused(&self, code: u16) {
         self.requests
@@ -124,7 +124,7 @@ impl Http {
 
 /// The bridge's part.
 #[derive(Debug, Clone)]
-pub struct Alerts {
+pub struct AlertMetrics {
     received: Family<StatusLabel, Counter>,
     refused: Family<FieldLabel, Counter>,
     dropped: Family<FieldLabel, Counter>,
@@ -132,7 +132,7 @@ pub struct Alerts {
     last: Gauge<f64, AtomicU64>,
 }
 
-impl Alerts {
+impl AlertMetrics {
     /// An alert has come, `firing` or `resolved`.
     pub fn received(&self, status: &'static str) {
         self.received.get_or_create(&StatusLabel { status }).inc();
@@ -162,7 +162,7 @@ impl Alerts {
     }
 
     /// An event may go without this field: its count begins with 0, so that the first time is seen as an increase.
-    pub fn expect(&self, field: &str) {
+    pub fn preregister(&self, field: &str) {
         let _ = self.dropped.get_or_create(&FieldLabel {
             field: field.to_owned(),
         });
@@ -176,14 +176,14 @@ impl Alerts {
 
 /// The publisher's part.
 #[derive(Debug, Clone)]
-pub struct Broker {
+pub struct BrokerMetrics {
     published: Counter,
     failed: Family<ReasonLabel, Counter>,
     attempts: Family<OutcomeLabel, Counter>,
     confirms: Histogram,
 }
 
-impl Broker {
+impl BrokerMetrics {
     /// So many events are in the queue, and their notification is answered.
     pub fn published(&self, events: usize) {
         self.published
@@ -191,7 +191,7 @@ impl Broker {
     }
 
     /// So many events are, as far as is known, not in the queue.
-    pub fn failed(&self, reason: Failure, events: usize) {
+    pub fn failed(&self, reason: FailureReason, events: usize) {
         self.failed
             .get_or_create(&reason.label())
             .inc_by(u64::try_from(events).unwrap_or(u64::MAX));
@@ -212,13 +212,13 @@ impl Broker {
 
 /// The service's part.
 #[derive(Debug, Clone)]
-pub struct Reloads {
+pub struct ReloadMetrics {
     outcomes: Family<OutcomeLabel, Counter>,
     successful: Gauge,
     loaded_at: Gauge<f64, AtomicU64>,
 }
 
-impl Reloads {
+impl ReloadMetrics {
     /// The configuration has been read again.
     pub fn reloaded(&self, success: bool) {
         self.outcomes
@@ -235,7 +235,7 @@ impl Reloads {
     }
 }
 
-impl Http {
+impl HttpMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let (requests, unauthorized) = (
             Family::<RequestLabels, Counter>::default(),
@@ -271,7 +271,7 @@ impl Http {
     }
 }
 
-impl Alerts {
+impl AlertMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let new = Self {
             received: Family::default(),
@@ -296,7 +296,7 @@ impl Alerts {
             "timestamp",
             "tags",
         ] {
-            new.expect(field);
+            new.preregister(field);
         }
         registry.register(
             "last_notification_timestamp_seconds",
@@ -305,17 +305,17 @@ impl Alerts {
         );
         registry.register(
             "alerts_received",
-            "Alerts in notifications, by status",
+            "AlertMetrics in notifications, by status",
             Family::clone(&new.received),
         );
         registry.register(
             "alerts_refused",
-            "Alerts that are not published because this field, which an event needs, yields nothing",
+            "AlertMetrics that are not published because this field, which an event needs, yields nothing",
             Family::clone(&new.refused),
         );
         registry.register(
             "alerts_truncated",
-            "Alerts that Alertmanager has cut off (max_alerts) and sent nowhere",
+            "AlertMetrics that Alertmanager has cut off (max_alerts) and sent nowhere",
             Counter::clone(&new.truncated),
         );
         registry.register(
@@ -327,7 +327,7 @@ impl Alerts {
     }
 }
 
-impl Broker {
+impl BrokerMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let new = Self {
             published: Counter::default(),
@@ -335,7 +335,7 @@ impl Broker {
             attempts: Family::default(),
             confirms: Histogram::new(CONFIRM_BUCKETS),
         };
-        for reason in Failure::ALL {
+        for reason in FailureReason::ALL {
             let _ = new.failed.get_or_create(&reason.label());
         }
         for success in [true, false] {
@@ -365,7 +365,7 @@ impl Broker {
     }
 }
 
-impl Reloads {
+impl ReloadMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let new = Self {
             outcomes: Family::default(),
@@ -377,7 +377,7 @@ impl Reloads {
         }
         registry.register(
             "config_reloads",
-            "Reloads of the configuration, by outcome",
+            "ReloadMetrics of the configuration, by outcome",
             Family::clone(&new.outcomes),
         );
         registry.register(

@@ -3,28 +3,28 @@
 
 use std::fmt;
 
-use super::rule::{Outcome, Place};
-use super::shown::Quoted;
+use super::quote::Quoted;
+use super::rule::{RuleOutcome, RulePosition};
 
 /// Hears of each field in turn: first of its rules that are tried, then of what else decides.
-pub trait Witness {
+pub trait Observer {
     /// A rule of the field was tried.
-    fn tried(&mut self, field: &str, place: Place<'_>, outcome: &Outcome<'_>);
+    fn tried(&mut self, field: &str, place: RulePosition<'_>, outcome: &RuleOutcome<'_>);
     /// Something else that decides about the field.
-    fn remark(&mut self, field: &str, remark: Remark<'_>);
+    fn remark(&mut self, field: &str, remark: Note<'_>);
 }
 
 /// While events are published.
-pub struct Nobody;
+pub struct NoopObserver;
 
-impl Witness for Nobody {
-    fn tried(&mut self, _: &str, _: Place<'_>, _: &Outcome<'_>) {}
-    fn remark(&mut self, _: &str, _: Remark<'_>) {}
+impl Observer for NoopObserver {
+    fn tried(&mut self, _: &str, _: RulePosition<'_>, _: &RuleOutcome<'_>) {}
+    fn remark(&mut self, _: &str, _: Note<'_>) {}
 }
 
 /// What decides about a field besides its rules.
 #[derive(Debug, Clone, Copy)]
-pub enum Remark<'n> {
+pub enum Note<'n> {
     /// The configuration has no rule for it.
     NoRule,
     /// More than so many characters.
@@ -62,7 +62,7 @@ pub enum Remark<'n> {
 /// How much of a text a remark quotes, in characters.
 const MOST: usize = 48;
 
-impl fmt::Display for Remark<'_> {
+impl fmt::Display for Note<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let quoted = |text| Quoted { text, most: MOST };
         match self {

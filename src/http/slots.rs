@@ -1,4 +1,4 @@
-//! The places for connections: so many and no more. Who waits for a next request has to give way when all are taken.
+//! The slots for connections: so many and no more. Who waits for a next request has to give way when all are taken.
 
 use std::collections::BTreeMap;
 use std::net::{Shutdown, TcpStream};
@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 /// Whoever has been closed for the sake of another has so long to leave, before one more is closed.
 const LEAVING_LIMIT: Duration = Duration::from_secs(1);
 
-/// All places of a server.
+/// All slots of a server.
 #[derive(Debug)]
-pub struct Places {
+pub struct ConnectionSlots {
     most: AtomicUsize,
     state: Mutex<State>,
     changed: Condvar,
@@ -21,19 +21,19 @@ pub struct Places {
 struct State {
     taken: BTreeMap<u64, Entry>,
     next: u64,
-    /// Whether somebody waits for a place. Waking nobody would cost each request three calls of the kernel.
+    /// Whether somebody waits for a slot. Waking nobody would cost each request three calls of the kernel.
     awaited: bool,
 }
 
 #[derive(Debug)]
 struct Entry {
     socket: Arc<TcpStream>,
-    state: Doing,
+    state: SlotState,
 }
 
-/// What a connection does, as far as its place is concerned.
+/// What a connection does, as far as its slot is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Doing {
+enum SlotState {
     /// Its sender has the word: a next request, the rest of one, or one that has shown no token. Since when.
     Waiting(Instant),
     /// An authorized notification is under way: not to be disturbed. Since when.
@@ -44,7 +44,7 @@ enum Doing {
     Leaving(Instant),
 }
 
-impl Doing {
+impl SlotState {
     /// Since when it might give way; `None` where it must not.
     fn since(self) -> Option<Instant> {
         match self {
@@ -54,15 +54,15 @@ impl Doing {
     }
 }
 
-/// One connection's place; given back when dropped.
+/// One connection's slot; given back when dropped.
 #[derive(Debug)]
-pub struct Place {
-    places: Arc<Places>,
+pub struct SlotGuard {
+    slots: Arc<ConnectionSlots>,
     number: u64,
 }
 
-impl Places {
-    /// So many places.
+impl ConnectionSlots {
+    /// So many slots.
     pub fn new(most: usize) -> Self {
         Self {
             most: AtomicUsize::new(most),
@@ -71,19 +71,19 @@ impl Places {
         }
     }
 
-    /// From here on there are so many. Who has a place keeps it.
+    /// From here on there are so many. Who has a slot keeps it.
     pub fn resize(&self, most: usize) {
         self.most.store(most, Ordering::SeqCst);
         self.tell(self.lock());
     }
 
-    /// Takes a place. Where there is none, the connection whose sender has let it wait longest is closed; where all work, this waits.
-    pub fn enter(self: &Arc<Self>, socket: &Arc<TcpStream>) -> Place {
+    /// Takes a slot. Where there is none, the connection whose sender has let it wait longest is closed; where all work, this waits.
+    pub fn enter(self: &Arc<Self>, socket: &Arc<TcpStream>) -> SlotGuard {
         let mut state = self.lock();
         while state.taken.len() >= self.most.load(Ordering::SeqCst) {
-            // It leaves its place when its thread sees the end; one that is slow to see it is not waited for.
-            if !state.somebody_leaves() {
-                state.close_slowest();
+            // It leaves its slot when its thread sees the end; one that is slow to see it is not waited for.
+            if !state.is_anyone_leaving() {
+                state.evict_longest_idle();
             }
             state.awaited = true;
             state = self
@@ -99,25 +99,24 @@ impl Places {
             number,
             Entry {
                 socket: Arc::clone(socket),
-                state: Doing::Waiting(Instant::now()),
+                state: SlotState::Waiting(Instant::now()),
             },
         );
-        Place {
-            places: Arc::clone(self),
+        SlotGuard {
+            slots: Arc::clone(self),
             number,
         }
     }
 
     /// Closes the connection whose sender has let it wait longest, so that it gives back what it holds.
-    pub fn close_slowest(&self) {
-        self.lock().close_slowest();
+    pub fn evict_longest_idle(&self) {
+        self.lock().evict_longest_idle();
     }
 
-    /// Whether every place is taken by one that works, none for longer than this.
-    pub fn are_full_of_work(&self, limit: Duration) -> bool {
+    /// Whether every slot is taken by one that works, none for longer than this.
+    pub fn are_saturated(&self, limit: Duration) -> bool {
         let state = self.lock();
-        let works =
-            |entry: &Entry| matches!(entry.state, Doing::Working(since) if since.elapsed() < limit);
+        let works = |entry: &Entry| matches!(entry.state, SlotState::Working(since) if since.elapsed() < limit);
         state.taken.len() >= self.most.load(Ordering::SeqCst) && state.taken.values().all(works)
     }
 
@@ -127,13 +126,13 @@ impl Places {
             .lock()
             .taken
             .values()
-            .filter(|entry| matches!(entry.state, Doing::Waiting(_)))
+            .filter(|entry| matches!(entry.state, SlotState::Waiting(_)))
         {
             let _ = entry.socket.shutdown(Shutdown::Both);
         }
     }
 
-    /// Wakes who waits for a place: only the accepting thread does.
+    /// Wakes who waits for a slot: only the accepting thread does.
     fn tell(&self, state: MutexGuard<'_, State>) {
         let awaited = state.awaited;
         drop(state);
@@ -148,54 +147,54 @@ impl Places {
 }
 
 impl State {
-    fn close_slowest(&mut self) {
+    fn evict_longest_idle(&mut self) {
         let candidates = self
             .taken
             .values_mut()
             .filter_map(|entry| Some((entry.state.since()?, entry)));
         if let Some((_, entry)) = candidates.min_by_key(|(since, _)| *since) {
             let _ = entry.socket.shutdown(Shutdown::Both);
-            entry.state = Doing::Leaving(Instant::now());
+            entry.state = SlotState::Leaving(Instant::now());
         }
     }
 
-    fn somebody_leaves(&self) -> bool {
-        let leaves = |entry: &Entry| matches!(entry.state, Doing::Leaving(since) if since.elapsed() < LEAVING_LIMIT);
+    fn is_anyone_leaving(&self) -> bool {
+        let leaves = |entry: &Entry| matches!(entry.state, SlotState::Leaving(since) if since.elapsed() < LEAVING_LIMIT);
         self.taken.values().any(leaves)
     }
 }
 
-impl Place {
+impl SlotGuard {
     /// From here on the connection may be closed for the sake of another, or at the end.
     pub fn waits(&self) {
-        self.set(Doing::Waiting(Instant::now()));
+        self.set(SlotState::Waiting(Instant::now()));
     }
 
     /// From here on the connection is not closed.
     pub fn works(&self) {
-        self.set(Doing::Working(Instant::now()));
+        self.set(SlotState::Working(Instant::now()));
     }
 
     /// From here on the connection may be closed for the sake of another.
     pub fn answers(&self) {
-        self.set(Doing::Answering(Instant::now()));
+        self.set(SlotState::Answering(Instant::now()));
     }
 
-    fn set(&self, state: Doing) {
-        let mut all = self.places.lock();
+    fn set(&self, state: SlotState) {
+        let mut all = self.slots.lock();
         if let Some(entry) = all.taken.get_mut(&self.number) {
             entry.state = state;
         }
         // Somebody may wait for one that can give way.
-        self.places.tell(all);
+        self.slots.tell(all);
     }
 }
 
-impl Drop for Place {
+impl Drop for SlotGuard {
     fn drop(&mut self) {
-        let mut all = self.places.lock();
+        let mut all = self.slots.lock();
         all.taken.remove(&self.number);
-        self.places.tell(all);
+        self.slots.tell(all);
     }
 }
 
@@ -214,12 +213,12 @@ mod tests {
             let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             (Arc::new(stream), listener.accept().unwrap().0)
         };
-        let places = Arc::new(Places::new(3));
+        let slots = Arc::new(ConnectionSlots::new(3));
         let (busy, waiting, later, newcomer) = (socket(), socket(), socket(), socket());
-        let busy_place = places.enter(&busy.0);
+        let busy_place = slots.enter(&busy.0);
         busy_place.works();
-        let waiting_place = places.enter(&waiting.0);
-        let later_place = places.enter(&later.0);
+        let waiting_place = slots.enter(&waiting.0);
+        let later_place = slots.enter(&later.0);
         let serving = {
             let socket = Arc::clone(&waiting.0);
             thread::spawn(move || {
@@ -228,9 +227,9 @@ mod tests {
                 ended
             })
         };
-        let place = places.enter(&newcomer.0);
+        let slot = slots.enter(&newcomer.0);
         assert_eq!(serving.join().unwrap(), 0);
-        drop((place, busy_place, later_place));
-        assert!(places.lock().taken.is_empty());
+        drop((slot, busy_place, later_place));
+        assert!(slots.lock().taken.is_empty());
     }
 }

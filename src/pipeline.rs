@@ -9,15 +9,15 @@ use std::time::Instant;
 use jiff::Timestamp;
 use log::{error, warn};
 
+use crate::alertmanager::{Alert, DecodeError, Notification};
 use crate::event::Event;
-use crate::logging::{Repeats, shorten};
-use crate::mapping::{Context, Mapping, Refusal, Warning};
+use crate::logging::{RepeatLimiter, shorten};
+use crate::mapping::{Context, FieldError, Mapping, Warning};
 use crate::metrics::{self, Metrics};
-use crate::notification::{Alert, DecodeError, Notification};
 use crate::publisher::{Batch, DeliveryError, Publisher};
 
 /// Where events go.
-pub enum Outlet {
+pub enum EventSink {
     /// To RabbitMQ.
     Broker(Publisher),
     /// To a stream, one JSON line an event (`--stdout`).
@@ -30,7 +30,7 @@ pub struct Outcome {
     /// How many events were delivered.
     pub published: usize,
     /// The alerts that could not be mapped.
-    pub refused: AllRefused,
+    pub refused: RejectedAlerts,
 }
 
 /// As many refused alerts are named in one answer; all of them are counted and logged.
@@ -39,27 +39,27 @@ const MOST_NAMED: usize = 50;
 /// The alerts of a notification that could not be mapped. However many they are, they take little memory while the others wait
 /// for their broker.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct AllRefused {
+pub struct RejectedAlerts {
     /// How many there are.
     pub count: usize,
     /// The first of them.
-    pub named: Vec<Refused>,
+    pub named: Vec<RejectedAlert>,
 }
 
 /// An alert that could not be mapped.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Refused {
+pub struct RejectedAlert {
     /// What people call it; may be empty.
     pub alertname: String,
     /// The alert's.
     pub fingerprint: String,
     /// Which fields, and why.
-    pub refusals: Vec<Refusal>,
+    pub refusals: Vec<FieldError>,
 }
 
 /// Why a notification's events are not delivered.
 #[derive(Debug, thiserror::Error)]
-pub enum BridgeError {
+pub enum PipelineError {
     /// It is no notification.
     #[error(transparent)]
     Decode(#[from] DecodeError),
@@ -83,31 +83,31 @@ const MOST_BATCH: usize = 64 << 20;
 const BATCH_TIMES: usize = 4;
 
 /// Counts and logs what an operator should hear of.
-pub struct Tally {
-    metrics: metrics::Alerts,
+pub struct MappingReporter {
+    metrics: metrics::AlertMetrics,
     /// For log lines that come again with every notification.
-    repeats: Option<Repeats>,
+    repeats: Option<RepeatLimiter>,
 }
 
-impl Tally {
+impl MappingReporter {
     /// For a service: each field is told of once a minute, with how many more there were.
-    pub fn new(metrics: metrics::Alerts) -> Self {
+    pub fn new(metrics: metrics::AlertMetrics) -> Self {
         Self {
             metrics,
-            repeats: Some(Repeats::default()),
+            repeats: Some(RepeatLimiter::default()),
         }
     }
 
     /// From here on these rules count.
-    pub fn expect(&self, mapping: &Mapping) {
+    pub fn preregister(&self, mapping: &Mapping) {
         mapping
             .extra_infos
             .iter()
-            .for_each(|(name, _)| self.metrics.expect(name.as_str()));
+            .for_each(|(name, _)| self.metrics.preregister(name.as_str()));
     }
 
     /// For one notification that somebody looks at: everything is told.
-    pub fn of_everything() -> Self {
+    pub fn unlimited() -> Self {
         Self {
             metrics: Metrics::new().alerts,
             repeats: None,
@@ -115,7 +115,7 @@ impl Tally {
     }
 
     /// Whether a line about a field may be written; if so, how many were not since the last one.
-    fn may_tell(&self, what: &str) -> Option<u64> {
+    fn should_log(&self, what: &str) -> Option<u64> {
         self.repeats
             .as_ref()
             .map_or(Some(0), |repeats| repeats.allow(what))
@@ -123,7 +123,7 @@ impl Tally {
 
     fn truncated(&self, notification: &Notification<'_>) {
         self.metrics.truncated(notification.truncated_alerts);
-        if let Some(unlogged) = self.may_tell("max_alerts") {
+        if let Some(unlogged) = self.should_log("max_alerts") {
             warn!(
                 receiver:% = notification.receiver, alerts = notification.truncated_alerts, unlogged;
                 "Alertmanager has cut alerts off (max_alerts): they are sent nowhere"
@@ -135,7 +135,7 @@ impl Tally {
         if warning.dropped {
             self.metrics.dropped(&warning.field);
         }
-        if let Some(unlogged) = self.may_tell(&warning.field) {
+        if let Some(unlogged) = self.should_log(&warning.field) {
             warn!(
                 alertname:% = name(alert), fingerprint:% = alert.fingerprint, field:% = warning.field, unlogged;
                 "{}", warning.reason
@@ -143,9 +143,9 @@ impl Tally {
         }
     }
 
-    fn refused(&self, alert: &Alert<'_>, refusal: &Refusal) {
+    fn refused(&self, alert: &Alert<'_>, refusal: &FieldError) {
         self.metrics.refused(refusal.field);
-        if let Some(unlogged) = self.may_tell(refusal.field) {
+        if let Some(unlogged) = self.should_log(refusal.field) {
             error!(
                 alertname:% = name(alert), fingerprint:% = alert.fingerprint, field:% = refusal.field, unlogged;
                 "an alert can't be mapped and is not published: {}", refusal.reason
@@ -154,15 +154,15 @@ impl Tally {
     }
 }
 
-impl AllRefused {
-    fn add(&mut self, alert: &Alert<'_>, mut refusals: Vec<Refusal>) {
+impl RejectedAlerts {
+    fn add(&mut self, alert: &Alert<'_>, mut refusals: Vec<FieldError>) {
         self.count += 1;
         if self.named.len() < MOST_NAMED {
             for refusal in &mut refusals {
                 refusal.reason = shorten(&refusal.reason);
             }
             let fingerprint = shorten(&alert.fingerprint);
-            self.named.push(Refused {
+            self.named.push(RejectedAlert {
                 alertname: name(alert),
                 fingerprint,
                 refusals,
@@ -183,67 +183,67 @@ fn name(alert: &Alert<'_>) -> String {
 /// mapped comes back.
 fn map_each<'a, E>(
     mapping: &'a Mapping,
-    tally: &Tally,
+    reporter: &MappingReporter,
     notification: &'a Notification<'a>,
     received_at: Timestamp,
-    mut hand_on: impl FnMut(Option<Event<'a>>) -> Result<(), E>,
-) -> Result<AllRefused, E> {
-    tally.metrics.notified();
+    mut emit: impl FnMut(Option<Event<'a>>) -> Result<(), E>,
+) -> Result<RejectedAlerts, E> {
+    reporter.metrics.notified();
     if notification.truncated_alerts > 0 {
-        tally.truncated(notification);
+        reporter.truncated(notification);
     }
-    let mut all_refused = AllRefused::default();
+    let mut all_refused = RejectedAlerts::default();
     let Some(first) = notification.alerts.first() else {
         return Ok(all_refused);
     };
     let context = Context::new(notification, first, received_at);
     for alert in &notification.alerts {
-        tally.metrics.received(alert.status.as_str());
-        let (event, warnings) = mapping.map(&context.sibling(alert));
+        reporter.metrics.received(alert.status.as_str());
+        let (event, warnings) = mapping.map(&context.for_alert(alert));
         for warning in &warnings {
-            tally.warned(alert, warning);
+            reporter.warned(alert, warning);
         }
         let event = event.map_err(|refusals| {
             for refusal in &refusals {
-                tally.refused(alert, refusal);
+                reporter.refused(alert, refusal);
             }
             all_refused.add(alert, refusals);
         });
-        hand_on(event.ok())?;
+        emit(event.ok())?;
     }
     Ok(all_refused)
 }
 
 /// A notification's events, encoded and ready to go.
 #[derive(Debug)]
-pub struct Prepared {
+pub struct EncodedNotification {
     /// Of the alerts that could be mapped, in their order.
     pub batch: Batch,
     /// The alerts that could not be.
-    pub refused: AllRefused,
+    pub refused: RejectedAlerts,
 }
 
-impl Prepared {
+impl EncodedNotification {
     /// Decodes, maps and encodes a body.
     pub fn from_body(
         mapping: &Mapping,
-        tally: &Tally,
+        reporter: &MappingReporter,
         body: &[u8],
         received_at: Timestamp,
         deadline: Instant,
-    ) -> Result<Self, BridgeError> {
+    ) -> Result<Self, PipelineError> {
         let notification = Notification::decode(body)?;
         let most = (BATCH_TIMES * body.len()).clamp(LEAST_BATCH, MOST_BATCH);
         // An event is about as long as its alert.
         let mut batch = Batch::with_capacity(notification.alerts.len(), body.len());
-        let refused = map_each(mapping, tally, &notification, received_at, |event| {
+        let refused = map_each(mapping, reporter, &notification, received_at, |event| {
             if Instant::now() >= deadline {
                 return Err(DeliveryError::Deadline("mapping took too long".to_owned()).into());
             }
             let pushed = event.map_or(Ok(()), |event| batch.push(&event));
             pushed.map_err(|error| DeliveryError::Output(error.to_string()))?;
             if batch.written() > most {
-                Err(BridgeError::TooLarge(most))
+                Err(PipelineError::TooLarge(most))
             } else {
                 Ok(())
             }
@@ -253,9 +253,9 @@ impl Prepared {
     }
 
     /// `Ok` means: every event that could be mapped is delivered.
-    pub fn deliver(self, outlet: &Outlet, deadline: Instant) -> Result<Outcome, BridgeError> {
+    pub fn deliver(self, sink: &EventSink, deadline: Instant) -> Result<Outcome, PipelineError> {
         let published = self.batch.len();
-        outlet.deliver(self.batch, deadline)?;
+        sink.deliver(self.batch, deadline)?;
         Ok(Outcome {
             published,
             refused: self.refused,
@@ -263,7 +263,7 @@ impl Prepared {
     }
 }
 
-impl Outlet {
+impl EventSink {
     /// Delivers all of the events, in order, or says why not.
     fn deliver(&self, batch: Batch, deadline: Instant) -> Result<(), DeliveryError> {
         match self {
@@ -279,10 +279,10 @@ impl Outlet {
     }
 
     /// For a page of metrics.
-    pub fn now(&self) -> metrics::Now {
+    pub fn now(&self) -> metrics::BrokerSnapshot {
         match self {
             Self::Broker(publisher) => publisher.now(),
-            Self::Stream(_) => metrics::Now::default(),
+            Self::Stream(_) => metrics::BrokerSnapshot::default(),
         }
     }
 

@@ -11,10 +11,10 @@ use crossbeam_channel::{Receiver, never, select};
 use log::{debug, error, info, warn};
 
 use super::backoff::Backoff;
-use super::link::{Cause, Link, LinkError};
+use super::connection::{BrokerConnection, BrokerError, CloseReason};
 use super::session::{STALL_LIMIT, Session};
 use super::status::Status;
-use super::watchdog::Watchdog;
+use super::watchdog::CallWatchdog;
 use super::window::{InFlight, MOST_MESSAGES};
 use super::{DeliveryError, Job, Settings};
 use crate::metrics;
@@ -22,7 +22,7 @@ use crate::metrics;
 /// How long the thread sleeps at most when nothing happens.
 const LONGEST_SLEEP: Duration = Duration::from_mins(1);
 
-/// While the broker has something to do, who comes next waits so long for others: what is published together costs both sides less.
+/// While the broker has something to do, who comes next waits so long for others: what is published `together` costs both sides less.
 /// One sender alone, whose messages have been confirmed, waits for nobody.
 const GATHERING: Duration = Duration::from_micros(100);
 
@@ -39,27 +39,27 @@ struct Pending {
     /// The sequence number of its first message.
     first_sequence: u64,
     /// Whether any of it has been published on this connection.
-    touched: bool,
+    partly_published: bool,
 }
 
 /// Why a connection's use has ended.
-enum End {
+enum SessionEnd {
     /// All is done, and nothing more will come.
     Done,
     /// The library or the broker ended it.
     Lost,
     /// A publish failed or hung.
-    Failed(LinkError),
+    Failed(BrokerError),
     /// The broker no longer confirms.
     Stalled,
 }
 
 /// See the module.
-pub struct Worker {
+pub struct PublisherThread {
     settings: Settings,
-    watchdog: Watchdog,
+    watchdog: CallWatchdog,
     status: Arc<Status>,
-    metrics: metrics::Broker,
+    metrics: metrics::BrokerMetrics,
     backoff: Backoff,
     /// Which of the URLs is tried next.
     url: usize,
@@ -94,20 +94,20 @@ impl Outage {
     }
 }
 
-impl Worker {
+impl PublisherThread {
     pub(super) fn new(
         settings: Settings,
         inbox: Receiver<Job>,
         stop: Receiver<()>,
         status: Arc<Status>,
-        metrics: metrics::Broker,
+        metrics: metrics::BrokerMetrics,
     ) -> std::io::Result<Self> {
         let started = SystemTime::UNIX_EPOCH
             .elapsed()
             .map_or(0, |elapsed| elapsed.as_nanos());
         Ok(Self {
             settings,
-            watchdog: Watchdog::start()?,
+            watchdog: CallWatchdog::start()?,
             status,
             metrics,
             backoff: Backoff::default(),
@@ -145,7 +145,7 @@ impl Worker {
     fn connect_and_serve(&mut self) {
         let url = self.settings.urls[self.url % self.settings.urls.len()].clone();
         debug!(broker:% = url; "connecting");
-        let link = match Link::open(
+        let link = match BrokerConnection::open(
             &url,
             &self.settings.exchange,
             &self.settings.tls,
@@ -168,21 +168,21 @@ impl Worker {
         let mut session = Session::default();
         let end = self.serve(&link, &mut session);
         let waiting = session.window.len();
-        let stalled = matches!(end, End::Stalled);
+        let stalled = matches!(end, SessionEnd::Stalled);
         let reason = match (end, link.close(&self.watchdog)) {
-            (End::Done, _) => {
+            (SessionEnd::Done, _) => {
                 self.status
                     .away(Some("the connector is stopping".to_owned()));
                 info!(broker:% = url; "connection closed");
                 return;
             }
-            (_, Cause::Channel(reason)) => {
+            (_, CloseReason::Channel(reason)) => {
                 self.fail_in_flight(&DeliveryError::ChannelClosed(reason.clone()));
                 reason
             }
-            (End::Failed(error @ LinkError::TooSlow(..)), _) => error.to_string(),
-            (_, Cause::Connection(_)) if stalled => format!("no confirm for {STALL_LIMIT:?}"),
-            (_, Cause::Connection(reason)) => reason,
+            (SessionEnd::Failed(error @ BrokerError::TooSlow(..)), _) => error.to_string(),
+            (_, CloseReason::Connection(_)) if stalled => format!("no confirm for {STALL_LIMIT:?}"),
+            (_, CloseReason::Connection(reason)) => reason,
         };
         error!(broker:% = url, in_flight = waiting; "lost the broker: {reason}");
         self.lost(&format!("{url}: {reason}"));
@@ -212,7 +212,7 @@ impl Worker {
                 info!(broker:% = url, away_seconds:% = format!("{seconds:.1}"), waiting = self.jobs.len(); "connected to the broker again");
             }
             None => {
-                info!(broker:% = url, exchange:% = self.settings.exchange; "connected to the broker")
+                info!(broker:% = url, exchange:% = self.settings.exchange; "connected to the broker");
             }
         }
     }
@@ -234,7 +234,7 @@ impl Worker {
                 *confirmed = false;
             }
             pending.unconfirmed = pending.confirmed.len() - pending.next;
-            pending.touched = false;
+            pending.partly_published = false;
             self.queue.push_back(*id);
         }
         self.expire();
@@ -264,7 +264,7 @@ impl Worker {
     }
 
     /// Publishes and settles until the connection ends or all is done.
-    fn serve(&mut self, link: &Link, session: &mut Session) -> End {
+    fn serve(&mut self, link: &BrokerConnection, session: &mut Session) -> SessionEnd {
         loop {
             // What has come in while nobody looked.
             while let Ok(job) = self.inbox.try_recv() {
@@ -272,15 +272,15 @@ impl Worker {
             }
             self.expire();
             if self.is_done() {
-                return End::Done;
+                return SessionEnd::Done;
             }
-            if let Err(error) = self.publish_what_fits(link, session) {
-                return End::Failed(error);
+            if let Err(error) = self.fill_window(link, session) {
+                return SessionEnd::Failed(error);
             }
             self.status.in_flight(session.window.len());
-            let stall = session.stall_in(Instant::now());
+            let stall = session.time_until_stall(Instant::now());
             if stall.is_some_and(|left| left.is_zero()) {
-                return End::Stalled;
+                return SessionEnd::Stalled;
             }
             let sleep = self
                 .until_next_deadline()
@@ -293,11 +293,11 @@ impl Worker {
             select! {
                 recv(link.confirms) -> confirm => match confirm {
                     Ok(confirm) if self.settle_all(confirm, link, session) => {}
-                    _ => return End::Lost,
+                    _ => return SessionEnd::Lost,
                 },
                 recv(link.blocked) -> notice => match notice {
                     Ok(notice) => self.blocked(&notice, session),
-                    Err(_) => return End::Lost,
+                    Err(_) => return SessionEnd::Lost,
                 },
                 recv(self.inbox) -> job => {
                     self.accept(job.ok());
@@ -328,7 +328,7 @@ impl Worker {
             confirmed: vec![false; count],
             unconfirmed: count,
             first_sequence: self.next_sequence,
-            touched: false,
+            partly_published: false,
             job,
         };
         self.next_sequence += u64::try_from(count).unwrap_or(0);
@@ -362,8 +362,12 @@ impl Worker {
         self.next_deadline.map_or(LONGEST_SLEEP, until)
     }
 
-    fn publish_what_fits(&mut self, link: &Link, session: &mut Session) -> Result<(), LinkError> {
-        let _together = link.together();
+    fn fill_window(
+        &mut self,
+        link: &BrokerConnection,
+        session: &mut Session,
+    ) -> Result<(), BrokerError> {
+        let _together = link.hold_writes();
         while !session.blocked
             && let Some(id) = self.queue.front().copied()
         {
@@ -390,14 +394,19 @@ impl Worker {
                 since: Instant::now(),
             });
             pending.next += 1;
-            pending.touched = true;
+            pending.partly_published = true;
         }
         Ok(())
     }
 
     /// Settles a confirm, and those that have come behind it, as many as can be open. False where the broker returned a message
     /// that is none of ours: then no ack can be trusted.
-    fn settle_all(&mut self, first: Confirm, link: &Link, session: &mut Session) -> bool {
+    fn settle_all(
+        &mut self,
+        first: Confirm,
+        link: &BrokerConnection,
+        session: &mut Session,
+    ) -> bool {
         let behind = std::iter::from_fn(|| link.confirms.try_recv().ok()).take(MOST_MESSAGES);
         for confirm in std::iter::once(first).chain(behind) {
             // A returned message comes before its ack, on a channel of its own: what was returned up to this ack is there.
@@ -456,13 +465,13 @@ impl Worker {
 
     /// Fails the batches of which anything has been published on a channel that the broker has closed over it.
     fn fail_in_flight(&mut self, failure: &DeliveryError) {
-        let touched: Vec<u64> = self
+        let partly_published: Vec<u64> = self
             .jobs
             .iter()
-            .filter(|(_, pending)| pending.touched)
+            .filter(|(_, pending)| pending.partly_published)
             .map(|(id, _)| *id)
             .collect();
-        for id in touched {
+        for id in partly_published {
             self.finish(id, Err(failure.clone()));
         }
     }

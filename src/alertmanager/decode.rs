@@ -137,18 +137,18 @@ impl<'de> Visitor<'de> for Seed<'_, Notification<'de>> {
                 "truncatedAlerts" => notification.truncated_alerts = map.next_value()?,
                 "groupLabels" => {
                     notification.group_labels =
-                        map.next_value_seed(seed::<Labels<'_>>(self.limits))?
+                        map.next_value_seed(seed::<Labels<'_>>(self.limits))?;
                 }
                 "commonLabels" => {
                     notification.common_labels =
-                        map.next_value_seed(seed::<Labels<'_>>(self.limits))?
+                        map.next_value_seed(seed::<Labels<'_>>(self.limits))?;
                 }
                 "commonAnnotations" => {
                     notification.common_annotations =
                         map.next_value_seed(seed::<Labels<'_>>(self.limits))?;
                 }
                 "alerts" => {
-                    alerts = Some(map.next_value_seed(seed::<Vec<Alert<'_>>>(self.limits))?)
+                    alerts = Some(map.next_value_seed(seed::<Vec<Alert<'_>>>(self.limits))?);
                 }
                 _ => keep(self.limits, &mut notification.extra, key, map.next_value()?),
             }
@@ -204,7 +204,7 @@ impl<'de> Visitor<'de> for Seed<'_, Alert<'de>> {
                 "status" => status = Some(map.next_value()?),
                 "labels" => alert.labels = map.next_value_seed(seed::<Labels<'_>>(self.limits))?,
                 "annotations" => {
-                    alert.annotations = map.next_value_seed(seed::<Labels<'_>>(self.limits))?
+                    alert.annotations = map.next_value_seed(seed::<Labels<'_>>(self.limits))?;
                 }
                 "startsAt" => alert.starts_at = text(&mut map)?,
                 "endsAt" => alert.ends_at = text(&mut map)?,

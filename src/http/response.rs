@@ -9,10 +9,10 @@ use serde_json::json;
 
 use super::BodyError;
 use super::connection::HEAD_LIMIT;
-use super::head::HeadError;
-use crate::bridge::{Outcome, Refused};
-use crate::mapping::Refusal;
-use crate::notification::DecodeError;
+use super::request::InvalidRequest;
+use crate::alertmanager::DecodeError;
+use crate::mapping::FieldError;
+use crate::pipeline::{Outcome, RejectedAlert};
 use crate::publisher::DeliveryError;
 
 /// Seconds; for senders that heed it. Alertmanager has a clock of its own.
@@ -23,7 +23,7 @@ const JSON: &str = "application/json";
 
 /// A status, headers and a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct Response {
     /// The HTTP status.
     pub status: u16,
     /// Of the body.
@@ -36,7 +36,7 @@ pub struct Answer {
 
 /// Why a request is not done.
 #[derive(Debug, thiserror::Error)]
-pub enum Problem {
+pub enum HttpError {
     /// No such route.
     #[error("there is nothing here: notifications are taken at POST /webhook")]
     NotFound,
@@ -55,7 +55,7 @@ pub enum Problem {
     Unauthorized,
     /// The head says nothing that can be trusted.
     #[error(transparent)]
-    Head(#[from] HeadError),
+    RequestHead(#[from] InvalidRequest),
     /// The head takes too long.
     #[error("the request's head did not arrive within {HEAD_LIMIT:?}")]
     HeadTooSlow,
@@ -88,20 +88,22 @@ pub enum Problem {
     Internal,
 }
 
-impl Problem {
+impl HttpError {
     /// The HTTP status: the one table.
     pub fn status(&self) -> u16 {
         match self {
             Self::Decode(_)
             | Self::Body(BodyError::Malformed(_))
-            | Self::Head(HeadError::Malformed(_) | HeadError::Tls | HeadError::Framing(_)) => 400,
+            | Self::RequestHead(
+                InvalidRequest::Malformed(_) | InvalidRequest::Tls | InvalidRequest::Framing(_),
+            ) => 400,
             Self::Unauthorized => 401,
             Self::NotFound | Self::NotAnAlertmanager => 404,
             Self::Method(_) => 405,
             Self::HeadTooSlow => 408,
             Self::Body(BodyError::TooLong(_)) | Self::EventsTooLarge(_) => 413,
-            Self::Head(HeadError::Expectation) => 417,
-            Self::Head(HeadError::TooLong) => 431,
+            Self::RequestHead(InvalidRequest::Expectation) => 417,
+            Self::RequestHead(InvalidRequest::TooLong) => 431,
             Self::Reload(_) | Self::Internal => 500,
             Self::Body(BodyError::Incomplete(_) | BodyError::TooSlow(_) | BodyError::Busy)
             | Self::Delivery(_)
@@ -112,7 +114,7 @@ impl Problem {
     }
 
     /// The answer, with the headers that its status asks for.
-    pub fn answer(&self) -> Answer {
+    pub fn answer(&self) -> Response {
         let status = self.status();
         let headers = match self {
             Self::Unauthorized => vec![("WWW-Authenticate", "Bearer".into())],
@@ -124,14 +126,14 @@ impl Problem {
         if let Self::Reload(reasons) = self {
             body["reasons"] = json!(reasons);
         }
-        Answer {
+        Response {
             headers,
-            ..Answer::json(status, &body)
+            ..Response::json(status, &body)
         }
     }
 }
 
-impl Answer {
+impl Response {
     /// 200 with a few words.
     pub fn ok(text: &str) -> Self {
         Self::json(200, &json!({ "status": text }))
@@ -169,7 +171,7 @@ impl Answer {
                 body,
             };
         }
-        let name = |alert: &Refused, refusal: &Refusal| json!({ "alertname": alert.alertname, "fingerprint": alert.fingerprint, "field": refusal.field, "reason": refusal.reason });
+        let name = |alert: &RejectedAlert, refusal: &FieldError| json!({ "alertname": alert.alertname, "fingerprint": alert.fingerprint, "field": refusal.field, "reason": refusal.reason });
         let named: Vec<_> = refused
             .named
             .iter()
@@ -200,46 +202,54 @@ mod tests {
     fn each_problem_has_its_status_and_headers() {
         let incomplete = || BodyError::Incomplete(std::io::ErrorKind::TimedOut.into());
         for (problem, status, header) in [
-            (Problem::NotFound, 404, None),
-            (Problem::NotAnAlertmanager, 404, None),
+            (HttpError::NotFound, 404, None),
+            (HttpError::NotAnAlertmanager, 404, None),
             (
-                Problem::Method(&["GET", "HEAD"]),
+                HttpError::Method(&["GET", "HEAD"]),
                 405,
                 Some(("Allow", "GET, HEAD")),
             ),
             (
-                Problem::Unauthorized,
+                HttpError::Unauthorized,
                 401,
                 Some(("WWW-Authenticate", "Bearer")),
             ),
-            (Problem::Body(BodyError::TooLong(9)), 413, None),
-            (Problem::EventsTooLarge(String::new()), 413, None),
-            (Problem::Body(incomplete()), 503, Some(("Retry-After", "5"))),
+            (HttpError::Body(BodyError::TooLong(9)), 413, None),
+            (HttpError::EventsTooLarge(String::new()), 413, None),
             (
-                Problem::Body(BodyError::Busy),
-                503,
-                Some(("Retry-After", "5")),
-            ),
-            (Problem::Body(BodyError::Malformed("x")), 400, None),
-            (Problem::Head(HeadError::Tls), 400, None),
-            (Problem::Head(HeadError::TooLong), 431, None),
-            (Problem::Head(HeadError::Expectation), 417, None),
-            (Problem::HeadTooSlow, 408, None),
-            (Problem::Decode(DecodeError::FromPrometheus), 400, None),
-            (
-                Problem::Delivery(DeliveryError::Nacked),
+                HttpError::Body(incomplete()),
                 503,
                 Some(("Retry-After", "5")),
             ),
             (
-                Problem::NotReady(String::new()),
+                HttpError::Body(BodyError::Busy),
                 503,
                 Some(("Retry-After", "5")),
             ),
-            (Problem::Reload(Vec::new()), 500, None),
-            (Problem::StillReloading, 503, Some(("Retry-After", "5"))),
-            (Problem::Stopping, 503, Some(("Retry-After", "5"))),
-            (Problem::Internal, 500, None),
+            (HttpError::Body(BodyError::Malformed("x")), 400, None),
+            (HttpError::RequestHead(InvalidRequest::Tls), 400, None),
+            (HttpError::RequestHead(InvalidRequest::TooLong), 431, None),
+            (
+                HttpError::RequestHead(InvalidRequest::Expectation),
+                417,
+                None,
+            ),
+            (HttpError::HeadTooSlow, 408, None),
+            (HttpError::Decode(DecodeError::FromPrometheus), 400, None),
+            (
+                HttpError::Delivery(DeliveryError::Nacked),
+                503,
+                Some(("Retry-After", "5")),
+            ),
+            (
+                HttpError::NotReady(String::new()),
+                503,
+                Some(("Retry-After", "5")),
+            ),
+            (HttpError::Reload(Vec::new()), 500, None),
+            (HttpError::StillReloading, 503, Some(("Retry-After", "5"))),
+            (HttpError::Stopping, 503, Some(("Retry-After", "5"))),
+            (HttpError::Internal, 500, None),
         ] {
             let answer = problem.answer();
             let first = answer

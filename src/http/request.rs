@@ -11,7 +11,7 @@ const MOST_HEADERS: usize = 100;
 
 /// What a head says, as far as anybody here asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Head {
+pub struct RequestHead {
     /// As `GET`
     pub method: String,
     /// The request's target with its query, as it was sent.
@@ -19,7 +19,7 @@ pub struct Head {
     /// The `Authorization` header.
     pub authorization: Option<String>,
     /// Whether the `Accept` header names OpenMetrics.
-    pub takes_openmetrics: bool,
+    pub accepts_openmetrics: bool,
     /// Where the body ends.
     pub framing: Framing,
     /// Whether another request may follow.
@@ -39,7 +39,7 @@ pub enum Framing {
 
 /// Why a head is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum HeadError {
+pub enum InvalidRequest {
     /// Not HTTP/1.
     #[error("this is not an HTTP/1.1 request: {0}")]
     Malformed(&'static str),
@@ -58,32 +58,32 @@ pub enum HeadError {
 }
 
 /// Parses a head. `None` where it is not complete yet; otherwise with its length.
-pub fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, HeadError> {
+pub fn parse(bytes: &[u8]) -> Result<Option<(RequestHead, usize)>, InvalidRequest> {
     if bytes.first() == Some(&0x16) {
-        return Err(HeadError::Tls);
+        return Err(InvalidRequest::Tls);
     }
     let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
     let length = match request.parse(bytes) {
         Ok(httparse::Status::Complete(length)) if length <= MOST_BYTES => length,
         Ok(httparse::Status::Partial) if bytes.len() < MOST_BYTES => return Ok(None),
-        Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooLong),
-        Err(httparse::Error::Version) => return Err(HeadError::Malformed("another version")),
+        Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(InvalidRequest::TooLong),
+        Err(httparse::Error::Version) => return Err(InvalidRequest::Malformed("another version")),
         Err(httparse::Error::HeaderName | httparse::Error::HeaderValue) => {
-            return Err(HeadError::Malformed("a wrong header line"));
+            return Err(InvalidRequest::Malformed("a wrong header line"));
         }
-        Err(_) => return Err(HeadError::Malformed("a wrong request line")),
+        Err(_) => return Err(InvalidRequest::Malformed("a wrong request line")),
     };
     let (Some(method), Some(target), Some(version)) =
         (request.method, request.path, request.version)
     else {
-        return Err(HeadError::Malformed("a wrong request line"));
+        return Err(InvalidRequest::Malformed("a wrong request line"));
     };
-    let head = Head {
+    let head = RequestHead {
         method: method.to_owned(),
         target: target.to_owned(),
         authorization: authorization(request.headers)?,
-        takes_openmetrics: takes_openmetrics(request.headers),
+        accepts_openmetrics: accepts_openmetrics(request.headers),
         framing: framing(request.headers, version)?,
         keep_alive: keep_alive(request.headers, version),
         expects_continue: expects_continue(request.headers)?,
@@ -102,18 +102,18 @@ fn values<'h>(
         .map(|header| header.value)
 }
 
-fn authorization(headers: &[httparse::Header<'_>]) -> Result<Option<String>, HeadError> {
+fn authorization(headers: &[httparse::Header<'_>]) -> Result<Option<String>, InvalidRequest> {
     let mut lines = values(headers, "authorization");
     let first = lines.next();
     if lines.next().is_some() {
-        return Err(HeadError::Malformed("several Authorization lines"));
+        return Err(InvalidRequest::Malformed("several Authorization lines"));
     }
     Ok(first
         .and_then(|value| std::str::from_utf8(value).ok())
         .map(str::to_owned))
 }
 
-fn takes_openmetrics(headers: &[httparse::Header<'_>]) -> bool {
+fn accepts_openmetrics(headers: &[httparse::Header<'_>]) -> bool {
     values(headers, "accept")
         .flat_map(|value| value.split(|byte| *byte == b','))
         .filter_map(|range| range.split(|byte| *byte == b';').next())
@@ -124,31 +124,35 @@ fn takes_openmetrics(headers: &[httparse::Header<'_>]) -> bool {
         })
 }
 
-fn framing(headers: &[httparse::Header<'_>], version: u8) -> Result<Framing, HeadError> {
+fn framing(headers: &[httparse::Header<'_>], version: u8) -> Result<Framing, InvalidRequest> {
     let mut encodings = values(headers, "transfer-encoding");
     let mut lengths = values(headers, "content-length");
     match (encodings.next(), lengths.next()) {
         (None, None) => Ok(Framing::Length(0)),
-        (Some(_), Some(_)) => Err(HeadError::Framing(
+        (Some(_), Some(_)) => Err(InvalidRequest::Framing(
             "both Content-Length and Transfer-Encoding",
         )),
         (Some(encoding), None) => {
             if version == 0 {
-                return Err(HeadError::Framing("Transfer-Encoding in HTTP/1.0"));
+                return Err(InvalidRequest::Framing("Transfer-Encoding in HTTP/1.0"));
             }
             if encodings.next().is_some() || !encoding.trim_ascii().eq_ignore_ascii_case(b"chunked")
             {
-                return Err(HeadError::Framing("a Transfer-Encoding other than chunked"));
+                return Err(InvalidRequest::Framing(
+                    "a Transfer-Encoding other than chunked",
+                ));
             }
             Ok(Framing::Chunked)
         }
         (None, Some(length)) => {
             if lengths.next().is_some() {
-                return Err(HeadError::Framing("several Content-Length lines"));
+                return Err(InvalidRequest::Framing("several Content-Length lines"));
             }
             let length = length.trim_ascii();
             if length.is_empty() || !length.iter().all(u8::is_ascii_digit) {
-                return Err(HeadError::Framing("a Content-Length that is no number"));
+                return Err(InvalidRequest::Framing(
+                    "a Content-Length that is no number",
+                ));
             }
             let number = std::str::from_utf8(length)
                 .ok()
@@ -165,11 +169,11 @@ fn keep_alive(headers: &[httparse::Header<'_>], version: u8) -> bool {
     version == 1 && !close
 }
 
-fn expects_continue(headers: &[httparse::Header<'_>]) -> Result<bool, HeadError> {
+fn expects_continue(headers: &[httparse::Header<'_>]) -> Result<bool, InvalidRequest> {
     match values(headers, "expect").next() {
         None => Ok(false),
         Some(value) if value.trim_ascii().eq_ignore_ascii_case(b"100-continue") => Ok(true),
-        Some(_) => Err(HeadError::Expectation),
+        Some(_) => Err(InvalidRequest::Expectation),
     }
 }
 
@@ -181,11 +185,11 @@ mod tests {
     fn heads_are_read() {
         let text = b"POST /webhook?x HTTP/1.1\r\nHost: h\r\nAUTHORIZATION: Bearer t\r\nContent-Length: 12 \r\n\r\nbody";
         let (head, length) = parse(text).unwrap().unwrap();
-        let expected = Head {
+        let expected = RequestHead {
             method: "POST".to_owned(),
             target: "/webhook?x".to_owned(),
             authorization: Some("Bearer t".to_owned()),
-            takes_openmetrics: false,
+            accepts_openmetrics: false,
             framing: Framing::Length(12),
             keep_alive: true,
             expects_continue: false,
@@ -250,7 +254,7 @@ mod tests {
             let (head, _) = read(&format!("Accept: {accept}\r\n"), "1.1")
                 .unwrap()
                 .unwrap();
-            assert_eq!(head.takes_openmetrics, takes, "{accept}");
+            assert_eq!(head.accepts_openmetrics, takes, "{accept}");
         }
         assert!(
             read("Expect: 100-Continue\r\n", "1.1")
@@ -270,71 +274,77 @@ mod tests {
         );
         let with = |lines: &str| format!("POST / HTTP/1.1\r\n{lines}\r\n\r\n");
         for (text, error) in [
-            (long, HeadError::TooLong),
-            (many, HeadError::TooLong),
+            (long, InvalidRequest::TooLong),
+            (many, InvalidRequest::TooLong),
             (
                 with("Content-Length: -1"),
-                HeadError::Framing("a Content-Length that is no number"),
+                InvalidRequest::Framing("a Content-Length that is no number"),
             ),
             (
                 with("Content-Length: +1"),
-                HeadError::Framing("a Content-Length that is no number"),
+                InvalidRequest::Framing("a Content-Length that is no number"),
             ),
             (
                 with("Content-Length: abc"),
-                HeadError::Framing("a Content-Length that is no number"),
+                InvalidRequest::Framing("a Content-Length that is no number"),
             ),
             (
                 with("Content-Length:"),
-                HeadError::Framing("a Content-Length that is no number"),
+                InvalidRequest::Framing("a Content-Length that is no number"),
             ),
             (
                 with("Content-Length: 1, 1"),
-                HeadError::Framing("a Content-Length that is no number"),
+                InvalidRequest::Framing("a Content-Length that is no number"),
             ),
             (
                 with("Content-Length: 1\r\nContent-Length: 1"),
-                HeadError::Framing("several Content-Length lines"),
+                InvalidRequest::Framing("several Content-Length lines"),
             ),
             (
                 with("Content-Length: 1\r\nTransfer-Encoding: chunked"),
-                HeadError::Framing("both Content-Length and Transfer-Encoding"),
+                InvalidRequest::Framing("both Content-Length and Transfer-Encoding"),
             ),
             (
                 with("Transfer-Encoding: gzip, chunked"),
-                HeadError::Framing("a Transfer-Encoding other than chunked"),
+                InvalidRequest::Framing("a Transfer-Encoding other than chunked"),
             ),
             (
                 with("Transfer-Encoding: identity"),
-                HeadError::Framing("a Transfer-Encoding other than chunked"),
+                InvalidRequest::Framing("a Transfer-Encoding other than chunked"),
             ),
             (
                 with("Authorization: a\r\nAuthorization: b"),
-                HeadError::Malformed("several Authorization lines"),
+                InvalidRequest::Malformed("several Authorization lines"),
             ),
-            (with("Expect: tea"), HeadError::Expectation),
+            (with("Expect: tea"), InvalidRequest::Expectation),
             (
                 with("X: a\r\n folded"),
-                HeadError::Malformed("a wrong header line"),
+                InvalidRequest::Malformed("a wrong header line"),
             ),
-            (with("X : a"), HeadError::Malformed("a wrong header line")),
-            (with("X: a\rb"), HeadError::Malformed("a wrong header line")),
+            (
+                with("X : a"),
+                InvalidRequest::Malformed("a wrong header line"),
+            ),
+            (
+                with("X: a\rb"),
+                InvalidRequest::Malformed("a wrong header line"),
+            ),
             (
                 "GET / HTTP/2.0\r\n\r\n".to_owned(),
-                HeadError::Malformed("another version"),
+                InvalidRequest::Malformed("another version"),
             ),
             (
                 "GET  / HTTP/1.1\r\n\r\n".to_owned(),
-                HeadError::Malformed("a wrong request line"),
+                InvalidRequest::Malformed("a wrong request line"),
             ),
-            ("\u{16}\u{3}\u{1}".to_owned(), HeadError::Tls),
+            ("\u{16}\u{3}\u{1}".to_owned(), InvalidRequest::Tls),
         ] {
             assert_eq!(parse(text.as_bytes()), Err(error), "{text:.80}");
         }
         let old = "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
         assert_eq!(
             parse(old.as_bytes()),
-            Err(HeadError::Framing("Transfer-Encoding in HTTP/1.0"))
+            Err(InvalidRequest::Framing("Transfer-Encoding in HTTP/1.0"))
         );
     }
 }

@@ -1,13 +1,13 @@
-//! Every mistake of a configuration, told at once: where it is, what it is, and what was probably meant.
+//! Every error of a configuration, told at once: where it is, what it is, and what was probably meant.
 
 use std::fmt;
 
-use super::document::{At, Node};
+use super::document::{Node, NodeRef};
 use crate::suggest::did_you_mean;
 
-/// One mistake. Its message never holds a secret.
+/// One error. Its message never holds a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mistake {
+pub struct Diagnostic {
     /// The key's path, or the environment variable's name.
     pub place: String,
     /// The line in the file, counted from 1.
@@ -16,7 +16,7 @@ pub struct Mistake {
     pub message: String,
 }
 
-impl fmt::Display for Mistake {
+impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(line) = self.line {
             write!(f, "line {line}: ")?;
@@ -28,26 +28,26 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// Collects mistakes (which refuse the file) and warnings (which do not).
+/// Collects errors (which refuse the file) and warnings (which do not).
 #[derive(Debug, Default)]
-pub struct Mistakes {
-    list: Vec<Mistake>,
-    warnings: Vec<Mistake>,
+pub struct Diagnostics {
+    list: Vec<Diagnostic>,
+    warnings: Vec<Diagnostic>,
 }
 
-impl Mistakes {
-    /// Notes a mistake at a place of the file.
-    pub fn add(&mut self, at: &At<'_>, message: impl Into<String>) {
-        self.list.push(Mistake {
+impl Diagnostics {
+    /// Notes an error at a place of the file.
+    pub fn add(&mut self, at: &NodeRef<'_>, message: impl Into<String>) {
+        self.list.push(Diagnostic {
             place: at.to_string(),
             line: at.line(),
             message: message.into(),
         });
     }
 
-    /// Notes a mistake that stands nowhere in the file: something missing, or an environment variable.
+    /// Notes an error that stands nowhere in the file: something missing, or an environment variable.
     pub fn add_elsewhere(&mut self, place: &str, message: impl Into<String>) {
-        self.list.push(Mistake {
+        self.list.push(Diagnostic {
             place: place.to_owned(),
             line: None,
             message: message.into(),
@@ -56,7 +56,7 @@ impl Mistakes {
 
     /// Notes something that is allowed and probably not meant.
     pub fn warn(&mut self, place: &str, message: impl Into<String>) {
-        self.warnings.push(Mistake {
+        self.warnings.push(Diagnostic {
             place: place.to_owned(),
             line: None,
             message: message.into(),
@@ -64,7 +64,7 @@ impl Mistakes {
     }
 
     /// Reports a value that is no map, keys that are not in `known`, and keys given twice.
-    pub fn check_keys(&mut self, at: &At<'_>, known: &[&str]) {
+    pub fn check_keys(&mut self, at: &NodeRef<'_>, known: &[&str]) {
         if !matches!(at.node, Node::Map(_)) {
             self.add(at, "must hold keys of its own (a YAML mapping)");
             return;
@@ -78,7 +78,7 @@ impl Mistakes {
     }
 
     /// Reports keys given twice.
-    pub fn check_duplicates(&mut self, at: &At<'_>) {
+    pub fn check_duplicates(&mut self, at: &NodeRef<'_>) {
         let entries = at.entries();
         for (index, (key, value)) in entries.iter().enumerate() {
             if entries[..index].iter().any(|(earlier, _)| earlier == key) {
@@ -87,10 +87,10 @@ impl Mistakes {
         }
     }
 
-    /// The mistakes by line, and the warnings.
-    pub fn into_parts(mut self) -> (Vec<Mistake>, Vec<Mistake>) {
+    /// The errors by line, and the warnings.
+    pub fn into_parts(mut self) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
         self.list
-            .sort_by_key(|mistake| mistake.line.unwrap_or(usize::MAX));
+            .sort_by_key(|diagnostic| diagnostic.line.unwrap_or(usize::MAX));
         (self.list, self.warnings)
     }
 }
