@@ -238,7 +238,7 @@ impl EncodedNotification {
         let mut batch = Batch::with_capacity(notification.alerts.len(), body.len());
         let refused = map_each(mapping, reporter, &notification, received_at, |event| {
             if Instant::now() >= deadline {
-                return Err(DeliveryError::Deadline("mapping took too long".to_owned()).into());
+                return Err(DeliveryError::MappingTimeout.into());
             }
             let pushed = event.map_or(Ok(()), |event| batch.push(&event));
             pushed.map_err(|error| DeliveryError::Output(error.to_string()))?;
@@ -289,7 +289,7 @@ impl EventSink {
     /// How it is doing, in a line.
     pub fn headline(&self) -> String {
         match self {
-            Self::Broker(publisher) => publisher.status().headline(),
+            Self::Broker(publisher) => publisher.status().to_string(),
             Self::Stream(_) => "printing events instead of publishing them".to_owned(),
         }
     }
@@ -298,8 +298,8 @@ impl EventSink {
     pub fn readiness(&self, in_detail: bool) -> Result<(), String> {
         match self {
             Self::Broker(publisher) if publisher.status().is_ready() => Ok(()),
-            Self::Broker(publisher) if in_detail => Err(publisher.status().describe()),
-            Self::Broker(publisher) => Err(publisher.status().outline().to_owned()),
+            Self::Broker(publisher) if in_detail => Err(publisher.status().to_string()),
+            Self::Broker(publisher) => Err(publisher.status().public().to_owned()),
             Self::Stream(_) => Ok(()),
         }
     }

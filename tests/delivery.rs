@@ -35,7 +35,7 @@ fn starts_and_answers_while_the_broker_is_away() {
     assert!(
         reply
             .body
-            .contains("no connection to the broker: amqp://cpsrabbit@127.0.0.1"),
+            .contains("not connected to RabbitMQ: amqp://cpsrabbit@127.0.0.1"),
         "{}",
         reply.body
     );
@@ -45,7 +45,7 @@ fn starts_and_answers_while_the_broker_is_away() {
         .unwrap();
     assert_eq!(
         anonymous.json()["error"],
-        "not ready: no connection to the broker"
+        "not ready: not connected to RabbitMQ"
     );
     assert_eq!(connector.get("/-/healthy").status, 200);
     broker.run();
@@ -88,7 +88,7 @@ fn a_queue_unbound_and_bound_again() {
     admin.bind();
     assert_eq!(connector.post(&notification(&["c"])).status, 200);
     assert_eq!(resources(broker, &vhost), ["c"]);
-    assert!(!connector.log().contains("lost the broker"));
+    assert!(!connector.log().contains("lost connection to RabbitMQ"));
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn an_exchange_deleted_and_declared_again() {
     );
     wait_until("the missing exchange is noticed", || {
         let ready = connector.get("/-/ready");
-        ready.status == 503 && ready.body.contains("can't use the exchange")
+        ready.status == 503 && ready.body.contains("cannot use the exchange")
     });
     admin.declare_exchange();
     admin.bind();
@@ -170,13 +170,13 @@ fn the_first_of_two_urls_is_down() {
     assert!(
         connector
             .log()
-            .contains("can't connect: Connection refused")
+            .contains("TCP connection failed: Connection refused")
             && !connector.log().contains("hunter2")
     );
 }
 
 #[test]
-fn what_answers_there_is_no_broker() {
+fn a_server_that_does_not_speak_amqp() {
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("amqp://u:p@{}/v", other.local_addr().unwrap());
     thread::spawn(move || {
@@ -189,7 +189,7 @@ fn what_answers_there_is_no_broker() {
         connector
             .get("/-/ready")
             .body
-            .contains("what answers there is no AMQP broker")
+            .contains("the server does not speak AMQP")
     });
     assert_eq!(connector.post(&notification(&["a"])).status, 503);
 }
@@ -203,13 +203,13 @@ fn a_memory_alarm_and_its_end() {
     );
     connector.wait_until_ready();
     broker.ctl(&["set_vm_memory_high_watermark", "0.0000001"]);
-    // The broker tells of it after the first publish only.
+    // RabbitMQ reports it after the first publish only.
     wait_until("publishing is blocked", || {
         let reply = connector.post(&notification(&["during"]));
         assert_eq!(reply.status, 503);
         reply
             .body
-            .contains("the broker has blocked publishing (low on memory)")
+            .contains("RabbitMQ has blocked publishing (low on memory)")
     });
     assert_eq!(connector.get("/-/ready").status, 503);
     broker.ctl(&["set_vm_memory_high_watermark", "0.8"]);
@@ -220,7 +220,7 @@ fn a_memory_alarm_and_its_end() {
         Some("after")
     );
     assert!(
-        !connector.log().contains("lost the broker"),
+        !connector.log().contains("lost connection to RabbitMQ"),
         "the connection is kept"
     );
 }

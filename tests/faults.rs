@@ -60,7 +60,7 @@ fn under(
 }
 
 fn lost(connector: &mut Connector) {
-    connector.wait_for_log("lost the broker");
+    connector.wait_for_log("lost connection to RabbitMQ");
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn dripping() {
     let drip = |broker: &mut Broker, connector: &mut Connector, _: &Load| {
         relay.set(Mode::Drip);
         broker.ctl(&["close_all_connections", "--vhost", "v0", "test"]);
-        connector.wait_for_log("logging in took longer than 10s");
+        connector.wait_for_log("login took longer than 10s");
     };
     under(
         "a byte at a time in the handshake",
@@ -171,7 +171,7 @@ fn silent_handshake() {
         .replacen("'}", "']}", 1);
     let mut connector = Connector::with(&text, &[]);
     let load = Load::start(connector.address, SENDERS);
-    connector.wait_for_log("logging in took longer than 10s");
+    connector.wait_for_log("login took longer than 10s");
     load.wait_for_more(50);
     broker.kill();
     lost(&mut connector);
@@ -195,8 +195,8 @@ fn blocked() {
     let url = broker.url("v0");
     let block = |broker: &mut Broker, connector: &mut Connector, _: &Load| {
         broker.ctl(&["set_vm_memory_high_watermark", "0.0000001"]);
-        connector.wait_for_log("the broker has blocked publishing");
-        connector.wait_for_log("not confirmed in time");
+        connector.wait_for_log("RabbitMQ has blocked publishing");
+        connector.wait_for_log("timed out after 8 s");
     };
     let unblock = |broker: &mut Broker| broker.ctl(&["set_vm_memory_high_watermark", "0.8"]);
     under("memory alarm", &mut broker, &url, block, unblock);
@@ -208,7 +208,7 @@ fn unbound() {
     let url = broker.url("v0");
     let unbind = |broker: &mut Broker, connector: &mut Connector, _: &Load| {
         broker.admin("v0").unbind();
-        connector.wait_for_log("the broker returned an event (312 NO_ROUTE)");
+        connector.wait_for_log("RabbitMQ returned an event (312 NO_ROUTE)");
     };
     under(
         "queue unbound and bound again",
@@ -226,7 +226,7 @@ fn exchange_deleted() {
     let delete = |broker: &mut Broker, connector: &mut Connector, _: &Load| {
         broker.admin("v0").delete_exchange();
         lost(connector);
-        connector.wait_for_log("can't use the exchange");
+        connector.wait_for_log("cannot use the exchange");
     };
     let declare = |broker: &mut Broker| {
         let admin = broker.admin("v0");
@@ -257,7 +257,7 @@ fn queue_full() {
     let mut connector = Connector::on(&url);
     connector.wait_until_ready();
     let load = Load::start(connector.address, SENDERS);
-    connector.wait_for_log("the broker refused an event (nack)");
+    connector.wait_for_log("RabbitMQ refused an event (nack)");
     let (admin, confirmed) = (broker.admin("v0"), load.confirmed());
     wait_until(
         "notifications get through while the queue is emptied",

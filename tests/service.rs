@@ -108,7 +108,7 @@ fn tokens_and_limits_change_and_the_address_does_not() {
         "{log}"
     );
     // The broker is the same, and so is the connection.
-    assert_eq!(log.matches("connected to the broker").count(), 1, "{log}");
+    assert_eq!(log.matches("connected to RabbitMQ").count(), 1, "{log}");
 }
 
 #[test]
@@ -203,15 +203,15 @@ fn systemd_is_told_how_the_service_is() {
         "{ready}"
     );
     assert_eq!(connector.get("/-/healthy").status, 200);
-    manager.wait_for(&["STATUS=listening on", "; connected to the broker"]);
+    manager.wait_for(&["STATUS=listening on", "; connected to RabbitMQ"]);
     for _ in 0..3 {
         manager.wait_for(&["WATCHDOG=1"]);
     }
     broker.kill();
-    let away = manager.wait_for(&["; no connection to the broker: "]);
+    let away = manager.wait_for(&["; not connected to RabbitMQ: "]);
     assert!(!away.contains("canopsis@"), "{away}");
     broker.run();
-    manager.wait_for(&["; connected to the broker"]);
+    manager.wait_for(&["; connected to RabbitMQ"]);
 
     connector.reload("connector: [");
     let reloading = manager.wait_for(&["RELOADING=1"]);

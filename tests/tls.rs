@@ -48,6 +48,25 @@ fn only_a_broker_that_proves_its_name_gets_events() {
         ),
     ] {
         wait_until(what, || bad.get("/-/ready").body.contains(reason));
+        assert!(!bad.log().contains("no TLS on this port?"), "{what}");
         assert_eq!(bad.post(&notification(&["b"])).status, 503, "{what}");
+    }
+
+    let plain = Broker::shared().port;
+    for (what, url, hint) in [
+        (
+            "amqp:// on the port for TLS",
+            format!("amqp://cpsrabbit:canopsis@localhost:{}/v0", broker.port),
+            "use amqps://",
+        ),
+        (
+            "amqps:// on the port without TLS",
+            format!("amqps://cpsrabbit:canopsis@localhost:{plain}/v0"),
+            "no TLS on this port?",
+        ),
+    ] {
+        let text = config(&url, "", MAPPING);
+        let bad = Connector::with(&text, &[]);
+        wait_until(what, || bad.get("/-/ready").body.contains(hint));
     }
 }

@@ -141,8 +141,8 @@ fn check_tls(
     if settings.urls.iter().any(|url| url.tls) {
         if let Err(error) = settings.tls.connector() {
             let key = match &error {
-                TlsError::HalfAnIdentity if settings.tls.key.is_some() => "key_file",
-                TlsError::HalfAnIdentity => "cert_file",
+                TlsError::IncompleteIdentity if settings.tls.key.is_some() => "key_file",
+                TlsError::IncompleteIdentity => "cert_file",
                 error if error.path().is_some() && error.path() == settings.tls.key.as_deref() => {
                     "key_file"
                 }

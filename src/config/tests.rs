@@ -346,11 +346,11 @@ fn what_is_missing_or_wrong_elsewhere_is_told_too() {
 fn tls_files_are_checked_at_load() {
     let files = |files: &str| format!("{MINIMAL}amqp: {{url: amqps://h, {files}}}");
     for (text, expected) in [
-        (files("ca_file: /no/ca"), "can't read /no/ca"),
-        (files("cert_file: /no/cert"), "belong together"),
+        (files("ca_file: /no/ca"), "cannot read /no/ca"),
+        (files("cert_file: /no/cert"), "must be set together"),
         (
             files("ca_file: Cargo.toml"),
-            "Cargo.toml holds no certificate",
+            "Cargo.toml contains no PEM certificate",
         ),
         (
             files("cert_file: Cargo.toml, key_file: Cargo.toml"),

@@ -1,12 +1,13 @@
-//! How long to wait before the next attempt.
+//! The pause before the next connection attempt.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
-const FIRST: Duration = Duration::from_millis(200);
-const LONGEST: Duration = Duration::from_secs(10);
+const INITIAL: Duration = Duration::from_millis(200);
+const MAX: Duration = Duration::from_secs(10);
 
-/// Doubles from 0.2 s to 10 s; each wait is between half and the whole of it, so that many connectors don't come at once.
+/// Doubles from 0.2 s to 10 s. Each pause is a random part of it, at least half, so that many connectors don't reconnect
+/// at the same moment.
 #[derive(Debug)]
 pub struct Backoff {
     next: Duration,
@@ -14,21 +15,21 @@ pub struct Backoff {
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self { next: FIRST }
+        Self { next: INITIAL }
     }
 }
 
 impl Backoff {
-    /// The next wait.
+    /// The next pause.
     pub fn next(&mut self) -> Duration {
-        let whole = self.next;
-        self.next = (whole * 2).min(LONGEST);
+        let longest = self.next;
+        self.next = (longest * 2).min(MAX);
         // The standard library's hasher keys are random: enough for jitter.
         let random = RandomState::new().build_hasher().finish() % 1000;
-        whole / 2 + whole / 2 * u32::try_from(random).unwrap_or(0) / 1000
+        longest / 2 + longest / 2 * u32::try_from(random).unwrap_or(0) / 1000
     }
 
-    /// After a success.
+    /// Starts again from the shortest pause.
     pub fn reset(&mut self) {
         *self = Self::default();
     }
@@ -41,13 +42,16 @@ mod tests {
     #[test]
     fn grows_to_its_limit_with_jitter() {
         let mut backoff = Backoff::default();
-        let mut whole = FIRST;
+        let mut longest = INITIAL;
         for _ in 0..12 {
-            let wait = backoff.next();
-            assert!(wait >= whole / 2 && wait <= whole, "{wait:?} of {whole:?}");
-            whole = (whole * 2).min(LONGEST);
+            let pause = backoff.next();
+            assert!(
+                pause >= longest / 2 && pause <= longest,
+                "{pause:?} of {longest:?}"
+            );
+            longest = (longest * 2).min(MAX);
         }
         backoff.reset();
-        assert!(backoff.next() <= FIRST);
+        assert!(backoff.next() <= INITIAL);
     }
 }

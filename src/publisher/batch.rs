@@ -1,20 +1,23 @@
-//! Messages that stand or fall `together`, encoded one behind the other: a few large pieces of memory instead of many small ones.
+//! The encoded events of one notification, in one buffer: a few large allocations instead of many small ones.
 
 use crate::event::Event;
 
-/// A batch above this gives back the room that it does not use. In bytes.
-const LARGE: usize = 64 << 10;
+/// A batch above this, in bytes, gives back its unused capacity: it may wait for the broker for a while.
+const SHRINK_ABOVE: usize = 64 << 10;
 
-/// Messages in their order, ready to be published.
+/// For the first allocation only.
+const TYPICAL_KEY_BYTES: usize = 64;
+
+/// Messages in order, ready to be published.
 #[derive(Debug, Default)]
 pub struct Batch {
     bodies: Vec<u8>,
     keys: String,
-    /// Where each message's body and routing key end.
+    /// The end of each message's body and routing key.
     ends: Vec<(usize, usize)>,
 }
 
-/// One of them.
+/// One message of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Message<'b> {
     /// At most 255 bytes.
@@ -24,10 +27,9 @@ pub struct Message<'b> {
 }
 
 impl Batch {
-    /// With room for so many messages, whose bodies have about so many bytes `together`.
+    /// Allocates for `messages` messages, whose bodies have about `bytes` bytes in sum.
     pub fn with_capacity(messages: usize, bytes: usize) -> Self {
-        // A routing key is short: the names in it are in the body, too.
-        let keys = String::with_capacity(messages * 64);
+        let keys = String::with_capacity(messages * TYPICAL_KEY_BYTES);
         Self {
             bodies: Vec::with_capacity(bytes),
             keys,
@@ -35,7 +37,7 @@ impl Batch {
         }
     }
 
-    /// Encodes an event behind the others.
+    /// Encodes an event and appends it.
     pub fn push(&mut self, event: &Event<'_>) -> Result<(), serde_json::Error> {
         let start = self.bodies.len();
         serde_json::to_writer(&mut self.bodies, event)
@@ -45,21 +47,21 @@ impl Batch {
         Ok(())
     }
 
-    /// To be called when the last one is in: it may wait for its broker for a while.
+    /// To be called after the last event.
     pub fn finish(&mut self) {
-        if self.bytes() > LARGE {
+        if self.bytes() > SHRINK_ABOVE {
             self.bodies.shrink_to_fit();
             self.keys.shrink_to_fit();
             self.ends.shrink_to_fit();
         }
     }
 
-    /// A message by its place.
+    /// The message at `index`.
     pub fn get(&self, index: usize) -> Option<Message<'_>> {
         let (body_end, key_end) = *self.ends.get(index)?;
         let (body_start, key_start) = index
             .checked_sub(1)
-            .map_or((0, 0), |before| self.ends[before]);
+            .map_or((0, 0), |previous| self.ends[previous]);
         Some(Message {
             routing_key: &self.keys[key_start..key_end],
             body: &self.bodies[body_start..body_end],
@@ -71,22 +73,22 @@ impl Batch {
         (0..self.len()).filter_map(|index| self.get(index))
     }
 
-    /// How many messages there are.
+    /// The number of messages.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Whether there is none.
+    /// There are no messages.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
-    /// What has been written, in bytes.
+    /// The bytes of all bodies and routing keys.
     pub fn written(&self) -> usize {
         self.bodies.len() + self.keys.len()
     }
 
-    /// What it takes, in bytes, with room that is not used.
+    /// The bytes allocated.
     pub fn bytes(&self) -> usize {
         self.bodies.capacity()
             + self.keys.capacity()
@@ -102,7 +104,7 @@ mod tests {
     use crate::event::{Name, State};
 
     #[test]
-    fn each_message_is_found_again() {
+    fn each_message_is_found_by_its_index() {
         let mut batch = Batch::default();
         assert!(batch.is_empty() && batch.get(0).is_none());
         let names = ["one", "zwei", "三"];
@@ -143,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_one_gives_back_what_it_does_not_use() {
+    fn a_large_batch_gives_back_unused_capacity() {
         let mut batch = Batch::with_capacity(10_000, 1 << 20);
         assert!(batch.bytes() > 1 << 20);
         batch.finish();

@@ -1,7 +1,7 @@
-//! One connection to one broker: opened, used and closed under deadlines, on a socket of our own.
+//! One connection to one broker, opened, used and closed under deadlines. The only place that calls amiquip.
 //!
-//! The AMQP library never sets `TCP_NODELAY`, shows passwords in the errors of its URL functions, and can hang for ever in
-//! any call. So the socket is made here, every call runs under the watchdog, and no URL is ever given to the library.
+//! amiquip never sets `TCP_NODELAY`, shows passwords in the errors of its URL functions, and can hang forever in any call.
+//! So the socket is made here, every call runs under the watchdog, and no URL is ever given to the library.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -18,7 +18,7 @@ use mio::{Evented, Poll, PollOpt, Ready, Token};
 use super::Message;
 use super::tls::{TlsError, TlsFiles};
 use super::watchdog::CallWatchdog;
-use super::write_gate::{Held, WriteGate};
+use super::write_gate::{HoldGuard, WriteGate};
 use crate::amqp_url::{AmqpUrl, Login};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -27,81 +27,98 @@ const CALL_LIMIT: Duration = Duration::from_secs(5);
 const PUBLISH_LIMIT: Duration = Duration::from_secs(8);
 const CLOSE_LIMIT: Duration = Duration::from_secs(3);
 
-/// So many frames may be on their way to the library's thread. A message has three, and one more for each 128 KiB (or what else
-/// the broker takes for a frame): with the window full there is usually room left, so that handing a message over does not wait.
-/// (The library's own 16 had the two threads take turns for every fifth message.)
-const MOST_FRAMES: usize = 4096;
+/// Frames queued for amiquip's thread. A message has three, and one more for each 128 KiB: with a full window of small
+/// messages there is capacity left, and publishing does not wait. (amiquip's default of 16 made the two threads alternate
+/// every fifth message.)
+const MAX_QUEUED_FRAMES: usize = 4096;
 
 const PERSISTENT: u8 = 2;
 const APP_ID: &str = env!("CARGO_PKG_NAME");
 
-/// What could not be done with a broker, and why. Holds no secret.
+/// The act that failed, and the cause. Holds no secret.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
     /// DNS
-    #[error("can't resolve its name: {0}")]
+    #[error("cannot resolve the host name: {0}")]
     Resolve(io::Error),
     /// TCP
-    #[error("can't connect: {0}")]
+    #[error("TCP connection failed: {0}")]
     Connect(io::Error),
-    /// Certificates
+    /// Certificate files
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// AMQP or TLS handshake
-    #[error("can't log in: {}", explain(.0))]
-    Handshake(amiquip::Error),
+    #[error("login failed: {}", explain_login(.0))]
+    Login(amiquip::Error),
     /// Channel, confirms, listeners
-    #[error("can't set the channel up: {}", explain(.0))]
-    SetUp(amiquip::Error),
-    /// The exchange is missing, or may not be seen.
-    #[error("can't use the exchange: {}", explain(.0))]
+    #[error("cannot open a channel: {0}")]
+    OpenChannel(amiquip::Error),
+    /// The exchange does not exist, or the user has no permission.
+    #[error("cannot use the exchange: {0}")]
     Exchange(amiquip::Error),
     /// Publishing
-    #[error("can't publish: {}", explain(.0))]
+    #[error("publishing failed: {0}")]
     Publish(amiquip::Error),
-    /// A call took too long and was ended.
+    /// A call was ended by the watchdog.
     #[error("{0} took longer than {1:?}")]
     TooSlow(&'static str, Duration),
 }
 
-/// The library's words with what they mean here.
-fn explain(error: &amiquip::Error) -> String {
+/// amiquip's errors with what usually causes them.
+fn explain_login(error: &amiquip::Error) -> String {
     match error {
         amiquip::Error::InvalidCredentials => {
-            "probably a wrong user or password; RabbitMQ's log says more".to_owned()
+            "probably a wrong user or password; see RabbitMQ's log".to_owned()
         }
         amiquip::Error::TlsHandshake { source } => {
-            format!("TLS handshake failed: {source} (does this port speak TLS? it is usually 5671)")
+            let cause = source.to_string();
+            let hint = if NOT_TLS.iter().any(|sign| cause.contains(sign)) {
+                " (no TLS on this port? amqps:// usually has port 5671)"
+            } else {
+                ""
+            };
+            format!("TLS handshake failed: {cause}{hint}")
+        }
+        amiquip::Error::UnexpectedSocketClose => {
+            "the server closed the connection; if this port requires TLS, use amqps://".to_owned()
         }
         other => other.to_string(),
     }
 }
+
+/// OpenSSL's words for an answer that is not TLS.
+const NOT_TLS: [&str; 4] = [
+    "wrong version number",
+    "packet length too long",
+    "unexpected EOF",
+    "unknown protocol",
+];
 
 /// An open connection with one channel in confirm mode.
 pub struct BrokerConnection {
     connection: Option<Connection>,
     channel: Option<Channel>,
     socket: Arc<TcpStream>,
-    gate: WriteGate,
+    write_gate: WriteGate,
     /// Acks and nacks.
     pub confirms: Receiver<Confirm>,
-    /// Messages that no queue takes; each comes before its ack.
+    /// Messages routed to no queue. Each comes before its ack.
     pub returns: Receiver<Return>,
     /// Memory and disk alarms.
     pub blocked: Receiver<ConnectionBlockedNotification>,
 }
 
-/// How a connection ended.
+/// Why a connection ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CloseReason {
-    /// The broker closed the channel over what was done on it.
+    /// The broker closed the channel because of a method on it.
     Channel(String),
-    /// Everything else.
+    /// Any other reason.
     Connection(String),
 }
 
 impl BrokerConnection {
-    /// Connects, logs in, opens the channel and checks that the exchange is there (passively: nothing is declared).
+    /// Connects, logs in, opens the channel and checks that the exchange exists (passively: nothing is declared).
     pub fn open(
         url: &AmqpUrl,
         exchange: &str,
@@ -112,7 +129,7 @@ impl BrokerConnection {
         socket.set_nodelay(true).map_err(BrokerError::Connect)?;
         let stream = socket.try_clone().map_err(BrokerError::Connect)?;
         let socket = Arc::new(socket);
-        let gate = WriteGate::default();
+        let write_gate = WriteGate::default();
         let connector = if url.tls {
             Some(tls.connector()?)
         } else {
@@ -120,20 +137,20 @@ impl BrokerConnection {
         };
         let mut connection = watched(
             watchdog,
-            "logging in",
+            "login",
             HANDSHAKE_LIMIT,
             &socket,
-            BrokerError::Handshake,
+            BrokerError::Login,
             || {
                 let inner = mio::net::TcpStream::from_stream(stream).map_err(socket_error)?;
                 let stream = Stream {
                     inner,
-                    greeted: url.tls,
-                    gate: gate.clone(),
+                    is_first_byte_checked: url.tls,
+                    write_gate: write_gate.clone(),
                 };
                 let (options, tuning) = (
                     options(url),
-                    ConnectionTuning::default().mem_channel_bound(MOST_FRAMES),
+                    ConnectionTuning::default().mem_channel_bound(MAX_QUEUED_FRAMES),
                 );
                 match (connector, &url.login) {
                     (Some(connector), Login::Plain { .. }) => {
@@ -157,7 +174,7 @@ impl BrokerConnection {
                 }
             },
         )?;
-        let set_up = |connection: &mut Connection| {
+        let open_channel = |connection: &mut Connection| {
             let blocked = connection.listen_for_connection_blocked()?;
             let channel = connection.open_channel(None)?;
             let returns = channel.listen_for_returns()?;
@@ -170,40 +187,40 @@ impl BrokerConnection {
             "opening a channel",
             CALL_LIMIT,
             &socket,
-            BrokerError::SetUp,
-            || set_up(&mut connection),
+            BrokerError::OpenChannel,
+            || open_channel(&mut connection),
         )
-        // Or else dropping the connection might wait for the broker for ever.
+        // Otherwise dropping the connection might wait for the broker forever.
         .inspect_err(|_| drop(socket.shutdown(std::net::Shutdown::Both)))?;
         let (connection, channel) = (Some(connection), Some(channel));
-        let link = Self {
+        let opened = Self {
             connection,
             channel,
             socket,
-            gate,
+            write_gate,
             confirms,
             returns,
             blocked,
         };
-        if let Some(channel) = &link.channel {
+        if let Some(channel) = &opened.channel {
             watched(
                 watchdog,
-                "looking for the exchange",
+                "checking the exchange",
                 CALL_LIMIT,
-                &link.socket,
+                &opened.socket,
                 BrokerError::Exchange,
                 || channel.exchange_declare_passive(exchange).map(drop),
             )?;
         }
-        Ok(link)
+        Ok(opened)
     }
 
-    /// While what is returned lives, the library does not write, so as to write all at once then.
-    pub fn hold_writes(&self) -> Held<'_> {
-        self.gate.hold()
+    /// amiquip writes nothing until the guard is dropped, and then everything at once.
+    pub fn hold_writes(&self) -> HoldGuard<'_> {
+        self.write_gate.hold()
     }
 
-    /// Hands a message to the library, to be returned if no queue takes it.
+    /// Hands a message to amiquip. The broker returns it if no queue is bound for it.
     pub fn publish(
         &self,
         exchange: &str,
@@ -236,17 +253,17 @@ impl BrokerConnection {
         )
     }
 
-    /// Closes the connection as the protocol has it, or cuts it where the broker does not answer.
+    /// Closes the connection with the protocol's handshake, or cuts it if the broker does not answer.
     pub fn close(mut self, watchdog: &CallWatchdog) -> CloseReason {
         let (channel, connection) = (self.channel.take(), self.connection.take());
         let closing = watchdog.within(CLOSE_LIMIT, &self.socket, || {
-            // The cause of a failure is told once, by whichever of the two comes first.
+            // amiquip reports the cause of a failure once, in whichever call comes first.
             let channel = channel.map_or(Ok(()), Channel::close);
             let connection = connection.map_or(Ok(()), Connection::close);
             (channel, connection)
         });
         if !closing.in_time {
-            return CloseReason::Connection("it did not answer".to_owned());
+            return CloseReason::Connection("no answer to the close request".to_owned());
         }
         match closing.value {
             (Err(amiquip::Error::ServerClosedChannel { code, message, .. }), _) => {
@@ -260,14 +277,14 @@ impl BrokerConnection {
 
 impl Drop for BrokerConnection {
     fn drop(&mut self) {
-        // Dropping the library's own values may wait for the broker for ever; on a dead socket it does not.
+        // Dropping amiquip's values may wait for the broker forever; on a closed socket it does not.
         let _ = self.socket.shutdown(std::net::Shutdown::Both);
     }
 }
 
 fn watched<T>(
     watchdog: &CallWatchdog,
-    act: &'static str,
+    call_name: &'static str,
     limit: Duration,
     socket: &Arc<TcpStream>,
     error: fn(amiquip::Error) -> BrokerError,
@@ -278,7 +295,7 @@ fn watched<T>(
         if outcome.in_time {
             error(cause)
         } else {
-            BrokerError::TooSlow(act, limit)
+            BrokerError::TooSlow(call_name, limit)
         }
     })
 }
@@ -318,13 +335,12 @@ fn socket_error(source: io::Error) -> amiquip::Error {
     amiquip::Error::IoErrorReadingSocket { source }
 }
 
-/// The socket, which looks at the first byte that comes: the library takes whatever answers for a broker, and reads the
-/// text of an HTTP server as a frame of a gigabyte.
+/// The socket. Checks the first byte received: amiquip would read the text of an HTTP server as a frame of a gigabyte.
 struct Stream {
     inner: mio::net::TcpStream,
-    /// Whether the first byte has been looked at. Behind TLS the handshake does it.
-    greeted: bool,
-    gate: WriteGate,
+    /// True from the start behind TLS, where the handshake does it.
+    is_first_byte_checked: bool,
+    write_gate: WriteGate,
 }
 
 impl IoStream for Stream {}
@@ -332,32 +348,29 @@ impl IoStream for Stream {}
 impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(buffer)?;
-        if !self.greeted && count > 0 {
-            self.greeted = true;
-            match buffer[0] {
-                // A method frame, or a broker that speaks another version of AMQP.
-                1 => {}
-                b'A' => {
-                    return Err(io::Error::new(
-                        io::ErrorKind::InvalidData,
-                        "the broker does not speak AMQP 0-9-1",
-                    ));
-                }
-                _ => {
-                    return Err(io::Error::new(
-                        io::ErrorKind::InvalidData,
-                        "what answers there is no AMQP broker",
-                    ));
-                }
-            }
+        if count > 0 && !std::mem::replace(&mut self.is_first_byte_checked, true) {
+            check_first_byte(buffer[0])?;
         }
         Ok(count)
     }
 }
 
+fn check_first_byte(byte: u8) -> io::Result<()> {
+    let reason = match byte {
+        // A method frame: `connection.start`.
+        1 => return Ok(()),
+        // The protocol header of the version that the server requires.
+        b'A' => "the server does not support AMQP 0-9-1",
+        // A TLS alert.
+        0x15 => "the server requires TLS: use amqps://",
+        _ => "the server does not speak AMQP",
+    };
+    Err(io::Error::new(io::ErrorKind::InvalidData, reason))
+}
+
 impl Write for Stream {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.gate.wait();
+        self.write_gate.wait();
         self.inner.write(buffer)
     }
 
@@ -389,5 +402,29 @@ impl Evented for Stream {
 
     fn deregister(&self, poll: &Poll) -> io::Result<()> {
         self.inner.deregister(poll)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_amqp_is_refused_with_what_to_change() {
+        for (byte, hint) in [
+            (1, None),
+            (b'A', Some("does not support AMQP 0-9-1")),
+            (0x15, Some("use amqps://")),
+            (b'H', Some("does not speak AMQP")),
+        ] {
+            let reason = check_first_byte(byte).err().map(|error| error.to_string());
+            assert_eq!(
+                reason
+                    .as_deref()
+                    .map(|reason| hint.is_some_and(|hint| reason.contains(hint))),
+                hint.map(|_| true),
+                "{byte}: {reason:?}"
+            );
+        }
     }
 }

@@ -1,8 +1,9 @@
-//! From events to RabbitMQ: one thread that publishes, waits for the broker's confirms, and says what became of each batch.
+//! Publishes events to RabbitMQ and says of each batch whether all of it is in the queue.
 //!
-//! Knows messages and brokers; knows nothing of HTTP, alerts or rules. Everything that can hang, hangs in the publisher's
-//! thread: whoever waits for a batch has its own deadline.
+//! One thread owns the connection, publishes, and counts the broker's confirms. It must know nothing of HTTP, alerts or
+//! mapping rules. Whatever can hang hangs in that thread: a caller waits until its own deadline at most.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -16,89 +17,120 @@ mod session;
 mod status;
 mod thread;
 mod tls;
-mod verdict;
 mod watchdog;
 mod window;
 mod write_gate;
 
 pub use batch::{Batch, Message};
-pub use status::Status;
+pub use status::{BrokerStatus, ConnectionState};
 pub use tls::{TlsError, TlsFiles};
 
 use crate::amqp_url::AmqpUrl;
 use crate::metrics::{self, FailureReason};
+use status::StatusCell;
 use thread::PublisherThread;
-use verdict::{NoVerdict, Teller, verdict};
 
-/// What waits for its confirms, of all batches `together`, in bytes. Above it a new batch is refused at once, so that a
-/// broker that stays away can't fill the memory. A batch that comes alone is taken whatever its size.
-const MOST_WAITING_BYTES: usize = 64 << 20;
+/// All batches that are not confirmed yet, in bytes. Above it a new batch is refused at once, so that a broker that is
+/// away for long can't fill the memory. The first batch is accepted whatever its size.
+const MAX_BACKLOG_BYTES: usize = 64 << 20;
 
 /// Where to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Tried in turn; at least one.
     pub urls: Vec<AmqpUrl>,
-    /// The exchange; it is never declared here.
+    /// The exchange. It is never declared here.
     pub exchange: String,
     /// For `amqps://` URLs.
     pub tls: TlsFiles,
 }
 
-/// Why a batch is not in the queue, as far as is known. Some of it may be; publishing it again does no harm.
+/// Why a batch may not be in the queue. Parts of it may be; publishing them again does no harm.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeliveryError {
-    /// The deadline has passed; says what the broker's state is.
-    #[error("not confirmed in time: {0}")]
-    Deadline(String),
-    /// The broker took a message and refused it, as a queue does that is full.
-    #[error("the broker refused an event (nack): a queue is probably full")]
+    /// The deadline has passed.
+    #[error("timed out after {}: {}", Seconds(*.after), explain_timeout(.status))]
+    Timeout {
+        /// How long the batch waited.
+        after: Duration,
+        /// The broker's state at that time.
+        status: BrokerStatus,
+    },
+    /// The deadline passed before all events were made.
+    #[error("timed out while mapping alerts to events")]
+    MappingTimeout,
+    /// RabbitMQ refused a message, as a queue does that is full.
+    #[error("RabbitMQ refused an event (nack): a queue is probably full")]
     Nacked,
-    /// No queue takes what the exchange gets.
-    #[error("the broker returned an event ({0}): no queue is bound to the exchange")]
+    /// The exchange routed a message to no queue.
+    #[error("RabbitMQ returned an event ({0}): no queue is bound to the exchange")]
     Returned(String),
-    /// The broker closed the channel over what was published.
-    #[error("the broker refused an event: {0}")]
+    /// RabbitMQ closed the channel because of a message.
+    #[error("RabbitMQ closed the channel: {0}")]
     ChannelClosed(String),
-    /// Too much waits already.
-    #[error("too many events wait for the broker already: {0}")]
-    Busy(String),
-    /// The event can't be written.
-    #[error("an event can't be written: {0}")]
+    /// Too many bytes wait already.
+    #[error("publish backlog full ({max} MiB): {0}", max = MAX_BACKLOG_BYTES >> 20)]
+    BacklogFull(BrokerStatus),
+    /// Standard output, or the encoder, failed.
+    #[error("cannot write an event: {0}")]
     Output(String),
-    /// The publisher is not there to ask.
-    #[error("the connector is stopping")]
+    /// The publisher's thread has ended.
+    #[error("the connector is shutting down")]
     Stopped,
 }
 
-/// A batch, and who waits for it.
+fn explain_timeout(status: &BrokerStatus) -> String {
+    if status.is_ready() {
+        "RabbitMQ is connected but slow".to_owned()
+    } else {
+        status.to_string()
+    }
+}
+
+/// Seconds with at most one decimal: `8 s`, `0.5 s`.
+struct Seconds(Duration);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tenths = (self.0.as_millis() + 50) / 100;
+        match tenths % 10 {
+            0 => write!(f, "{} s", tenths / 10),
+            tenth => write!(f, "{}.{tenth} s", tenths / 10),
+        }
+    }
+}
+
+type Verdict = Result<(), DeliveryError>;
+
+/// A batch, its deadline, and where its verdict goes.
 #[derive(Debug)]
-struct Job {
+struct Submission {
     batch: Batch,
+    submitted_at: Instant,
     deadline: Instant,
-    teller: Teller,
-    _reserved: Reserved,
+    verdict: oneshot::Sender<Verdict>,
+    _reservation: Reservation,
 }
 
 /// The publisher's handle. Dropping it does not wait; [`Publisher::close`] does.
 #[derive(Debug)]
 pub struct Publisher {
-    jobs: Sender<Job>,
-    waiting: Arc<Waiting>,
-    status: Arc<Status>,
+    submissions: Sender<Submission>,
+    backlog: Arc<Backlog>,
+    status: Arc<StatusCell>,
     metrics: metrics::BrokerMetrics,
     stop: Sender<()>,
     stopped: Receiver<()>,
 }
 
 impl Publisher {
-    /// Starts the thread, which connects, and connects again, for as long as it takes.
+    /// Starts the thread, which connects, and reconnects until it is stopped.
     pub fn start(settings: Settings, metrics: metrics::BrokerMetrics) -> std::io::Result<Self> {
-        let (jobs, inbox) = unbounded();
+        let (submissions, inbox) = unbounded();
         let (stop, stop_inbox) = bounded(1);
         let (stopped_sender, stopped) = bounded(0);
-        let status = Arc::new(Status::default());
-        let worker = PublisherThread::new(
+        let status = Arc::new(StatusCell::default());
+        let thread = PublisherThread::new(
             settings,
             inbox,
             stop_inbox,
@@ -108,12 +140,12 @@ impl Publisher {
         std::thread::Builder::new()
             .name("publisher".to_owned())
             .spawn(move || {
-                worker.run();
+                thread.run();
                 drop(stopped_sender);
             })?;
         Ok(Self {
-            jobs,
-            waiting: Arc::default(),
+            submissions,
+            backlog: Arc::default(),
             status,
             metrics,
             stop,
@@ -121,109 +153,117 @@ impl Publisher {
         })
     }
 
-    /// Publishes all of the messages, in order, and waits until the broker has confirmed every one of them, each routed
-    /// to a queue.
+    /// Publishes all messages, in order, and waits until the broker has confirmed every one of them and routed it to a
+    /// queue.
     pub fn deliver(&self, batch: Batch, deadline: Instant) -> Result<(), DeliveryError> {
         if batch.is_empty() {
             return Ok(());
         }
         let events = batch.len();
-        let delivered = self.hand_over(batch, deadline);
-        match &delivered {
+        let verdict = self.submit(batch, deadline);
+        match &verdict {
             Ok(()) => self.metrics.published(events),
-            Err(error) => self.metrics.failed(self.failure(error), events),
+            Err(error) => self.metrics.failed(self.failure_reason(error), events),
         }
-        delivered
+        verdict
     }
 
-    fn hand_over(&self, batch: Batch, deadline: Instant) -> Result<(), DeliveryError> {
-        let Some(reserved) = Reserved::take(&self.waiting, batch.bytes(), batch.len()) else {
-            return Err(DeliveryError::Busy(self.status.describe()));
+    fn submit(&self, batch: Batch, deadline: Instant) -> Verdict {
+        let submitted_at = Instant::now();
+        let Some(reservation) = Reservation::new(&self.backlog, batch.bytes(), batch.len()) else {
+            return Err(DeliveryError::BacklogFull(self.status()));
         };
-        let (teller, awaiter) = verdict();
-        let job = Job {
+        let (verdict, receiver) = oneshot::channel();
+        let submission = Submission {
             batch,
+            submitted_at,
             deadline,
-            teller,
-            _reserved: reserved,
+            verdict,
+            _reservation: reservation,
         };
-        self.jobs.send(job).map_err(|_| DeliveryError::Stopped)?;
-        match awaiter.wait(deadline) {
+        self.submissions
+            .send(submission)
+            .map_err(|_| DeliveryError::Stopped)?;
+        match receiver.recv_deadline(deadline) {
             Ok(verdict) => verdict,
-            Err(NoVerdict::Late) => Err(DeliveryError::Deadline(self.status.describe())),
-            Err(NoVerdict::Abandoned) => Err(DeliveryError::Stopped),
+            Err(oneshot::RecvTimeoutError::Timeout) => Err(DeliveryError::Timeout {
+                after: submitted_at.elapsed(),
+                status: self.status(),
+            }),
+            Err(oneshot::RecvTimeoutError::Disconnected) => Err(DeliveryError::Stopped),
         }
     }
 
-    fn failure(&self, error: &DeliveryError) -> FailureReason {
+    fn failure_reason(&self, error: &DeliveryError) -> FailureReason {
         match error {
             DeliveryError::Nacked => FailureReason::Nack,
             DeliveryError::Returned(_) => FailureReason::Returned,
             DeliveryError::ChannelClosed(_) | DeliveryError::Stopped => FailureReason::Disconnected,
-            DeliveryError::Deadline(_) | DeliveryError::Busy(_) | DeliveryError::Output(_) => {
-                self.status.failure()
-            }
+            DeliveryError::Timeout { .. }
+            | DeliveryError::MappingTimeout
+            | DeliveryError::BacklogFull(_)
+            | DeliveryError::Output(_) => self.status().failure_reason(),
         }
     }
 
-    /// For a page of metrics.
+    /// The values of the gauges.
     pub fn now(&self) -> metrics::BrokerSnapshot {
         metrics::BrokerSnapshot {
-            waiting: self.waiting.events.load(Ordering::SeqCst),
-            ..self.status.now()
+            waiting: self.backlog.events.load(Ordering::SeqCst),
+            ..self.status().gauges()
         }
     }
 
-    /// Whether a connection is open and not blocked.
-    pub fn status(&self) -> &Status {
-        &self.status
+    /// The broker's state now.
+    pub fn status(&self) -> BrokerStatus {
+        self.status.get()
     }
 
-    /// Closes the connection, if there is one, once nothing waits any more; gives up after `limit`.
+    /// Closes the connection, if there is one, when no batch waits any more; gives up after `limit`.
     pub fn close(&self, limit: Duration) {
         let _ = self.stop.try_send(());
-        if self.status.is_connected() {
+        if self.status().is_connected() {
             let _ = self.stopped.recv_timeout(limit);
         }
     }
 }
 
-/// What waits for the broker.
+/// The size of all batches that are not confirmed yet.
 #[derive(Debug, Default)]
-struct Waiting {
+struct Backlog {
     bytes: AtomicUsize,
     events: AtomicUsize,
 }
 
-/// A batch's share of the memory for batches; given back when it is dropped.
+/// A batch's share of the backlog, given back on drop.
 #[derive(Debug)]
-struct Reserved {
-    total: Arc<Waiting>,
+struct Reservation {
+    backlog: Arc<Backlog>,
     bytes: usize,
     events: usize,
 }
 
-impl Reserved {
-    fn take(total: &Arc<Waiting>, bytes: usize, events: usize) -> Option<Self> {
-        let fits =
-            |held: usize| (held == 0 || held + bytes <= MOST_WAITING_BYTES).then_some(held + bytes);
-        total
+impl Reservation {
+    fn new(backlog: &Arc<Backlog>, bytes: usize, events: usize) -> Option<Self> {
+        let add =
+            |used: usize| (used == 0 || used + bytes <= MAX_BACKLOG_BYTES).then_some(used + bytes);
+        backlog
             .bytes
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, fits)
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, add)
             .ok()?;
-        total.events.fetch_add(events, Ordering::SeqCst);
+        backlog.events.fetch_add(events, Ordering::SeqCst);
         Some(Self {
-            total: Arc::clone(total),
+            backlog: Arc::clone(backlog),
             bytes,
             events,
         })
     }
 }
 
-impl Drop for Reserved {
+impl Drop for Reservation {
     fn drop(&mut self) {
-        self.total.bytes.fetch_sub(self.bytes, Ordering::SeqCst);
-        self.total.events.fetch_sub(self.events, Ordering::SeqCst);
+        self.backlog.bytes.fetch_sub(self.bytes, Ordering::SeqCst);
+        self.backlog.events.fetch_sub(self.events, Ordering::SeqCst);
     }
 }
 
@@ -232,22 +272,44 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_for_batches_is_bounded_and_given_back() {
-        let total = Arc::default();
-        let huge = Reserved::take(&total, 2 * MOST_WAITING_BYTES, 1).unwrap();
-        assert!(Reserved::take(&total, 1, 1).is_none());
-        assert_eq!(total.events.load(Ordering::SeqCst), 1);
+    fn the_backlog_is_bounded_and_given_back() {
+        let backlog = Arc::default();
+        let huge = Reservation::new(&backlog, 2 * MAX_BACKLOG_BYTES, 1).unwrap();
+        assert!(Reservation::new(&backlog, 1, 1).is_none());
+        assert_eq!(backlog.events.load(Ordering::SeqCst), 1);
         drop(huge);
-        let small = Reserved::take(&total, 1, 1).unwrap();
-        assert!(Reserved::take(&total, MOST_WAITING_BYTES, 1).is_none());
-        assert!(Reserved::take(&total, MOST_WAITING_BYTES - 1, 1).is_some());
+        let small = Reservation::new(&backlog, 1, 1).unwrap();
+        assert!(Reservation::new(&backlog, MAX_BACKLOG_BYTES, 1).is_none());
+        assert!(Reservation::new(&backlog, MAX_BACKLOG_BYTES - 1, 1).is_some());
         drop(small);
         assert_eq!(
             (
-                total.bytes.load(Ordering::SeqCst),
-                total.events.load(Ordering::SeqCst)
+                backlog.bytes.load(Ordering::SeqCst),
+                backlog.events.load(Ordering::SeqCst)
             ),
             (0, 0)
+        );
+    }
+
+    #[test]
+    fn a_timeout_says_after_how_long_and_what_the_broker_was_doing() {
+        let message = |milliseconds, connection| {
+            DeliveryError::Timeout {
+                after: Duration::from_millis(milliseconds),
+                status: BrokerStatus {
+                    connection,
+                    in_flight: 0,
+                },
+            }
+            .to_string()
+        };
+        assert_eq!(
+            message(7_999, ConnectionState::Connected),
+            "timed out after 8 s: RabbitMQ is connected but slow"
+        );
+        assert_eq!(
+            message(512, ConnectionState::Blocked("low on memory".to_owned())),
+            "timed out after 0.5 s: RabbitMQ has blocked publishing (low on memory)"
         );
     }
 }

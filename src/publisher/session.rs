@@ -1,4 +1,4 @@
-//! What is known of one connection while it lasts.
+//! The state of one broker connection that ends with it.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -7,24 +7,25 @@ use amiquip::Return;
 
 use super::window::Window;
 
-/// A connected, unblocked broker that has confirmed nothing for so long is given up, even where heartbeats are off.
+/// A connected, unblocked broker that has left a message unconfirmed for this long is given up, also where heartbeats are
+/// off.
 pub const STALL_LIMIT: Duration = Duration::from_secs(30);
 
-/// What belongs to one connection.
+/// The state of one connection.
 #[derive(Default)]
 pub struct Session {
-    /// What is not confirmed.
+    /// Unconfirmed messages.
     pub window: Window,
-    /// By sequence number: what the broker said of the messages it has returned.
+    /// The broker's reasons for the messages it returned, by sequence number.
     pub returned: HashMap<u64, String>,
     /// A memory or disk alarm: nothing may be published.
-    pub blocked: bool,
-    /// When it was blocked last.
+    pub is_blocked: bool,
+    /// The end of the last alarm.
     pub unblocked_at: Option<Instant>,
 }
 
 impl Session {
-    /// False where the message has no id of ours.
+    /// False if the message id is not one of this connector.
     pub fn note_returned(&mut self, returned: &Return) -> bool {
         let id = returned
             .properties
@@ -45,9 +46,9 @@ impl Session {
         true
     }
 
-    /// How long until the connection counts as stalled; never while it is blocked, or nothing is in flight.
+    /// The time left until the connection counts as stalled. `None` while it is blocked, or nothing is in flight.
     pub fn time_until_stall(&self, now: Instant) -> Option<Duration> {
-        let oldest = self.window.oldest().filter(|_| !self.blocked)?;
+        let oldest = self.window.oldest().filter(|_| !self.is_blocked)?;
         // While it was blocked, the broker could not confirm anything.
         let waiting_since = self
             .unblocked_at
@@ -67,19 +68,19 @@ mod tests {
         let mut session = Session::default();
         assert_eq!(session.time_until_stall(start), None);
         session.window.push(InFlight {
-            job: 0,
+            delivery: 0,
             index: 0,
             sequence: 0,
             bytes: 1,
-            since: start,
+            published_at: start,
         });
         assert_eq!(
             session.time_until_stall(start + STALL_LIMIT),
             Some(Duration::ZERO)
         );
-        session.blocked = true;
+        session.is_blocked = true;
         assert_eq!(session.time_until_stall(start + STALL_LIMIT), None);
-        session.blocked = false;
+        session.is_blocked = false;
         session.unblocked_at = Some(start + STALL_LIMIT);
         assert_eq!(
             session.time_until_stall(start + STALL_LIMIT),

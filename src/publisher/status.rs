@@ -1,124 +1,118 @@
-//! How the broker is doing, for whoever asks from another thread.
+//! The broker's state as the publisher's thread last saw it, for readers in other threads.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::fmt;
+
+use parking_lot::Mutex;
 
 use crate::metrics::{BrokerSnapshot, FailureReason};
 
-/// The state of the connection.
+/// Whether events can be published.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum State {
-    /// No connection; why not, as far as is known.
-    Away(Option<String>),
+pub enum ConnectionState {
+    /// Before the first attempt has ended.
+    Connecting,
+    /// No connection, and why.
+    Disconnected(String),
+    /// A connection is open, and RabbitMQ accepts messages.
     Connected,
-    /// Connected, and the broker takes nothing: a memory or disk alarm.
+    /// A connection is open, and RabbitMQ accepts no messages (memory or disk alarm), and why.
     Blocked(String),
 }
 
-/// The shared view of the connection's state.
-#[derive(Debug)]
-pub struct Status {
-    state: Mutex<State>,
-    in_flight: AtomicUsize,
+/// A snapshot. Its `Display` may hold the broker's address; [`BrokerStatus::public`] does not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerStatus {
+    /// Whether events can be published.
+    pub connection: ConnectionState,
+    /// Messages published and not yet confirmed.
+    pub in_flight: usize,
 }
 
-impl Default for Status {
-    fn default() -> Self {
-        Self {
-            state: Mutex::new(State::Away(None)),
-            in_flight: AtomicUsize::new(0),
-        }
-    }
-}
-
-impl Status {
-    fn set(&self, state: State) {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
-    }
-
-    pub(super) fn connected(&self) {
-        self.set(State::Connected);
-    }
-
-    pub(super) fn blocked(&self, reason: &str) {
-        self.set(State::Blocked(reason.to_owned()));
-    }
-
-    pub(super) fn away(&self, reason: Option<String>) {
-        self.set(State::Away(reason));
-    }
-
-    /// So many messages are published and not confirmed.
-    pub(super) fn in_flight(&self, messages: usize) {
-        self.in_flight.store(messages, Ordering::Relaxed);
-    }
-
-    /// For a page of metrics; how much waits is known elsewhere.
-    pub(super) fn now(&self) -> BrokerSnapshot {
-        let (connected, blocked) = match *self.state.lock().unwrap_or_else(PoisonError::into_inner)
-        {
-            State::Connected => (true, false),
-            State::Blocked(_) => (true, true),
-            State::Away(_) => (false, false),
-        };
-        BrokerSnapshot {
-            connected,
-            blocked,
-            in_flight: self.in_flight.load(Ordering::Relaxed),
-            waiting: 0,
-        }
-    }
-
-    /// Why something does not get through that has failed for no reason of its own.
-    pub(super) fn failure(&self) -> FailureReason {
-        match self.now() {
-            BrokerSnapshot { blocked: true, .. } => FailureReason::Blocked,
-            BrokerSnapshot {
-                connected: true, ..
-            } => FailureReason::Timeout,
-            BrokerSnapshot { .. } => FailureReason::Disconnected,
-        }
-    }
-
-    /// Whether a connection is open and not blocked.
+impl BrokerStatus {
+    /// A connection is open and not blocked.
     pub fn is_ready(&self) -> bool {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) == State::Connected
+        self.connection == ConnectionState::Connected
     }
 
-    /// Whether a connection is open, blocked or not.
-    pub(super) fn is_connected(&self) -> bool {
-        !matches!(
-            *self.state.lock().unwrap_or_else(PoisonError::into_inner),
-            State::Away(_)
+    /// A connection is open, blocked or not.
+    pub fn is_connected(&self) -> bool {
+        matches!(
+            self.connection,
+            ConnectionState::Connected | ConnectionState::Blocked(_)
         )
     }
 
-    /// For anybody: without where the broker is.
-    pub fn outline(&self) -> &'static str {
-        match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
-            State::Connected => "connected",
-            State::Blocked(_) => "the broker has blocked publishing",
-            State::Away(_) => "no connection to the broker",
+    /// For readers that have not shown the token: neither addresses nor RabbitMQ's own words.
+    pub fn public(&self) -> &'static str {
+        match self.connection {
+            ConnectionState::Connected => "connected to RabbitMQ",
+            ConnectionState::Blocked(_) => "RabbitMQ has blocked publishing",
+            ConnectionState::Connecting | ConnectionState::Disconnected(_) => {
+                "not connected to RabbitMQ"
+            }
         }
     }
 
-    /// For people who look at the service.
-    pub fn headline(&self) -> String {
-        match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
-            State::Connected => "connected to the broker".to_owned(),
-            State::Blocked(reason) => format!("the broker has blocked publishing ({reason})"),
-            State::Away(None) => "connecting to the broker".to_owned(),
-            State::Away(Some(reason)) => format!("no connection to the broker: {reason}"),
+    /// The reason to count for events that were not confirmed in time.
+    pub(super) fn failure_reason(&self) -> FailureReason {
+        match self.connection {
+            ConnectionState::Connected => FailureReason::Timeout,
+            ConnectionState::Blocked(_) => FailureReason::Blocked,
+            ConnectionState::Connecting | ConnectionState::Disconnected(_) => {
+                FailureReason::Disconnected
+            }
         }
     }
 
-    /// For people who may know, when something does not get through.
-    pub fn describe(&self) -> String {
-        match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
-            State::Connected => "the broker is connected, and its confirm has not come".to_owned(),
-            State::Blocked(reason) => format!("the broker has blocked publishing ({reason})"),
-            State::Away(None) => "no connection to the broker yet".to_owned(),
-            State::Away(Some(reason)) => format!("no connection to the broker: {reason}"),
+    /// The values of the gauges; the number of waiting events is known elsewhere.
+    pub(super) fn gauges(&self) -> BrokerSnapshot {
+        BrokerSnapshot {
+            connected: self.is_connected(),
+            blocked: matches!(self.connection, ConnectionState::Blocked(_)),
+            in_flight: self.in_flight,
+            waiting: 0,
         }
+    }
+}
+
+impl fmt::Display for BrokerStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.connection {
+            ConnectionState::Connecting => f.write_str("connecting to RabbitMQ"),
+            ConnectionState::Connected => f.write_str("connected to RabbitMQ"),
+            ConnectionState::Disconnected(reason) => {
+                write!(f, "not connected to RabbitMQ: {reason}")
+            }
+            ConnectionState::Blocked(reason) => {
+                write!(f, "RabbitMQ has blocked publishing ({reason})")
+            }
+        }
+    }
+}
+
+/// The one place that the publisher's thread writes and others read.
+#[derive(Debug)]
+pub struct StatusCell(Mutex<BrokerStatus>);
+
+impl Default for StatusCell {
+    fn default() -> Self {
+        Self(Mutex::new(BrokerStatus {
+            connection: ConnectionState::Connecting,
+            in_flight: 0,
+        }))
+    }
+}
+
+impl StatusCell {
+    pub fn get(&self) -> BrokerStatus {
+        self.0.lock().clone()
+    }
+
+    pub fn set_connection(&self, connection: ConnectionState) {
+        self.0.lock().connection = connection;
+    }
+
+    pub fn set_in_flight(&self, messages: usize) {
+        self.0.lock().in_flight = messages;
     }
 }

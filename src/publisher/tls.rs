@@ -1,4 +1,4 @@
-//! TLS to the broker: which authorities are trusted, and which certificate the connector shows.
+//! TLS to the broker: the trusted authorities, and the connector's own certificate.
 
 use std::fs;
 use std::io;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use native_tls::{Certificate, Identity, TlsConnector};
 
-/// PEM files; all optional. They are read anew for each connection, so that a renewed certificate is taken up.
+/// PEM files, all optional. They are read for each connection, so that a renewed certificate is used.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TlsFiles {
     /// The authorities to trust instead of the system's.
@@ -17,53 +17,53 @@ pub struct TlsFiles {
     pub key: Option<PathBuf>,
 }
 
-/// Why the files don't make a TLS set-up.
+/// Why the files can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file can't be read.
-    #[error("can't read {}: {source}", path.display())]
+    #[error("cannot read {}: {source}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// A file does not hold what it should.
-    #[error("{what} in {} can't be used: {source}", path.display())]
+    /// A file's content is invalid.
+    #[error("cannot use {what} in {}: {source}", path.display())]
     Content {
-        /// What it should hold.
+        /// The expected content.
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: native_tls::Error,
     },
     /// The CA file holds no certificate.
-    #[error("{} holds no certificate in PEM form", .0.display())]
+    #[error("{} contains no PEM certificate", .0.display())]
     NoCertificate(PathBuf),
     /// Only one of certificate and key is given.
-    #[error("cert_file and key_file belong together: give both or none")]
-    HalfAnIdentity,
-    /// A key in another form.
+    #[error("cert_file and key_file must be set together")]
+    IncompleteIdentity,
+    /// A key in another format.
     #[error(
-        "the key in {path} is not an unencrypted PKCS#8 one; convert it by: openssl pkcs8 -topk8 -nocrypt -in {path} -out NEW",
+        "the key in {path} is not unencrypted PKCS#8; convert it with: openssl pkcs8 -topk8 -nocrypt -in {path} -out NEW",
         path = .0.display()
     )]
-    KeyForm(PathBuf),
-    /// The TLS library refuses.
-    #[error("can't set up TLS: {0}")]
+    KeyFormat(PathBuf),
+    /// OpenSSL failed.
+    #[error("cannot set up TLS: {0}")]
     Library(native_tls::Error),
 }
 
 impl TlsError {
-    /// The file that is not as it should be.
+    /// The file concerned, if any.
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Read { path, .. }
             | Self::Content { path, .. }
             | Self::NoCertificate(path)
-            | Self::KeyForm(path) => Some(path),
-            Self::HalfAnIdentity | Self::Library(_) => None,
+            | Self::KeyFormat(path) => Some(path),
+            Self::IncompleteIdentity | Self::Library(_) => None,
         }
     }
 }
@@ -94,7 +94,7 @@ impl TlsFiles {
             (Some(cert), Some(key)) => {
                 let key_pem = read(key)?;
                 if !String::from_utf8_lossy(&key_pem).contains("-----BEGIN PRIVATE KEY-----") {
-                    return Err(TlsError::KeyForm(key.clone()));
+                    return Err(TlsError::KeyFormat(key.clone()));
                 }
                 let identity = Identity::from_pkcs8(&read(cert)?, &key_pem).map_err(|source| {
                     TlsError::Content {
@@ -105,7 +105,7 @@ impl TlsFiles {
                 })?;
                 builder.identity(identity);
             }
-            _ => return Err(TlsError::HalfAnIdentity),
+            _ => return Err(TlsError::IncompleteIdentity),
         }
         builder.build().map_err(TlsError::Library)
     }

@@ -1,8 +1,10 @@
-//! The kill switch: any call of the AMQP library can hang for ever, and each ends at once when its socket is shut down.
+//! Ends calls of the AMQP library that hang: any call can hang forever, and each ends at once when its socket is shut down.
 
 use std::net::{Shutdown, TcpStream};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
 
 /// Shuts a socket down when a call on it takes too long. One call at a time.
 #[derive(Debug)]
@@ -17,9 +19,9 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     watched: Option<(Instant, Arc<TcpStream>)>,
-    /// When the thread looks next by itself; never, while it waits for something to watch.
-    looks_at: Option<Instant>,
-    ended: bool,
+    /// When the thread wakes up by itself. `None` while it waits for a call.
+    wakes_at: Option<Instant>,
+    is_stopped: bool,
 }
 
 impl CallWatchdog {
@@ -33,35 +35,35 @@ impl CallWatchdog {
         Ok(Self(shared))
     }
 
-    /// Runs `call`; should it take longer than `limit`, the socket is shut down, which ends the call with an error.
+    /// Runs `call`. If it takes longer than `limit`, the socket is shut down, which ends the call with an error.
     pub fn within<T>(
         &self,
         limit: Duration,
         socket: &Arc<TcpStream>,
         call: impl FnOnce() -> T,
-    ) -> Outcome<T> {
+    ) -> WatchedCall<T> {
         let deadline = Instant::now() + limit;
-        let mut state = self.0.lock();
+        let mut state = self.0.state.lock();
         state.watched = Some((deadline, Arc::clone(socket)));
-        // Waking the thread costs more than most calls take: only where it would come too late by itself.
-        if state.looks_at.is_none_or(|looks_at| deadline < looks_at) {
-            state.looks_at = Some(deadline);
+        // Waking the thread costs more than most calls take: only where it would wake up too late by itself.
+        if state.wakes_at.is_none_or(|wakes_at| deadline < wakes_at) {
+            state.wakes_at = Some(deadline);
             self.0.wake.notify_one();
         }
         drop(state);
         let disarm = Disarm(&self.0);
         let value = call();
-        let in_time = disarm.0.lock().watched.take().is_some();
-        Outcome { value, in_time }
+        let in_time = disarm.0.state.lock().watched.take().is_some();
+        WatchedCall { value, in_time }
     }
 }
 
-/// What a watched call gave.
+/// The result of a watched call.
 #[derive(Debug)]
-pub struct Outcome<T> {
-    /// The call's own value.
+pub struct WatchedCall<T> {
+    /// What the call returned.
     pub value: T,
-    /// Whether it ended before its socket was shut down.
+    /// It returned before its socket was shut down.
     pub in_time: bool,
 }
 
@@ -70,49 +72,34 @@ struct Disarm<'a>(&'a Shared);
 
 impl Drop for Disarm<'_> {
     fn drop(&mut self) {
-        self.0.lock().watched = None;
+        self.0.state.lock().watched = None;
     }
 }
 
 impl Drop for CallWatchdog {
     fn drop(&mut self) {
-        self.0.lock().ended = true;
+        self.0.state.lock().is_stopped = true;
         self.0.wake.notify_one();
     }
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn watch(&self) {
-        let mut state = self.lock();
-        while !state.ended {
-            let deadline = match &state.watched {
-                None => {
-                    state.looks_at = None;
-                    state = self
-                        .wake
-                        .wait(state)
-                        .unwrap_or_else(PoisonError::into_inner);
-                    continue;
-                }
-                Some((deadline, _)) => *deadline,
+        let mut state = self.state.lock();
+        while !state.is_stopped {
+            let Some((deadline, socket)) = &state.watched else {
+                state.wakes_at = None;
+                self.wake.wait(&mut state);
+                continue;
             };
-            let wait = deadline.saturating_duration_since(Instant::now());
-            if wait.is_zero() {
-                if let Some((_, socket)) = state.watched.take() {
-                    let _ = socket.shutdown(Shutdown::Both);
-                }
+            let deadline = *deadline;
+            if deadline <= Instant::now() {
+                let _ = socket.shutdown(Shutdown::Both);
+                state.watched = None;
                 continue;
             }
-            state.looks_at = Some(deadline);
-            state = self
-                .wake
-                .wait_timeout(state, wait)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            state.wakes_at = Some(deadline);
+            self.wake.wait_until(&mut state, deadline);
         }
     }
 }
@@ -125,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ends_a_call_that_hangs_and_leaves_others_alone() {
+    fn a_call_that_hangs_is_ended_and_others_are_not() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let socket = Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
         let (_peer, _) = listener.accept().unwrap();

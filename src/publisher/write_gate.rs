@@ -1,76 +1,72 @@
-//! Lets the AMQP library's thread write what belongs `together` at once.
+//! Makes amiquip's I/O thread write all frames of a burst at once.
 //!
-//! The library hands each frame of each message to its own thread, which wakes for the first one and writes it while the second
-//! one is on its way: a storm becomes thousands of small writes, and as many wake-ups on both sides. While the gate is in, that
-//! thread waits before it writes; once it is out, it writes what it had, and then, in one go, all that has been handed over since.
+//! The library hands each frame of each message to its own thread, which wakes for the first one and writes it while the
+//! second one is being handed over: a storm becomes thousands of small writes, and as many wake-ups on both sides. While
+//! the gate is held, that thread waits before it writes; after the release it writes what it had, and then, in one write,
+//! everything that has been handed over since.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-/// No write waits longer: whatever goes wrong between the two threads must not keep them apart.
-const LIMIT: Duration = Duration::from_millis(20);
+use parking_lot::{Condvar, Mutex};
 
-/// Shared by the publisher, who holds it, and the socket, whose writes wait for it.
+/// No write waits longer than this, whatever goes wrong between the two threads.
+const MAX_WAIT: Duration = Duration::from_millis(20);
+
+/// Shared by the publisher's thread, which holds the gate, and the socket, whose writes wait for it.
 #[derive(Debug, Clone, Default)]
 pub struct WriteGate(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
-    out: Condvar,
+    released: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    held: bool,
-    /// Whether somebody waits: only then is there anybody to wake.
-    awaited: bool,
+    is_held: bool,
+    /// A writer waits: without one, there is no thread to wake.
+    is_awaited: bool,
 }
 
-/// While this lives, writes wait.
+/// Writes wait until this is dropped.
 #[derive(Debug)]
-pub struct Held<'c>(&'c WriteGate);
+pub struct HoldGuard<'g>(&'g WriteGate);
 
 impl WriteGate {
-    /// From here on writes wait, until what is returned is dropped.
-    pub fn hold(&self) -> Held<'_> {
-        self.lock().held = true;
-        Held(self)
+    /// Makes writes wait until the guard is dropped.
+    pub fn hold(&self) -> HoldGuard<'_> {
+        self.0.state.lock().is_held = true;
+        HoldGuard(self)
     }
 
-    /// Waits while the gate is held, and not for ever.
+    /// Waits while the gate is held, [`MAX_WAIT`] at most.
     pub fn wait(&self) {
-        self.wait_for(LIMIT);
+        self.wait_for(MAX_WAIT);
     }
 
     fn wait_for(&self, limit: Duration) {
-        let mut state = self.lock();
-        if state.held {
-            state.awaited = true;
-            let held = |state: &mut State| state.held;
-            state = self
-                .0
-                .out
-                .wait_timeout_while(state, limit, held)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-            state.awaited = false;
+        let mut state = self.0.state.lock();
+        if state.is_held {
+            state.is_awaited = true;
+            self.0
+                .released
+                .wait_while_for(&mut state, |state| state.is_held, limit);
+            state.is_awaited = false;
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for HoldGuard<'_> {
     fn drop(&mut self) {
-        let mut state = self.0.lock();
-        state.held = false;
-        let awaited = state.awaited;
+        let shared = &self.0.0;
+        let mut state = shared.state.lock();
+        state.is_held = false;
+        let is_awaited = state.is_awaited;
         drop(state);
-        if awaited {
-            self.0.0.out.notify_one();
+        if is_awaited {
+            shared.released.notify_one();
         }
     }
 }
@@ -83,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_writer_waits_until_it_is_out() {
+    fn a_writer_waits_until_the_release() {
         let (gate, (done, is_done)) = (WriteGate::default(), mpsc::channel());
         let held = gate.hold();
         let writer = {
@@ -93,18 +89,18 @@ mod tests {
                 done.send(()).unwrap();
             })
         };
-        while !gate.lock().awaited {
+        while !gate.0.state.lock().is_awaited {
             thread::yield_now();
         }
         assert!(is_done.try_recv().is_err());
         drop(held);
-        // Far less than the hour: it has been woken.
+        // Far less than the hour: the release has woken it.
         is_done.recv_timeout(Duration::from_mins(1)).unwrap();
         writer.join().unwrap();
     }
 
     #[test]
-    fn a_writer_does_not_wait_for_ever() {
+    fn a_writer_does_not_wait_forever() {
         let gate = WriteGate::default();
         gate.wait();
         let _held = gate.hold();
