@@ -1,15 +1,15 @@
-# The image of the connector. Its version comes from outside, because git is not in the context ("make docker" passes it):
+# The container image. The build context has no git, so "make docker" passes the version:
 #
 #   docker build --build-arg VERSION="$(scripts/version)" --build-arg COMMIT="$(scripts/version commit)" .
 #
-# or, in a release archive, from the files .version and .commit; without either it is not built.
+# A release archive has it in .version and .commit. Without either, the build fails.
 
-# The three base images; another registry's or a mirror's take their place by --build-arg.
+# The base images. --build-arg replaces one, for example with a mirror's.
 #
-# busybox:glibc is made on Debian trixie, whose glibc 2.41 runs what was built for the 2.36 of bookworm; the other way round
-# nothing would start. The builder is not on trixie, too, because the OpenSSL 3.5 there is 2.2 MB larger than 3.0.
-# Keep the version of Rust that of rust-toolchain.toml, which the build does not see: the image has no rustfmt and clippy, for
-# which rustup would go to the Internet.
+# busybox:glibc is built on Debian trixie (glibc 2.41). The builder is older, bookworm (glibc 2.36): a binary does not start on
+# a glibc older than the one it was linked with. trixie's OpenSSL 3.5 would also be 2.2 MB larger than bookworm's 3.0.
+# The Rust version must equal that of rust-toolchain.toml. That file is not in the context: it lists rustfmt and clippy, which
+# the image lacks, and rustup would download them.
 ARG RUST_IMAGE=docker.io/library/rust:1.95.0-bookworm
 ARG BUSYBOX_IMAGE=docker.io/library/busybox:1.38.0-glibc
 ARG CERTS_IMAGE=docker.io/library/alpine:3.22
@@ -21,9 +21,8 @@ FROM ${CERTS_IMAGE} AS certs
 FROM ${RUST_IMAGE} AS build
 WORKDIR /build
 
-# The crates first: as long as the lock, the Makefile and stand-ins/ stay, they are taken from the cache. The program that this
-# builds on the way is removed, so that cargo never takes it for the real one; the benchmarks stay, as cargo wants to see
-# the files.
+# Dependencies first: this layer is cached until Cargo.lock, the Makefile or stand-ins/ change. The placeholder program is
+# removed, so that cargo rebuilds the real one. The empty benchmarks stay: Cargo.toml names them, and they are not in the context.
 COPY Cargo.toml Cargo.lock Makefile ./
 COPY scripts/install-missing scripts/
 COPY stand-ins/ stand-ins/
@@ -42,7 +41,7 @@ RUN if [ -n "$VERSION" ]; then echo "$VERSION" >.version; fi \
     && scripts/version upstream \
     && scripts/version commit \
     && make build LINK=packed
-# The libraries that busybox:glibc lacks. They go to /usr/lib, where the loader of either processor looks without any cache.
+# The libraries that busybox:glibc lacks. The loaders of x86_64 and aarch64 search /usr/lib without ld.so.cache.
 RUN mkdir -p /image/usr/bin /image/usr/lib \
     && cp target/release/canopsis-connector-prometheus /image/usr/bin/ \
     && ldd /image/usr/bin/canopsis-connector-prometheus >libraries \
@@ -61,15 +60,15 @@ LABEL org.opencontainers.image.title="canopsis-connector-prometheus" \
     org.opencontainers.image.version="$VERSION" \
     org.opencontainers.image.revision="$COMMIT" \
     org.opencontainers.image.source="$SOURCE"
-# Nothing is run in this stage, so that it can be made for any processor. What changes least comes first.
+# No RUN in this stage, so that it builds for other architectures without emulation. The most stable layers come first.
 COPY --from=certs --chown=0:0 --chmod=0644 /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=build --chown=0:0 --chmod=0755 /image/usr/lib/ /usr/lib/
 COPY --chown=0:0 --chmod=0755 contrib/image/healthcheck /usr/bin/
 COPY --chown=0:0 --chmod=0644 config.yml /etc/canopsis-connectors/prometheus/
 COPY --from=build --chown=0:0 --chmod=0755 /image/usr/bin/ /usr/bin/
-# A number, because "must not run as root" of Kubernetes understands nothing else. The user owns nothing here.
+# Numeric: Kubernetes checks runAsNonRoot only for a numeric user. No file of the image belongs to it.
 USER 18401:18401
-# The C library would keep 8 heaps for each processor, and give little of them back.
+# glibc creates up to 8 malloc arenas per processor, which rarely return memory to the system.
 ENV MALLOC_ARENA_MAX=2
 EXPOSE 18401/tcp
 STOPSIGNAL SIGTERM

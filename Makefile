@@ -4,10 +4,10 @@
 NAME = canopsis-connector-prometheus
 CARGO ?= cargo
 
-# Installs what a target needs; ":" where nothing may be installed, as in a package build.
+# Installs the tools that a target needs. Package builds set it to ":", because they must not install anything.
 PREPARE = scripts/install-missing
 
-# Where "make install" puts things; all of it below DESTDIR.
+# Installation directories, below DESTDIR.
 PREFIX ?= /usr/local
 bindir = $(PREFIX)/bin
 docdir = $(PREFIX)/share/doc/$(NAME)
@@ -21,27 +21,30 @@ TARGET = $(or $(CARGO_TARGET_DIR),target)
 BINARY = $(TARGET)/release/$(NAME)
 MANPAGES = man/$(NAME).8 man/$(NAME).yml.5
 
-# The binary must not tell where it was built, and is the same wherever that was: from git with the crates of ~/.cargo, or from a
-# release archive with those in vendor/ (the long name is what cargo calls crates.io).
+# Reproducible builds: no build path in the binary, and the same bytes from a git checkout with the crates in ~/.cargo and from a
+# release archive with the crates in vendor/. index.crates.io-1949cf8c6b5b557f is cargo's directory name for crates.io.
 CARGO_HOME ?= $(HOME)/.cargo
 REMAP = --remap-path-prefix=$(CURDIR)=/build --remap-path-prefix=$(CARGO_HOME)/registry/src=/cargo \
 	--remap-path-prefix=$(CURDIR)/vendor=/cargo/index.crates.io-1949cf8c6b5b557f
 
-# LINK=packed: relocations take 0.2 MB less, which glibc 2.36 understands and RHEL's does not yet. For the image.
+# LINK=packed saves 0.2 MB of relocations, for the image. It needs glibc 2.36 at run time; EL 9 has 2.34.
 LINKING = $(if $(filter packed,$(LINK)),-Clink-arg=-Wl$(comma)-z$(comma)pack-relative-relocs)
 comma = ,
 
 all: build man
 
 help:
-	@echo 'make         builds the release binary, target/release/canopsis-connector-prometheus, and the manual pages'
-	@echo 'make check   format, clippy, unit tests, and tests of the real binary on a real RabbitMQ and Alertmanager'
-	@echo 'make demo    shows an alert on its way from Alertmanager to the queue, on this machine'
-	@echo 'make audit   licences, sources and known advisories of all dependencies (cargo-deny; needs the Internet)'
-	@echo 'make faults  the tests of faults alone, with the account that each gives'
-	@echo 'make fuzz    five minutes of noise for each parser that faces the network (cargo-fuzz, which is installed if need be)'
-	@echo 'make bench   measures throughput, latency and footprint, beside bridges in Python and Node.js (a quarter of an hour)'
-	@echo 'make clean   removes what was built'
+	@echo 'make                  build the release binary (target/release/$(NAME)) and the manual pages'
+	@echo 'make check            format, lints, unit tests, and tests of the real binary with a real RabbitMQ and Alertmanager'
+	@echo 'make check-packaging  build the RPM without network, install it in a Debian root, boot that root (as root)'
+	@echo 'make demo             send an alert from Alertmanager to the queue on this machine'
+	@echo 'make audit            licences, sources and advisories of all dependencies (cargo-deny; needs the Internet)'
+	@echo 'make faults           only the fault tests, with the number of lost and repeated events of each'
+	@echo 'make fuzz             fuzz each parser that reads from the network, 5 minutes each (installs cargo-fuzz if missing)'
+	@echo 'make bench            throughput, latency and footprint, compared with bridges in Python and Node.js (15 minutes)'
+	@echo 'make install          install below DESTDIR and PREFIX ($(PREFIX))'
+	@echo 'make dist             make the release archive; make rpm: the packages; make docker: the image'
+	@echo 'make clean            remove build products'
 
 build:
 	$(PREPARE) build
@@ -59,7 +62,7 @@ check:
 	$(BINARY) --check --config tests/data/regexps.yml >/dev/null
 	scripts/instructions --check
 
-# What needs no broker and no Alertmanager: the part of the tests that a package build runs.
+# The tests that a package build runs (%check in the spec): without a broker and without Alertmanager.
 NEEDS_SERVERS = signals_end_it_with_status_0 alertmanager_takes_the_example
 check-offline:
 	$(CARGO) test --locked --lib --test cli --test properties --test readme -- $(NEEDS_SERVERS:%=--skip %)
@@ -73,10 +76,10 @@ man/%: man/%.scd
 	$(PREPARE) scdoc
 	SOURCE_DATE_EPOCH=$$(scripts/version date) scdoc <$< >$@
 
-# An existing configuration is kept. The group canopsis comes with the package canopsis-common; where it is missing, only root can
-# read the configuration.
+# Keeps an existing configuration. The package canopsis-common creates the group canopsis; without the group, only root can read
+# the configuration.
 install:
-	@test -x $(BINARY) && test -f man/$(NAME).8 || { echo 'make install: nothing is built yet; run "make" first' >&2; exit 1; }
+	@test -x $(BINARY) && test -f man/$(NAME).8 || { echo 'make install: not built yet; run "make" first' >&2; exit 1; }
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(bindir)/$(NAME)
 	install -d -m 0755 $(DESTDIR)$(unitdir) $(DESTDIR)$(sysconfdir) $(DESTDIR)$(confdir)
 	sed 's|/usr/bin/|$(bindir)/|' $(NAME).service >$(DESTDIR)$(unitdir)/$(NAME).service
@@ -93,14 +96,14 @@ install:
 	install -m 0644 contrib/*.json contrib/*.yml contrib/*.xml $(DESTDIR)$(docdir)/contrib
 	install -D -m 0644 contrib/firewalld.xml $(DESTDIR)$(PREFIX)/lib/firewalld/services/$(NAME).xml
 
-# The release archive, dist/build/$(NAME)-VERSION.tar.gz: builds without the Internet; the same bytes from the same commit.
+# The release archive, dist/build/$(NAME)-VERSION.tar.gz. It builds without network; the same commit gives the same bytes.
 dist:
 	scripts/dist
 
 rpm:
 	$(MAKE) -C dist rpm
 
-# Where the sources are, for the image's label.
+# For the image's label org.opencontainers.image.source.
 SOURCE ?= $(CI_PROJECT_URL)
 
 docker:
@@ -126,7 +129,7 @@ faults:
 	scripts/install-missing build rabbitmq
 	cargo test --locked --test faults -- --nocapture
 
-# Coverage needs what only a nightly compiler offers by itself; the pinned one is told to offer it, too.
+# Coverage instrumentation needs nightly features; RUSTC_BOOTSTRAP enables them in the pinned stable compiler.
 FUZZ_SECONDS = 300
 FUZZ = RUSTC_BOOTSTRAP=1 cargo fuzz run
 fuzz:

@@ -429,7 +429,7 @@ fn what_can_not_pass_the_connector_is_sent_beside_it() {
             "BrokerBlocked",
             "EventsReturned",
             "EventsNacked",
-            "HearsNothing",
+            "NoAlertsReceived",
         ];
         if closed.iter().any(|end| name.ends_with(end)) {
             assert!(cut_off, "{name} can't reach Canopsis through the connector");
@@ -468,7 +468,7 @@ fn the_dashboard_is_sound() {
             "Is it up?",
             "Does it deliver?",
             "Who sends?",
-            "What is refused?",
+            "What is rejected?",
             "The process"
         ]
     );
@@ -770,9 +770,9 @@ fn a_real_prometheus_takes_the_job_and_the_rules_and_fills_every_panel() {
     let alerts = || list(&prometheus.api("alerts")["alerts"]).to_vec();
     wait_until("an alert fires, and names the field", || {
         alerts().iter().any(|alert| {
-            alert["labels"]["alertname"] == "CanopsisConnectorMappingRefuses"
+            alert["labels"]["alertname"] == "CanopsisConnectorAlertsRejected"
                 && alert["state"] == "firing"
-                && text(&alert["annotations"]["description"]).contains("nothing fills component.")
+                && text(&alert["annotations"]["description"]).contains("without a value: component.")
         })
     });
     let critical: Vec<Value> = alerts()

@@ -98,7 +98,7 @@ fn the_image_tells_what_it_is() {
     assert_eq!(output.status.code(), Some(1));
     assert!(
         String::from_utf8_lossy(&output.stderr)
-            .contains("healthcheck: the connector does not run here")
+            .contains("healthcheck: the connector is not running")
     );
 }
 

@@ -15,10 +15,16 @@ pub fn write_built_file() -> io::Result<()> {
         ("PKG_NAME", variable("CARGO_PKG_NAME")?),
         ("PKG_VERSION", variable("CARGO_PKG_VERSION")?),
         ("CFG_OS", variable("CARGO_CFG_TARGET_OS")?),
-        ("RUSTC_VERSION", String::from_utf8_lossy(&rustc.stdout).trim().to_owned()),
+        (
+            "RUSTC_VERSION",
+            String::from_utf8_lossy(&rustc.stdout).trim().to_owned(),
+        ),
     ];
     let lines = constants.map(|(name, value)| format!("pub const {name}: &str = {value:?};\n"));
-    fs::write(Path::new(&variable("OUT_DIR")?).join("built.rs"), lines.concat())
+    fs::write(
+        Path::new(&variable("OUT_DIR")?).join("built.rs"),
+        lines.concat(),
+    )
 }
 
 fn variable(name: &str) -> io::Result<String> {

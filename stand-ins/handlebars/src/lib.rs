@@ -229,17 +229,28 @@ impl RenderContext<'_> {
     /// Nothing to do: nothing has a path.
     pub fn pop_local_path_root(&mut self) {}
 
-    fn find<'r: 'rc, 'rc>(&self, path: &str, context: &'rc Context) -> Result<ScopedJson<'r, 'rc>, RenderError> {
+    fn find<'r: 'rc, 'rc>(
+        &self,
+        path: &str,
+        context: &'rc Context,
+    ) -> Result<ScopedJson<'r, 'rc>, RenderError> {
         let missing = || RenderError(format!("there is no {path}"));
         let mut names = path.split('.');
         let first = names.next().unwrap_or(path);
         let scopes = self.scopes.iter().rev().map(Rc::as_ref);
-        let known = scopes.chain([&self.locals]).find_map(|scope| scope.get(first));
+        let known = scopes
+            .chain([&self.locals])
+            .find_map(|scope| scope.get(first));
         if let Some(value) = known {
-            let value = names.try_fold(value, |value, name| value.get(name)).ok_or_else(missing)?;
+            let value = names
+                .try_fold(value, |value, name| value.get(name))
+                .ok_or_else(missing)?;
             return Ok(ScopedJson::Derived(value.clone()));
         }
-        let value = path.split('.').try_fold(&context.0, |value, name| value.get(name)).ok_or_else(missing)?;
+        let value = path
+            .split('.')
+            .try_fold(&context.0, |value, name| value.get(name))
+            .ok_or_else(missing)?;
         Ok(ScopedJson::Context(value))
     }
 }
@@ -267,14 +278,30 @@ impl Renderable for Template {
         for node in &self.0 {
             match node {
                 Node::Text(text) => out.write(text)?,
-                Node::Value { expression, escaped } => {
+                Node::Value {
+                    expression,
+                    escaped,
+                } => {
                     let mut written = String::new();
                     registry.value(expression, context, render, &mut written)?;
-                    out.write(&if *escaped { registry.escape(&written)? } else { written })?;
+                    out.write(&if *escaped {
+                        registry.escape(&written)?
+                    } else {
+                        written
+                    })?;
                 }
-                Node::Block { expression, parameter, body, otherwise } => {
+                Node::Block {
+                    expression,
+                    parameter,
+                    body,
+                    otherwise,
+                } => {
                     let params = registry.params(&expression.arguments, context, render)?;
-                    let block = Block { parameter: parameter.as_deref(), body, otherwise: otherwise.as_ref() };
+                    let block = Block {
+                        parameter: parameter.as_deref(),
+                        body,
+                        otherwise: otherwise.as_ref(),
+                    };
                     registry.block(&expression.name, params, &block, context, render, out)?;
                 }
             }
@@ -315,8 +342,13 @@ impl Handlebars {
 
     /// Adds a template.
     #[expect(clippy::needless_pass_by_value, reason = "the caller has a String")]
-    pub fn register_template_string(&mut self, name: &str, text: String) -> Result<(), TemplateError> {
-        self.templates.insert(name.to_owned(), Template::parse(&text)?);
+    pub fn register_template_string(
+        &mut self,
+        name: &str,
+        text: String,
+    ) -> Result<(), TemplateError> {
+        self.templates
+            .insert(name.to_owned(), Template::parse(&text)?);
         Ok(())
     }
 
@@ -329,19 +361,28 @@ impl Handlebars {
 
     /// Renders a template.
     pub fn render<T: Serialize>(&self, name: &str, data: &T) -> Result<String, RenderError> {
-        let template = self.templates.get(name).ok_or_else(|| RenderError(format!("there is no template {name}")))?;
-        let context = Context(serde_json::to_value(data).map_err(|error| RenderError(error.to_string()))?);
+        let template = self
+            .templates
+            .get(name)
+            .ok_or_else(|| RenderError(format!("there is no template {name}")))?;
+        let context =
+            Context(serde_json::to_value(data).map_err(|error| RenderError(error.to_string()))?);
         let mut out = String::new();
         template.render(self, &context, &mut RenderContext::default(), &mut out)?;
         Ok(out)
     }
 
     fn escape(&self, text: &str) -> Result<String, RenderError> {
-        self.escape.map(|escape| escape(text)).ok_or_else(|| RenderError::new("there is no escape function"))
+        self.escape
+            .map(|escape| escape(text))
+            .ok_or_else(|| RenderError::new("there is no escape function"))
     }
 
     fn helper(&self, name: &str) -> Result<&dyn HelperDef, RenderError> {
-        self.helpers.get(name).map(Box::as_ref).ok_or_else(|| RenderError(format!("there is no helper {name}")))
+        self.helpers
+            .get(name)
+            .map(Box::as_ref)
+            .ok_or_else(|| RenderError(format!("there is no helper {name}")))
     }
 
     fn params<'reg: 'rc, 'rc>(
@@ -355,8 +396,13 @@ impl Handlebars {
             params.push(Param(match argument {
                 Argument::Path(path) => render.find(path, context)?,
                 Argument::Expression(Expression { name, arguments }) => {
-                    let helper = Helper { params: self.params(arguments, context, render)?, block: None };
-                    let value = self.helper(name)?.call_inner(&helper, self, context, render)?;
+                    let helper = Helper {
+                        params: self.params(arguments, context, render)?,
+                        block: None,
+                    };
+                    let value = self
+                        .helper(name)?
+                        .call_inner(&helper, self, context, render)?;
                     value.ok_or_else(|| RenderError(format!("{name} gives no value")))?
                 }
             }));
@@ -373,11 +419,17 @@ impl Handlebars {
         out: &mut String,
     ) -> HelperResult {
         if expression.arguments.is_empty() && !self.helpers.contains_key(&expression.name) {
-            out.push_str(&text(Param(render.find(&expression.name, context)?).value())?);
+            out.push_str(&text(
+                Param(render.find(&expression.name, context)?).value(),
+            )?);
             return Ok(());
         }
-        let helper = Helper { params: self.params(&expression.arguments, context, render)?, block: None };
-        self.helper(&expression.name)?.call(&helper, self, context, render, out)
+        let helper = Helper {
+            params: self.params(&expression.arguments, context, render)?,
+            block: None,
+        };
+        self.helper(&expression.name)?
+            .call(&helper, self, context, render, out)
     }
 
     fn block<'reg: 'rc, 'rc>(
@@ -391,18 +443,33 @@ impl Handlebars {
     ) -> HelperResult {
         if !matches!(name, "if" | "unless" | "each") {
             if block.otherwise.is_some() {
-                return Err(RenderError(format!("{{{{else}}}} in {name} is not known to the stand-in")));
+                return Err(RenderError(format!(
+                    "{{{{else}}}} in {name} is not known to the stand-in"
+                )));
             }
-            let helper = Helper { params, block: Some((block.body, block.parameter)) };
+            let helper = Helper {
+                params,
+                block: Some((block.body, block.parameter)),
+            };
             return self.helper(name)?.call(&helper, self, context, render, out);
         }
-        let [param] = params.as_slice() else { return Err(RenderError(format!("{name} takes one argument"))) };
+        let [param] = params.as_slice() else {
+            return Err(RenderError(format!("{name} takes one argument")));
+        };
         if name != "each" {
-            let branch = if is_true(param.value()) == (name == "if") { Some(block.body) } else { block.otherwise };
+            let branch = if is_true(param.value()) == (name == "if") {
+                Some(block.body)
+            } else {
+                block.otherwise
+            };
             return branch.map_or(Ok(()), |branch| branch.render(self, context, render, out));
         }
-        let (JsonValue::Array(items), Some(name), None) = (param.value(), block.parameter, block.otherwise) else {
-            return Err(RenderError::new("each takes a list and a block parameter, and no {{else}}"));
+        let (JsonValue::Array(items), Some(name), None) =
+            (param.value(), block.parameter, block.otherwise)
+        else {
+            return Err(RenderError::new(
+                "each takes a list and a block parameter, and no {{else}}",
+            ));
         };
         for (index, item) in items.iter().enumerate() {
             let mut inner = render.derive();

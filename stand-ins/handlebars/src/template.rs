@@ -58,7 +58,9 @@ impl Template {
         match nodes(&mut tokens)? {
             (template, End::Text) => Ok(template),
             (_, End::Else) => Err(TemplateError::new("{{else}} outside of a block")),
-            (_, End::Close(name)) => Err(TemplateError::new(&format!("{{{{/{name}}}}} closes nothing"))),
+            (_, End::Close(name)) => Err(TemplateError::new(&format!(
+                "{{{{/{name}}}}} closes nothing"
+            ))),
         }
     }
 }
@@ -69,15 +71,22 @@ fn tokens(text: &str) -> Result<Vec<Token>, TemplateError> {
     let mut rest = text;
     let mut trim = false;
     loop {
-        let (before, after) = rest.split_once("{{").map_or((rest, None), |(before, after)| (before, Some(after)));
+        let (before, after) = rest
+            .split_once("{{")
+            .map_or((rest, None), |(before, after)| (before, Some(after)));
         let mut before = if trim { before.trim_start() } else { before };
         let Some(after) = after else {
             tokens.push(Token::Text(before.to_owned()));
             return Ok(tokens);
         };
-        let (after, closing) = after.strip_prefix('{').map_or((after, "}}"), |after| (after, "}}}"));
+        let (after, closing) = after
+            .strip_prefix('{')
+            .map_or((after, "}}"), |after| (after, "}}}"));
         let Some((inside, behind)) = after.split_once(closing) else {
-            return Err(TemplateError::new(&format!("a tag is not closed: {}", after.lines().next().unwrap_or(""))));
+            return Err(TemplateError::new(&format!(
+                "a tag is not closed: {}",
+                after.lines().next().unwrap_or("")
+            )));
         };
         let inside = inside.strip_prefix('~').map_or(inside, |inside| {
             before = before.trim_end();
@@ -87,7 +96,10 @@ fn tokens(text: &str) -> Result<Vec<Token>, TemplateError> {
         trim = trimmed.is_some();
         tokens.push(Token::Text(before.to_owned()));
         let inside = trimmed.unwrap_or(inside).trim().to_owned();
-        tokens.push(Token::Tag { inside, escaped: closing == "}}" });
+        tokens.push(Token::Tag {
+            inside,
+            escaped: closing == "}}",
+        });
         rest = behind;
     }
 }
@@ -109,7 +121,10 @@ fn nodes(tokens: &mut Peekable<IntoIter<Token>>) -> Result<(Template, End), Temp
         } else if let Some(opening) = inside.strip_prefix('#') {
             nodes.push(block(opening, tokens)?);
         } else {
-            nodes.push(Node::Value { expression: expression(&inside)?, escaped });
+            nodes.push(Node::Value {
+                expression: expression(&inside)?,
+                escaped,
+            });
         }
     }
     Ok((Template(nodes), End::Text))
@@ -120,7 +135,11 @@ fn block(opening: &str, tokens: &mut Peekable<IntoIter<Token>>) -> Result<Node, 
         None => (opening, None),
         Some((call, rest)) => match rest.trim_end().strip_suffix('|').map(str::trim) {
             Some(name) if is_path(name) => (call, Some(name.to_owned())),
-            _ => return Err(TemplateError::new(&format!("not one block parameter: {opening}"))),
+            _ => {
+                return Err(TemplateError::new(&format!(
+                    "not one block parameter: {opening}"
+                )));
+            }
         },
     };
     let expression = expression(call)?;
@@ -132,8 +151,15 @@ fn block(opening: &str, tokens: &mut Peekable<IntoIter<Token>>) -> Result<Node, 
         end = next;
     }
     match end {
-        End::Close(name) if name == expression.name => Ok(Node::Block { expression, parameter, body, otherwise }),
-        _ => Err(TemplateError::new(&format!("{{{{#{opening}}}}} is not closed"))),
+        End::Close(name) if name == expression.name => Ok(Node::Block {
+            expression,
+            parameter,
+            body,
+            otherwise,
+        }),
+        _ => Err(TemplateError::new(&format!(
+            "{{{{#{opening}}}}} is not closed"
+        ))),
     }
 }
 
@@ -141,12 +167,23 @@ fn expression(text: &str) -> Result<Expression, TemplateError> {
     let spaced = text.replace('(', " ( ").replace(')', " ) ");
     let mut words = spaced.split_whitespace().peekable();
     let expression = words_of(&mut words, text)?;
-    if words.next().is_some() { Err(unknown(text)) } else { Ok(expression) }
+    if words.next().is_some() {
+        Err(unknown(text))
+    } else {
+        Ok(expression)
+    }
 }
 
 /// As far as the words go, or a closing parenthesis.
-fn words_of<'a>(words: &mut Peekable<impl Iterator<Item = &'a str>>, text: &str) -> Result<Expression, TemplateError> {
-    let name = words.next().filter(|name| is_path(name)).ok_or_else(|| unknown(text))?.to_owned();
+fn words_of<'a>(
+    words: &mut Peekable<impl Iterator<Item = &'a str>>,
+    text: &str,
+) -> Result<Expression, TemplateError> {
+    let name = words
+        .next()
+        .filter(|name| is_path(name))
+        .ok_or_else(|| unknown(text))?
+        .to_owned();
     let mut arguments = Vec::new();
     while let Some(word) = words.next_if(|word| *word != ")") {
         arguments.push(match word {
@@ -164,10 +201,14 @@ fn words_of<'a>(words: &mut Peekable<impl Iterator<Item = &'a str>>, text: &str)
 
 /// Names with dots between them; a first one may be `@index` and the like.
 fn is_path(text: &str) -> bool {
-    let name = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    let name = |name: &str| {
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
     text.strip_prefix('@').unwrap_or(text).split('.').all(name)
 }
 
 fn unknown(text: &str) -> TemplateError {
-    TemplateError::new(&format!("this is more than the stand-in for handlebars understands: {{{{{text}}}}}"))
+    TemplateError::new(&format!(
+        "this is more than the stand-in for handlebars understands: {{{{{text}}}}}"
+    ))
 }
