@@ -26,6 +26,7 @@ WORKDIR /build
 COPY Cargo.toml Cargo.lock Makefile ./
 COPY scripts/install-missing scripts/
 COPY stand-ins/ stand-ins/
+COPY crates/ crates/
 RUN mkdir -p src benches/bridge \
     && echo 'fn main() {}' >src/main.rs \
     && touch benches/mapping.rs benches/bridge/main.rs \

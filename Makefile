@@ -55,9 +55,9 @@ check:
 		buildah debootstrap podman runc valgrind
 	shellcheck scripts/* .ci/run contrib/image/healthcheck
 	$(MAKE) lint-packaging
-	cargo fmt --check
-	cargo clippy --locked --all-targets -- --deny warnings
-	cargo test --locked
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- --deny warnings
+	cargo test --locked --workspace
 	$(MAKE) build
 	$(BINARY) --check --config tests/data/regexps.yml >/dev/null
 	scripts/instructions --check
@@ -65,6 +65,7 @@ check:
 # The tests that a package build runs (%check in the spec): without a broker and without Alertmanager.
 NEEDS_SERVERS = signals_end_it_with_status_0 alertmanager_takes_the_example
 check-offline:
+	$(CARGO) test --locked --package gotemplate
 	$(CARGO) test --locked --lib --test cli --test properties --test readme -- $(NEEDS_SERVERS:%=--skip %)
 
 demo:

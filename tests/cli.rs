@@ -102,7 +102,7 @@ fn check_warns_of_what_is_probably_not_meant() {
     for warning in [
         "environment: PROMETHEUS_BEARER_TOKN is not read; did you mean PROMETHEUS_BEARER_TOKEN?",
         "extra_infos.title[0].value: the template fails where it uses .RegexMatch.Sbstr: the regexp has no such \
-         group (named: Substr); did you mean \"Substr\"?",
+         group (named groups: Substr); did you mean \"Substr\"?",
     ] {
         assert!(told.contains(warning), "{warning} in {told}");
     }

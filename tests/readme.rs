@@ -9,7 +9,6 @@ use canopsis_connector_prometheus::cli;
 use canopsis_connector_prometheus::config::{
     AMQP_KEYS, AMQP_PREFIX, EVENT_KEYS, HTTP_KEYS, HTTP_PREFIX,
 };
-use canopsis_connector_prometheus::mapping::functions;
 use canopsis_connector_prometheus::mapping::path::ROOTS;
 use serde_json::Value;
 use support::connector::{BINARY, MAPPING, run};
@@ -234,7 +233,7 @@ fn the_keys_paths_and_functions_are_those_of_the_program() {
         assert!(CONFIG.contains(root), "{root} in config.yml");
         assert!(bold(root), "{root} in the manual");
     }
-    for function in functions::names() {
+    for function in gotemplate::function_names() {
         assert!(
             README.contains(&format!("`{function}")),
             "{function} in the README"

@@ -2,18 +2,17 @@
 
 use std::collections::BTreeSet;
 
+use gotemplate::{Regexp, Template};
 use serde_json::Value;
 
 use super::diagnostics::Diagnostics;
 use super::document::{Node, NodeRef};
 use crate::alertmanager::Labels;
 use crate::event::{ExtraName, Name, State};
+use crate::mapping::lint::{self, RuleInputs};
 use crate::mapping::path::{Path, PathError, ROOTS};
-use crate::mapping::pattern::Pattern;
 use crate::mapping::rule::Rule;
-use crate::mapping::template::Template;
-use crate::mapping::uses::Offer;
-use crate::mapping::{Mapping, TruncatedRule, goregexp};
+use crate::mapping::{Mapping, TruncatedRule};
 use crate::suggest::did_you_mean;
 
 /// The file's keys that make up the mapping.
@@ -351,26 +350,27 @@ fn template(at: &NodeRef<'_>, want: ExpectedType, diagnostics: &mut Diagnostics)
     }
     let value = needed(at, "value", diagnostics)?;
     let source = scalar_text(&value, diagnostics)?;
-    let (template, uses) = match Template::parse(&source) {
+    let template = match Template::parse(&source) {
         Ok(parsed) => parsed,
         Err(error) => {
             diagnostics.add(&value, format!("the template does not compile: {error}"));
             return None;
         }
     };
-    let offer = Offer {
+    let inputs = RuleInputs {
         field: (&field).into(),
         regexp: (&regexp).into(),
     };
-    let faults: BTreeSet<String> = uses.iter().filter_map(|used| used.fault(&offer)).collect();
+    let faults: BTreeSet<String> = template
+        .analysis()
+        .fields()
+        .iter()
+        .filter_map(|field| lint::fault(field, &inputs))
+        .collect();
     for fault in faults {
         diagnostics.warn(&value.to_string(), fault);
     }
-    Some(Rule::Template {
-        template,
-        field: field.ok()?,
-        regexp: regexp.ok()?,
-    })
+    Some(Rule::template(template, field.ok()?, regexp.ok()?))
 }
 
 fn lookup(at: &NodeRef<'_>, want: ExpectedType, diagnostics: &mut Diagnostics) -> Option<Rule> {
@@ -457,10 +457,10 @@ fn path(at: &NodeRef<'_>, diagnostics: &mut Diagnostics) -> Option<Path> {
     }
 }
 
-fn regexp_of(at: &NodeRef<'_>, diagnostics: &mut Diagnostics) -> Option<Pattern> {
+fn regexp_of(at: &NodeRef<'_>, diagnostics: &mut Diagnostics) -> Option<Regexp> {
     let text = scalar_text(at, diagnostics)?;
-    match goregexp::compile(&text) {
-        Ok(regexp) => Some(regexp.into()),
+    match Regexp::new(&text) {
+        Ok(regexp) => Some(regexp),
         Err(error) => {
             diagnostics.add(at, format!("the regexp does not compile: {error}"));
             None

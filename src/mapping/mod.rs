@@ -9,29 +9,23 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use gotmpl::Value as TemplateValue;
+use gotemplate::{Value as TemplateValue, from_json};
 use jiff::Timestamp;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 pub mod explain;
-pub mod functions;
-pub mod goregexp;
-mod gotext;
-mod gotime;
+pub mod lint;
 pub mod observer;
 pub mod path;
-pub mod pattern;
 mod quote;
 pub mod rule;
-mod strict;
-pub mod template;
-pub mod uses;
 
 use crate::alertmanager::{Alert, Extra, Labels, Notification, Status};
 use crate::event::{Event, ExtraName, FieldValue, Name, State};
+use crate::logging::shorten;
 use observer::{NoopObserver, Note, Observer};
-use rule::{Rule, RulePosition, SkipReason, labels_to_template_value, to_template_value};
+use rule::{Rule, RulePosition, SkipReason, labels_to_template_value};
 
 /// What a firing alert is where no state can be told: an alarm is never lost to a spelling.
 const UNKNOWN_STATE: State = State::Critical;
@@ -142,7 +136,7 @@ fn object<const N: usize>(extra: &Extra<'_>, known: [(&str, TemplateValue); N]) 
         let value: Value = serde_json::from_str(raw.get())
             .ok()
             .filter(|value: &Value| !value.is_null())?;
-        Some((Arc::from(key), to_template_value(&value)))
+        Some((Arc::from(key), from_json(&value)))
     });
     TemplateValue::Map(Arc::new(
         extra
@@ -300,7 +294,10 @@ impl<'a> EventBuilder<'a, '_> {
                 template, error, ..
             }) = outcome
             {
-                let reason = format!("the template {:?} failed: {error}", template.excerpt());
+                let reason = format!(
+                    "the template {:?} failed: {error}",
+                    shorten(template.source())
+                );
                 self.warnings.push(Warning {
                     field: field.to_owned(),
                     reason,

@@ -5,14 +5,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
-use gotmpl::Value as TemplateValue;
+use gotemplate::{Regexp, RenderError, Template, Value as TemplateValue};
 use serde_json::Value;
 
 use super::Context;
 use super::path::{Missing, Path, PathValue};
-use super::pattern::Pattern;
-use super::strict::Looks;
-use super::template::{RenderError, Template};
 use crate::alertmanager::Labels;
 use crate::event::FieldValue;
 
@@ -28,14 +25,7 @@ pub enum Rule {
     /// What stands at a path.
     Copy(Path),
     /// A rendered template.
-    Template {
-        /// What is rendered.
-        template: Template,
-        /// What its `.Field` is.
-        field: Option<Path>,
-        /// What must match that field, and gives `.RegexMatch`.
-        regexp: Option<Pattern>,
-    },
+    Template(Box<TemplateRule>),
     /// A look-up table.
     Lookup {
         /// What is looked up.
@@ -139,7 +129,50 @@ impl fmt::Display for RulePosition<'_> {
     }
 }
 
+/// A template, and its input.
+#[derive(Debug)]
+pub struct TemplateRule {
+    template: Template,
+    uses: DataUse,
+    /// Its `.Field`.
+    field: Option<Path>,
+    /// Must match the field; its groups are `.RegexMatch`.
+    regexp: Option<Regexp>,
+}
+
+/// The parts of its dot that a template may look up. Building them costs more than rendering most templates.
+#[derive(Debug, Clone, Copy)]
+#[allow(clippy::struct_excessive_bools, reason = "each is one part of the dot")]
+struct DataUse {
+    field: bool,
+    regex_match: bool,
+    alert: bool,
+    notification: bool,
+}
+
+impl DataUse {
+    fn of(template: &Template) -> Self {
+        let uses = |name| template.analysis().may_use(name);
+        Self {
+            field: uses("Field"),
+            regex_match: uses("RegexMatch"),
+            alert: uses("Alert"),
+            notification: uses("Notification"),
+        }
+    }
+}
+
 impl Rule {
+    /// A rule that renders a template.
+    pub fn template(template: Template, field: Option<Path>, regexp: Option<Regexp>) -> Self {
+        Self::Template(Box::new(TemplateRule {
+            uses: DataUse::of(&template),
+            template,
+            field,
+            regexp,
+        }))
+    }
+
     /// Adds every constant text that the rule may yield.
     pub fn constants<'r>(&'r self, found: &mut Vec<&'r str>) {
         match self {
@@ -155,7 +188,7 @@ impl Rule {
                 );
             }
             Self::First(rules) => rules.iter().for_each(|rule| rule.constants(found)),
-            Self::Constant(_) | Self::Labels(_) | Self::Copy(_) | Self::Template { .. } => {}
+            Self::Constant(_) | Self::Labels(_) | Self::Copy(_) | Self::Template(_) => {}
         }
     }
 
@@ -199,11 +232,7 @@ impl Rule {
                 values,
                 default,
             } => look_up(context, field, values, default.as_deref()),
-            Self::Template {
-                template,
-                field,
-                regexp,
-            } => render(context, template, field.as_ref(), regexp.as_ref()),
+            Self::Template(rule) => rule.render(context),
         };
         tried(place, &outcome);
         outcome.ok().map(|given| given.value)
@@ -254,44 +283,42 @@ fn look_up<'a>(
     })
 }
 
-fn render<'a>(
-    context: &Context<'a>,
-    template: &'a Template,
-    field: Option<&'a Path>,
-    regexp: Option<&Pattern>,
-) -> RuleOutcome<'a> {
-    let looks = template.looks();
-    let (input, groups) = match field {
-        Some(path) => {
-            let (input, groups) = matched(look(context, path)?, regexp, looks)?;
-            (Some(input), groups)
+impl TemplateRule {
+    fn render<'a>(&'a self, context: &Context<'a>) -> RuleOutcome<'a> {
+        let (input, groups) = match &self.field {
+            Some(path) => {
+                let input = look(context, path)?;
+                let (input, groups) = matched(input, self.regexp.as_ref(), self.uses)?;
+                (Some(input), groups)
+            }
+            None => (None, None),
+        };
+        let dot = template_data(context, input.as_ref(), groups, self.uses);
+        match self.template.render(&dot) {
+            Ok(text) if text.is_empty() => Err(SkipReason::EmptyText(input)),
+            Ok(text) => Ok(RuleValue {
+                value: FieldValue::Text(Cow::Owned(text)),
+                source: ValueSource::Template(input),
+            }),
+            Err(error) => Err(SkipReason::Failed {
+                template: &self.template,
+                input,
+                error: Box::new(error),
+            }),
         }
-        None => (None, None),
-    };
-    match template.render(&template_data(context, input.as_ref(), groups, looks)) {
-        Ok(text) if text.is_empty() => Err(SkipReason::EmptyText(input)),
-        Ok(text) => Ok(RuleValue {
-            value: FieldValue::Text(Cow::Owned(text)),
-            source: ValueSource::Template(input),
-        }),
-        Err(error) => Err(SkipReason::Failed {
-            template,
-            input,
-            error: Box::new(error),
-        }),
     }
 }
 
-/// A field, and the groups of its regexp where there is one and the template looks at them.
+/// A field, and the groups of its regexp where there is one and the template uses them.
 fn matched<'a>(
     input: RuleInput<'a>,
-    regexp: Option<&Pattern>,
-    looks: Looks,
+    regexp: Option<&Regexp>,
+    uses: DataUse,
 ) -> Result<(RuleInput<'a>, Option<TemplateValue>), SkipReason<'a>> {
     let (PathValue::Text(text), Some(regexp)) = (&input.found, regexp) else {
         return Ok((input, None));
     };
-    if !looks.at_match {
+    if !uses.regex_match {
         return if regexp.is_match(text) {
             Ok((input, None))
         } else {
@@ -324,10 +351,10 @@ fn template_data(
     context: &Context<'_>,
     input: Option<&RuleInput<'_>>,
     groups: Option<TemplateValue>,
-    looks: Looks,
+    uses: DataUse,
 ) -> TemplateValue {
     let mut data = BTreeMap::new();
-    if let Some(input) = input.filter(|_| looks.at_field) {
+    if let Some(input) = input.filter(|_| uses.field) {
         let value = match &input.found {
             PathValue::Text(text) => TemplateValue::from(&**text),
             PathValue::Map(labels) => labels_to_template_value(labels),
@@ -337,10 +364,10 @@ fn template_data(
     if let Some(groups) = groups {
         data.insert(Arc::clone(&NAMES.regex_match), groups);
     }
-    if looks.at_alert {
+    if uses.alert {
         data.insert(Arc::clone(&NAMES.alert), context.alert_value().clone());
     }
-    if looks.at_notification {
+    if uses.notification {
         data.insert(
             Arc::clone(&NAMES.notification),
             context.notification_value().clone(),
@@ -357,28 +384,4 @@ pub fn labels_to_template_value(labels: &Labels<'_>) -> TemplateValue {
             .map(|(name, value)| (Arc::from(name), TemplateValue::from(value)))
             .collect(),
     ))
-}
-
-/// JSON as templates see it. Like Go's decoder into `any`, but that whole numbers stay whole.
-pub fn to_template_value(value: &Value) -> TemplateValue {
-    match value {
-        Value::Null => TemplateValue::Nil,
-        Value::Bool(value) => TemplateValue::Bool(*value),
-        Value::Number(number) => match (number.as_i64(), number.as_f64()) {
-            (Some(whole), _) => TemplateValue::Int(whole),
-            (None, Some(float)) => TemplateValue::Float(float),
-            (None, None) => TemplateValue::Nil,
-        },
-        Value::String(text) => TemplateValue::from(text.as_str()),
-        Value::Array(items) => TemplateValue::List(items.iter().map(to_template_value).collect()),
-        Value::Object(entries) => {
-            // Without nulls: looking into one is an error in Go, as is looking at what is not there.
-            let entries = entries.iter().filter(|(_, value)| !value.is_null());
-            TemplateValue::Map(Arc::new(
-                entries
-                    .map(|(key, value)| (Arc::from(key.as_str()), to_template_value(value)))
-                    .collect(),
-            ))
-        }
-    }
 }

@@ -89,8 +89,8 @@ fn the_dot_holds_what_templates_are_checked_against() {
     notification.extra.clear();
     let context = Context::new(&notification, &notification.alerts[0], NOW);
     for (view, names) in [
-        (context.alert_value(), &uses::ALERT[..]),
-        (context.notification_value(), &uses::NOTIFICATION),
+        (context.alert_value(), &lint::ALERT[..]),
+        (context.notification_value(), &lint::NOTIFICATION),
     ] {
         let TemplateValue::Map(entries) = view else {
             panic!("{view:?}")

@@ -39,9 +39,9 @@ fn matches_as_go_does() {
         (r"a b#c", "a b#c", Some("a b#c")),
         (r"a\ b", "a b", Some("a b")),
     ] {
-        let regex = compile(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"));
+        let regexp = Regexp::new(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"));
         assert_eq!(
-            regex.find(text).map(|found| found.as_str()),
+            regexp.regex.find(text).map(|found| found.as_str()),
             found,
             "{pattern} on {text:?}"
         );
@@ -83,13 +83,13 @@ fn refuses_what_go_refuses() {
         "(?P<a.b>x)",
         "(?",
     ] {
-        assert!(compile(pattern).is_err(), "{pattern}");
+        assert!(Regexp::new(pattern).is_err(), "{pattern}");
     }
 }
 
 #[test]
 fn the_cache_is_bounded_and_remembers_failures() {
-    for number in 0..2 * CACHED_PATTERNS {
+    for number in 0..2 * MAX_CACHED_PATTERNS {
         assert!(cached(&format!("a{{{}}}", number % 500)).is_some());
     }
     assert!(cached("(").is_none() && cached("(").is_none());
@@ -116,9 +116,15 @@ fn replaces_as_go_does() {
         ("none", "xnoney"),
     ] {
         assert_eq!(
-            replace_all(&compile("(?P<n>a)(b)").unwrap(), "xaby", new),
+            Regexp::new("(?P<n>a)(b)").unwrap().replace_all("xaby", new),
             expected,
             "{new}"
         );
     }
+}
+
+#[test]
+fn a_pattern_that_needs_much_memory_is_refused() {
+    let error = Regexp::new("((a{100}){100}){100}").unwrap_err();
+    assert_eq!(error.to_string(), "larger than 1048576 bytes when compiled");
 }

@@ -1,6 +1,6 @@
-//! The functions of Canopsis's templates, besides those that Go's templates have of themselves.
+//! The functions that Canopsis documents for its templates, besides Go's built-in ones.
 //!
-//! On a value of the wrong type the text functions give an empty text; a wrong number of values fails the template.
+//! For an argument of the wrong type a text function returns the empty text; a wrong number of arguments fails the template.
 
 // One signature for all of them.
 #![allow(clippy::unnecessary_wraps)]
@@ -10,22 +10,23 @@ use std::ops::RangeInclusive;
 use gotmpl::{TemplateError, Value};
 use jiff::tz::TimeZone;
 
-use super::{goregexp, gotext, gotime};
+use crate::regexp;
+use crate::{case, json, time};
 
 type Args<'a> = &'a [Value];
-type Answer = Result<Value, TemplateError>;
+type FunctionResult = Result<Value, TemplateError>;
 
-/// A function and how many values it takes.
+/// A function and the number of its arguments.
 pub struct Function {
-    /// As templates call it.
+    /// The name in templates.
     pub name: &'static str,
     arity: RangeInclusive<usize>,
-    body: fn(Args<'_>) -> Answer,
+    body: fn(Args<'_>) -> FunctionResult,
 }
 
-/// Go's `index`, which gives an empty text for a key that a map of texts does not have; gotmpl's gives no value at all, which
-/// is written `<no value>`. It takes any number of values, unlike those below.
-pub fn index(args: Args<'_>) -> Answer {
+/// Go's `index`: for a key that a map of strings lacks it returns the empty string, where gotmpl's returns no value, which is
+/// printed as `<no value>`. It takes any number of arguments, unlike the functions below.
+pub fn index(args: Args<'_>) -> FunctionResult {
     let Some((first, keys)) = args.split_first() else {
         return Err(TemplateError::ArgCount {
             name: "index".to_owned(),
@@ -42,7 +43,7 @@ pub fn index(args: Args<'_>) -> Answer {
         })
 }
 
-/// The names of all functions, for documentation.
+/// The names of all functions in the table below.
 pub fn names() -> impl Iterator<Item = &'static str> {
     FUNCTIONS.iter().map(|function| function.name)
 }
@@ -52,12 +53,12 @@ pub const FUNCTIONS: &[Function] = &[
     Function {
         name: "uppercase",
         arity: 1..=1,
-        body: |a| Ok(on_text(&a[0], gotext::to_upper)),
+        body: |a| Ok(on_text(&a[0], case::to_upper)),
     },
     Function {
         name: "lowercase",
         arity: 1..=1,
-        body: |a| Ok(on_text(&a[0], gotext::to_lower)),
+        body: |a| Ok(on_text(&a[0], case::to_lower)),
     },
     Function {
         name: "trim",
@@ -77,7 +78,7 @@ pub const FUNCTIONS: &[Function] = &[
     Function {
         name: "json",
         arity: 1..=1,
-        body: |a| json(&a[0]).map(Value::from),
+        body: |a| to_json(&a[0]).map(Value::from),
     },
     Function {
         name: "json_unquote",
@@ -168,7 +169,7 @@ pub const FUNCTIONS: &[Function] = &[
 
 impl Function {
     /// Calls the function.
-    pub fn call(&self, args: Args<'_>) -> Answer {
+    pub fn call(&self, args: Args<'_>) -> FunctionResult {
         let got = args.len();
         if !self.arity.contains(&got) {
             let expected = got.clamp(*self.arity.start(), *self.arity.end());
@@ -193,7 +194,7 @@ fn on_text(value: &Value, change: impl Fn(&str) -> String) -> Value {
 }
 
 /// `replace REGEXP NEW VALUE`, with `$1`, `${name}` in NEW
-fn replace(args: Args<'_>) -> Answer {
+fn replace(args: Args<'_>) -> FunctionResult {
     let [
         Value::String(pattern),
         Value::String(new),
@@ -202,14 +203,14 @@ fn replace(args: Args<'_>) -> Answer {
     else {
         return Ok(empty());
     };
-    let Some(regex) = goregexp::cached(pattern) else {
+    let Some(regexp) = regexp::cached(pattern) else {
         return Ok(empty());
     };
-    Ok(Value::from(goregexp::replace_all(&regex, text, new)))
+    Ok(Value::from(regexp.replace_all(text, new)))
 }
 
 /// `split SEPARATOR INDEX VALUE`
-fn split(args: Args<'_>) -> Answer {
+fn split(args: Args<'_>) -> FunctionResult {
     let [Value::String(separator), index, Value::String(text)] = args else {
         return Ok(empty());
     };
@@ -227,14 +228,14 @@ fn split(args: Args<'_>) -> Answer {
     Ok(part.map_or_else(empty, Value::from))
 }
 
-fn json(value: &Value) -> Result<String, TemplateError> {
-    gotext::to_json(value)
+fn to_json(value: &Value) -> Result<String, TemplateError> {
+    json::to_json(value)
         .ok_or_else(|| TemplateError::Exec("json: the value has no JSON form".to_owned()))
 }
 
-/// The JSON of a text without its quotes, to be put between quotes of one's own.
-fn json_unquote(args: Args<'_>) -> Answer {
-    let json = json(&args[0])?;
+/// The JSON of a text without its quotes, for use between other quotes.
+fn json_unquote(args: Args<'_>) -> FunctionResult {
+    let json = to_json(&args[0])?;
     let inside = json
         .strip_prefix('"')
         .and_then(|json| json.strip_suffix('"'));
@@ -242,11 +243,11 @@ fn json_unquote(args: Args<'_>) -> Answer {
 }
 
 /// `regex_map_key MAP REGEXP`: the value of the first key, in their order, that matches.
-fn regex_map_key(args: Args<'_>) -> Answer {
+fn regex_map_key(args: Args<'_>) -> FunctionResult {
     let [Value::Map(map), Value::String(pattern)] = args else {
         return Ok(empty());
     };
-    let Some(regex) = goregexp::cached(pattern) else {
+    let Some(regex) = regexp::cached(pattern) else {
         return Ok(empty());
     };
     Ok(map
@@ -256,7 +257,7 @@ fn regex_map_key(args: Args<'_>) -> Answer {
 }
 
 /// `map_has_key MAP KEY`
-fn map_has_key(args: Args<'_>) -> Answer {
+fn map_has_key(args: Args<'_>) -> FunctionResult {
     let [Value::Map(map), Value::String(key)] = args else {
         return Ok(Value::Bool(false));
     };
@@ -275,7 +276,7 @@ fn position(value: &Value) -> Option<usize> {
 }
 
 /// `substr TEXT START COUNT`, in characters
-fn substr(args: Args<'_>) -> Answer {
+fn substr(args: Args<'_>) -> FunctionResult {
     let (Some(text), Some(start), Some(count)) =
         (args[0].as_str(), position(&args[1]), position(&args[2]))
     else {
@@ -285,7 +286,7 @@ fn substr(args: Args<'_>) -> Answer {
 }
 
 /// `substrLeft TEXT COUNT`
-fn substr_left(args: Args<'_>) -> Answer {
+fn substr_left(args: Args<'_>) -> FunctionResult {
     let (Some(text), Some(count)) = (args[0].as_str(), position(&args[1])) else {
         return Ok(empty());
     };
@@ -293,7 +294,7 @@ fn substr_left(args: Args<'_>) -> Answer {
 }
 
 /// `substrRight TEXT COUNT`
-fn substr_right(args: Args<'_>) -> Answer {
+fn substr_right(args: Args<'_>) -> FunctionResult {
     let (Some(text), Some(count)) = (args[0].as_str(), position(&args[1])) else {
         return Ok(empty());
     };
@@ -309,14 +310,14 @@ fn integer(value: usize) -> Value {
 }
 
 /// `strlen TEXT`, in characters
-fn strlen(args: Args<'_>) -> Answer {
+fn strlen(args: Args<'_>) -> FunctionResult {
     Ok(args[0]
         .as_str()
         .map_or_else(empty, |text| integer(text.chars().count())))
 }
 
-/// `strpos TEXT PART`: the character PART starts at, counted from 0; -1 where it does not stand there.
-fn strpos(args: Args<'_>) -> Answer {
+/// `strpos TEXT PART`: the index of the character at which PART starts, from 0; -1 if it is not found.
+fn strpos(args: Args<'_>) -> FunctionResult {
     let (Some(text), Some(part)) = (args[0].as_str(), args[1].as_str()) else {
         return Ok(empty());
     };
@@ -326,7 +327,7 @@ fn strpos(args: Args<'_>) -> Answer {
 }
 
 /// `strjoin LIST SEPARATOR`
-fn strjoin(args: Args<'_>) -> Answer {
+fn strjoin(args: Args<'_>) -> FunctionResult {
     let [Value::List(items), Value::String(separator)] = args else {
         return Ok(empty());
     };
@@ -335,7 +336,7 @@ fn strjoin(args: Args<'_>) -> Answer {
 }
 
 /// `localtime LAYOUT VALUE` or `localtime LAYOUT ZONE VALUE`
-fn localtime(args: Args<'_>) -> Answer {
+fn localtime(args: Args<'_>) -> FunctionResult {
     let (layout, zone, value) = match args {
         [Value::String(layout), Value::String(value)] => (layout, None, value),
         [
@@ -346,19 +347,19 @@ fn localtime(args: Args<'_>) -> Answer {
         _ => return Ok(empty()),
     };
     let zone =
-        gotime::zone(zone).map_err(|error| TemplateError::Exec(format!("localtime: {error}")))?;
-    Ok(gotime::format(layout, &zone, value).map_or_else(empty, Value::from))
+        time::zone(zone).map_err(|error| TemplateError::Exec(format!("localtime: {error}")))?;
+    Ok(time::format(layout, &zone, value).map_or_else(empty, Value::from))
 }
 
 /// `formattedDate LAYOUT VALUE`, in UTC
-fn formatted_date(args: Args<'_>) -> Answer {
+fn formatted_date(args: Args<'_>) -> FunctionResult {
     let [Value::String(layout), Value::String(value)] = args else {
         return Ok(empty());
     };
-    Ok(gotime::format(layout, &TimeZone::UTC, value).map_or_else(empty, Value::from))
+    Ok(time::format(layout, &TimeZone::UTC, value).map_or_else(empty, Value::from))
 }
 
-fn arithmetic(args: Args<'_>, operation: impl Fn(i64, i64) -> Option<i64>) -> Answer {
+fn arithmetic(args: Args<'_>, operation: impl Fn(i64, i64) -> Option<i64>) -> FunctionResult {
     let [Value::Int(left), Value::Int(right)] = args else {
         return Err(TemplateError::Exec(
             "arithmetic takes two whole numbers".to_owned(),

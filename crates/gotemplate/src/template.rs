@@ -1,30 +1,28 @@
-//! A Go template: compiled and checked once, rendered for every alert.
+//! A template: compiled and checked once, rendered within limits.
 
 use std::fmt::{self, Write};
 
 use gotmpl::{MissingKey, TemplateError, Value};
 
-use super::functions::{self, FUNCTIONS};
-use super::strict::{self, Looks, Needs};
-use super::uses::Use;
-use crate::logging::shorten;
+use crate::functions::{self, FUNCTIONS};
+use crate::validate::{self, Analysis};
 
-/// No user writes this name, so that no `{{define}}` collides with the template itself.
-const OUTER_NAME: &str = "\u{0}rule";
+/// The template's own name: no user writes it, so no `{{define}}` collides with it.
+const ROOT_NAME: &str = "\u{0}rule";
 
-/// What one template may write, in bytes: far more than any field of an event needs.
-const MOST_OUTPUT: usize = 1 << 20;
+/// The longest text that one template may write, in bytes: far more than any field of an event needs.
+const MAX_OUTPUT_BYTES: usize = 1 << 20;
 
-/// What most templates write is not longer than this, in bytes: room for it is made at once.
-const USUAL_OUTPUT: usize = 64;
+/// Most templates write less than this, in bytes: it is allocated at once.
+const TYPICAL_OUTPUT_BYTES: usize = 64;
 
-/// How often all loops of one template together may turn.
-const MOST_TURNS: u64 = 100_000;
+/// The iterations of all loops of one template together.
+const MAX_ITERATIONS: u64 = 100_000;
 
-/// A template that Go would take, too.
+/// A template that Go accepts, too.
 pub struct Template {
     compiled: gotmpl::Template,
-    looks: Looks,
+    analysis: Analysis,
     source: String,
 }
 
@@ -37,29 +35,29 @@ impl fmt::Debug for Template {
 /// Why a text is not a template.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct ParseError(String);
+pub struct ParseError(pub(crate) String);
 
-/// Why a template failed as it ran.
+/// Why a template failed when it was rendered.
 #[derive(Debug, thiserror::Error)]
 pub enum RenderError {
-    /// A missing key, a wrong type, a function that refuses its values...
+    /// A missing key, a wrong type, a function that refuses its values.
     #[error("{0}")]
-    Failed(#[from] TemplateError),
-    /// It wrote more than any event can use.
-    #[error("it wrote more than {MOST_OUTPUT} bytes")]
+    Execute(#[from] TemplateError),
+    /// The output is longer than any event can use.
+    #[error("it wrote more than {MAX_OUTPUT_BYTES} bytes")]
     TooLong,
 }
 
 impl Template {
-    /// Compiles a template; missing keys are errors as it runs. Tells what it names of its dot, too.
-    pub fn parse(source: &str) -> Result<(Self, Vec<Use>), ParseError> {
-        let mut template = gotmpl::Template::new(OUTER_NAME)
+    /// Compiles a template. A missing key is an error when it is rendered (`missingkey=error`).
+    pub fn parse(source: &str) -> Result<Self, ParseError> {
+        let mut template = gotmpl::Template::new(ROOT_NAME)
             .missing_key(MissingKey::Error)
-            .max_range_iters(MOST_TURNS);
+            .max_range_iters(MAX_ITERATIONS);
         for function in FUNCTIONS {
             template = template.func(function.name, |args| function.call(args));
         }
-        let template = template
+        let compiled = template
             .func("index", functions::index)
             .parse(source)
             .map_err(|error| match error {
@@ -71,49 +69,45 @@ impl Template {
                 } => ParseError(format!("at {line}:{col} of the template: {message}")),
                 other => ParseError(other.to_string()),
             })?;
-        let Needs { looks, uses } = strict::check(source).map_err(ParseError)?;
-        Ok((
-            Self {
-                compiled: template,
-                looks,
-                source: source.to_owned(),
-            },
-            uses,
-        ))
+        Ok(Self {
+            compiled,
+            analysis: validate::check(source)?,
+            source: source.to_owned(),
+        })
     }
 
-    /// What its dot must hold.
-    pub fn looks(&self) -> Looks {
-        self.looks
+    /// The fields that the template looks up.
+    pub fn analysis(&self) -> &Analysis {
+        &self.analysis
     }
 
-    /// The beginning of its text, for a message.
-    pub fn excerpt(&self) -> String {
-        shorten(&self.source)
+    /// The text that was parsed.
+    pub fn source(&self) -> &str {
+        &self.source
     }
 
-    /// Renders the template with `data` as its dot.
-    pub fn render(&self, data: &Value) -> Result<String, RenderError> {
-        let mut out = Bounded {
-            text: String::with_capacity(USUAL_OUTPUT),
+    /// Renders the template with `dot` as its dot.
+    pub fn render(&self, dot: &Value) -> Result<String, RenderError> {
+        let mut out = BoundedString {
+            text: String::with_capacity(TYPICAL_OUTPUT_BYTES),
             overflowed: false,
         };
-        match self.compiled.execute_fmt(&mut out, data) {
+        match self.compiled.execute_fmt(&mut out, dot) {
             Ok(()) => Ok(out.text),
             Err(_) if out.overflowed => Err(RenderError::TooLong),
-            Err(error) => Err(RenderError::Failed(error)),
+            Err(error) => Err(RenderError::Execute(error)),
         }
     }
 }
 
-struct Bounded {
+struct BoundedString {
     text: String,
     overflowed: bool,
 }
 
-impl Write for Bounded {
+impl Write for BoundedString {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        if self.text.len() + text.len() > MOST_OUTPUT {
+        if self.text.len() + text.len() > MAX_OUTPUT_BYTES {
             self.overflowed = true;
             return Err(fmt::Error);
         }
@@ -128,11 +122,10 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::mapping::pattern::Pattern;
-    use crate::mapping::rule::to_template_value;
+    use crate::regexp::Regexp;
 
-    /// What Go itself answers, measured with Go 1.19.
-    const GOLDENS: &str = include_str!("../../tests/data/template-goldens.json");
+    /// Go 1.19's output.
+    const GOLDENS: &str = include_str!("../tests/template-goldens.json");
 
     #[derive(serde::Deserialize)]
     struct Golden {
@@ -147,27 +140,23 @@ mod tests {
 
     fn render(golden: &Golden) -> Result<String, String> {
         let mut data: BTreeMap<Arc<str>, Value> = BTreeMap::new();
-        data.insert("Field".into(), to_template_value(&golden.field));
+        data.insert("Field".into(), crate::from_json(&golden.field));
         if let Some(regexp) = &golden.regexp {
-            let regexp =
-                crate::mapping::goregexp::compile(regexp).map_err(|error| error.to_string())?;
-            let groups = golden
-                .field
-                .as_str()
-                .and_then(|text| Pattern::from(regexp).groups(text));
+            let regexp = Regexp::new(regexp).map_err(|error| error.to_string())?;
+            let groups = golden.field.as_str().and_then(|text| regexp.groups(text));
             data.insert(
                 "RegexMatch".into(),
                 groups.ok_or("the regexp does not match")?,
             );
         }
-        let (template, _) = Template::parse(&golden.template).map_err(|error| error.to_string())?;
+        let template = Template::parse(&golden.template).map_err(|error| error.to_string())?;
         template
             .render(&Value::Map(Arc::new(data)))
             .map_err(|error| error.to_string())
     }
 
     #[test]
-    fn every_golden_case_comes_out_as_go_has_it() {
+    fn every_golden_case_is_rendered_as_by_go() {
         let goldens: Vec<Golden> = serde_json::from_str(GOLDENS).unwrap();
         assert_eq!(goldens.len(), 58);
         for golden in &goldens {
@@ -186,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_written_in_a_zone() {
+    fn times_are_formatted_in_a_zone() {
         let started = "2026-11-22T14:10:49.093139117Z";
         let summer = "2026-07-05T23:30:00+05:30";
         for (template, field, text) in [
@@ -256,13 +245,12 @@ mod tests {
         let data = BTreeMap::from([(Arc::from("Field"), Value::from(field))]);
         Template::parse(template)
             .unwrap()
-            .0
             .render(&Value::Map(Arc::new(data)))
             .map_err(|error| error.to_string())
     }
 
     #[test]
-    fn what_gotmpl_alone_would_get_wrong() {
+    fn differences_of_gotmpl_are_covered() {
         let text = render_text;
         // A {{define}} of any name a user would write does not collide with the template itself.
         assert_eq!(

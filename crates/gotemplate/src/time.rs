@@ -1,8 +1,7 @@
-//! Go's way with times: `time.Format` with its layouts, in a time zone of the system.
+//! Go's `time.Format` with its layouts, in a time zone of the system.
 //!
-//! A layout shows how Go's reference time (`Mon Jan 2 15:04:05 MST 2006`) would be written. Which parts of it are elements is
-//! told here, as Go tells it; calendar and zones are jiff's, which keeps a zone for five minutes before it looks whether its
-//! file has changed.
+//! A layout shows how Go's reference time (`Mon Jan 2 15:04:05 MST 2006`) would be written. This module finds the elements in it;
+//! calendar and zones are jiff's, which reads a zone's file again after five minutes.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -10,26 +9,25 @@ use jiff::fmt::strtime;
 use jiff::tz::{Offset, TimeZone, TimeZoneOffsetInfo, db};
 use thiserror::Error;
 
-use crate::logging::shorten;
-use crate::suggest::did_you_mean;
+use crate::messages::{did_you_mean, shorten};
 
-/// What an element of a layout stands for.
+/// The meaning of an element of a layout.
 enum Element {
-    /// A part of date and time, as strftime calls it.
+    /// A part of date and time, as a strftime directive.
     Civil(&'static str),
-    /// The year, to which strftime gives too few digits before the year 0.
+    /// The year. strftime writes too few digits of a year before 0.
     Year,
-    /// The year's last two digits, which strftime has for some years only.
+    /// The year's last two digits. strftime has them for 1969 to 2068 only.
     ShortYear,
     /// The zone's abbreviation.
     ZoneName,
-    /// The zone's distance from UTC, in the form of the element itself.
+    /// The offset from UTC, in the form that the element shows.
     Offset,
 }
 
 use Element::{Civil, ShortYear, Year, ZoneName};
 
-/// Every element but fractions of a second. The first that fits counts.
+/// Every element but fractions of a second. The first that matches counts.
 const ELEMENTS: &[(&str, Element)] = &[
     ("January", Civil("%B")),
     ("Jan", Civil("%b")),
@@ -66,13 +64,13 @@ const ELEMENTS: &[(&str, Element)] = &[
     ("Z07", Element::Offset),
 ];
 
-/// Why there is no such zone.
+/// Why a zone can't be used.
 #[derive(Debug, Error)]
 pub enum ZoneError {
-    /// It is none of the system's.
+    /// The system does not have it.
     #[error("unknown time zone {0:?}{without}", without = without_zones())]
     Unknown(String),
-    /// The system's own is given by the environment, and is not known.
+    /// The variable TZ names a zone that the system does not have.
     #[error("unknown time zone {0:?} in the variable TZ{without}", without = without_zones())]
     Variable(String),
 }
@@ -81,11 +79,11 @@ fn without_zones() -> &'static str {
     if !db().is_definitively_empty() {
         return "";
     }
-    "; this system has none: they are in the package tzdata, and belong to /usr/share/zoneinfo"
+    "; this system has no time zones: install tzdata (/usr/share/zoneinfo)"
 }
 
 impl ZoneError {
-    /// What was probably meant. For names of the configuration only: it looks at every zone.
+    /// A suggestion for a misspelt name. It compares all zones, so it is not for the hot path.
     pub fn hint(&self) -> String {
         let (Self::Unknown(name) | Self::Variable(name)) = self;
         let zones: Vec<String> = db()
@@ -99,13 +97,13 @@ impl ZoneError {
     }
 }
 
-/// The zone of a name; without one that of the system, which is UTC where nothing is said of it.
+/// The zone with a name; without a name the system's, or UTC if the system has none.
 pub fn zone(name: Option<&str>) -> Result<TimeZone, ZoneError> {
     match name {
         None => system_zone(),
-        // Known everywhere; jiff alone would want the system to have zones.
+        // jiff needs the system's zone files even for UTC.
         Some("UTC") => Ok(TimeZone::UTC),
-        // jiff's name for a zone that nobody knows is none of Go's.
+        // jiff accepts "Etc/Unknown", which Go does not.
         Some(name) => match TimeZone::get(name) {
             Ok(zone) if !zone.is_unknown() => Ok(zone),
             _ => Err(ZoneError::Unknown(shorten(name))),
@@ -122,7 +120,7 @@ fn system_zone() -> Result<TimeZone, ZoneError> {
     })
 }
 
-/// Writes a time in a zone as a layout shows it; `None` for a text that is no time in RFC 3339.
+/// Formats an RFC 3339 time in a zone; `None` if the text is not one.
 pub fn format(layout: &str, zone: &TimeZone, time: &str) -> Option<String> {
     let time: Timestamp = time.parse().ok()?;
     let moment = Moment {
@@ -150,15 +148,15 @@ fn begins_with(layout: &str, element: &str) -> bool {
     layout
         .strip_prefix(element)
         .is_some_and(|rest| match element {
-            // Such as "Month".
+            // "Month" is not an element.
             "Jan" | "Mon" => !rest.starts_with(|next: char| next.is_ascii_lowercase()),
-            // "_2006" is a year behind an underscore.
+            // "_2006" is an underscore and a year.
             "_2" => !rest.starts_with("006"),
             _ => true,
         })
 }
 
-/// How much of a layout's beginning is a fraction of a second: `.` or `,`, and `0`s or `9`s that no other digit follows.
+/// The length of a fraction of a second at the layout's beginning: `.` or `,`, then `0`s or `9`s that no other digit follows.
 fn fraction_length(layout: &str) -> Option<usize> {
     let digits = layout.strip_prefix(['.', ','])?;
     let digit = digits
@@ -178,7 +176,7 @@ struct Moment<'z> {
 impl Moment<'_> {
     fn part(&self, name: &str, element: &Element) -> String {
         match element {
-            // Each of them has a value for every date.
+            // Every directive has a value for every date.
             Civil(directive) => strtime::format(directive, self.civil).unwrap_or_default(),
             Year => number(self.civil.year().into(), 4),
             ShortYear => number(i32::from(self.civil.year().abs() % 100), 2),
@@ -187,7 +185,7 @@ impl Moment<'_> {
         }
     }
 
-    /// `.000` is written with all of its digits, `.999` without the zeros at its end. There are nine digits at most.
+    /// `.000` keeps all digits, `.999` drops trailing zeros. There are at most nine digits.
     fn fraction(&self, element: &str) -> String {
         let digits = format!("{:09}", self.civil.subsec_nanosecond());
         let digits = &digits[..(element.len() - 1).min(9)];
@@ -201,7 +199,7 @@ impl Moment<'_> {
     }
 }
 
-/// `-07:00` and the like. Seconds are dropped before the sign is looked at, as Go does it.
+/// `-07:00` and its variants. Like Go, it drops the seconds before it looks at the sign.
 fn offset(element: &str, offset: Offset) -> String {
     let seconds = offset.seconds();
     if seconds == 0 && element.starts_with('Z') {
@@ -223,7 +221,7 @@ fn offset(element: &str, offset: Offset) -> String {
     format!("{sign}{}", parts[..digits / 2].join(colon))
 }
 
-/// A number with so many digits at least, besides its sign.
+/// A number with at least this many digits, besides its sign.
 fn number(value: i32, digits: usize) -> String {
     let sign = if value < 0 { "-" } else { "" };
     format!("{sign}{:0digits$}", value.unsigned_abs())
@@ -233,8 +231,8 @@ fn number(value: i32, digits: usize) -> String {
 mod tests {
     use super::*;
 
-    /// What Go itself answers, measured with Go 1.19.
-    const GOLDENS: &str = include_str!("../../tests/data/time-goldens.json");
+    /// Go 1.19's output.
+    const GOLDENS: &str = include_str!("../tests/time-goldens.json");
 
     #[derive(serde::Deserialize)]
     struct Goldens {
@@ -251,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn every_golden_case_comes_out_as_go_has_it() {
+    fn every_golden_case_is_formatted_as_by_go() {
         let goldens: Goldens = serde_json::from_str(GOLDENS).unwrap();
         assert_eq!((goldens.layouts.len(), goldens.moments.len()), (47, 35));
         for Golden {
@@ -273,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn less_than_a_minute_west_of_utc_is_written_as_go_has_it() {
+    fn less_than_a_minute_west_of_utc_is_formatted_as_by_go() {
         for (seconds, element, text) in [
             (-52, "-07:00:00", "+00:00:-52"),
             (-5, "Z070000", "+0000-05"),
@@ -289,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_gives_nothing() {
+    fn only_rfc_3339_is_a_time() {
         for time in [
             "",
             "yesterday",
@@ -303,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_zone_is_told() {
+    fn an_unknown_zone_is_an_error_with_a_hint() {
         for (name, hint) in [
             ("Europe/Pariss", "; did you mean \"Europe/Paris\"?"),
             ("Etc/Unknown", ""),

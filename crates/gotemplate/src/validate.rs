@@ -1,16 +1,16 @@
-//! What Go refuses when it parses a template, and gotmpl only when it runs it, or never: a block without its `{{end}}`, an
-//! `{{end}}` or `{{else}}` without its block, an unknown function, an undefined variable, `{{break}}` outside of a loop. And
-//! a time zone that this system does not know. An operator must hear of these at start-up, not at the first alert.
+//! Refuses what Go refuses when it parses a template, and gotmpl only when it renders it, or never: an unbalanced `{{end}}` or
+//! `{{else}}`, an unknown function, an undefined variable, `{{break}}` outside a loop; and a time zone that this system lacks.
+//! The walk over the tree also collects the fields that the template looks up.
 
 use gotmpl::parse::{BranchNode, CommandNode, Expr, ListNode, Node, Parser, PipeNode};
 
-use super::functions::FUNCTIONS;
-use super::gotime;
-use super::uses::Use;
-use crate::suggest::did_you_mean;
+use crate::functions::FUNCTIONS;
+use crate::messages::did_you_mean;
+use crate::template::ParseError;
+use crate::time;
 
-/// Text put behind a template before parsing. Where the tree does not end with it, the blocks are not balanced: an open
-/// one has swallowed it, or parsing ended at a stray `{{end}}` before it.
+/// Text appended to a template before parsing. If the tree does not end with it, the blocks are not balanced: it is inside an open
+/// one, or parsing ended at a stray `{{end}}`.
 const SENTINEL: &str = "\u{0}end of template";
 
 const BUILT_IN: &[&str] = &[
@@ -18,108 +18,99 @@ const BUILT_IN: &[&str] = &[
     "print", "printf", "println", "slice", "urlquery",
 ];
 
-/// What of its dot a template may look at: making these ready costs more than all else about most templates.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[allow(
-    clippy::struct_excessive_bools,
-    reason = "each stands for a part of the dot"
-)]
-pub struct Looks {
-    /// `.Field`
-    pub at_field: bool,
-    /// `.RegexMatch`
-    pub at_match: bool,
-    /// `.Alert`
-    pub at_alert: bool,
-    /// `.Notification`
-    pub at_notification: bool,
+/// The fields that a template looks up, as far as its text shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Analysis {
+    fields: Vec<FieldRef>,
+    uses_whole_dot: bool,
 }
 
-impl Looks {
-    /// At one part of the dot, or of anything else; the name alone is enough to be on the safe side.
-    fn at(&mut self, name: Option<&str>) {
-        match name {
-            Some("Field") => self.at_field = true,
-            Some("RegexMatch") => self.at_match = true,
-            Some("Alert") => self.at_alert = true,
-            Some("Notification") => self.at_notification = true,
-            Some(_) => {}
-            // The dot as a whole, with all that it holds.
-            None => {
-                *self = Self {
-                    at_field: true,
-                    at_match: true,
-                    at_alert: true,
-                    at_notification: true,
-                }
-            }
+/// A chain of field names, such as `a` and `b` in `.a.b`; never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldRef {
+    /// Where the first name is looked up.
+    pub dot: Dot,
+    /// One below the other.
+    pub names: Vec<String>,
+}
+
+/// The value that `.` stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dot {
+    /// The template's own dot.
+    Root,
+    /// The dot of a `{{with}}`, `{{range}}` or `{{define}}`.
+    Inner,
+}
+
+impl Analysis {
+    /// All chains of fields, also in branches that may never be rendered.
+    pub fn fields(&self) -> &[FieldRef] {
+        &self.fields
+    }
+
+    /// Whether rendering may look this field up in the template's dot. An inner dot may be the root, so a name is enough.
+    pub fn may_use(&self, name: &str) -> bool {
+        self.uses_whole_dot || self.fields.iter().any(|field| field.names[0] == name)
+    }
+
+    fn add<S: AsRef<str>>(&mut self, dot: Dot, names: &[S]) {
+        if names.is_empty() {
+            self.uses_whole_dot = true;
+            return;
         }
+        let names = names.iter().map(|name| name.as_ref().to_owned()).collect();
+        self.fields.push(FieldRef { dot, names });
     }
 }
 
-/// What a template's text says about what it needs.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Needs {
-    /// What must be ready in its dot.
-    pub looks: Looks,
-    /// What it names there, as far as that can be told from its text.
-    pub uses: Vec<Use>,
-}
-
-/// Checks a template that gotmpl can parse; the error says what Go would not take.
-pub fn check(source: &str) -> Result<Needs, String> {
+/// Checks a template that gotmpl can parse.
+pub fn check(source: &str) -> Result<Analysis, ParseError> {
     let guarded = format!("{source}{SENTINEL}");
     let parsed = Parser::new(&guarded, "{{", "}}").and_then(Parser::parse);
-    let (tree, defines) = parsed.map_err(|error| error.to_string())?;
+    let (tree, defines) = parsed.map_err(|error| ParseError(error.to_string()))?;
     if !matches!(tree.nodes.last(), Some(Node::Text(last)) if last.text.ends_with(SENTINEL)) {
-        return Err(
-            "blocks are not balanced: an {{end}} is missing, or there is one too many".to_owned(),
-        );
+        return fail("blocks are not balanced: an {{end}} is missing, or there is one too many");
     }
-    let mut needs = Needs::default();
-    Checker::new(&mut needs, Dot::Whole).list(&tree)?;
+    let mut analysis = Analysis::default();
+    Checker::new(&mut analysis, Dot::Root).list(&tree)?;
     for define in &defines {
-        Checker::new(&mut needs, Dot::Another).list(&define.body)?;
+        Checker::new(&mut analysis, Dot::Inner).list(&define.body)?;
     }
-    Ok(needs)
+    Ok(analysis)
 }
 
-/// What `.` stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Dot {
-    /// all that the rule gives
-    Whole,
-    /// whatever a `{{with}}`, `{{range}}` or `{{template}}` makes it
-    Another,
+fn fail<T>(message: impl Into<String>) -> Result<T, ParseError> {
+    Err(ParseError(message.into()))
 }
 
-/// What a template's tree says about itself.
+/// The state of the walk over a tree.
 struct Checker<'n> {
     variables: Vec<String>,
     loops: usize,
-    needs: &'n mut Needs,
+    analysis: &'n mut Analysis,
     dot: Dot,
-    /// What `$` stands for: the dot at the beginning.
+    /// The dot that `$` stands for: the one at the beginning.
     dollar: Dot,
 }
 
 impl<'n> Checker<'n> {
-    /// For a whole template, or one that is defined in it.
-    fn new(needs: &'n mut Needs, dot: Dot) -> Self {
+    /// For a template, or one that is defined in it.
+    fn new(analysis: &'n mut Analysis, dot: Dot) -> Self {
         Self {
             variables: vec!["$".to_owned()],
             loops: 0,
-            needs,
+            analysis,
             dot,
             dollar: dot,
         }
     }
 
-    fn list(&mut self, list: &ListNode) -> Result<(), String> {
+    fn list(&mut self, list: &ListNode) -> Result<(), ParseError> {
         list.nodes.iter().try_for_each(|node| self.node(node))
     }
 
-    fn node(&mut self, node: &Node) -> Result<(), String> {
+    fn node(&mut self, node: &Node) -> Result<(), ParseError> {
         match node {
             Node::List(list) => self.list(list),
             Node::Action(action) => self.pipe(&action.pipe),
@@ -127,30 +118,28 @@ impl<'n> Checker<'n> {
                 checker.scope(|checker| checker.list(&branch.body))
             }),
             Node::With(branch) => self.branch(branch, |checker| {
-                checker.with_another_dot(|checker| checker.list(&branch.body))
+                checker.with_inner_dot(|checker| checker.list(&branch.body))
             }),
             Node::Range(branch) => self.branch(branch, |checker| {
                 checker.loops += 1;
-                let body = checker.with_another_dot(|checker| checker.list(&branch.body));
+                let body = checker.with_inner_dot(|checker| checker.list(&branch.body));
                 checker.loops -= 1;
                 body
             }),
             Node::Template(template) => template.pipe.iter().try_for_each(|pipe| self.pipe(pipe)),
-            Node::Define(define) => Checker::new(self.needs, Dot::Another).list(&define.body),
-            Node::Break(_) if self.loops == 0 => Err("{{break}} outside {{range}}".to_owned()),
-            Node::Continue(_) if self.loops == 0 => {
-                Err("{{continue}} outside {{range}}".to_owned())
-            }
+            Node::Define(define) => Checker::new(self.analysis, Dot::Inner).list(&define.body),
+            Node::Break(_) if self.loops == 0 => fail("{{break}} outside {{range}}"),
+            Node::Continue(_) if self.loops == 0 => fail("{{continue}} outside {{range}}"),
             Node::Text(_) | Node::Break(_) | Node::Continue(_) => Ok(()),
         }
     }
 
-    /// What comes before and after a body is the same for all three kinds.
+    /// The pipeline before the body and the `{{else}}` behind it are alike in all three kinds of branch.
     fn branch(
         &mut self,
         branch: &BranchNode,
-        body: impl FnOnce(&mut Self) -> Result<(), String>,
-    ) -> Result<(), String> {
+        body: impl FnOnce(&mut Self) -> Result<(), ParseError>,
+    ) -> Result<(), ParseError> {
         self.scope(|checker| {
             checker.pipe(&branch.pipe)?;
             body(checker)?;
@@ -163,44 +152,35 @@ impl<'n> Checker<'n> {
         })
     }
 
-    /// Variables declared inside are unknown after it.
+    /// Variables declared inside are undefined after it.
     fn scope(
         &mut self,
-        inside: impl FnOnce(&mut Self) -> Result<(), String>,
-    ) -> Result<(), String> {
+        inside: impl FnOnce(&mut Self) -> Result<(), ParseError>,
+    ) -> Result<(), ParseError> {
         let known = self.variables.len();
         let result = inside(self);
         self.variables.truncate(known);
         result
     }
 
-    fn with_another_dot(
+    fn with_inner_dot(
         &mut self,
-        inside: impl FnOnce(&mut Self) -> Result<(), String>,
-    ) -> Result<(), String> {
-        let outside = std::mem::replace(&mut self.dot, Dot::Another);
+        inside: impl FnOnce(&mut Self) -> Result<(), ParseError>,
+    ) -> Result<(), ParseError> {
+        let outside = std::mem::replace(&mut self.dot, Dot::Inner);
         let result = self.scope(inside);
         self.dot = outside;
         result
     }
 
-    /// Names are looked up in something.
-    fn names<S: AsRef<str>>(&mut self, dot: Dot, names: &[S]) {
-        self.needs.looks.at(names.first().map(AsRef::as_ref));
-        self.needs.uses.extend(match dot {
-            Dot::Whole => Use::of(names),
-            Dot::Another => Use::of_another(names),
-        });
-    }
-
-    fn pipe(&mut self, pipe: &PipeNode) -> Result<(), String> {
+    fn pipe(&mut self, pipe: &PipeNode) -> Result<(), ParseError> {
         for (index, command) in pipe.commands.iter().enumerate() {
             self.command(command)?;
             check_zone(command, index > 0)?;
         }
         for name in &pipe.decl {
             if &**name == "$" {
-                self.dollar = Dot::Another;
+                self.dollar = Dot::Inner;
             }
             if pipe.is_assign {
                 self.variable(name)?;
@@ -211,11 +191,11 @@ impl<'n> Checker<'n> {
         Ok(())
     }
 
-    fn command(&mut self, command: &CommandNode) -> Result<(), String> {
+    fn command(&mut self, command: &CommandNode) -> Result<(), ParseError> {
         command.args.iter().try_for_each(|arg| self.expression(arg))
     }
 
-    fn expression(&mut self, expression: &Expr) -> Result<(), String> {
+    fn expression(&mut self, expression: &Expr) -> Result<(), ParseError> {
         match expression {
             Expr::Identifier(_, name) => {
                 let name = name.as_str();
@@ -229,42 +209,40 @@ impl<'n> Checker<'n> {
                     .map(|function| function.name)
                     .chain(BUILT_IN.iter().copied())
                     .collect();
-                Err(format!(
-                    "function {name:?} not defined{}",
-                    did_you_mean(name, &known)
-                ))
+                let hint = did_you_mean(name, &known);
+                fail(format!("function {name:?} not defined{hint}"))
             }
             Expr::Variable(_, name, fields) => {
                 if name == "$" {
-                    self.names(self.dollar, fields);
+                    self.analysis.add(self.dollar, fields);
                 }
                 self.variable(name)
             }
             Expr::Pipe(_, pipe) => self.pipe(pipe),
             Expr::Chain(_, inner, _) => self.expression(inner),
             Expr::Dot(_) => {
-                self.needs.looks.at(None);
+                self.analysis.uses_whole_dot = true;
                 Ok(())
             }
             Expr::Field(_, names) => {
-                self.names(self.dot, names);
+                self.analysis.add(self.dot, names);
                 Ok(())
             }
             Expr::String(..) | Expr::Number(..) | Expr::Bool(..) | Expr::Nil(_) => Ok(()),
         }
     }
 
-    fn variable(&self, name: &str) -> Result<(), String> {
+    fn variable(&self, name: &str) -> Result<(), ParseError> {
         if self.variables.iter().any(|known| known == name) {
             return Ok(());
         }
-        Err(format!("undefined variable {name:?}"))
+        fail(format!("undefined variable {name:?}"))
     }
 }
 
-/// Checks the zone of `localtime LAYOUT [ZONE] VALUE` where it is a constant, or the system's. A command that is piped into has
-/// its last value from there.
-fn check_zone(command: &CommandNode, is_piped_into: bool) -> Result<(), String> {
+/// Checks the zone of `localtime LAYOUT [ZONE] VALUE` if it is a constant, or the system's. In a later stage of a pipeline, the
+/// last argument comes from the stage before.
+fn check_zone(command: &CommandNode, is_piped_into: bool) -> Result<(), ParseError> {
     let [Expr::Identifier(_, name), _layout, others @ ..] = &*command.args else {
         return Ok(());
     };
@@ -276,17 +254,17 @@ fn check_zone(command: &CommandNode, is_piped_into: bool) -> Result<(), String> 
         (2, [Expr::String(_, zone), ..]) => Some(&**zone),
         _ => return Ok(()),
     };
-    gotime::zone(zone)
+    time::zone(zone)
         .map(drop)
-        .map_err(|error| format!("localtime: {error}{}", error.hint()))
+        .map_err(|error| ParseError(format!("localtime: {error}{}", error.hint())))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Looks, check};
+    use super::{Dot, FieldRef, check};
 
     #[test]
-    fn tells_what_a_template_may_look_at() {
+    fn the_analysis_names_the_fields_that_may_be_used() {
         for (source, parts) in [
             ("plain", ""),
             (
@@ -306,20 +284,45 @@ mod tests {
             ("{{ (.).Alert }}", "fman"),
             ("{{ index $ (print \"Al\" \"ert\") }}", "fman"),
         ] {
-            let [at_field, at_match, at_alert, at_notification] =
-                ['f', 'm', 'a', 'n'].map(|part| parts.contains(part));
-            let looks = Looks {
-                at_field,
-                at_match,
-                at_alert,
-                at_notification,
-            };
-            assert_eq!(
-                check(source).map(|needs| needs.looks),
-                Ok(looks),
-                "{source}"
-            );
+            let analysis = check(source).unwrap();
+            for (part, name) in [
+                ('f', "Field"),
+                ('m', "RegexMatch"),
+                ('a', "Alert"),
+                ('n', "Notification"),
+            ] {
+                assert_eq!(
+                    analysis.may_use(name),
+                    parts.contains(part),
+                    "{source}: {name}"
+                );
+            }
         }
+    }
+
+    #[test]
+    fn a_chain_of_fields_knows_its_dot() {
+        let source = "{{ .a.b }}{{ range .c }}{{ .d }}{{ $.e }}{{ end }}{{ $ := .f }}{{ $.g }}\
+                      {{ define \"t\" }}{{ .h }}{{ $.i }}{{ end }}";
+        let analysis = check(source).unwrap();
+        let chains = [
+            (Dot::Root, vec!["a", "b"]),
+            (Dot::Root, vec!["c"]),
+            (Dot::Inner, vec!["d"]),
+            (Dot::Root, vec!["e"]),
+            (Dot::Root, vec!["f"]),
+            (Dot::Inner, vec!["g"]),
+            (Dot::Inner, vec!["h"]),
+            (Dot::Inner, vec!["i"]),
+        ];
+        let expected: Vec<FieldRef> = chains
+            .into_iter()
+            .map(|(dot, names)| FieldRef {
+                dot,
+                names: names.into_iter().map(str::to_owned).collect(),
+            })
+            .collect();
+        assert_eq!(analysis.fields(), expected);
     }
 
     #[test]
@@ -386,7 +389,7 @@ mod tests {
             ("{{ .Field ", "unexpected character"),
             ("{{ \"a }}", "unterminated string"),
         ] {
-            let error = check(source).expect_err(source);
+            let error = check(source).expect_err(source).to_string();
             assert!(error.contains(reason), "{source}: {error}");
         }
     }

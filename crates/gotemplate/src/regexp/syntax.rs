@@ -1,55 +1,20 @@
-//! Go's regular expressions on the `regex` crate.
+//! Rewrites Go's regexp syntax in the syntax of the `regex` crate.
 //!
-//! The two engines agree on nearly everything. What differs is written anew in the crate's terms before compiling:
-//! `\w \d \s \b` mean ASCII only, `[` and `&&` inside a class are literal, a `{` that starts no repetition is literal, and
-//! `\Q..\E`, octal escapes and `\p{^..}` exist. What Go refuses (`a**`, `(?x)`, more than 1000 repetitions) is refused.
-//! Source: Go's `regexp/syntax` documentation and RE2's syntax page.
+//! An own scanner, because `regex-syntax` reads `[[a]`, `&&` and `--` in a class as nested sets before anything can be rewritten.
+//!
+//! The engines agree on nearly everything else. `\w \d \s \b` are ASCII only, `[` and `&&` inside a class are literal, a `{`
+//! that starts no repetition is literal, and `\Q..\E`, octal escapes and `\p{^..}` exist. What Go refuses (`a**`, `(?x)`, more
+//! than 1000 repetitions) is refused. Source: Go's `regexp/syntax` documentation and RE2's syntax page.
 
-use std::collections::HashMap;
 use std::iter::Peekable;
 use std::str::Chars;
-use std::sync::{LazyLock, Mutex, PoisonError};
 
-use regex::{Captures, Regex};
+use super::RegexpError;
 
-/// Why a pattern does not compile.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct RegexpError(String);
-
-/// Patterns that templates compute as they run are compiled once; more than this many different ones, and all are
-/// forgotten, so that a label's value used as a pattern can't fill the memory.
-const CACHED_PATTERNS: usize = 256;
-
-const MOST_REPETITIONS: u32 = 1000;
+const MAX_REPETITIONS: u32 = 1000;
 const DIGIT: &str = "0-9";
 const SPACE: &str = r"\t\n\x0C\r\x20";
 const WORD: &str = "0-9A-Za-z_";
-
-/// Compiles a pattern with Go's meaning.
-pub fn compile(pattern: &str) -> Result<Regex, RegexpError> {
-    let translated = Translator::new(pattern).translate()?;
-    Regex::new(&translated).map_err(|error| {
-        let text = error.to_string();
-        let last = text.lines().last().unwrap_or("does not compile");
-        RegexpError(last.trim().trim_start_matches("error: ").to_owned())
-    })
-}
-
-/// As [`compile`], remembering what was compiled before; `None` where the pattern does not compile.
-pub fn cached(pattern: &str) -> Option<Regex> {
-    static CACHE: LazyLock<Mutex<HashMap<String, Option<Regex>>>> = LazyLock::new(Mutex::default);
-    let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(known) = cache.get(pattern) {
-        return known.clone();
-    }
-    if cache.len() >= CACHED_PATTERNS {
-        cache.clear();
-    }
-    let compiled = compile(pattern).ok();
-    cache.insert(pattern.to_owned(), compiled.clone());
-    compiled
-}
 
 /// `[:alpha:]` and its like.
 const POSIX_CLASSES: &[&str] = &[
@@ -57,55 +22,9 @@ const POSIX_CLASSES: &[&str] = &[
     "space", "upper", "word", "xdigit",
 ];
 
-/// Go's `ReplaceAllString`: each match gives `new`, in which `$1`, `$name`, `${1}` and `${name}` are groups and `$$` is `$`.
-pub fn replace_all(regex: &Regex, text: &str, new: &str) -> String {
-    regex
-        .replace_all(text, |captures: &Captures<'_>| expand(new, captures))
-        .into_owned()
-}
-
-/// The crate's own expansion reads other names than Go's: `$1é` is the group `1é` in Go, which there is none of.
-fn expand(template: &str, captures: &Captures<'_>) -> String {
-    let mut out = String::new();
-    let mut rest = template;
-    while let Some((before, after)) = rest.split_once('$') {
-        out.push_str(before);
-        if let Some(after) = after.strip_prefix('$') {
-            out.push('$');
-            rest = after;
-            continue;
-        }
-        let braced = after.strip_prefix('{');
-        let from = braced.unwrap_or(after);
-        let length = from
-            .find(|c: char| c != '_' && !c.is_alphanumeric())
-            .unwrap_or(from.len());
-        let (name, behind) = from.split_at(length);
-        let behind = if braced.is_some() {
-            behind.strip_prefix('}')
-        } else {
-            Some(behind)
-        };
-        let Some(behind) = behind.filter(|_| !name.is_empty()) else {
-            // What names no group stays as it is.
-            out.push('$');
-            rest = after;
-            continue;
-        };
-        let group = match name.parse::<usize>() {
-            // With a zero in front it is a name, which no group has.
-            Ok(number)
-                if name.bytes().all(|byte| byte.is_ascii_digit())
-                    && (name == "0" || !name.starts_with('0')) =>
-            {
-                captures.get(number)
-            }
-            _ => captures.name(name),
-        };
-        out.push_str(group.map_or("", |group| group.as_str()));
-        rest = behind;
-    }
-    out + rest
+/// The pattern with the same meaning for the `regex` crate.
+pub fn translate(pattern: &str) -> Result<String, RegexpError> {
+    Translator::new(pattern).translate()
 }
 
 struct Translator<'p> {
@@ -371,12 +290,12 @@ impl<'p> Translator<'p> {
         {
             if digits
                 .parse::<u32>()
-                .is_ok_and(|count| count <= MOST_REPETITIONS)
+                .is_ok_and(|count| count <= MAX_REPETITIONS)
             {
                 continue;
             }
             return fail(format!(
-                "invalid repeat count: {{{inside}}} (at most {MOST_REPETITIONS})"
+                "invalid repeat count: {{{inside}}} (at most {MAX_REPETITIONS})"
             ));
         }
         for _ in 0..=inside.chars().count() {
@@ -482,6 +401,3 @@ impl<'p> Translator<'p> {
 fn fail<T>(message: impl Into<String>) -> Result<T, RegexpError> {
     Err(RegexpError(message.into()))
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,35 +1,28 @@
-//! Go's way with text where Rust's differs: letter case and JSON.
+//! JSON as Go has it: `encoding/json` of Go 1.19 with its escapes, and what its decoder makes of a document.
+
+use std::sync::Arc;
 
 use gotmpl::Value;
 
-/// `strings.ToUpper`: character by character, one to one (`straße` gives `STRAßE`).
-pub fn to_upper(text: &str) -> String {
-    text.chars().map(upper).collect()
-}
-
-/// `strings.ToLower`: character by character, one to one (`İ` gives `i`, a final sigma stays `σ`).
-pub fn to_lower(text: &str) -> String {
-    text.chars().map(lower).collect()
-}
-
-fn upper(c: char) -> char {
-    let mut full = c.to_uppercase();
-    if full.len() == 1 {
-        return full.next().unwrap_or(c);
+/// What templates see of a JSON value: as Go's decoder into `any` has it, except that whole numbers stay whole.
+pub fn from_json(value: &serde_json::Value) -> Value {
+    match value {
+        serde_json::Value::Null => Value::Nil,
+        serde_json::Value::Bool(value) => Value::Bool(*value),
+        serde_json::Value::Number(number) => match (number.as_i64(), number.as_f64()) {
+            (Some(whole), _) => Value::Int(whole),
+            (None, Some(float)) => Value::Float(float),
+            (None, None) => Value::Nil,
+        },
+        serde_json::Value::String(text) => Value::from(text.as_str()),
+        serde_json::Value::Array(items) => Value::List(items.iter().map(from_json).collect()),
+        serde_json::Value::Object(entries) => {
+            // Without nulls: looking into one is an error in Go, as is looking up a missing key.
+            let entries = entries.iter().filter(|(_, value)| !value.is_null());
+            let entry = |(key, value): (&String, _)| (Arc::from(key.as_str()), from_json(value));
+            Value::Map(Arc::new(entries.map(entry).collect()))
+        }
     }
-    // The full mapping has several characters; Unicode's simple mapping is then the character itself, but for the
-    // Greek letters with an iota below.
-    let simple = match u32::from(c) {
-        code @ (0x1F80..=0x1F87 | 0x1F90..=0x1F97 | 0x1FA0..=0x1FA7) => code + 8,
-        code @ (0x1FB3 | 0x1FC3 | 0x1FF3) => code + 9,
-        code => code,
-    };
-    char::from_u32(simple).unwrap_or(c)
-}
-
-fn lower(c: char) -> char {
-    // Only U+0130 has a full mapping of several characters; the first one is its simple mapping.
-    c.to_lowercase().next().unwrap_or(c)
 }
 
 /// `encoding/json` of Go 1.19: map keys sorted, `<`, `>`, `&`, U+2028 and U+2029 escaped. `None` for a function, and for
@@ -96,20 +89,6 @@ fn write_json_text(text: &str, out: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn case_is_mapped_one_to_one() {
-        for (text, upper, lower) in [
-            ("straße", "STRAßE", "straße"),
-            ("İstanbul", "İSTANBUL", "istanbul"),
-            ("ΟΔΟΣ", "ΟΔΟΣ", "οδοσ"),
-            ("ᾳ ᾀ ᾖ ŉ", "ᾼ ᾈ ᾞ ŉ", "ᾳ ᾀ ᾖ ŉ"),
-            ("Température 日本", "TEMPÉRATURE 日本", "température 日本"),
-        ] {
-            assert_eq!(to_upper(text), upper);
-            assert_eq!(to_lower(text), lower);
-        }
-    }
 
     #[test]
     fn json_is_escaped_as_go_does() {
