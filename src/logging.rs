@@ -106,14 +106,13 @@ fn message(record: &Record<'_>) -> String {
             serde_json::Value::String(text) => text,
             other => other.to_string(),
         };
-        let is_plain = !value.is_empty()
-            && !value.contains(|c: char| c.is_whitespace() || c.is_control() || c == '"');
-        let value = if is_plain {
-            value
+        let is_special = |c: char| c.is_whitespace() || c.is_control() || c == '"';
+        if value.is_empty() || value.contains(is_special) {
+            let escaped = one_line(&value).replace('"', "\\\"");
+            line.push_str(&format!(" {key}=\"{escaped}\""));
         } else {
-            format!("\"{}\"", one_line(&value).replace('"', "\\\""))
-        };
-        line.push_str(&format!(" {key}={value}"));
+            line.push_str(&format!(" {key}={value}"));
+        }
     }
     line
 }

@@ -92,23 +92,16 @@ fn check_warns_of_what_is_probably_not_meant() {
     let config = std::fs::read_to_string("config.yml")
         .unwrap()
         .replace(".RegexMatch.Substr", ".RegexMatch.Sbstr");
-    let environment = [
-        ("PROMETHEUS_BEARER_TOKN", "hunter2"),
-        ("PROMETHEUS_BEARER_TOKEN", "hunter3"),
-    ];
+    let environment = [("PROMETHEUS_BEARER_TOKEN", "hunter2")];
     let checked = run(&["-c", &written(&config), "--check"], &environment, "");
     assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
     let told = text(&checked.stderr);
-    for warning in [
-        "environment: PROMETHEUS_BEARER_TOKN is not read; did you mean PROMETHEUS_BEARER_TOKEN?",
-        "extra_infos.title[0].value: the template fails where it uses .RegexMatch.Sbstr: the regexp has no such \
-         group (named: Substr); did you mean \"Substr\"?",
-    ] {
-        assert!(told.contains(warning), "{warning} in {told}");
-    }
+    let warning = "extra_infos.title[0].value: the template fails where it uses .RegexMatch.Sbstr: the regexp has no such \
+                   group (named: Substr); did you mean \"Substr\"?";
+    assert!(told.contains(warning), "{told}");
     assert_eq!(
         (told.lines().count(), told.contains("hunter")),
-        (2, false),
+        (1, false),
         "{told}"
     );
 }
@@ -190,7 +183,7 @@ fn an_explanation_shows_the_values_of_the_event() {
         let file = file.unwrap().path();
         let file = file.to_str().unwrap();
         let events = run(&["-c", "config.yml", "--dry-run", file], &[], "");
-        let explanation = run(&["-c", "config.yml", "--check", "--against", file], &[], "");
+        let explanation = run(&["-c", "config.yml", "--explain", file], &[], "");
         assert_eq!(
             explanation.status.code(),
             Some(0),
@@ -230,9 +223,8 @@ fn an_explanation_names_the_rule_that_decides_and_those_that_do_not() {
          resource: {{type: copy, value: labels.alertname}}\nstate: {{type: copy, value: labels.severity}}\n\
          output: {{type: template, value: '{{{{ .Field.nosuch }}}}', field: labels}}\n"
     ));
-    let against =
-        |file: &str, stdin: &str| run(&["-c", &config, "--check", "--against", file], &[], stdin);
-    let told = against("-", &notification(&["a"]));
+    let explain = |file: &str, stdin: &str| run(&["-c", &config, "--explain", file], &[], stdin);
+    let told = explain("-", &notification(&["a"]));
     assert_eq!(
         (told.status.code(), text(&told.stderr).as_str()),
         (Some(0), "")
@@ -261,7 +253,7 @@ output: left out
         text(&told.stdout)
     );
 
-    let refused = against("-", &notification(&["a", "", "c"]));
+    let refused = explain("-", &notification(&["a", "", "c"]));
     assert_eq!(refused.status.code(), Some(1));
     assert!(
         text(&refused.stdout).contains(
@@ -275,31 +267,26 @@ output: left out
 fn an_explanation_that_is_impossible_says_why() {
     for (arguments, stdin, status, reason) in [
         (
-            &["--check", "--against", "/no/such.json"][..],
+            &["--explain", "/no/such.json"][..],
             "",
             1,
             "can't read the notification /no/such.json",
         ),
         (
-            &["--check", "--against", "-"],
+            &["--explain", "-"],
             "noise",
             1,
             "not an Alertmanager notification",
         ),
         (
-            &["--against", "-"],
+            &["--explain", "-", "--check"],
             "",
             2,
-            "--against belongs to --check: write --check --against FILE; see --help",
+            "--check, --explain, --dry-run and --stdout are mutually exclusive; see --help",
         ),
+        (&["--explain", "-", "--stdout"], "", 2, "mutually exclusive"),
         (
-            &["--check", "--against", "-", "--stdout"],
-            "",
-            2,
-            "exclude each other",
-        ),
-        (
-            &["-c", "/no/such.yml", "--check", "--against", "-"],
+            &["-c", "/no/such.yml", "--explain", "-"],
             "{}",
             2,
             "can't read the configuration",

@@ -171,7 +171,13 @@ fn variables(text: &str) -> BTreeSet<&str> {
 
 /// Every variable that is read.
 fn known_variables() -> BTreeSet<String> {
-    cli::variables().collect()
+    let of = |prefix: &'static str, keys: &'static [&'static str]| {
+        (keys.iter()).map(move |key| format!("{prefix}{}", key.to_uppercase()))
+    };
+    of(AMQP_PREFIX, AMQP_KEYS)
+        .chain(of(HTTP_PREFIX, HTTP_KEYS))
+        .chain([cli::LOG_LEVEL, cli::LOG_FORMAT].map(str::to_owned))
+        .collect()
 }
 
 fn help() -> String {

@@ -17,7 +17,7 @@ mod source;
 
 pub use diagnostics::Diagnostic;
 pub use rules::KEYS as EVENT_KEYS;
-pub use settings::{AMQP_KEYS, AMQP_PREFIX, DEFAULT_TOKEN, HTTP_KEYS, HTTP_PREFIX, variables};
+pub use settings::{AMQP_KEYS, AMQP_PREFIX, DEFAULT_TOKEN, HTTP_KEYS, HTTP_PREFIX};
 
 use crate::mapping::Mapping;
 use crate::{http, publisher};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::diagnostics::Diagnostics;
 use super::document::NodeRef;
-use super::source::{self, SecretSource, Section, SettingSource};
+use super::source::{SecretSource, Section, SettingSource};
 use super::{Environment, Overrides};
 use crate::amqp_url::AmqpUrl;
 use crate::http::{self, ListenAddress};
@@ -57,14 +57,6 @@ pub fn section_of(key: &str) -> Option<String> {
     let within =
         |section: &str, keys: &[&str]| keys.contains(&key).then(|| format!("{section}.{key}"));
     within("amqp", AMQP_KEYS).or_else(|| within("http", HTTP_KEYS))
-}
-
-/// Every variable of the environment that is read for the sections.
-pub fn variables() -> impl Iterator<Item = String> {
-    let names = |prefix: &'static str, keys: &'static [&'static str]| {
-        keys.iter().map(move |key| source::variable(prefix, key))
-    };
-    names(AMQP_PREFIX, AMQP_KEYS).chain(names(HTTP_PREFIX, HTTP_KEYS))
 }
 
 /// The broker.

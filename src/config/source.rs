@@ -100,11 +100,6 @@ impl<'d> SettingSource<'d> {
     }
 }
 
-/// The name of a key's variable.
-pub fn variable(prefix: &str, key: &str) -> String {
-    format!("{prefix}{}", key.to_uppercase())
-}
-
 /// One section of the file, and its variables.
 pub struct Section<'d, 'e> {
     /// Of the variables' names.
@@ -127,7 +122,7 @@ pub enum SecretSource<'d> {
 impl<'d> Section<'d, '_> {
     /// A variable's name.
     pub fn variable(&self, key: &str) -> String {
-        variable(self.prefix, key)
+        format!("{}{}", self.prefix, key.to_uppercase())
     }
 
     /// What is said for a key.
