@@ -1,18 +1,18 @@
-//! Compiles into the binary which version it is, as `scripts/version` tells it, and by which compiler it was built.
+//! Passes the version and the commit, as printed by `scripts/version`, and the compiler's version to the compilation.
 
 use std::path::Path;
 use std::process::Command;
 
 fn main() {
-    let version = told("upstream").unwrap_or_else(|| "v0-unknown".to_owned());
-    let commit = told("commit").unwrap_or_else(|| "unknown".to_owned());
+    let version = script_version("upstream").unwrap_or_else(|| "v0-unknown".to_owned());
+    let commit = script_version("commit").unwrap_or_else(|| "unknown".to_owned());
     println!("cargo::rustc-env=CONNECTOR_VERSION={version}");
     println!(
         "cargo::rustc-env=CONNECTOR_COMMIT={}",
         commit.get(..12).unwrap_or(&commit)
     );
     println!("cargo::rustc-env=CONNECTOR_RUSTC={}", rustc());
-    // Only what is there: a file that is missing would have everything compiled anew each time.
+    // Only files that exist: cargo would rerun this on every build for a missing one.
     let from_git = ["HEAD", "logs/HEAD", "packed-refs", "refs/tags"]
         .iter()
         .filter_map(|name| git_path(name));
@@ -25,8 +25,8 @@ fn main() {
     }
 }
 
-/// What the script says. Where it can't tell, a plain build goes on; what makes packages asks the script itself, and ends.
-fn told(form: &str) -> Option<String> {
+/// The output of the script. Without it a plain build continues; packaging runs the script itself, and fails there.
+fn script_version(form: &str) -> Option<String> {
     let output = Command::new("sh")
         .args(["scripts/version", form])
         .output()
@@ -41,7 +41,7 @@ fn told(form: &str) -> Option<String> {
     Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// The compiler's version alone: `rustc 1.95.0 (59807616e 2026-04-14)` -> `1.95.0`.
+/// The number in the compiler's version: `rustc 1.95.0 (59807616e 2026-04-14)` -> `1.95.0`.
 fn rustc() -> String {
     let compiler = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let output = Command::new(compiler).arg("--version").output();

@@ -1,7 +1,7 @@
-//! A broker's address: `amqp://user:password@host:port/vhost`, checked, with the password hidden from sight.
+//! AMQP URLs: `amqp://user:password@host:port/vhost`, parsed and checked, with the password hidden.
 //!
-//! Source of the format: RabbitMQ's URI specification and query parameters. The AMQP library's own parser is not used: it
-//! refuses small variations with odd messages, and its errors show the password.
+//! The format is that of RabbitMQ's URI specification and its query parameters. The AMQP library's own parser rejects common
+//! variations with misleading messages, and its errors show the password.
 
 use std::fmt;
 
@@ -10,81 +10,81 @@ use url::Url;
 
 use crate::secret::Secret;
 
-/// The longest virtual host, in bytes: an AMQP short string.
-const SHORT_STRING_BYTES: usize = 255;
+/// The maximal length of a virtual host's name: that of an AMQP short string.
+const MAX_SHORT_STRING_BYTES: usize = 255;
 
-const DEFAULT_HEARTBEAT: u16 = 10;
+const DEFAULT_HEARTBEAT_SECONDS: u16 = 10;
 
-/// Where a broker is, and how to log in.
+/// The address of a broker, and the login.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AmqpUrl {
-    /// `amqps://`
+    /// Whether the scheme is `amqps`.
     pub tls: bool,
     /// A name or an address, without brackets.
     pub host: String,
-    /// TCP
+    /// The TCP port.
     pub port: u16,
-    /// How to log in.
+    /// The login.
     pub login: Login,
     /// The virtual host.
     pub vhost: String,
-    /// Seconds between heartbeats that the connector proposes; the broker may want them more often. 0 asks for none.
+    /// The proposed heartbeat interval in seconds; the broker may choose a shorter one. 0 proposes none.
     pub heartbeat: u16,
 }
 
-/// How to log in.
+/// How the connector authenticates to the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Login {
-    /// By user and password.
+    /// With user and password.
     Plain {
         /// The user.
         user: String,
         /// The password.
         password: Secret,
     },
-    /// By the TLS client certificate (`?auth_mechanism=external`).
+    /// With the TLS client certificate (`?auth_mechanism=external`).
     External,
 }
 
-/// Why a text is no broker's address. Never shows a part of the text that could be a password.
+/// Why a URL is invalid. Never shows a part of it that could be a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
-    /// Not a URL.
+    /// Not a valid URL.
     #[error(
-        "is not a URL ({0}); special characters in a password must be percent-encoded, as # by %23"
+        "is invalid ({0}); percent-encode special characters in the password, such as # as %23"
     )]
     Syntax(url::ParseError),
     /// Another scheme.
     #[error("must begin with amqp:// or amqps://")]
     Scheme,
     /// No host.
-    #[error("names no host")]
+    #[error("has no host")]
     Host,
     /// A user, password or virtual host that is not UTF-8 once decoded.
-    #[error("has percent-encoded characters that are not UTF-8")]
+    #[error("contains percent-encoded bytes that are not UTF-8")]
     Encoding,
     /// More than one path segment.
     #[error(
-        "has more than a virtual host in its path; a / in a virtual host's name is written %2F"
+        "has more than one path segment; in the name of a virtual host, percent-encode / as %2F"
     )]
     Path,
     /// Too long for AMQP.
-    #[error("has a virtual host of more than {SHORT_STRING_BYTES} bytes")]
+    #[error("has a virtual host longer than {MAX_SHORT_STRING_BYTES} bytes")]
     VhostTooLong,
-    /// An `@` where none can be: a password whose special characters cut the URL short.
+    /// An `@` after the host: probably special characters in the password that are not percent-encoded.
     #[error(
-        "has an @ after its host; in a password, / is written %2F, ? is %3F, # is %23 and @ is %40"
+        "has an @ after the host; in the password, percent-encode / as %2F, ? as %3F, # as %23 and @ as %40"
     )]
     StrayAt,
-    /// A query parameter that is not known here, or a value it can't have.
+    /// A query parameter that is unknown, or has an invalid value.
     #[error(
-        "has a query parameter that is unknown or has a wrong value; known are heartbeat=SECONDS and auth_mechanism=plain|external"
+        "has an unknown or invalid query parameter; valid are heartbeat=SECONDS and auth_mechanism=plain|external"
     )]
     Query,
 }
 
 impl AmqpUrl {
-    /// Parses an address. Defaults as RabbitMQ's: port 5672 or 5671, user and password `guest`, virtual host `/`.
+    /// Parses a URL. The defaults are RabbitMQ's: port 5672 or 5671, user and password `guest`, virtual host `/`.
     pub fn parse(text: &str) -> Result<Self, UrlError> {
         let scheme = text
             .split_once("://")
@@ -95,8 +95,8 @@ impl AmqpUrl {
             _ => return Err(UrlError::Scheme),
         };
         let url = Url::parse(text).map_err(UrlError::Syntax)?;
-        let behind_host = [Some(url.path()), url.query(), url.fragment()];
-        if behind_host
+        let after_host = [Some(url.path()), url.query(), url.fragment()];
+        if after_host
             .into_iter()
             .flatten()
             .any(|part| part.contains('@'))
@@ -124,7 +124,7 @@ impl AmqpUrl {
         } else {
             decode(path)?
         };
-        if vhost.len() > SHORT_STRING_BYTES {
+        if vhost.len() > MAX_SHORT_STRING_BYTES {
             return Err(UrlError::VhostTooLong);
         }
         let (heartbeat, external) = query(&url)?;
@@ -162,7 +162,7 @@ fn decode(text: &str) -> Result<String, UrlError> {
 }
 
 fn query(url: &Url) -> Result<(u16, bool), UrlError> {
-    let (mut heartbeat, mut external) = (DEFAULT_HEARTBEAT, false);
+    let (mut heartbeat, mut external) = (DEFAULT_HEARTBEAT_SECONDS, false);
     for (name, value) in url.query_pairs() {
         match (&*name, value.to_ascii_lowercase().as_str()) {
             ("heartbeat", seconds) if seconds.parse::<u16>().is_ok() => {
@@ -177,7 +177,7 @@ fn query(url: &Url) -> Result<(u16, bool), UrlError> {
 }
 
 impl fmt::Display for AmqpUrl {
-    /// As it may be shown: without the password.
+    /// The URL without the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.tls { "amqps://" } else { "amqp://" })?;
         if let Login::Plain { user, .. } = &self.login {

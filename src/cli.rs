@@ -1,4 +1,4 @@
-//! The command line.
+//! The command line: options, their variables, and the help text. What a mode does is up to `service`.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -6,50 +6,47 @@ use std::path::PathBuf;
 use log::LevelFilter;
 use pico_args::Arguments;
 
-use crate::config::{self, DEFAULT_PATH, Environment, Overrides};
+use crate::config::{DEFAULT_PATH, Environment, Overrides};
 use crate::logging::Format;
 use crate::suggest::did_you_mean;
 
-const LOG_LEVEL: &str = "PROMETHEUS_LOG_LEVEL";
-const LOG_FORMAT: &str = "PROMETHEUS_LOG_FORMAT";
+/// The variable for `--log-level`.
+pub const LOG_LEVEL: &str = "PROMETHEUS_LOG_LEVEL";
+/// The variable for `--log-format`.
+pub const LOG_FORMAT: &str = "PROMETHEUS_LOG_FORMAT";
 
-/// Every variable of the environment that is read: for options, and for the configuration.
-pub fn variables() -> impl Iterator<Item = String> {
-    config::variables().chain([LOG_LEVEL, LOG_FORMAT].map(str::to_owned))
-}
-
-/// What `--help` prints.
+/// The output of `--help`.
 pub const HELP: &str = "\
 Turns Prometheus Alertmanager notifications into Canopsis events on RabbitMQ.
 
 Usage: canopsis-connector-prometheus [OPTIONS]
 
-  -c, --config FILE        the configuration
+  -c, --config FILE        the configuration file
                            [default: /etc/canopsis-connectors/prometheus/config.yml]
-      --host ADDR          listen on this address instead of http.listen's
-  -p, --port N             listen on this port instead of http.listen's; 0 takes a free one
-      --check              check the configuration, print a summary, and end
-      --against FILE|-     with --check: also read a notification, and explain field by field how
-                           its alerts would be mapped; 1 if one can't be
-      --dry-run FILE|-     read a notification (as Alertmanager posts it), print each event as
-                           one JSON line, and end; 1 if an alert can't be mapped
+      --host ADDR          listen on this address instead of that in http.listen
+  -p, --port N             listen on this port instead of that in http.listen; 0: any free port
+      --check              check the configuration, print a summary, and exit
+      --explain FILE|-     read a notification (as Alertmanager posts it), explain field by field
+                           how its alerts are mapped, and exit; status 1 if an alert is rejected
+      --dry-run FILE|-     read a notification, print each event as one JSON line, and exit;
+                           status 1 if an alert is rejected
       --stdout             serve, but print the events instead of publishing them
       --log-level LEVEL    error, warn, info, debug or trace [default: info]
-      --log-format FORMAT  text, json or auto (for the journal where it listens, else text)
+      --log-format FORMAT  text, json or auto (with priorities under systemd, else text)
                            [default: auto]
-  -V, --version            print the version and end
-  -h, --help               print this and end
+  -V, --version            print the version and exit
+  -h, --help               print this help and exit
 
-Environment: each key of the sections amqp and http has a variable, which takes precedence
-over the file: CPS_AMQP_URL for amqp.url, PROMETHEUS_LISTEN for http.listen. Most used:
-  CPS_AMQP_URL                  the broker; several URLs are separated by white space
-  CPS_AMQP_URL_FILE             a file that holds it
-  PROMETHEUS_BEARER_TOKEN       the token that senders must show
-  PROMETHEUS_BEARER_TOKEN_FILE  a file that holds it
+Environment: each key of the sections amqp and http has a variable, which overrides the
+file: CPS_AMQP_URL for amqp.url, PROMETHEUS_LISTEN for http.listen. The most common:
+  CPS_AMQP_URL                  the URL of RabbitMQ; separate several by white space
+  CPS_AMQP_URL_FILE             a file that contains it
+  PROMETHEUS_BEARER_TOKEN       the token that senders must present
+  PROMETHEUS_BEARER_TOKEN_FILE  a file that contains it
   PROMETHEUS_LOG_LEVEL, PROMETHEUS_LOG_FORMAT
-                                as --log-level and --log-format, which take precedence
+                                like --log-level and --log-format, which override them
 
-Exit status: 0 fine; 1 failed at run time; 2 wrong command line or configuration.
+Exit status: 0 success; 1 failure at run time; 2 invalid command line or configuration.
 ";
 
 const FLAGS: &[&str] = &[
@@ -57,7 +54,7 @@ const FLAGS: &[&str] = &[
     "--host",
     "--port",
     "--check",
-    "--against",
+    "--explain",
     "--dry-run",
     "--stdout",
     "--log-level",
@@ -68,71 +65,68 @@ const FLAGS: &[&str] = &[
 
 const SHORT_FLAGS: &[&str] = &["-c", "-p", "-V", "-h"];
 
-/// What is to be done.
+/// What the program does. A notification's file is read from standard input where it is `-`.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Task {
-    /// Serve, and publish to the broker.
+pub enum Mode {
+    /// Serve, and publish to RabbitMQ.
     Serve,
-    /// Serve, and print the events.
+    /// Serve, and print the events (`--stdout`).
     ServeToStdout,
-    /// `--check`
+    /// Check the configuration (`--check`).
     Check,
-    /// `--check --against`; `-` is standard input.
-    CheckAgainst(PathBuf),
-    /// `--dry-run`; `-` is standard input.
+    /// Explain how the notification in this file is mapped (`--explain`).
+    Explain(PathBuf),
+    /// Print the events of the notification in this file (`--dry-run`).
     DryRun(PathBuf),
-    /// `--help`
+    /// Print the options (`--help`).
     Help,
-    /// `--version`
+    /// Print the version (`--version`).
     Version,
 }
 
-/// A command line that makes sense.
+/// A valid command line.
 #[derive(Debug)]
 pub struct Cli {
-    /// What is to be done.
-    pub task: Task,
-    /// The configuration's file.
+    /// What the program does.
+    pub mode: Mode,
+    /// The configuration file.
     pub config: PathBuf,
-    /// What is said over the file.
+    /// The options that override the configuration file.
     pub overrides: Overrides,
-    /// How much is logged.
+    /// The least severe level that is logged.
     pub log_level: LevelFilter,
-    /// How it is logged.
+    /// The format of log entries.
     pub log_format: Format,
 }
 
-/// Why a command line makes no sense.
+/// Why a command line is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum UsageError {
-    /// A value is missing or wrong.
+    /// An option's value is missing or invalid.
     #[error("{0}")]
     Value(#[from] pico_args::Error),
-    /// Something that is no option.
+    /// The option does not exist; perhaps with a suggestion.
     #[error("unknown option {0}{1}")]
-    Unknown(String, String),
-    /// Something that does not begin with `-`.
-    #[error("there is an argument that belongs to no option")]
-    NoOption,
-    /// The same option twice.
+    UnknownOption(String, String),
+    /// A positional argument; the program takes none.
+    #[error("unexpected argument (not shown; it may be a secret)")]
+    Positional,
+    /// An option is given more than once.
     #[error("{0} is given twice")]
-    Twice(String),
-    /// A variable that stands for an option.
-    #[error("{0}: {1}")]
+    Duplicate(String),
+    /// The variable for an option has an invalid value.
+    #[error("environment variable {0}: {1}")]
     Variable(&'static str, &'static str),
-    /// `--check=1`
+    /// A value for an option that takes none (`--check=1`).
     #[error("{0} takes no value")]
-    NoValue(String),
-    /// Two tasks at once.
-    #[error("--check, --dry-run and --stdout exclude each other")]
+    UnexpectedValue(String),
+    /// More than one mode.
+    #[error("--check, --explain, --dry-run and --stdout are mutually exclusive")]
     Conflict,
-    /// `--against` without `--check`.
-    #[error("--against belongs to --check: write --check --against FILE")]
-    AgainstAlone,
 }
 
 impl Cli {
-    /// Reads the arguments (without the program's name), and the two variables that stand for options.
+    /// Parses the arguments, without the program's name. The variables for `--log-level` and `--log-format` are defaults.
     pub fn parse(
         arguments: Vec<OsString>,
         environment: Environment<'_>,
@@ -147,7 +141,7 @@ impl Cli {
             port: arguments.opt_value_from_fn(["-p", "--port"], port)?,
         };
         let check = arguments.contains("--check");
-        let against = arguments.opt_value_from_fn("--against", path)?;
+        let explain = arguments.opt_value_from_fn("--explain", path)?;
         let dry_run = arguments.opt_value_from_fn("--dry-run", path)?;
         let stdout = arguments.contains("--stdout");
         let log_level = arguments.opt_value_from_fn("--log-level", level)?;
@@ -155,32 +149,31 @@ impl Cli {
         if let Some(unknown) = arguments.finish().into_iter().next() {
             let text = unknown.to_string_lossy();
             if FLAGS.contains(&&*text) || SHORT_FLAGS.contains(&&*text) {
-                return Err(UsageError::Twice(text.into_owned()));
+                return Err(UsageError::Duplicate(text.into_owned()));
             }
-            // A value may be a secret; and who looks at the command line sees it anyway.
+            // The value is not shown: it may be a secret.
             let (name, _) = text.split_once('=').unwrap_or((&text, ""));
             if FLAGS.contains(&name) {
-                return Err(UsageError::NoValue(name.to_owned()));
+                return Err(UsageError::UnexpectedValue(name.to_owned()));
             }
             return Err(if name.starts_with('-') {
-                UsageError::Unknown(name.to_owned(), did_you_mean(name, FLAGS))
+                UsageError::UnknownOption(name.to_owned(), did_you_mean(name, FLAGS))
             } else {
-                UsageError::NoOption
+                UsageError::Positional
             });
         }
-        let task = match (check, against, dry_run, stdout) {
-            _ if help => Task::Help,
-            _ if version => Task::Version,
-            (false, Some(_), ..) => return Err(UsageError::AgainstAlone),
-            (false, None, None, false) => Task::Serve,
-            (false, None, None, true) => Task::ServeToStdout,
-            (true, None, None, false) => Task::Check,
-            (true, Some(file), None, false) => Task::CheckAgainst(file),
-            (false, None, Some(file), false) => Task::DryRun(file),
+        let mode = match (check, explain, dry_run, stdout) {
+            _ if help => Mode::Help,
+            _ if version => Mode::Version,
+            (false, None, None, false) => Mode::Serve,
+            (false, None, None, true) => Mode::ServeToStdout,
+            (true, None, None, false) => Mode::Check,
+            (false, Some(file), None, false) => Mode::Explain(file),
+            (false, None, Some(file), false) => Mode::DryRun(file),
             _ => return Err(UsageError::Conflict),
         };
         Ok(Self {
-            task,
+            mode,
             config: config.unwrap_or_else(|| PathBuf::from(DEFAULT_PATH)),
             overrides,
             log_level: or_variable(log_level, LOG_LEVEL, level, environment)?
@@ -256,12 +249,12 @@ mod tests {
     }
 
     #[test]
-    fn every_option_is_understood_and_helped_with() {
+    fn every_option_is_parsed_and_in_the_help() {
         let cli =
             parse("-c /a --host [::1] -p 1 --stdout --log-level debug --log-format=json").unwrap();
         assert_eq!(
-            (cli.task, cli.config),
-            (Task::ServeToStdout, PathBuf::from("/a"))
+            (cli.mode, cli.config),
+            (Mode::ServeToStdout, PathBuf::from("/a"))
         );
         assert_eq!(
             (cli.overrides.host.as_deref(), cli.overrides.port),
@@ -271,18 +264,15 @@ mod tests {
             (cli.log_level, cli.log_format),
             (LevelFilter::Debug, Format::Json)
         );
-        for (line, task) in [
-            ("", Task::Serve),
-            ("--check", Task::Check),
-            (
-                "--against n.json --check",
-                Task::CheckAgainst(PathBuf::from("n.json")),
-            ),
-            ("--dry-run -", Task::DryRun(PathBuf::from("-"))),
-            ("--version --check", Task::Version),
-            ("-h", Task::Help),
+        for (line, mode) in [
+            ("", Mode::Serve),
+            ("--check", Mode::Check),
+            ("--explain n.json", Mode::Explain(PathBuf::from("n.json"))),
+            ("--dry-run -", Mode::DryRun(PathBuf::from("-"))),
+            ("--version --check", Mode::Version),
+            ("-h", Mode::Help),
         ] {
-            assert_eq!(parse(line).unwrap().task, task, "{line}");
+            assert_eq!(parse(line).unwrap().mode, mode, "{line}");
         }
         for flag in FLAGS {
             assert!(HELP.contains(flag), "{flag}");
@@ -291,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn the_log_may_be_set_by_variables() {
+    fn variables_set_the_log() {
         let variables = [
             ("PROMETHEUS_LOG_LEVEL", "debug"),
             ("PROMETHEUS_LOG_FORMAT", "json"),
@@ -305,40 +295,30 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(
-            wrong.starts_with("PROMETHEUS_LOG_LEVEL: --log-level takes error"),
+            wrong.starts_with("environment variable PROMETHEUS_LOG_LEVEL: --log-level takes error"),
             "{wrong}"
         );
     }
 
     #[test]
-    fn wrong_lines_say_why() {
+    fn an_invalid_command_line_is_explained() {
         for (line, reason) in [
             ("--chek", "unknown option --chek; did you mean \"--check\"?"),
             ("--tokn=hunter2", "unknown option --tokn"),
-            (
-                "amqp://u:hunter2@h",
-                "an argument that belongs to no option",
-            ),
+            ("amqp://u:hunter2@h", "unexpected argument (not shown"),
             ("--check=1", "--check takes no value"),
             ("--port", "'--port' option doesn't have an associated value"),
             ("--port 70000", "--port takes a number from 0 to 65535"),
             ("--log-level off", "--log-level takes error, warn"),
             ("--log-format xml", "--log-format takes text, json or auto"),
-            ("--check --stdout", "exclude each other"),
-            ("--check --against a --dry-run b", "exclude each other"),
+            ("--check --stdout", "mutually exclusive"),
+            ("--check --explain a", "mutually exclusive"),
+            ("--explain a --dry-run b", "mutually exclusive"),
             (
-                "--against a",
-                "--against belongs to --check: write --check --against FILE",
+                "--explain",
+                "'--explain' option doesn't have an associated value",
             ),
-            ("--against a --dry-run b", "--against belongs to --check"),
-            (
-                "--check --against",
-                "'--against' option doesn't have an associated value",
-            ),
-            (
-                "--check --against a --against b",
-                "--against is given twice",
-            ),
+            ("--explain a --explain b", "--explain is given twice"),
             ("--check --check", "--check is given twice"),
             ("-p 1 -p 2", "-p is given twice"),
         ] {

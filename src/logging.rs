@@ -1,33 +1,33 @@
-//! The log: one line an entry on standard error, for people, for machines, or for the journal.
+//! The log: one line for each entry on standard error, as text, as JSON, or for the journal; and limits for entries that repeat.
 //!
-//! Only the connector's own entries are written: the AMQP library's would show the login at debug, and the bodies of
-//! returned messages at warn.
+//! Only the connector's own entries are written: the AMQP library logs the login at debug level, and bodies of returned messages
+//! at warn level.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use env_logger::Target;
 use env_logger::fmt::Formatter;
 use log::kv::{self, Key, Value, VisitSource};
 use log::{Level, LevelFilter, Record};
+use parking_lot::Mutex;
 
 const OWN_TARGET: &str = "canopsis_connector_prometheus";
 
 /// How entries are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// As the journal has it, if it is the journal that listens; otherwise as text.
+    /// With priorities for the journal where standard error is connected to it, else as text.
     Auto,
-    /// Time, level, message, key=value.
+    /// Time, level, message, and the pairs as `key=value`.
     Text,
-    /// One JSON object.
+    /// One JSON object: time, level, message, and the pairs.
     Json,
 }
 
 impl Format {
-    /// By its name on the command line.
+    /// Parses the value of `--log-format`.
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "auto" => Some(Self::Auto),
@@ -38,7 +38,7 @@ impl Format {
     }
 }
 
-/// Sets the log up, panics included. A second call changes nothing.
+/// Sets up the log and logs panics. A second call changes nothing.
 pub fn start(level: LevelFilter, format: Format) {
     let under_journal = std::env::var_os("JOURNAL_STREAM").is_some();
     let write: fn(&mut Formatter, &Record<'_>) -> io::Result<()> = match format {
@@ -53,7 +53,7 @@ pub fn start(level: LevelFilter, format: Format) {
         .format(write)
         .try_init();
     std::panic::set_hook(Box::new(|panic| {
-        // Where, and not what: a library's panic message may quote what it was working on.
+        // The location only: a library's panic message may quote its input, which may hold a secret.
         let place = panic
             .location()
             .map_or_else(String::new, ToString::to_string);
@@ -73,7 +73,7 @@ fn write_text(out: &mut dyn Write, record: &Record<'_>, time: &str) -> io::Resul
     writeln!(out, "{time} {:5} {}", record.level(), message(record))
 }
 
-/// The journal has the time; it reads the priority from the line's beginning (sd-daemon(3)).
+/// The journal adds the time, and reads the priority from the start of the line (sd-daemon(3)).
 fn write_journal(out: &mut dyn Write, record: &Record<'_>) -> io::Result<()> {
     let priority = match record.level() {
         Level::Error => 3,
@@ -92,33 +92,57 @@ fn write_json(out: &mut dyn Write, record: &Record<'_>, time: &str) -> io::Resul
         record.level().as_str().to_lowercase().into(),
     );
     object.insert("message".to_owned(), record.args().to_string().into());
-    let mut pairs = Pairs(Vec::new());
-    let _ = record.key_values().visit(&mut pairs);
-    for (key, value) in pairs.0 {
-        object.insert(key, value.into());
+    for (key, value) in pairs(record) {
+        object.insert(key, value);
     }
     writeln!(out, "{}", serde_json::Value::Object(object))
 }
 
-/// The message and its pairs on one line, whatever they hold: a sender must not be able to write lines of its own.
+/// The message and its pairs on one line, whatever they contain: a sender must not be able to forge entries.
 fn message(record: &Record<'_>) -> String {
     let mut line = one_line(&record.args().to_string());
-    let mut pairs = Pairs(Vec::new());
-    let _ = record.key_values().visit(&mut pairs);
-    for (key, value) in pairs.0 {
-        let plain = !value.is_empty()
-            && !value.contains(|c: char| c.is_whitespace() || c.is_control() || c == '"');
-        let value = if plain {
-            value
-        } else {
-            format!("\"{}\"", one_line(&value).replace('"', "\\\""))
+    for (key, value) in pairs(record) {
+        let value = match value {
+            serde_json::Value::String(text) => text,
+            other => other.to_string(),
         };
-        line.push_str(&format!(" {key}={value}"));
+        let is_special = |c: char| c.is_whitespace() || c.is_control() || c == '"';
+        if value.is_empty() || value.contains(is_special) {
+            let escaped = one_line(&value).replace('"', "\\\"");
+            line.push_str(&format!(" {key}=\"{escaped}\""));
+        } else {
+            line.push_str(&format!(" {key}={value}"));
+        }
     }
     line
 }
 
-/// Control characters escaped; letters of any language as they are.
+/// The pairs of an entry: numbers and booleans as such, everything else as text.
+fn pairs(record: &Record<'_>) -> Vec<(String, serde_json::Value)> {
+    struct Pairs(Vec<(String, serde_json::Value)>);
+
+    impl<'kvs> VisitSource<'kvs> for Pairs {
+        fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
+            let value = (value.to_bool().map(Into::into))
+                .or_else(|| value.to_u64().map(Into::into))
+                .or_else(|| value.to_i64().map(Into::into))
+                .or_else(|| value.to_f64().map(Into::into))
+                .unwrap_or_else(|| value.to_string().into());
+            // A limiter's count is worth a pair only where it has suppressed entries.
+            if key.as_str() != "suppressed" || value != 0 {
+                self.0.push((key.to_string(), value));
+            }
+            Ok(())
+        }
+    }
+
+    let mut pairs = Pairs(Vec::new());
+    // Collecting does not fail.
+    let _ = record.key_values().visit(&mut pairs);
+    pairs.0
+}
+
+/// The text with control characters escaped; letters of every script stay as they are.
 pub fn one_line(text: &str) -> String {
     let escape = |c: char| {
         if c.is_control() {
@@ -130,22 +154,22 @@ pub fn one_line(text: &str) -> String {
     text.chars().map(escape).collect()
 }
 
-/// The beginning of a text, for a message.
+/// The start of a text, for a message: 96 characters at most.
 pub fn shorten(text: &str) -> String {
-    const MOST: usize = 96;
-    let mut short: String = text.chars().take(MOST).collect();
+    const MAX_CHARS: usize = 96;
+    let mut short: String = text.chars().take(MAX_CHARS).collect();
     if short.len() < text.len() {
         short.push('…');
     }
     short
 }
 
-/// Bounds the log lines that anybody can cause, without a token: so many in a row, then so many a second.
+/// Limits entries that anyone can cause without a token: a burst of 20, then one a second.
 #[derive(Debug)]
-pub struct RateLimiter(Mutex<Tokens>);
+pub struct RateLimiter(Mutex<Bucket>);
 
 #[derive(Debug)]
-struct Tokens {
+struct Bucket {
     left: u32,
     refilled: Instant,
     suppressed: u64,
@@ -155,30 +179,27 @@ impl RateLimiter {
     const BURST: u32 = 20;
     const REFILL: Duration = Duration::from_secs(1);
 
-    /// Whether a line may be written; if so, how many were not since the last one.
+    /// Whether an entry may be written: `Some` with the number of entries suppressed since the last one.
     pub fn allow(&self) -> Option<u64> {
-        let mut tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let refill = tokens.refilled.elapsed().as_secs() / Self::REFILL.as_secs();
+        let mut bucket = self.0.lock();
+        let refill = bucket.refilled.elapsed().as_secs() / Self::REFILL.as_secs();
         if refill > 0 {
-            tokens.left = Self::BURST.min(
-                tokens
-                    .left
-                    .saturating_add(u32::try_from(refill).unwrap_or(Self::BURST)),
-            );
-            tokens.refilled = Instant::now();
+            let refill = u32::try_from(refill).unwrap_or(Self::BURST);
+            bucket.left = Self::BURST.min(bucket.left.saturating_add(refill));
+            bucket.refilled = Instant::now();
         }
-        if tokens.left == 0 {
-            tokens.suppressed += 1;
+        if bucket.left == 0 {
+            bucket.suppressed += 1;
             return None;
         }
-        tokens.left -= 1;
-        Some(std::mem::take(&mut tokens.suppressed))
+        bucket.left -= 1;
+        Some(std::mem::take(&mut bucket.suppressed))
     }
 }
 
 impl Default for RateLimiter {
     fn default() -> Self {
-        Self(Mutex::new(Tokens {
+        Self(Mutex::new(Bucket {
             left: Self::BURST,
             refilled: Instant::now(),
             suppressed: 0,
@@ -186,49 +207,34 @@ impl Default for RateLimiter {
     }
 }
 
-/// Bounds log lines that would come again and again: one for each thing, then one a minute with how many there were.
+/// Limits entries that repeat: the first about each subject, then one a minute with the number suppressed.
 ///
-/// The things are named by the configuration or the program, never by a sender: each is remembered.
+/// Each subject is remembered, so subjects must come from the program or the configuration, never from a sender.
 #[derive(Debug, Default)]
 pub struct RepeatLimiter(Mutex<HashMap<String, Repeat>>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Repeat {
-    told: Instant,
+    logged_at: Option<Instant>,
     suppressed: u64,
 }
 
 impl RepeatLimiter {
     const PAUSE: Duration = Duration::from_mins(1);
 
-    /// Whether a line about this may be written; if so, how many were not since the last one.
-    pub fn allow(&self, what: &str) -> Option<u64> {
-        let mut repeats = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(repeat) = repeats.get_mut(what) else {
-            repeats.insert(
-                what.to_owned(),
-                Repeat {
-                    told: Instant::now(),
-                    suppressed: 0,
-                },
-            );
-            return Some(0);
-        };
-        if repeat.told.elapsed() < Self::PAUSE {
+    /// Whether an entry about this subject may be written: `Some` with the number suppressed since the last one.
+    pub fn allow(&self, subject: &str) -> Option<u64> {
+        let mut repeats = self.0.lock();
+        let repeat = repeats.entry(subject.to_owned()).or_default();
+        if repeat
+            .logged_at
+            .is_some_and(|at| at.elapsed() < Self::PAUSE)
+        {
             repeat.suppressed += 1;
             return None;
         }
-        repeat.told = Instant::now();
+        repeat.logged_at = Some(Instant::now());
         Some(std::mem::take(&mut repeat.suppressed))
-    }
-}
-
-struct Pairs(Vec<(String, String)>);
-
-impl<'kvs> VisitSource<'kvs> for Pairs {
-    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
-        self.0.push((key.to_string(), value.to_string()));
-        Ok(())
     }
 }
 
@@ -238,7 +244,7 @@ mod tests {
 
     type Writer = fn(&mut dyn Write, &Record<'_>, &str) -> io::Result<()>;
 
-    fn written(write: Writer, pairs: &[(&str, &str)]) -> String {
+    fn written(write: Writer, pairs: &[(&str, Value<'_>)]) -> String {
         let mut out = Vec::new();
         let arguments = format_args!("Température\nélevée");
         let record = Record::builder()
@@ -252,32 +258,33 @@ mod tests {
 
     #[test]
     fn a_flood_is_counted_and_not_written() {
-        let throttle = RateLimiter::default();
-        let written = (0..10_000).filter(|_| throttle.allow().is_some()).count();
+        let limiter = RateLimiter::default();
+        let written = (0..10_000).filter(|_| limiter.allow().is_some()).count();
         assert!(written < 100, "{written}");
-        throttle.0.lock().unwrap().left = 1;
+        limiter.0.lock().left = 1;
         assert_eq!(
-            throttle.allow(),
+            limiter.allow(),
             Some(10_000 - u64::try_from(written).unwrap())
         );
     }
 
     #[test]
-    fn what_repeats_is_told_once_and_counted() {
-        let repeats = RepeatLimiter::default();
-        let told = |what: &str| {
+    fn a_repeated_entry_is_written_once_and_counted() {
+        let limiter = RepeatLimiter::default();
+        let allowed = |subject: &str| {
             (0..100)
-                .filter_map(|_| repeats.allow(what))
+                .filter_map(|_| limiter.allow(subject))
                 .collect::<Vec<_>>()
         };
-        assert_eq!((told("output"), told("tags")), (vec![0], vec![0]));
-        repeats.0.lock().unwrap().get_mut("output").unwrap().told -= RepeatLimiter::PAUSE;
-        assert_eq!((told("output"), told("tags")), (vec![99], vec![]));
+        assert_eq!((allowed("output"), allowed("tags")), (vec![0], vec![0]));
+        let a_minute_ago = Instant::now().checked_sub(RepeatLimiter::PAUSE);
+        limiter.0.lock().get_mut("output").unwrap().logged_at = a_minute_ago;
+        assert_eq!((allowed("output"), allowed("tags")), (vec![99], vec![]));
     }
 
     #[test]
-    fn an_entry_is_one_line_whatever_it_holds() {
-        let pairs = [("a", "b"), ("c", "d \"e\"\nf"), ("g", "")];
+    fn an_entry_is_one_line_whatever_it_contains() {
+        let pairs = [("a", "b"), ("c", "d \"e\"\nf"), ("g", "")].map(|(k, v)| (k, Value::from(v)));
         let line = "Température\\nélevée a=b c=\"d \\\"e\\\"\\nf\" g=\"\"\n";
         assert_eq!(written(write_text, &pairs), format!("T WARN  {line}"));
         assert_eq!(
@@ -291,5 +298,29 @@ mod tests {
             (json["message"].as_str(), json["c"].as_str()),
             (Some("Température\nélevée"), Some("d \"e\"\nf"))
         );
+    }
+
+    #[test]
+    fn numbers_and_booleans_keep_their_type() {
+        let pairs = [
+            ("status", Value::from(503_u16)),
+            ("left", (-1_i64).into()),
+            ("share", 0.5_f64.into()),
+            ("changed", true.into()),
+            ("text", "7".into()),
+            ("suppressed", 0_u64.into()),
+        ];
+        assert_eq!(
+            written(write_text, &pairs),
+            "T WARN  Température\\nélevée status=503 left=-1 share=0.5 changed=true text=7\n"
+        );
+        let json: serde_json::Value = serde_json::from_str(&written(write_json, &pairs)).unwrap();
+        let expected = serde_json::json!({
+            "time": "T", "level": "warn", "message": "Température\nélevée",
+            "status": 503, "left": -1, "share": 0.5, "changed": true, "text": "7",
+        });
+        assert_eq!(json, expected);
+        let suppressed = written(write_text, &[("suppressed", 3_u64.into())]);
+        assert!(suppressed.ends_with(" suppressed=3\n"), "{suppressed}");
     }
 }

@@ -14,13 +14,12 @@ use log::{error, info, warn};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::cli::{self, Cli};
+use crate::cli::Cli;
 use crate::config::{Config, ConfigError, Overrides};
 use crate::http::{self, ListenAddress, ReloadError, Routes, Runtime, Server};
 use crate::metrics;
 use crate::pipeline::EventSink;
 use crate::publisher::{self, Publisher};
-use crate::suggest::slip_of;
 use crate::systemd::Notifier;
 
 /// Who asks over HTTP for a reload waits so long for what comes of it.
@@ -32,32 +31,9 @@ const RESERVED_DESCRIPTORS: usize = 64;
 /// However few descriptors there are.
 const FEWEST_CONNECTIONS: usize = 16;
 
-/// A variable's name that is so many letters away from another's is probably meant to be that one.
-const SLIP: usize = 2;
-
 /// A variable of the environment.
 pub fn variable(name: &str) -> Option<Result<String, OsString>> {
     std::env::var_os(name).map(OsString::into_string)
-}
-
-/// Warns of variables that nobody reads, but that are named nearly as one that is read.
-pub fn check_environment() {
-    let known: Vec<String> = cli::variables().collect();
-    for (name, _) in std::env::vars_os() {
-        let Ok(name) = name.into_string() else {
-            continue;
-        };
-        // In small letters it is not read either.
-        let capitals = name.to_uppercase();
-        let is_meant = capitals != name && known.contains(&capitals);
-        if let Some(meant) = if is_meant {
-            Some(capitals)
-        } else {
-            slip_of(&name, &known, SLIP)
-        } {
-            warn!("environment: {name} is not read; did you mean {meant}?");
-        }
-    }
 }
 
 /// Reads and checks the configuration, and logs what is probably not meant in it.

@@ -1,4 +1,4 @@
-//! Text that must never be shown: tokens and passwords.
+//! Tokens and passwords, which must never be shown.
 
 use std::fmt;
 
@@ -7,12 +7,12 @@ use std::fmt;
 pub struct Secret(String);
 
 impl Secret {
-    /// Wraps a text that is secret from here on.
+    /// Wraps a secret text.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The text itself, for the one act that needs it. Never to be formatted.
+    /// The text itself, for comparing it or sending it. Never format it.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use log::{info, warn};
 
 use crate::alertmanager::{DecodeError, Notification};
-use crate::cli::{Cli, HELP, Task, UsageError};
+use crate::cli::{Cli, HELP, Mode, UsageError};
 use crate::config::{Config, ConfigError};
 use crate::http::{ListenError, Routes, Runtime, Server};
 use crate::logging;
@@ -52,7 +52,7 @@ pub enum RunError {
     /// The signals.
     #[error("can't watch for signals: {0}")]
     Signals(io::Error),
-    /// `--dry-run`, `--against`: the notification can't be read.
+    /// `--dry-run`, `--explain`: the notification can't be read.
     #[error("can't read the notification {}: {source}", path.display())]
     Read {
         /// The file.
@@ -60,13 +60,13 @@ pub enum RunError {
         /// Why not.
         source: io::Error,
     },
-    /// `--against`: it is no notification.
+    /// `--explain`: it is no notification.
     #[error(transparent)]
     Decode(#[from] DecodeError),
     /// `--dry-run`: it is no notification, or its events can't be made.
     #[error(transparent)]
     Prepare(#[from] PipelineError),
-    /// `--dry-run`, `--against`: some alerts can't be mapped; each has been named.
+    /// `--dry-run`, `--explain`: some alerts can't be mapped; each has been named.
     #[error("{0} of {1} alerts can't be mapped")]
     Refused(usize, usize),
     /// Standard output.
@@ -95,22 +95,21 @@ impl RunError {
 /// Does what the arguments (without the program's name) say.
 pub fn run(arguments: Vec<OsString>) -> Result<(), RunError> {
     let cli = Cli::parse(arguments, &reload::variable)?;
-    match cli.task {
-        Task::Help => return Ok(write!(io::stdout(), "{HELP}")?),
-        Task::Version => return Ok(writeln!(io::stdout(), "{}", version::LONG)?),
+    match cli.mode {
+        Mode::Help => return Ok(write!(io::stdout(), "{HELP}")?),
+        Mode::Version => return Ok(writeln!(io::stdout(), "{}", version::LONG)?),
         _ => logging::start(cli.log_level, cli.log_format),
     }
-    reload::check_environment();
     let config = reload::load(&cli.config, &cli.overrides)?;
-    match &cli.task {
-        Task::Check => Ok(writeln!(
+    match &cli.mode {
+        Mode::Check => Ok(writeln!(
             io::stdout(),
             "{} is valid\n{config}",
             cli.config.display()
         )?),
-        Task::CheckAgainst(file) => check_against(&config, &cli.config, file),
-        Task::DryRun(file) => dry_run(&config, file),
-        Task::ServeToStdout | Task::Serve | Task::Help | Task::Version => serve(&cli, config),
+        Mode::Explain(file) => explain_file(&config, &cli.config, file),
+        Mode::DryRun(file) => dry_run(&config, file),
+        Mode::ServeToStdout | Mode::Serve | Mode::Help | Mode::Version => serve(&cli, config),
     }
 }
 
@@ -145,7 +144,7 @@ fn dry_run(config: &Config, path: &Path) -> Result<(), RunError> {
     all_mapped(prepared.batch.len(), prepared.refused.count)
 }
 
-fn check_against(config: &Config, config_path: &Path, path: &Path) -> Result<(), RunError> {
+fn explain_file(config: &Config, config_path: &Path, path: &Path) -> Result<(), RunError> {
     let body = read_body(path)?;
     let notification = Notification::decode(&body)?;
     let mut out = BufWriter::new(io::stdout().lock());
@@ -168,8 +167,8 @@ fn serve(cli: &Cli, config: Config) -> Result<(), RunError> {
     reload::watch_signals(command.clone()).map_err(RunError::Signals)?;
     let metrics = Metrics::new();
     let (broker_metrics, reloads) = (metrics.broker.clone(), metrics.reloads.clone());
-    let sink = match cli.task {
-        Task::ServeToStdout => EventSink::Stream(Mutex::new(Box::new(io::stdout()))),
+    let sink = match cli.mode {
+        Mode::ServeToStdout => EventSink::Stream(Mutex::new(Box::new(io::stdout()))),
         _ => EventSink::Broker(
             Publisher::start(config.publisher.clone(), broker_metrics.clone())
                 .map_err(RunError::Publisher)?,

@@ -1,6 +1,8 @@
-//! What was probably meant by a misspelt word.
+//! Suggestions for misspelt words.
 
-/// `; did you mean "x"?`, or nothing where no known word is near.
+/// `; did you mean "x"?` for the nearest known word; empty where none is near.
+///
+/// A word is near within one edit, and one more for each four letters.
 pub fn did_you_mean(word: &str, known: &[&str]) -> String {
     let word = word.to_lowercase();
     known
@@ -18,11 +20,11 @@ pub fn did_you_mean(word: &str, known: &[&str]) -> String {
         })
 }
 
-/// The known word of which this one is a slip of the pen: another, and not more than so many letters away.
-pub fn slip_of(word: &str, known: &[String], most: usize) -> Option<String> {
+/// The known word that a misspelt one is nearest to, within a number of edits; `None` where it is itself known.
+pub fn slip_of(word: &str, known: &[String], max_edits: usize) -> Option<String> {
     let distance = |candidate: &&String| strsim::osa_distance(word, candidate);
     let nearest = known.iter().min_by_key(distance)?;
-    (1..=most)
+    (1..=max_edits)
         .contains(&distance(&nearest))
         .then(|| nearest.clone())
 }
@@ -32,16 +34,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_of_the_pen_is_no_word_of_its_own() {
+    fn a_known_word_is_not_a_slip() {
         let known = ["CPS_AMQP_URL", "CPS_AMQP_URL_FILE", "PROMETHEUS_LISTEN"].map(str::to_owned);
-        for (word, slip_of_it) in [
+        for (word, meant) in [
             ("CPS_AMQP_URL", None),
             ("CPS_AMPQ_URL", Some("CPS_AMQP_URL")),
             ("PROMETHEUS_LISTN", Some("PROMETHEUS_LISTEN")),
             ("PROMETHEUS_PORT", None),
             ("HOME", None),
         ] {
-            assert_eq!(slip_of(word, &known, 2).as_deref(), slip_of_it, "{word}");
+            assert_eq!(slip_of(word, &known, 2).as_deref(), meant, "{word}");
         }
         assert_eq!(slip_of("x", &[], 2), None);
     }

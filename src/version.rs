@@ -1,15 +1,15 @@
-//! Which version this is: told by `scripts/version` when it was compiled.
+//! The version, which the build script takes from `scripts/version`.
 
-/// As in file names and tags: `v3`, or `v3.1-g9eca` one commit after it.
+/// The version as in tags and file names: `v3`, or `v3.1-g9eca` one commit later.
 pub const VERSION: &str = env!("CONNECTOR_VERSION");
 
-/// The commit's id, shortened.
+/// The abbreviated hash of the commit.
 pub const COMMIT: &str = env!("CONNECTOR_COMMIT");
 
-/// The compiler's version.
+/// The version of the compiler.
 pub const RUSTC: &str = env!("CONNECTOR_RUSTC");
 
-/// What `--version` prints.
+/// The output of `--version`.
 pub const LONG: &str = concat!(
     env!("CARGO_PKG_NAME"),
     " ",

@@ -127,7 +127,7 @@ fn the_shipped_configuration_takes_every_captured_notification() {
     assert!(
         connector
             .log()
-            .contains("http.bearer_token: is the default one")
+            .contains("http.bearer_token: is still the published default")
             == shipped.contains("change-me")
     );
 }

@@ -1,4 +1,4 @@
-//! The YAML file as a tree that remembers where everything stands.
+//! The YAML file as a tree with the position of every value.
 //!
 //! `serde_yaml` tells a position only with an error. So the tree is built once, and the line of a key is found, when a
 //! message needs it, by reading the file again with a visitor that fails on purpose at that key.

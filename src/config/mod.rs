@@ -1,7 +1,8 @@
-//! The configuration: read, checked whole, and compiled once into the values that the other rooms work with.
+//! The configuration: reads the file, the environment and the command line, checks all of it, and compiles it into the settings
+//! of the other modules, which do not know this one.
 //!
-//! Knows every room's settings; no room knows it. A faulty configuration is refused as a whole, with every error listed
-//! at once, by its key's path and line, and without ever showing a secret.
+//! An invalid configuration is rejected as a whole. The error lists everything that is wrong, each with its key's path and line
+//! or its variable, and never shows a secret.
 
 use std::ffi::OsString;
 use std::fmt::{self, Write as _};
@@ -15,22 +16,22 @@ mod rules;
 mod settings;
 mod source;
 
-pub use diagnostics::Diagnostic;
+pub use diagnostics::{Diagnostic, Place};
 pub use rules::KEYS as EVENT_KEYS;
-pub use settings::{AMQP_KEYS, AMQP_PREFIX, DEFAULT_TOKEN, HTTP_KEYS, HTTP_PREFIX, variables};
+pub use settings::{AMQP_KEYS, AMQP_PREFIX, DEFAULT_TOKEN, HTTP_KEYS, HTTP_PREFIX};
 
 use crate::mapping::Mapping;
 use crate::{http, publisher};
 use diagnostics::{Diagnostics, hint};
 use document::{Document, Node, NodeRef};
 
-/// Where an RPM installation has its configuration.
+/// The configuration file of an RPM installation.
 pub const DEFAULT_PATH: &str = "/etc/canopsis-connectors/prometheus/config.yml";
 
-/// Looks an environment variable up; `Err` where it is not UTF-8.
+/// Looks up an environment variable; `Err` where its value is not UTF-8.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<Result<String, OsString>>;
 
-/// What the command line says over the file.
+/// The options that override the file.
 #[derive(Debug, Default, Clone)]
 pub struct Overrides {
     /// `--host`
@@ -39,69 +40,68 @@ pub struct Overrides {
     pub port: Option<u16>,
 }
 
-/// A configuration that holds no error.
+/// A valid configuration.
 #[derive(Debug)]
 pub struct Config {
-    /// The broker's side.
+    /// The broker, and how to reach it.
     pub publisher: publisher::Settings,
-    /// The sender's side.
+    /// The HTTP server.
     pub http: http::Settings,
-    /// The rules.
+    /// How alerts are mapped to events.
     pub mapping: Mapping,
-    /// What is allowed and probably not meant.
+    /// What is valid and probably not intended.
     pub warnings: Vec<Diagnostic>,
 }
 
-/// Why a configuration is refused.
+/// Why a configuration is rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file can't be read.
-    #[error("can't read the configuration {}: {source}", path.display())]
+    /// The file cannot be read.
+    #[error("cannot read the configuration {}: {source}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// The file is not YAML.
-    #[error("{}: {}not valid YAML: {message}", path.display(), line.map_or_else(String::new, |line| format!("line {line}: ")))]
+    /// The file is not valid YAML.
+    #[error("{}: {}invalid YAML: {message}", path.display(), line.map_or_else(String::new, |line| format!("line {line}: ")))]
     Syntax {
         /// The file.
         path: PathBuf,
         /// Counted from 1.
         line: Option<usize>,
-        /// What the parser says.
+        /// What the parser reports, without the text of the file.
         message: String,
     },
-    /// The file is YAML, and says wrong things.
-    #[error("{}", list(path, diagnostics))]
-    Diagnostics {
+    /// Settings are missing or invalid.
+    #[error("{}", list(path, errors))]
+    Invalid {
         /// The file.
         path: PathBuf,
-        /// All of them, by line.
-        diagnostics: Vec<Diagnostic>,
+        /// Every error, by line.
+        errors: Vec<Diagnostic>,
     },
 }
 
-fn list(path: &Path, diagnostics: &[Diagnostic]) -> String {
-    let many = if diagnostics.len() == 1 {
-        "error"
-    } else {
-        "errors"
+/// The errors below a line that names where they are: the file, the environment, or both.
+fn list(path: &Path, errors: &[Diagnostic]) -> String {
+    let in_file = |error: &&Diagnostic| matches!(error.place, Place::File { .. });
+    let origin = match errors.iter().filter(in_file).count() {
+        0 => "environment".to_owned(),
+        count if count == errors.len() => path.display().to_string(),
+        _ => format!("{} and environment", path.display()),
     };
-    let mut text = format!(
-        "{}: {} {many}; configuration rejected",
-        path.display(),
-        diagnostics.len()
-    );
-    for diagnostic in diagnostics {
-        let _ = write!(text, "\n  {diagnostic}");
+    let noun = if errors.len() == 1 { "error" } else { "errors" };
+    let mut text = format!("{origin}: {} {noun}; configuration rejected", errors.len());
+    for error in errors {
+        let _ = write!(text, "\n  {error}");
     }
     text
 }
 
 impl Config {
-    /// Reads and checks a file, the environment and the command line's share.
+    /// Reads and checks a file, with the environment and the options that override it.
     pub fn load(
         path: &Path,
         overrides: &Overrides,
@@ -114,7 +114,7 @@ impl Config {
         Self::from_text(text, path, overrides, environment)
     }
 
-    /// As [`Config::load`], of a file that has been read; `path` is for messages.
+    /// Like [`Config::load`], with the text of the file. `path` is for messages.
     pub fn from_text(
         text: String,
         path: &Path,
@@ -132,17 +132,17 @@ impl Config {
         let publisher = settings::amqp(&root, environment, &mut diagnostics);
         let http = settings::http(&root, environment, overrides, &mut diagnostics);
         let mapping = rules::mapping(&root, &mut diagnostics);
-        let (diagnostics, warnings) = diagnostics.into_parts();
+        let (errors, warnings) = diagnostics.into_parts();
         match mapping {
-            Some(mapping) if diagnostics.is_empty() => Ok(Self {
+            Some(mapping) if errors.is_empty() => Ok(Self {
                 publisher,
                 http,
                 mapping,
                 warnings,
             }),
-            _ => Err(ConfigError::Diagnostics {
+            _ => Err(ConfigError::Invalid {
                 path: path.to_owned(),
-                diagnostics,
+                errors,
             }),
         }
     }
@@ -150,10 +150,7 @@ impl Config {
 
 fn check_root(root: &NodeRef<'_>, diagnostics: &mut Diagnostics) {
     if !matches!(root.node, Node::Map(_)) {
-        diagnostics.add(
-            root,
-            "the file must hold keys at its top level (a YAML mapping)",
-        );
+        diagnostics.add(root, "the file must be a YAML mapping");
         return;
     }
     let known: Vec<&str> = ["amqp", "http"]
@@ -171,9 +168,9 @@ fn check_root(root: &NodeRef<'_>, diagnostics: &mut Diagnostics) {
             } else {
                 "resource"
             };
-            diagnostics.add(&value, format!("can't be set: it is always {constant}"));
-        } else if let Some(place) = settings::section_of(key) {
-            diagnostics.add(&value, format!("unknown key; did you mean \"{place}\"?"));
+            diagnostics.add(&value, format!("cannot be set; it is always {constant}"));
+        } else if let Some(full) = settings::section_of(key) {
+            diagnostics.add(&value, format!("unknown key; did you mean \"{full}\"?"));
         } else {
             diagnostics.add(&value, format!("unknown key{}", hint(key, &known)));
         }
@@ -182,7 +179,7 @@ fn check_root(root: &NodeRef<'_>, diagnostics: &mut Diagnostics) {
 }
 
 impl fmt::Display for Config {
-    /// The summary that `--check` prints: without secrets.
+    /// The summary that `--check` prints, without secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let urls: Vec<String> = self
             .publisher
@@ -195,8 +192,8 @@ impl fmt::Display for Config {
         writeln!(f, "listen:       {}", self.http.listen)?;
         writeln!(f, "tokens:       {} (not shown)", self.http.tokens.len())?;
         writeln!(f, "body limit:   {} bytes", self.http.max_body_bytes)?;
-        writeln!(f, "connections:  {} at most", self.http.max_connections)?;
-        writeln!(f, "answer after: {:?} at most", self.http.answer_timeout)?;
+        writeln!(f, "connections:  {}", self.http.max_connections)?;
+        writeln!(f, "timeout:      {:?}", self.http.answer_timeout)?;
         writeln!(f, "connector:    {}", self.mapping.connector.as_str())?;
         let names: Vec<&str> = self
             .mapping

@@ -1,4 +1,5 @@
-//! From the file's rules to compiled ones. Every error is noted; nothing is guessed.
+//! Compiles the rules of the file into a [`Mapping`]. It reports every error and stops at none; how a compiled rule is
+//! evaluated is up to `mapping`.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +16,7 @@ use crate::mapping::rule::Rule;
 use crate::mapping::{Mapping, TruncatedRule};
 use crate::suggest::did_you_mean;
 
-/// The file's keys that make up the mapping.
+/// The top-level keys of the mapping.
 pub const KEYS: &[&str] = &[
     "connector",
     "connector_name",
@@ -34,21 +35,21 @@ pub const KEYS: &[&str] = &[
 ];
 
 const TYPES: &[&str] = &["set", "copy", "template", "map"];
-const OUTPUT_LENGTH: usize = 255;
-const LONG_OUTPUT_LENGTH: usize = 1024;
+const DEFAULT_OUTPUT_LENGTH: usize = 255;
+const DEFAULT_LONG_OUTPUT_LENGTH: usize = 1024;
 
-/// What a field takes.
+/// The type of value that a field of the event takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ExpectedType {
-    /// a text
+    /// A string.
     Text,
-    /// anything: an extra information
+    /// Any: an extra information.
     Anything,
-    /// a map of texts
+    /// A mapping of strings.
     Labels,
 }
 
-/// Compiles the mapping; `None` where an error (which has been noted) leaves no mapping.
+/// Compiles the mapping; `None` where a reported error leaves none.
 pub fn mapping(root: &NodeRef<'_>, diagnostics: &mut Diagnostics) -> Option<Mapping> {
     let connector = connector(root, diagnostics);
     let connector_name = required(root, "connector_name", diagnostics);
@@ -57,13 +58,15 @@ pub fn mapping(root: &NodeRef<'_>, diagnostics: &mut Diagnostics) -> Option<Mapp
     let state = optional(root, "state", ExpectedType::Text, diagnostics);
     check_state(root.get("state").zip(state.as_ref()), diagnostics);
     if root.get("state").is_none() {
-        diagnostics.warn(
-            "state",
-            "there is no rule: every firing alert is critical (3)",
-        );
+        diagnostics.warn("state", "not set; every firing alert gets 3 (critical)");
     }
-    let output_length = length(root, "output_length", OUTPUT_LENGTH, diagnostics);
-    let long_output_length = length(root, "long_output_length", LONG_OUTPUT_LENGTH, diagnostics);
+    let output_length = length(root, "output_length", DEFAULT_OUTPUT_LENGTH, diagnostics);
+    let long_output_length = length(
+        root,
+        "long_output_length",
+        DEFAULT_LONG_OUTPUT_LENGTH,
+        diagnostics,
+    );
     let output =
         optional(root, "output", ExpectedType::Text, diagnostics).map(|rule| TruncatedRule {
             rule,
@@ -95,16 +98,16 @@ pub fn mapping(root: &NodeRef<'_>, diagnostics: &mut Diagnostics) -> Option<Mapp
 
 fn connector(root: &NodeRef<'_>, diagnostics: &mut Diagnostics) -> Option<Name<'static>> {
     let Some(at) = root.get("connector") else {
-        diagnostics.add_elsewhere(
+        diagnostics.add_missing(
             "connector",
-            "is missing: every event needs a constant connector, as prometheus",
+            "required but not set; the constant name of this connector, such as prometheus",
         );
         return None;
     };
     let Rule::Text(text) = rule(&at, ExpectedType::Text, diagnostics)? else {
         diagnostics.add(
             &at,
-            "is a constant and can't be computed: write `connector: prometheus`, or `type: set`",
+            "must be a constant: write `connector: prometheus`, or `type: set`",
         );
         return None;
     };
@@ -115,7 +118,7 @@ fn connector(root: &NodeRef<'_>, diagnostics: &mut Diagnostics) -> Option<Name<'
     name
 }
 
-/// Warns of constants that are no state: an alert that gets one is critical.
+/// Warns of constants that are not a state: an alert with one becomes critical.
 fn check_state(state: Option<(NodeRef<'_>, &Rule)>, diagnostics: &mut Diagnostics) {
     let Some((at, rule)) = state else { return };
     let mut constants = Vec::new();
@@ -125,7 +128,7 @@ fn check_state(state: Option<(NodeRef<'_>, &Rule)>, diagnostics: &mut Diagnostic
             diagnostics.warn(
                 &at.to_string(),
                 format!(
-                    "{text:?} is no state, and counts as critical (known: 0 to 3, ok, info, minor, major, critical)"
+                    "{text:?} is not a valid state; using 3 (critical). Valid are 0 to 3, ok, info, minor, major and critical"
                 ),
             );
         }
@@ -134,7 +137,7 @@ fn check_state(state: Option<(NodeRef<'_>, &Rule)>, diagnostics: &mut Diagnostic
 
 fn required(root: &NodeRef<'_>, key: &str, diagnostics: &mut Diagnostics) -> Option<Rule> {
     if root.get(key).is_none() {
-        diagnostics.add_elsewhere(key, "is missing: every event needs it");
+        diagnostics.add_missing(key, "required but not set");
         return None;
     }
     let at = root.get(key)?;
@@ -148,10 +151,11 @@ fn required(root: &NodeRef<'_>, key: &str, diagnostics: &mut Diagnostics) -> Opt
 fn optional(
     root: &NodeRef<'_>,
     key: &str,
-    want: ExpectedType,
+    expected: ExpectedType,
     diagnostics: &mut Diagnostics,
 ) -> Option<Rule> {
-    root.get(key).and_then(|at| rule(&at, want, diagnostics))
+    root.get(key)
+        .and_then(|at| rule(&at, expected, diagnostics))
 }
 
 fn length(root: &NodeRef<'_>, key: &str, default: usize, diagnostics: &mut Diagnostics) -> usize {
@@ -176,7 +180,7 @@ fn extra_infos(root: &NodeRef<'_>, diagnostics: &mut Diagnostics) -> Vec<(ExtraN
     let prefix = match root.get("extra_infos_prefix") {
         None => String::new(),
         Some(at) => at.text().unwrap_or_else(|| {
-            diagnostics.add(&at, "must be a text");
+            diagnostics.add(&at, "must be a string");
             String::new()
         }),
     };
@@ -184,13 +188,13 @@ fn extra_infos(root: &NodeRef<'_>, diagnostics: &mut Diagnostics) -> Vec<(ExtraN
         return Vec::new();
     };
     if !matches!(at.node, Node::Map(_)) {
-        diagnostics.add(&at, "must hold a rule for each name (a YAML mapping)");
+        diagnostics.add(&at, "must be a mapping of names to rules");
         return Vec::new();
     }
     if prefix.is_empty() {
         diagnostics.warn(
             "extra_infos_prefix",
-            "is empty: a name that a later version of Canopsis takes for itself would change the meaning of events",
+            "is empty; a later version of Canopsis may use one of the names for a field of its events",
         );
     }
     diagnostics.check_duplicates(&at);
@@ -200,7 +204,7 @@ fn extra_infos(root: &NodeRef<'_>, diagnostics: &mut Diagnostics) -> Vec<(ExtraN
         if name.is_none() {
             diagnostics.add(
                 &value,
-                format!("the final name \"{prefix}{key}\" is Canopsis's own: choose another name or prefix"),
+                format!("the name \"{prefix}{key}\" is reserved by Canopsis; choose another name or prefix"),
             );
         }
         let rule = rule(&value, ExpectedType::Anything, diagnostics);
@@ -209,18 +213,18 @@ fn extra_infos(root: &NodeRef<'_>, diagnostics: &mut Diagnostics) -> Vec<(ExtraN
     infos
 }
 
-/// Compiles one rule in any of its forms.
-fn rule(at: &NodeRef<'_>, want: ExpectedType, diagnostics: &mut Diagnostics) -> Option<Rule> {
+/// Compiles a rule in any of its forms.
+fn rule(at: &NodeRef<'_>, expected: ExpectedType, diagnostics: &mut Diagnostics) -> Option<Rule> {
     match at.node {
-        Node::Scalar(_) => constant(at, want, diagnostics),
+        Node::Scalar(_) => constant(at, expected, diagnostics),
         Node::List(items) => {
             if items.is_empty() {
-                diagnostics.add(at, "a list of rules needs at least one");
+                diagnostics.add(at, "a list of rules must not be empty");
             }
             let rules: Vec<Option<Rule>> = at
                 .items()
                 .iter()
-                .map(|item| rule(item, want, diagnostics))
+                .map(|item| rule(item, expected, diagnostics))
                 .collect();
             rules
                 .into_iter()
@@ -231,16 +235,16 @@ fn rule(at: &NodeRef<'_>, want: ExpectedType, diagnostics: &mut Diagnostics) -> 
             let Some(kind) = at.get("type") else {
                 diagnostics.add(
                     at,
-                    format!("a rule needs a type: one of {}", TYPES.join(", ")),
+                    format!("a rule must have a type ({})", TYPES.join(", ")),
                 );
                 return None;
             };
             let name = kind.text().unwrap_or_default();
             match name.as_str() {
-                "set" => set(at, want, diagnostics),
-                "copy" => copy(at, want, diagnostics),
-                "template" => template(at, want, diagnostics),
-                "map" => lookup(at, want, diagnostics),
+                "set" => set(at, expected, diagnostics),
+                "copy" => copy(at, expected, diagnostics),
+                "template" => template(at, expected, diagnostics),
+                "map" => lookup(at, expected, diagnostics),
                 _ => {
                     let hint = did_you_mean(&name, TYPES);
                     diagnostics.add(
@@ -254,9 +258,13 @@ fn rule(at: &NodeRef<'_>, want: ExpectedType, diagnostics: &mut Diagnostics) -> 
     }
 }
 
-fn constant(at: &NodeRef<'_>, want: ExpectedType, diagnostics: &mut Diagnostics) -> Option<Rule> {
+fn constant(
+    at: &NodeRef<'_>,
+    expected: ExpectedType,
+    diagnostics: &mut Diagnostics,
+) -> Option<Rule> {
     if *at.node == Node::Scalar(Value::Null) {
-        diagnostics.add(at, "has no value");
+        diagnostics.add(at, "must not be null");
         return None;
     }
     if let Some(text) = at.text() {
@@ -269,14 +277,14 @@ fn constant(at: &NodeRef<'_>, want: ExpectedType, diagnostics: &mut Diagnostics)
             };
             diagnostics.warn(
                 &at.to_string(),
-                format!("is taken as the constant text {text:?}; perhaps {rule} is meant"),
+                format!("is the constant {text:?}; did you mean {rule}?"),
             );
         }
     }
-    match (want, at.node) {
+    match (expected, at.node) {
         (ExpectedType::Labels, Node::Map(_)) => labels(at, diagnostics).map(Rule::Labels),
         (ExpectedType::Labels, _) => {
-            diagnostics.add(at, "must be a map of texts");
+            diagnostics.add(at, "must be a mapping of strings");
             None
         }
         (ExpectedType::Anything, Node::Scalar(Value::String(_))) => at.text().map(Rule::Text),
@@ -284,34 +292,38 @@ fn constant(at: &NodeRef<'_>, want: ExpectedType, diagnostics: &mut Diagnostics)
         (ExpectedType::Text, _) => {
             let text = at.text();
             if text.is_none() {
-                diagnostics.add(at, "must be a text or a number");
+                diagnostics.add(at, "must be a string or a number");
             }
             text.map(Rule::Text)
         }
     }
 }
 
-fn set(at: &NodeRef<'_>, want: ExpectedType, diagnostics: &mut Diagnostics) -> Option<Rule> {
+fn set(at: &NodeRef<'_>, expected: ExpectedType, diagnostics: &mut Diagnostics) -> Option<Rule> {
     diagnostics.check_keys(at, &["type", "value"]);
-    constant(&needed(at, "value", diagnostics)?, want, diagnostics)
+    constant(
+        &required_key(at, "value", diagnostics)?,
+        expected,
+        diagnostics,
+    )
 }
 
-fn copy(at: &NodeRef<'_>, want: ExpectedType, diagnostics: &mut Diagnostics) -> Option<Rule> {
+fn copy(at: &NodeRef<'_>, expected: ExpectedType, diagnostics: &mut Diagnostics) -> Option<Rule> {
     diagnostics.check_keys(at, &["type", "value"]);
-    let value = needed(at, "value", diagnostics)?;
+    let value = required_key(at, "value", diagnostics)?;
     let path = path(&value, diagnostics)?;
-    match (want, path.is_map()) {
+    match (expected, path.is_map()) {
         (ExpectedType::Text, true) => {
             diagnostics.add(
                 &value,
-                format!("{path} is a whole map, and a text is needed here: name one of its entries, as {path}.NAME"),
+                format!("{path} is a mapping, but this field takes a string: use one of its entries, such as {path}.NAME"),
             );
             None
         }
         (ExpectedType::Labels, false) => {
             diagnostics.add(
                 &value,
-                format!("{path} is a text, and a whole map is needed here, as labels"),
+                format!("{path} is a string, but this field takes a mapping, such as labels"),
             );
             None
         }
@@ -319,12 +331,16 @@ fn copy(at: &NodeRef<'_>, want: ExpectedType, diagnostics: &mut Diagnostics) -> 
     }
 }
 
-fn template(at: &NodeRef<'_>, want: ExpectedType, diagnostics: &mut Diagnostics) -> Option<Rule> {
+fn template(
+    at: &NodeRef<'_>,
+    expected: ExpectedType,
+    diagnostics: &mut Diagnostics,
+) -> Option<Rule> {
     diagnostics.check_keys(at, &["type", "value", "field", "regexp"]);
-    if want == ExpectedType::Labels {
+    if expected == ExpectedType::Labels {
         diagnostics.add(
             at,
-            "a template yields a text, and a map is needed here: use copy or set",
+            "a template yields a string, but this field takes a mapping: use copy or set",
         );
         return None;
     }
@@ -335,20 +351,17 @@ fn template(at: &NodeRef<'_>, want: ExpectedType, diagnostics: &mut Diagnostics)
     let regexp = part(regexp_at.as_ref(), |at| regexp_of(at, diagnostics));
     if let Some(regexp_at) = &regexp_at {
         match &field {
-            Ok(None) => diagnostics.add(
-                regexp_at,
-                "has nothing to match: it needs a field beside it",
-            ),
+            Ok(None) => diagnostics.add(regexp_at, "requires a field to match"),
             Ok(Some(path)) if path.is_map() => {
                 diagnostics.add(
                     regexp_at,
-                    format!("can't match {path}, which is a whole map: name one of its entries"),
+                    format!("{path} is a mapping, but a regexp matches a string: use one of its entries, such as {path}.NAME"),
                 );
             }
             _ => {}
         }
     }
-    let value = needed(at, "value", diagnostics)?;
+    let value = required_key(at, "value", diagnostics)?;
     let source = scalar_text(&value, diagnostics)?;
     let template = match Template::parse(&source) {
         Ok(parsed) => parsed,
@@ -373,26 +386,26 @@ fn template(at: &NodeRef<'_>, want: ExpectedType, diagnostics: &mut Diagnostics)
     Some(Rule::template(template, field.ok()?, regexp.ok()?))
 }
 
-fn lookup(at: &NodeRef<'_>, want: ExpectedType, diagnostics: &mut Diagnostics) -> Option<Rule> {
+fn lookup(at: &NodeRef<'_>, expected: ExpectedType, diagnostics: &mut Diagnostics) -> Option<Rule> {
     diagnostics.check_keys(at, &["type", "field", "values", "default"]);
-    if want == ExpectedType::Labels {
+    if expected == ExpectedType::Labels {
         diagnostics.add(
             at,
-            "a look-up yields a text, and a map is needed here: use copy or set",
+            "a lookup yields a string, but this field takes a mapping: use copy or set",
         );
         return None;
     }
-    let field_at = needed(at, "field", diagnostics);
+    let field_at = required_key(at, "field", diagnostics);
     let field = field_at.as_ref().and_then(|at| path(at, diagnostics));
     if let (Some(at), Some(path)) = (&field_at, &field)
         && path.is_map()
     {
         diagnostics.add(
             at,
-            format!("{path} is a whole map: name one of its entries, as {path}.NAME"),
+            format!("{path} is a mapping, but a lookup takes a string: use one of its entries, such as {path}.NAME"),
         );
     }
-    let values = needed(at, "values", diagnostics).and_then(|at| labels(&at, diagnostics));
+    let values = required_key(at, "values", diagnostics).and_then(|at| labels(&at, diagnostics));
     let default = part(at.get("default").as_ref(), |at| {
         scalar_text(at, diagnostics)
     });
@@ -403,10 +416,10 @@ fn lookup(at: &NodeRef<'_>, want: ExpectedType, diagnostics: &mut Diagnostics) -
     })
 }
 
-/// Something that has been noted as an error.
+/// The error is among the diagnostics already.
 struct AlreadyReported;
 
-/// An optional part of a rule: absent is fine, present and wrong is not.
+/// An optional part of a rule: `Ok(None)` where it is absent, `Err` where it is invalid.
 fn part<'d, T>(
     at: Option<&NodeRef<'d>>,
     read: impl FnOnce(&NodeRef<'d>) -> Option<T>,
@@ -414,10 +427,14 @@ fn part<'d, T>(
     at.map(|at| read(at).ok_or(AlreadyReported)).transpose()
 }
 
-fn needed<'d>(at: &NodeRef<'d>, key: &str, diagnostics: &mut Diagnostics) -> Option<NodeRef<'d>> {
+fn required_key<'d>(
+    at: &NodeRef<'d>,
+    key: &str,
+    diagnostics: &mut Diagnostics,
+) -> Option<NodeRef<'d>> {
     let value = at.get(key);
     if value.is_none() {
-        diagnostics.add(at, format!("this type of rule needs a {key}"));
+        diagnostics.add(at, format!("missing key \"{key}\""));
     }
     value
 }
@@ -425,7 +442,7 @@ fn needed<'d>(at: &NodeRef<'d>, key: &str, diagnostics: &mut Diagnostics) -> Opt
 fn scalar_text(at: &NodeRef<'_>, diagnostics: &mut Diagnostics) -> Option<String> {
     let text = at.text();
     if text.is_none() {
-        diagnostics.add(at, "must be a text");
+        diagnostics.add(at, "must be a string");
     }
     text
 }
@@ -437,7 +454,7 @@ fn path(at: &NodeRef<'_>, diagnostics: &mut Diagnostics) -> Option<Path> {
         Err(error) => {
             let hint = match &error {
                 PathError::UnknownRoot(root) => {
-                    // As one writes it in a template.
+                    // The spelling that templates use.
                     let bare = text.trim_start_matches('.');
                     let bare = bare
                         .strip_prefix("Alert.")
@@ -470,7 +487,7 @@ fn regexp_of(at: &NodeRef<'_>, diagnostics: &mut Diagnostics) -> Option<Regexp> 
 
 fn labels(at: &NodeRef<'_>, diagnostics: &mut Diagnostics) -> Option<Labels<'static>> {
     if !matches!(at.node, Node::Map(_)) {
-        diagnostics.add(at, "must be a map of texts");
+        diagnostics.add(at, "must be a mapping of strings");
         return None;
     }
     diagnostics.check_duplicates(at);

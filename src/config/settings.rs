@@ -1,4 +1,5 @@
-//! Broker, HTTP and token settings: from the file, the environment and the command line to checked values.
+//! The settings of the broker and of the HTTP server: reads and checks the sections `amqp` and `http`, with the variables and
+//! options that override them.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -6,17 +7,17 @@ use std::time::Duration;
 
 use super::diagnostics::Diagnostics;
 use super::document::NodeRef;
-use super::source::{self, SecretSource, Section, SettingSource};
+use super::source::{SecretSource, Section, SettingSource};
 use super::{Environment, Overrides};
 use crate::amqp_url::AmqpUrl;
 use crate::http::{self, ListenAddress};
 use crate::publisher::{self, TlsError, TlsFiles};
 use crate::secret::Secret;
 
-/// The token of the shipped `config.yml`: it works, and is warned about at every start.
+/// The token of the shipped `config.yml`. It is public, so each start warns about it.
 pub const DEFAULT_TOKEN: &str = "canopsis-prometheus-change-me";
 
-/// The keys of the section `amqp`; each has its variable, as [`AMQP_PREFIX`] and the key in capitals.
+/// The keys of the section `amqp`. The variable of each is [`AMQP_PREFIX`] and the key in upper case.
 pub const AMQP_KEYS: &[&str] = &[
     "url",
     "url_file",
@@ -25,7 +26,7 @@ pub const AMQP_KEYS: &[&str] = &[
     "cert_file",
     "key_file",
 ];
-/// The keys of the section `http`; each has its variable, as [`HTTP_PREFIX`] and the key in capitals.
+/// The keys of the section `http`. The variable of each is [`HTTP_PREFIX`] and the key in upper case.
 pub const HTTP_KEYS: &[&str] = &[
     "listen",
     "bearer_token",
@@ -34,40 +35,33 @@ pub const HTTP_KEYS: &[&str] = &[
     "max_connections",
     "answer_timeout",
 ];
-/// Of the variables for `amqp`.
+/// The prefix of the variables for `amqp`.
 pub const AMQP_PREFIX: &str = "CPS_AMQP_";
-/// Of the variables for `http`.
+/// The prefix of the variables for `http`.
 pub const HTTP_PREFIX: &str = "PROMETHEUS_";
 
 const DEFAULT_URL: &str = "amqp://cpsrabbit:canopsis@localhost/canopsis";
 const DEFAULT_EXCHANGE: &str = "canopsis.events";
 const DEFAULT_PORT: u16 = 18401;
-const DEFAULT_BODY_BYTES: usize = 16 << 20;
-const MOST_BODY_BYTES: usize = 64 << 20;
-const DEFAULT_CONNECTIONS: usize = 1024;
-const MOST_CONNECTIONS: usize = 65_536;
-const DEFAULT_ANSWER: Duration = Duration::from_secs(8);
-const SHORTEST_ANSWER: Duration = Duration::from_millis(100);
-const LONGEST_ANSWER: Duration = Duration::from_mins(1);
-/// Alertmanager's shortest retry window is 10 s: an answer should come well before its end.
-const ADVISED_ANSWER: Duration = Duration::from_secs(9);
+const DEFAULT_MAX_BODY_BYTES: usize = 16 << 20;
+const MIN_BODY_BYTES: usize = 1024;
+const MAX_BODY_BYTES: usize = 64 << 20;
+const DEFAULT_MAX_CONNECTIONS: usize = 1024;
+const MAX_CONNECTIONS: usize = 65_536;
+const DEFAULT_ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
+const MIN_ANSWER_TIMEOUT: Duration = Duration::from_millis(100);
+const MAX_ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
+/// Alertmanager gives up after its `group_interval`, at least 10 s. 1 s of it is for everything but the broker.
+const RECOMMENDED_ANSWER_TIMEOUT: Duration = Duration::from_secs(9);
 
-/// The hint for a key that stands in the wrong section.
+/// The full name of a key that is at the top level by mistake.
 pub fn section_of(key: &str) -> Option<String> {
     let within =
         |section: &str, keys: &[&str]| keys.contains(&key).then(|| format!("{section}.{key}"));
     within("amqp", AMQP_KEYS).or_else(|| within("http", HTTP_KEYS))
 }
 
-/// Every variable of the environment that is read for the sections.
-pub fn variables() -> impl Iterator<Item = String> {
-    let names = |prefix: &'static str, keys: &'static [&'static str]| {
-        keys.iter().map(move |key| source::variable(prefix, key))
-    };
-    names(AMQP_PREFIX, AMQP_KEYS).chain(names(HTTP_PREFIX, HTTP_KEYS))
-}
-
-/// The broker.
+/// Reads the section `amqp`.
 pub fn amqp(
     root: &NodeRef<'_>,
     environment: Environment<'_>,
@@ -119,7 +113,7 @@ fn urls(section: &Section<'_, '_>, diagnostics: &mut Diagnostics) -> Vec<AmqpUrl
     };
     let Some(text) = text else { return Vec::new() };
     if text.trim().is_empty() {
-        place.wrong(diagnostics, "holds no URL");
+        place.report(diagnostics, "contains no URL");
     }
     text.split_whitespace()
         .filter_map(|text| url(&place, text, diagnostics))
@@ -128,7 +122,7 @@ fn urls(section: &Section<'_, '_>, diagnostics: &mut Diagnostics) -> Vec<AmqpUrl
 
 fn url(place: &SettingSource<'_>, text: &str, diagnostics: &mut Diagnostics) -> Option<AmqpUrl> {
     AmqpUrl::parse(text)
-        .map_err(|error| place.wrong(diagnostics, format!("the URL {error}")))
+        .map_err(|error| place.report(diagnostics, format!("the URL {error}")))
         .ok()
 }
 
@@ -152,14 +146,14 @@ fn check_tls(
                 _ => "ca_file",
             };
             match section.get(key, diagnostics) {
-                Some(source) => source.wrong(diagnostics, error.to_string()),
-                None => diagnostics.add_elsewhere("amqp", error.to_string()),
+                Some(source) => source.report(diagnostics, error.to_string()),
+                None => diagnostics.add_missing("amqp", error.to_string()),
             }
         }
     } else if any_file && !settings.urls.is_empty() {
         diagnostics.warn(
             "amqp",
-            "ca_file, cert_file and key_file are for amqps:// URLs, and there is none",
+            "ca_file, cert_file and key_file have no effect without an amqps:// URL",
         );
     }
 }
@@ -167,15 +161,12 @@ fn check_tls(
 fn exchange(source: &SettingSource<'_>, diagnostics: &mut Diagnostics) -> String {
     let text = source.text().unwrap_or_default();
     if text.is_empty() || text.len() > 255 {
-        source.wrong(
-            diagnostics,
-            "must be the name of an exchange, 1 to 255 bytes",
-        );
+        source.report(diagnostics, "must be a name of 1 to 255 bytes");
     }
     text
 }
 
-/// The sender's side, with `--host` and `--port`.
+/// Reads the section `http`, with `--host` and `--port`.
 pub fn http(
     root: &NodeRef<'_>,
     environment: Environment<'_>,
@@ -207,16 +198,16 @@ pub fn http(
     if tokens.iter().any(|token| token.expose() == DEFAULT_TOKEN) {
         diagnostics.warn(
             "http.bearer_token",
-            "is the default one, which everybody knows: whoever reaches the port can send alerts; set your own",
+            "is still the published default; set a secret token",
         );
     }
-    let bytes = 1024..=MOST_BODY_BYTES;
-    let connections = 1..=MOST_CONNECTIONS;
+    let bytes = MIN_BODY_BYTES..=MAX_BODY_BYTES;
+    let connections = 1..=MAX_CONNECTIONS;
     http::Settings {
         listen,
         tokens,
         max_body_bytes: number(&section, "max_body_bytes", bytes, "bytes", diagnostics)
-            .unwrap_or(DEFAULT_BODY_BYTES),
+            .unwrap_or(DEFAULT_MAX_BODY_BYTES),
         max_connections: number(
             &section,
             "max_connections",
@@ -224,10 +215,10 @@ pub fn http(
             "connections",
             diagnostics,
         )
-        .unwrap_or(DEFAULT_CONNECTIONS),
+        .unwrap_or(DEFAULT_MAX_CONNECTIONS),
         answer_timeout: section
             .get("answer_timeout", diagnostics)
-            .map_or(DEFAULT_ANSWER, |source| {
+            .map_or(DEFAULT_ANSWER_TIMEOUT, |source| {
                 answer_timeout(&source, diagnostics)
             }),
     }
@@ -236,9 +227,9 @@ pub fn http(
 fn listen(source: &SettingSource<'_>, diagnostics: &mut Diagnostics) -> Option<ListenAddress> {
     let parsed = source.text().and_then(|text| ListenAddress::parse(&text));
     if parsed.is_none() {
-        source.wrong(
+        source.report(
             diagnostics,
-            "must be HOST:PORT, as 0.0.0.0:18401 or [::]:18401",
+            "must be HOST:PORT, such as 0.0.0.0:18401 or [::]:18401",
         );
     }
     parsed
@@ -254,7 +245,7 @@ fn number(
     let source = section.get(key, diagnostics)?;
     let number = source.number().filter(|number| range.contains(number));
     if number.is_none() {
-        source.wrong(
+        source.report(
             diagnostics,
             format!(
                 "must be a whole number of {unit}, {} to {}",
@@ -272,36 +263,34 @@ fn answer_timeout(source: &SettingSource<'_>, diagnostics: &mut Diagnostics) -> 
         .and_then(|text| text.trim().parse::<jiff::SignedDuration>().ok());
     let timeout = parsed
         .and_then(|duration| Duration::try_from(duration).ok())
-        .filter(|timeout| (SHORTEST_ANSWER..=LONGEST_ANSWER).contains(timeout));
-    if timeout.is_some_and(|timeout| timeout > ADVISED_ANSWER) {
+        .filter(|timeout| (MIN_ANSWER_TIMEOUT..=MAX_ANSWER_TIMEOUT).contains(timeout));
+    if timeout.is_some_and(|timeout| timeout > RECOMMENDED_ANSWER_TIMEOUT) {
         diagnostics.warn(
             &source.to_string(),
-            "is over 9s: Alertmanager may give up (after its group_interval, 10 s at least) before the answer comes",
+            "is over 9s: Alertmanager may give up before the response (after group_interval, at least 10 s)",
         );
     }
     timeout.unwrap_or_else(|| {
-        source.wrong(diagnostics, "must be a duration from 100ms to 60s, as 8s");
-        DEFAULT_ANSWER
+        source.report(
+            diagnostics,
+            "must be a duration from 100ms to 60s, such as 8s",
+        );
+        DEFAULT_ANSWER_TIMEOUT
     })
 }
 
-/// The tokens that let a sender in. Those of the environment replace those of the file.
+/// The accepted tokens. Those of the environment replace those of the file.
 fn tokens(section: &Section<'_, '_>, diagnostics: &mut Diagnostics) -> Vec<Secret> {
     let texts = match section.get_or_file("bearer_token", diagnostics) {
         SecretSource::Missing => {
-            let (token, file) = (
-                section.variable("bearer_token"),
-                section.variable("bearer_token_file"),
-            );
-            diagnostics.add_elsewhere(
-                "http.bearer_token",
-                format!("is missing: nobody gets in without a token; set it here, or http.bearer_token_file, {token} or {file}"),
-            );
+            let variable = section.variable("bearer_token");
+            let message = format!("required but not set; set it here or with {variable}");
+            diagnostics.add_missing("http.bearer_token", message);
             return Vec::new();
         }
         SecretSource::Conflict => return Vec::new(),
         SecretSource::Inline(source) => source.texts(diagnostics),
-        // A text editor's last line end is not a part of the token.
+        // Text editors end the last line; the line end is not part of the token.
         SecretSource::File(source) => match source.contents(diagnostics) {
             Some(text) => vec![(source, text.trim_end_matches(['\r', '\n']).to_owned())],
             None => Vec::new(),
@@ -319,13 +308,13 @@ fn token(
     diagnostics: &mut Diagnostics,
 ) -> Option<Secret> {
     if text.is_empty() {
-        source.wrong(diagnostics, "is an empty token: nobody gets in without one");
+        source.report(diagnostics, "must not be empty");
         return None;
     }
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        source.wrong(
+        source.report(
             diagnostics,
-            "holds a token with white space or characters beyond ASCII, which an HTTP header can't carry",
+            "must consist of printable ASCII characters without spaces, as in an HTTP header",
         );
         return None;
     }
@@ -355,7 +344,7 @@ fn path(section: &Section<'_, '_>, key: &str, diagnostics: &mut Diagnostics) -> 
     let source = section.get(key, diagnostics)?;
     let text = source.text().filter(|text| !text.is_empty());
     if text.is_none() {
-        source.wrong(diagnostics, "must be the path of a file");
+        source.report(diagnostics, "must be a path");
     }
     text.map(PathBuf::from)
 }

@@ -1,7 +1,7 @@
-//! Where a setting comes from: the environment before the file.
+//! Finds a setting of the sections `amqp` and `http`: in its environment variable, else in the file.
 //!
-//! Each key of the sections `amqp` and `http` has its variable: `amqp.exchange` is `CPS_AMQP_EXCHANGE`, `http.listen` is
-//! `PROMETHEUS_LISTEN`.
+//! The variable of `amqp.exchange` is `CPS_AMQP_EXCHANGE`, that of `http.listen` is `PROMETHEUS_LISTEN`. What a value means is up
+//! to `settings`.
 
 use std::fmt::{self, Display};
 use std::fs;
@@ -12,10 +12,10 @@ use super::Environment;
 use super::diagnostics::Diagnostics;
 use super::document::{Node, NodeRef};
 
-/// A setting that has been found, and where.
+/// A setting, with the place it comes from.
 pub enum SettingSource<'d> {
     File(NodeRef<'d>),
-    /// The variable's name, and what it holds.
+    /// The name and the value of the variable.
     Environment(String, String),
 }
 
@@ -29,15 +29,15 @@ impl Display for SettingSource<'_> {
 }
 
 impl<'d> SettingSource<'d> {
-    /// Notes an error at its place.
-    pub fn wrong(&self, diagnostics: &mut Diagnostics, message: impl Into<String>) {
+    /// Reports an error at this place.
+    pub fn report(&self, diagnostics: &mut Diagnostics, message: impl Into<String>) {
         match self {
             Self::File(at) => diagnostics.add(at, message),
-            Self::Environment(name, _) => diagnostics.add_elsewhere(name, message),
+            Self::Environment(name, _) => diagnostics.add_variable(name, message),
         }
     }
 
-    /// A single text, or nothing: the caller says what it should be.
+    /// The value as text; `None` for a list or a mapping.
     pub fn text(&self) -> Option<String> {
         match self {
             Self::File(at) => at.text(),
@@ -45,7 +45,7 @@ impl<'d> SettingSource<'d> {
         }
     }
 
-    /// A whole number.
+    /// The value as a non-negative integer.
     pub fn number(&self) -> Option<usize> {
         match self {
             Self::File(NodeRef {
@@ -59,13 +59,13 @@ impl<'d> SettingSource<'d> {
         }
     }
 
-    /// A text, or (in the file) a list of at least one, each with its place.
+    /// The texts of a value that may be a list in the file, each with its place.
     pub fn texts(self, diagnostics: &mut Diagnostics) -> Vec<(SettingSource<'d>, String)> {
         let places = match self {
             Self::File(at) if matches!(at.node, Node::List(_)) => {
                 let items = at.items();
                 if items.is_empty() {
-                    diagnostics.add(&at, "is an empty list");
+                    diagnostics.add(&at, "must not be an empty list");
                 }
                 items.into_iter().map(Self::File).collect()
             }
@@ -75,68 +75,63 @@ impl<'d> SettingSource<'d> {
         for place in places {
             match place.text() {
                 Some(text) => found.push((place, text)),
-                None => place.wrong(diagnostics, "must be a text"),
+                None => place.report(diagnostics, "must be a string"),
             }
         }
         found
     }
 
-    /// What stands in the file that it names. A secret, perhaps: no message shows any of it.
+    /// The contents of the file whose path is the value.
     pub fn contents(&self, diagnostics: &mut Diagnostics) -> Option<String> {
         let Some(path) = self.text().filter(|path| !path.is_empty()) else {
-            self.wrong(diagnostics, "must be the path of a file");
+            self.report(diagnostics, "must be a path");
             return None;
         };
         let contents = fs::read_to_string(&path);
-        // Not even its path: whoever gives the secret in its place must not see it in a log.
+        // Without the path: a user may have set the secret itself in its place.
         contents
             .map_err(|error| {
-                self.wrong(
+                self.report(
                     diagnostics,
-                    format!("can't read the file that is named here: {error}"),
+                    format!("cannot read the file (path not shown; it may be a secret): {error}"),
                 );
             })
             .ok()
     }
 }
 
-/// The name of a key's variable.
-pub fn variable(prefix: &str, key: &str) -> String {
-    format!("{prefix}{}", key.to_uppercase())
-}
-
-/// One section of the file, and its variables.
+/// A section of the file and its variables.
 pub struct Section<'d, 'e> {
-    /// Of the variables' names.
+    /// The prefix of the variables' names.
     pub prefix: &'static str,
-    /// `None` where the file has no such section.
+    /// The section; `None` where the file lacks it.
     pub at: Option<NodeRef<'d>>,
     pub environment: Environment<'e>,
 }
 
-/// A secret setting.
+/// Where a secret comes from.
 pub enum SecretSource<'d> {
     Missing,
     Inline(SettingSource<'d>),
-    /// In the file whose path stands here.
+    /// In the file whose path this is.
     File(SettingSource<'d>),
-    /// In two ways, which has been noted as an error.
+    /// Both inline and in a file, which has been reported.
     Conflict,
 }
 
 impl<'d> Section<'d, '_> {
-    /// A variable's name.
+    /// The name of a key's variable.
     pub fn variable(&self, key: &str) -> String {
-        variable(self.prefix, key)
+        format!("{}{}", self.prefix, key.to_uppercase())
     }
 
-    /// What is said for a key.
+    /// The setting of a key.
     pub fn get(&self, key: &str, diagnostics: &mut Diagnostics) -> Option<SettingSource<'d>> {
         self.in_environment(key, diagnostics)
             .or_else(|| self.in_file(key))
     }
 
-    /// As [`Section::get`], for a secret that may stand in a file of its own.
+    /// The source of a secret: the key, or the key with the suffix `_file`.
     pub fn get_or_file(&self, key: &str, diagnostics: &mut Diagnostics) -> SecretSource<'d> {
         let file_key = format!("{key}_file");
         let of_environment = (
@@ -152,7 +147,10 @@ impl<'d> Section<'d, '_> {
             (Some(here), None) => SecretSource::Inline(here),
             (None, Some(file)) => SecretSource::File(file),
             (Some(here), Some(file)) => {
-                file.wrong(diagnostics, format!("and {here} are both set: set one"));
+                file.report(
+                    diagnostics,
+                    format!("is set together with {here}; set only one of them"),
+                );
                 SecretSource::Conflict
             }
         }
@@ -170,12 +168,12 @@ impl<'d> Section<'d, '_> {
         let name = self.variable(key);
         match (self.environment)(&name)? {
             Ok(text) if text.trim().is_empty() => {
-                diagnostics.add_elsewhere(&name, "is set, but empty: unset it, or give it a value");
+                diagnostics.add_variable(&name, "is set but empty; unset it or give it a value");
                 None
             }
             Ok(text) => Some(SettingSource::Environment(name, text)),
             Err(_) => {
-                diagnostics.add_elsewhere(&name, "is not UTF-8");
+                diagnostics.add_variable(&name, "is not UTF-8");
                 None
             }
         }

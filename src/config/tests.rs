@@ -1,4 +1,4 @@
-//! The configuration as a whole: what is taken, and how each error is told.
+//! Tests of whole configurations: what is valid, and how each error is reported.
 
 use std::fs;
 
@@ -37,12 +37,12 @@ fn load(text: &str) -> Result<Config, ConfigError> {
     load_with(text, &[], &Overrides::default())
 }
 
-fn diagnostics(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
+fn errors(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
     match load_with(text, variables, &Overrides::default()) {
-        Err(ConfigError::Diagnostics { diagnostics, .. }) => {
-            diagnostics.iter().map(ToString::to_string).collect()
+        Err(ConfigError::Invalid { errors, .. }) => {
+            errors.iter().map(ToString::to_string).collect()
         }
-        other => panic!("no diagnostics in {text}: {other:?}"),
+        other => panic!("no errors in {text}: {other:?}"),
     }
 }
 
@@ -150,18 +150,18 @@ fn every_key_of_the_settings_has_a_variable() {
         config.http.answer_timeout.as_secs(),
     );
     assert_eq!(limits, (2048, 7, 3));
-    // Two more, in other tests, make it all.
+    // Other tests set the remaining three: the URL, the token and the token's file.
     assert_eq!(AMQP_KEYS.len() + HTTP_KEYS.len(), variables.len() + 3);
 }
 
 #[test]
-fn the_shipped_file_is_valid_and_warns_of_its_token() {
+fn the_shipped_file_is_valid_and_warns_about_its_token() {
     let config = load(include_str!("../../config.yml")).unwrap();
     assert_eq!(config.http.tokens, [Secret::new(DEFAULT_TOKEN)]);
     let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(
-        warnings[0].starts_with("http.bearer_token: is the default one"),
+        warnings[0].starts_with("http.bearer_token: is still the published default"),
         "{warnings:?}"
     );
 }
@@ -193,7 +193,7 @@ fn tokens_come_from_a_list_or_a_file() {
 }
 
 #[test]
-fn every_mistake_is_told_at_once_with_its_line() {
+fn every_error_is_reported_at_once_with_its_line() {
     let text = "\
 amqp:
   url: http://u:hunter2@h/v
@@ -228,41 +228,45 @@ bearer_token: x
     let expected = [
         "line 2: amqp.url: the URL must begin with amqp:// or amqps://",
         "line 3: amqp.exchnge: unknown key; did you mean \"exchange\"?",
-        "line 5: http.listen: must be HOST:PORT, as 0.0.0.0:18401 or [::]:18401",
-        "line 6: http.bearer_token: is an empty token: nobody gets in without one",
+        "line 5: http.listen: must be HOST:PORT, such as 0.0.0.0:18401 or [::]:18401",
+        "line 6: http.bearer_token: must not be empty",
         "line 7: http.max_body_bytes: must be a whole number of bytes, 1024 to 67108864",
-        "line 8: http.answer_timeout: must be a duration from 100ms to 60s, as 8s",
-        "line 9: event_type: can't be set: it is always check",
+        "line 8: http.answer_timeout: must be a duration from 100ms to 60s, such as 8s",
+        "line 9: event_type: cannot be set; it is always check",
         "line 10: conector: unknown key; did you mean \"connector\"?",
-        "line 11: connector: is a constant and can't be computed: write `connector: prometheus`, or `type: set`",
+        "line 11: connector: must be a constant: write `connector: prometheus`, or `type: set`",
         "line 13: connector_name.type: unknown type \"tempalte\"; did you mean \"template\"? (known: set, copy, template, map)",
         "line 15: component.value: unknown path root \"lables\"; did you mean \"labels\"?",
-        "line 17: resource[0].value: labels is a whole map, and a text is needed here: name one of its entries, as labels.NAME",
+        "line 17: resource[0].value: labels is a mapping, but this field takes a string: use one of its entries, such as labels.NAME",
         "line 18: resource[1].value: the template does not compile: blocks are not balanced: an {{end}} is missing, or there is one too many",
-        "line 19: state.values: must be a map of texts",
+        "line 19: state.values: must be a mapping of strings",
         "line 20: output.regexp: the regexp does not compile: unclosed group",
         "line 21: output_length: must be a whole number of characters, 1 or more",
-        "line 22: tags.value: labels.a is a text, and a whole map is needed here, as labels",
-        "line 23: author: a rule needs a type: one of set, copy, template, map",
-        "line 26: extra_infos.state: the final name \"state\" is Canopsis's own: choose another name or prefix",
+        "line 22: tags.value: labels.a is a string, but this field takes a mapping, such as labels",
+        "line 23: author: a rule must have a type (set, copy, template, map)",
+        "line 26: extra_infos.state: the name \"state\" is reserved by Canopsis; choose another name or prefix",
         "line 27: extra_infos.fine.feild: unknown key",
-        "line 28: extra_infos.fine: given twice",
+        "line 28: extra_infos.fine: duplicate key",
         "line 29: bearer_token: unknown key; did you mean \"http.bearer_token\"?",
     ];
-    let told = diagnostics(text, &[]);
-    assert_eq!(told, expected, "{told:#?}");
+    let errors = errors(text, &[]);
+    assert_eq!(errors, expected, "{errors:#?}");
     assert!(!format!("{:?}", load(text)).contains("hunter2"));
 }
 
 #[test]
-fn what_is_missing_or_wrong_elsewhere_is_told_too() {
+fn missing_keys_and_invalid_variables_are_reported() {
     for (text, variables, expected) in [
-        ("", &[][..], "connector: is missing"),
-        ("", &[], "resource: is missing"),
+        (
+            "",
+            &[][..],
+            "connector: required but not set; the constant name",
+        ),
+        ("", &[], "resource: required but not set"),
         (
             "",
             &[],
-            "http.bearer_token: is missing: nobody gets in without a token",
+            "http.bearer_token: required but not set; set it here or with PROMETHEUS_BEARER_TOKEN",
         ),
         (
             &MINIMAL.replace("connector_name: p1", "connector_name: ''"),
@@ -277,18 +281,18 @@ fn what_is_missing_or_wrong_elsewhere_is_told_too() {
         (
             &format!("{MINIMAL}extra_infos: {{a: ~}}"),
             &[],
-            "extra_infos.a: has no value",
+            "extra_infos.a: must not be null",
         ),
-        ("- a", &[], "the file must hold keys at its top level"),
+        ("- a", &[], "the file must be a YAML mapping"),
         (
             MINIMAL,
             &[("PROMETHEUS_BEARER_TOKEN", "")],
-            "PROMETHEUS_BEARER_TOKEN: is set, but empty",
+            "environment variable PROMETHEUS_BEARER_TOKEN: is set but empty",
         ),
         (
             MINIMAL,
             &[("PROMETHEUS_BEARER_TOKEN", "two words")],
-            "PROMETHEUS_BEARER_TOKEN: holds a token with white space",
+            "PROMETHEUS_BEARER_TOKEN: must consist of printable ASCII",
         ),
         (
             MINIMAL,
@@ -296,12 +300,12 @@ fn what_is_missing_or_wrong_elsewhere_is_told_too() {
                 ("PROMETHEUS_BEARER_TOKEN", "a"),
                 ("PROMETHEUS_BEARER_TOKEN_FILE", "b"),
             ],
-            "are both set: set one",
+            "PROMETHEUS_BEARER_TOKEN_FILE: is set together with PROMETHEUS_BEARER_TOKEN; set only",
         ),
         (
             MINIMAL,
             &[("PROMETHEUS_BEARER_TOKEN_FILE", "/no/such")],
-            "PROMETHEUS_BEARER_TOKEN_FILE: can't read the file that is named here: No such file",
+            "PROMETHEUS_BEARER_TOKEN_FILE: cannot read the file (path not shown; it may be a secret): No such file",
         ),
         (
             MINIMAL,
@@ -311,12 +315,12 @@ fn what_is_missing_or_wrong_elsewhere_is_told_too() {
         (
             MINIMAL,
             &[("CPS_AMQP_URL", "amqp://h"), ("CPS_AMQP_URL_FILE", "b")],
-            "CPS_AMQP_URL_FILE: and CPS_AMQP_URL are both set",
+            "CPS_AMQP_URL_FILE: is set together with CPS_AMQP_URL",
         ),
         (
             MINIMAL,
             &[("CPS_AMQP_URL_FILE", "/dev/null")],
-            "CPS_AMQP_URL_FILE: holds no URL",
+            "CPS_AMQP_URL_FILE: contains no URL",
         ),
         (
             MINIMAL,
@@ -331,14 +335,38 @@ fn what_is_missing_or_wrong_elsewhere_is_told_too() {
         (
             MINIMAL,
             &[("CPS_AMQP_URL", " ")],
-            "CPS_AMQP_URL: is set, but empty",
+            "CPS_AMQP_URL: is set but empty",
         ),
     ] {
-        let told = diagnostics(text, variables);
+        let errors = errors(text, variables);
         assert!(
-            told.iter().any(|diagnostic| diagnostic.contains(expected)),
-            "{expected}: {told:#?}"
+            errors.iter().any(|error| error.contains(expected)),
+            "{expected}: {errors:#?}"
         );
+    }
+}
+
+#[test]
+fn the_first_line_names_where_the_errors_are() {
+    for (text, variables, expected) in [
+        (
+            "a: 1",
+            &[][..],
+            "test.yml: 6 errors; configuration rejected\n",
+        ),
+        (
+            MINIMAL,
+            &[("PROMETHEUS_LISTEN", "here")],
+            "environment: 1 error; configuration rejected\n  environment variable PROMETHEUS_LISTEN: ",
+        ),
+        (
+            &format!("{MINIMAL}a: 1"),
+            &[("PROMETHEUS_LISTEN", "here")],
+            "test.yml and environment: 2 errors; configuration rejected\n  line 8: a: unknown key\n",
+        ),
+    ] {
+        let error = load_with(text, variables, &Overrides::default()).unwrap_err();
+        assert!(error.to_string().starts_with(expected), "{error}");
     }
 }
 
@@ -357,18 +385,21 @@ fn tls_files_are_checked_at_load() {
             "openssl pkcs8",
         ),
     ] {
-        let told = diagnostics(&text, &[]);
+        let errors = errors(&text, &[]);
         assert!(
-            told.iter().any(|diagnostic| diagnostic.contains(expected)),
-            "{expected}: {told:#?}"
+            errors.iter().any(|error| error.contains(expected)),
+            "{expected}: {errors:#?}"
         );
     }
 }
 
 #[test]
-fn what_is_probably_not_meant_is_warned_of() {
+fn warnings_name_what_is_probably_not_intended() {
     for (text, expected) in [
-        (MINIMAL.replace("state: 2", ""), "state: there is no rule"),
+        (
+            MINIMAL.replace("state: 2", ""),
+            "state: not set; every firing alert gets 3 (critical)",
+        ),
         (
             format!("{MINIMAL}extra_infos: {{a: b}}"),
             "extra_infos_prefix: is empty",
@@ -385,21 +416,24 @@ fn what_is_probably_not_meant_is_warned_of() {
             MINIMAL.replace("sesame-word", "sesame-word, answer_timeout: 30s"),
             "http.answer_timeout: is over 9s",
         ),
-        (format!("{MINIMAL}amqp: {{ca_file: x}}"), "there is none"),
+        (
+            format!("{MINIMAL}amqp: {{ca_file: x}}"),
+            "have no effect without an amqps:// URL",
+        ),
         (
             format!("{MINIMAL}output: labels.instance"),
-            "perhaps {type: copy, value: ...} is meant",
+            "did you mean {type: copy, value: ...}?",
         ),
         (
             format!("{MINIMAL}output: 'a {{{{ .Alert }}}}'"),
-            "perhaps {type: template, value: ...} is meant",
+            "did you mean {type: template, value: ...}?",
         ),
         (
             MINIMAL.replace(
                 "state: 2",
                 "state: [{type: map, field: labels.a, values: {a: 9}}, ok]",
             ),
-            "state: \"9\" is no state",
+            "state: \"9\" is not a valid state; using 3 (critical)",
         ),
     ] {
         let config = load(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
@@ -452,7 +486,7 @@ fn no_secret_is_shown() {
 }
 
 #[test]
-fn files_that_cannot_be_read_say_so() {
+fn a_file_that_cannot_be_read_is_reported() {
     let load = |path: &str| {
         Config::load(Path::new(path), &Overrides::default(), &|_| None)
             .unwrap_err()
@@ -467,9 +501,7 @@ fn files_that_cannot_be_read_say_so() {
     )
     .unwrap_err();
     assert!(
-        error
-            .to_string()
-            .starts_with("b.yml: line 2: not valid YAML"),
+        error.to_string().starts_with("b.yml: line 2: invalid YAML"),
         "{error}"
     );
 }

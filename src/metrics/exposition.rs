@@ -1,4 +1,4 @@
-//! The two formats of a page of metrics: OpenMetrics, which the library writes, and the older text format of Prometheus.
+//! The two exposition formats: OpenMetrics, which `prometheus-client` writes, and Prometheus's older text format.
 
 /// Which format a scrape asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,7 +10,7 @@ pub enum Exposition {
 }
 
 impl Exposition {
-    /// The header's value.
+    /// The value of the response's `Content-Type`.
     pub fn content_type(self) -> &'static str {
         match self {
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -18,7 +18,7 @@ impl Exposition {
         }
     }
 
-    /// A page, which is OpenMetrics, in this format.
+    /// Converts a page of OpenMetrics to this format.
     pub(super) fn write(self, page: String) -> String {
         match self {
             Self::OpenMetrics => page,
@@ -27,8 +27,9 @@ impl Exposition {
     }
 }
 
-/// The samples are the same in both. The text format names a counter by the whole name of its samples, knows no `info`, and has no
-/// end mark; `HELP` comes before the `TYPE` that tells which it is, so both lines of a metric are looked at together.
+/// Samples are the same in both formats. In the text format a counter's `HELP` and `TYPE` have the suffix of its samples,
+/// `info` does not exist, and there is no end mark. `HELP` precedes the `TYPE` that decides on the suffix, so both lines of a
+/// metric are converted together.
 fn to_text(page: &str) -> String {
     let mut text = String::with_capacity(page.len() + page.len() / 8);
     let mut lines = page.lines().peekable();
@@ -67,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counters_and_infos_are_named_as_their_samples() {
+    fn counters_and_infos_have_the_names_of_their_samples() {
         let page = "# HELP a_b Help.\n# TYPE a_b counter\na_b_total{x=\"# EOF\"} 1\n# HELP i I.\n# TYPE i info\ni_info{v=\"1\"} 1\n\
                     # HELP g G.\n# TYPE g gauge\ng 2\n# EOF\n";
         let text = "# HELP a_b_total Help.\n# TYPE a_b_total counter\na_b_total{x=\"# EOF\"} 1\n# HELP i_info I.\n# TYPE i_info gauge\n\

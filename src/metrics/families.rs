@@ -1,52 +1,149 @@
-//! The parts: what each room counts, and under which names and labels.
+//! The metrics of each part of the program: their names, labels, and initial values.
+//!
+//! Each type is one module's handle. It must not know what the module does beyond what it counts.
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::{Family, MetricConstructor};
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::seconds_now;
+use super::{BrokerSnapshot, unix_seconds};
 
-/// Seconds; an answer has to come within 8 by default.
+/// In seconds. By default a response is due within 8.
 const REQUEST_BUCKETS: [f64; 12] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 5.0, 10.0,
 ];
 
-/// Seconds; a confirm comes when the broker has written the message to disk.
+/// In seconds. RabbitMQ confirms a persistent message once it is on disk.
 const CONFIRM_BUCKETS: [f64; 12] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0,
 ];
 
-/// One label, whose name and values are known when the program is compiled, or when the configuration is read.
-macro_rules! labels {
-    ($($name:ident { $($field:ident: $type:ty),+ })+) => {
-        $(#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-        struct $name { $($field: $type),+ })+
+/// One label: its name and its value.
+type Label<V> = [(&'static str, V); 1];
+
+type CounterBy<V> = Family<Label<V>, Counter>;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    route: &'static str,
+    code: u16,
+}
+
+/// Defines a set of metrics, and registers each under its name with its help text.
+macro_rules! metrics {
+    ($(#[$doc:meta])* $set:ident {
+        $($field:ident: $metric:ty = $initial:expr, $name:literal, $help:literal;)+
+    }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone)]
+        pub struct $set {
+            $($field: $metric),+
+        }
+
+        impl $set {
+            pub(super) fn registered(registry: &mut Registry) -> Self {
+                let new = Self { $($field: $initial),+ };
+                $(registry.register($name, $help, new.$field.clone());)+
+                new
+            }
+        }
     };
 }
 
-labels! {
-    RouteLabel { route: &'static str }
-    RequestLabels { route: &'static str, code: u16 }
-    StatusLabel { status: &'static str }
-    FieldLabel { field: String }
-    ReasonLabel { reason: &'static str }
-    OutcomeLabel { outcome: &'static str }
+metrics! {
+    /// What the HTTP server counts.
+    HttpMetrics {
+        requests: Family<RequestLabels, Counter> = Family::default(), "http_requests",
+            "HTTP requests answered, by route and status code";
+        durations: Family<Label<&'static str>, Histogram, fn() -> Histogram> =
+            Family::new_with_constructor(|| Histogram::new(REQUEST_BUCKETS)),
+            "http_request_duration_seconds",
+            "Time from the end of the request's header to the response, the wait for RabbitMQ included";
+        unauthorized: Counter = Counter::default(), "http_authentication_failures",
+            "HTTP requests without a token or with a wrong one";
+    }
 }
 
-/// Why events did not get through.
+metrics! {
+    /// What the pipeline counts.
+    AlertMetrics {
+        last_notification: Gauge<f64, AtomicU64> = Gauge::default(),
+            "last_notification_timestamp_seconds",
+            "Unix time of the last valid notification; 0 before the first";
+        received: CounterBy<&'static str> = Family::default(), "alerts_received",
+            "Alerts in notifications, by status";
+        refused: CounterBy<String> = Family::default(), "alerts_refused",
+            "Alerts rejected because the rule for this required field yields no value";
+        truncated: Counter = Counter::default(), "alerts_truncated",
+            "Alerts that Alertmanager left out of notifications (max_alerts); they never reach Canopsis";
+        dropped: CounterBy<String> = Family::default(), "event_fields_dropped",
+            "Rules that failed or yielded an invalid value; the event lacks the field, or is critical (state)";
+    }
+}
+
+metrics! {
+    /// What the publisher counts.
+    BrokerMetrics {
+        published: Counter = Counter::default(), "events_published",
+            "Events confirmed by RabbitMQ, in notifications answered 200 or 422";
+        failed: CounterBy<&'static str> = Family::default(), "events_failed",
+            "Events rejected, returned or not confirmed in time, by reason; Alertmanager sends them again";
+        attempts: CounterBy<&'static str> = Family::default(), "amqp_connection_attempts",
+            "Attempts to connect to RabbitMQ, by outcome";
+        confirms: Histogram = Histogram::new(CONFIRM_BUCKETS), "amqp_confirm_duration_seconds",
+            "Time from publishing a message to its confirm";
+    }
+}
+
+metrics! {
+    /// The publisher's state, which a scrape sets.
+    BrokerGauges {
+        connected: Gauge = Gauge::default(), "amqp_connected",
+            "Whether a connection to RabbitMQ is open";
+        blocked: Gauge = Gauge::default(), "amqp_blocked",
+            "Whether RabbitMQ has blocked publishing (memory or disk alarm)";
+        in_flight: Gauge = Gauge::default(), "amqp_messages_in_flight",
+            "Messages published and not yet confirmed";
+        waiting: Gauge = Gauge::default(), "events_waiting",
+            "Events waiting for their confirm, those in flight included";
+    }
+}
+
+metrics! {
+    /// What the reload controller counts.
+    ReloadMetrics {
+        outcomes: CounterBy<&'static str> = Family::default(), "config_reloads",
+            "Reloads of the configuration, by outcome";
+        successful: Gauge = Gauge::default(), "config_last_reload_successful",
+            "Whether the last load of the configuration succeeded (1) or failed (0)";
+        loaded_at: Gauge<f64, AtomicU64> = Gauge::default(),
+            "config_last_reload_success_timestamp_seconds",
+            "Unix time of the last successful load of the configuration";
+    }
+}
+
+fn outcome(success: bool) -> Label<&'static str> {
+    [("outcome", if success { "success" } else { "failure" })]
+}
+
+/// Why events are not known to be in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub enum FailureReason {
+    /// The broker rejected the message (`basic.nack`).
     Nack,
+    /// No queue is bound to the exchange (`basic.return`).
     Returned,
+    /// The connection is open, and the confirm did not come in time.
     Timeout,
+    /// No connection is open, or it was lost before the confirm.
     Disconnected,
+    /// The broker has blocked the connection (memory or disk alarm).
     Blocked,
 }
 
@@ -59,7 +156,7 @@ impl FailureReason {
         Self::Blocked,
     ];
 
-    fn label(self) -> ReasonLabel {
+    fn label(self) -> Label<&'static str> {
         let reason = match self {
             Self::Nack => "nack",
             Self::Returned => "returned",
@@ -67,54 +164,35 @@ impl FailureReason {
             Self::Disconnected => "disconnected",
             Self::Blocked => "blocked",
         };
-        ReasonLabel { reason }
+        [("reason", reason)]
     }
-}
-
-impl OutcomeLabel {
-    fn of(success: bool) -> Self {
-        Self {
-            outcome: if success { "success" } else { "failure" },
-        }
-    }
-}
-
-/// Makes histograms for a family.
-#[derive(Debug, Clone)]
-struct RequestBuckets;
-
-impl MetricConstructor<Histogram> for RequestBuckets {
-    fn new_metric(&self) -> Histogram {
-        Histogram::new(REQUEST_BUCKETS)
-    }
-}
-
-/// The HTTP room's part.
-#[derive(Debug, Clone)]
-pub struct HttpMetrics {
-    requests: Family<RequestLabels, Counter>,
-    durations: Family<RouteLabel, Histogram, RequestBuckets>,
-    unauthorized: Counter,
 }
 
 impl HttpMetrics {
-    /// Something that is no request has been answered.
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let new = Self::registered(registry);
+        for code in [200, 400, 401, 413, 422, 503] {
+            let route = "/webhook";
+            let _ = new.requests.get_or_create(&RequestLabels { route, code });
+        }
+        new
+    }
+
+    /// Counts input that is not a valid request, and was answered with this code.
     pub fn refused(&self, code: u16) {
+        let route = "other";
         self.requests
-            .get_or_create(&RequestLabels {
-                route: "other",
-                code,
-            })
+            .get_or_create(&RequestLabels { route, code })
             .inc();
     }
 
-    /// A request has been answered.
+    /// Counts a request that was answered.
     pub fn answered(&self, route: &'static str, code: u16, after: Duration) {
         self.requests
             .get_or_create(&RequestLabels { route, code })
             .inc();
         self.durations
-            .get_or_create(&RouteLabel { route })
+            .get_or_create(&[("route", route)])
             .observe(after.as_secs_f64());
         if code == 401 {
             self.unauthorized.inc();
@@ -122,171 +200,14 @@ impl HttpMetrics {
     }
 }
 
-/// The bridge's part.
-#[derive(Debug, Clone)]
-pub struct AlertMetrics {
-    received: Family<StatusLabel, Counter>,
-    refused: Family<FieldLabel, Counter>,
-    dropped: Family<FieldLabel, Counter>,
-    truncated: Counter,
-    last: Gauge<f64, AtomicU64>,
-}
-
-impl AlertMetrics {
-    /// An alert has come, `firing` or `resolved`.
-    pub fn received(&self, status: &'static str) {
-        self.received.get_or_create(&StatusLabel { status }).inc();
-    }
-
-    /// An alert can't be published for want of this field.
-    pub fn refused(&self, field: &str) {
-        self.refused
-            .get_or_create(&FieldLabel {
-                field: field.to_owned(),
-            })
-            .inc();
-    }
-
-    /// An event goes without this field.
-    pub fn dropped(&self, field: &str) {
-        self.dropped
-            .get_or_create(&FieldLabel {
-                field: field.to_owned(),
-            })
-            .inc();
-    }
-
-    /// A notification has been understood.
-    pub fn notified(&self) {
-        self.last.set(seconds_now());
-    }
-
-    /// An event may go without this field: its count begins with 0, so that the first time is seen as an increase.
-    pub fn preregister(&self, field: &str) {
-        let _ = self.dropped.get_or_create(&FieldLabel {
-            field: field.to_owned(),
-        });
-    }
-
-    /// Alertmanager has cut off so many alerts.
-    pub fn truncated(&self, alerts: u64) {
-        self.truncated.inc_by(alerts);
-    }
-}
-
-/// The publisher's part.
-#[derive(Debug, Clone)]
-pub struct BrokerMetrics {
-    published: Counter,
-    failed: Family<ReasonLabel, Counter>,
-    attempts: Family<OutcomeLabel, Counter>,
-    confirms: Histogram,
-}
-
-impl BrokerMetrics {
-    /// So many events are in the queue, and their notification is answered.
-    pub fn published(&self, events: usize) {
-        self.published
-            .inc_by(u64::try_from(events).unwrap_or(u64::MAX));
-    }
-
-    /// So many events are, as far as is known, not in the queue.
-    pub fn failed(&self, reason: FailureReason, events: usize) {
-        self.failed
-            .get_or_create(&reason.label())
-            .inc_by(u64::try_from(events).unwrap_or(u64::MAX));
-    }
-
-    /// An attempt to connect has ended.
-    pub fn attempted(&self, success: bool) {
-        self.attempts
-            .get_or_create(&OutcomeLabel::of(success))
-            .inc();
-    }
-
-    /// The broker has confirmed a message.
-    pub fn confirmed(&self, after: Duration) {
-        self.confirms.observe(after.as_secs_f64());
-    }
-}
-
-/// The service's part.
-#[derive(Debug, Clone)]
-pub struct ReloadMetrics {
-    outcomes: Family<OutcomeLabel, Counter>,
-    successful: Gauge,
-    loaded_at: Gauge<f64, AtomicU64>,
-}
-
-impl ReloadMetrics {
-    /// The configuration has been read again.
-    pub fn reloaded(&self, success: bool) {
-        self.outcomes
-            .get_or_create(&OutcomeLabel::of(success))
-            .inc();
-        self.loaded(success);
-    }
-
-    fn loaded(&self, success: bool) {
-        self.successful.set(success.into());
-        if success {
-            self.loaded_at.set(seconds_now());
-        }
-    }
-}
-
-impl HttpMetrics {
-    pub(super) fn register(registry: &mut Registry) -> Self {
-        let (requests, unauthorized) = (
-            Family::<RequestLabels, Counter>::default(),
-            Counter::default(),
-        );
-        let durations = Family::new_with_constructor(RequestBuckets);
-        for code in [200, 400, 401, 413, 422, 503] {
-            let _ = requests.get_or_create(&RequestLabels {
-                route: "/webhook",
-                code,
-            });
-        }
-        registry.register(
-            "http_requests",
-            "Requests answered, by route and status",
-            Family::clone(&requests),
-        );
-        registry.register(
-            "http_request_duration_seconds",
-            "From the end of a request's head to its answer, the wait for the broker included",
-            Family::clone(&durations),
-        );
-        registry.register(
-            "http_authentication_failures",
-            "Requests without a token, or with a wrong one",
-            Counter::clone(&unauthorized),
-        );
-        Self {
-            requests,
-            durations,
-            unauthorized,
-        }
-    }
-}
-
 impl AlertMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
-        let new = Self {
-            received: Family::default(),
-            refused: Family::default(),
-            dropped: Family::default(),
-            truncated: Counter::default(),
-            last: Gauge::default(),
-        };
+        let new = Self::registered(registry);
         for status in ["firing", "resolved"] {
-            let _ = new.received.get_or_create(&StatusLabel { status });
+            let _ = new.received.get_or_create(&[("status", status)]);
         }
         for field in ["connector_name", "component", "resource"] {
-            let _ = new.refused.get_or_create(&FieldLabel {
-                field: field.to_owned(),
-            });
+            let _ = new.refused.get_or_create(&field_label(field));
         }
         for field in [
             "state",
@@ -298,99 +219,113 @@ impl AlertMetrics {
         ] {
             new.preregister(field);
         }
-        registry.register(
-            "last_notification_timestamp_seconds",
-            "When a notification last came in; 0 before the first",
-            Gauge::clone(&new.last),
-        );
-        registry.register(
-            "alerts_received",
-            "AlertMetrics in notifications, by status",
-            Family::clone(&new.received),
-        );
-        registry.register(
-            "alerts_refused",
-            "AlertMetrics that are not published because this field, which an event needs, yields nothing",
-            Family::clone(&new.refused),
-        );
-        registry.register(
-            "alerts_truncated",
-            "AlertMetrics that Alertmanager has cut off (max_alerts) and sent nowhere",
-            Counter::clone(&new.truncated),
-        );
-        registry.register(
-            "event_fields_dropped",
-            "Rules that failed, or gave what the field does not take: the event goes without it, or is critical (state)",
-            Family::clone(&new.dropped),
-        );
         new
     }
+
+    /// Counts an alert, `firing` or `resolved`.
+    pub fn received(&self, status: &'static str) {
+        self.received.get_or_create(&[("status", status)]).inc();
+    }
+
+    /// Counts an alert that is not published because this field has no value.
+    pub fn refused(&self, field: &str) {
+        self.refused.get_or_create(&field_label(field)).inc();
+    }
+
+    /// Counts an event that lacks this field.
+    pub fn dropped(&self, field: &str) {
+        self.dropped.get_or_create(&field_label(field)).inc();
+    }
+
+    /// Notes the time of a valid notification.
+    pub fn notified(&self) {
+        self.last_notification.set(unix_seconds());
+    }
+
+    /// Starts the count of events that lack this field at 0, so that `increase()` sees the first one.
+    pub fn preregister(&self, field: &str) {
+        let _ = self.dropped.get_or_create(&field_label(field));
+    }
+
+    /// Counts alerts that Alertmanager left out.
+    pub fn truncated(&self, alerts: u64) {
+        self.truncated.inc_by(alerts);
+    }
+}
+
+fn field_label(field: &str) -> Label<String> {
+    [("field", field.to_owned())]
 }
 
 impl BrokerMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
-        let new = Self {
-            published: Counter::default(),
-            failed: Family::default(),
-            attempts: Family::default(),
-            confirms: Histogram::new(CONFIRM_BUCKETS),
-        };
+        let new = Self::registered(registry);
         for reason in FailureReason::ALL {
             let _ = new.failed.get_or_create(&reason.label());
         }
         for success in [true, false] {
-            let _ = new.attempts.get_or_create(&OutcomeLabel::of(success));
+            let _ = new.attempts.get_or_create(&outcome(success));
         }
-        registry.register(
-            "events_published",
-            "Events that the broker has confirmed and routed, of notifications answered so",
-            Counter::clone(&new.published),
-        );
-        registry.register(
-            "events_failed",
-            "Events that were handed to the publisher and not confirmed in time, by reason; Alertmanager sends them again",
-            Family::clone(&new.failed),
-        );
-        registry.register(
-            "amqp_connection_attempts",
-            "Attempts to connect to the broker, by outcome",
-            Family::clone(&new.attempts),
-        );
-        registry.register(
-            "amqp_confirm_duration_seconds",
-            "From publishing a message to its confirm",
-            Histogram::clone(&new.confirms),
-        );
         new
+    }
+
+    /// Counts events that are in the queue, of a notification that is answered so.
+    pub fn published(&self, events: usize) {
+        self.published.inc_by(saturating(events));
+    }
+
+    /// Counts events that are not known to be in the queue.
+    pub fn failed(&self, reason: FailureReason, events: usize) {
+        self.failed
+            .get_or_create(&reason.label())
+            .inc_by(saturating(events));
+    }
+
+    /// Counts an attempt to connect.
+    pub fn attempted(&self, success: bool) {
+        self.attempts.get_or_create(&outcome(success)).inc();
+    }
+
+    /// Records how long a confirm took.
+    pub fn confirmed(&self, after: Duration) {
+        self.confirms.observe(after.as_secs_f64());
+    }
+}
+
+fn saturating(events: usize) -> u64 {
+    u64::try_from(events).unwrap_or(u64::MAX)
+}
+
+impl BrokerGauges {
+    pub(super) fn set(&self, broker: BrokerSnapshot) {
+        let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        self.connected.set(broker.connected.into());
+        self.blocked.set(broker.blocked.into());
+        self.in_flight.set(gauge(broker.in_flight));
+        self.waiting.set(gauge(broker.waiting));
     }
 }
 
 impl ReloadMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
-        let new = Self {
-            outcomes: Family::default(),
-            successful: Gauge::default(),
-            loaded_at: Gauge::default(),
-        };
+        let new = Self::registered(registry);
         for success in [true, false] {
-            let _ = new.outcomes.get_or_create(&OutcomeLabel::of(success));
+            let _ = new.outcomes.get_or_create(&outcome(success));
         }
-        registry.register(
-            "config_reloads",
-            "ReloadMetrics of the configuration, by outcome",
-            Family::clone(&new.outcomes),
-        );
-        registry.register(
-            "config_last_reload_successful",
-            "Whether the configuration was taken when it was last read",
-            Gauge::clone(&new.successful),
-        );
-        registry.register(
-            "config_last_reload_success_timestamp_seconds",
-            "When a configuration was last taken",
-            Gauge::clone(&new.loaded_at),
-        );
         new.loaded(true);
         new
+    }
+
+    /// Counts a reload.
+    pub fn reloaded(&self, success: bool) {
+        self.outcomes.get_or_create(&outcome(success)).inc();
+        self.loaded(success);
+    }
+
+    fn loaded(&self, success: bool) {
+        self.successful.set(success.into());
+        if success {
+            self.loaded_at.set(unix_seconds());
+        }
     }
 }

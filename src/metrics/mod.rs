@@ -1,12 +1,11 @@
-//! What the connector counts and measures, for Prometheus: `GET /metrics`.
+//! Metrics for Prometheus, served by `GET /metrics`.
 //!
-//! Each room gets its own part and knows no other. A label's values come from a list here, from the configuration, or from the
-//! program: never from a sender, who could otherwise fill the memory of whoever scrapes.
+//! Each module gets a handle to its own metrics. Label values come from the program or the configuration, never from a sender:
+//! each distinct value costs memory here and in Prometheus.
 
 use std::time::SystemTime;
 
 use prometheus_client::encoding::text;
-use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
@@ -19,50 +18,43 @@ pub use families::{AlertMetrics, BrokerMetrics, FailureReason, HttpMetrics, Relo
 pub use process::max_open_files;
 
 use crate::version;
+use families::BrokerGauges;
 
-/// Of every metric's name, but those of the process, which have the names that all exporters give them.
+/// Of every name except those of the process, which are the same for all exporters.
 const PREFIX: &str = "canopsis_connector";
 
-/// Since 1970.
-fn seconds_now() -> f64 {
+/// The current Unix time.
+fn unix_seconds() -> f64 {
     SystemTime::UNIX_EPOCH
         .elapsed()
         .map_or(0.0, |elapsed| elapsed.as_secs_f64())
 }
 
-/// How the publisher is at the moment of a scrape.
+/// The publisher's state at the moment of a scrape.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BrokerSnapshot {
     /// A connection is open, blocked or not.
     pub connected: bool,
-    /// The broker takes nothing.
+    /// The broker has blocked publishing.
     pub blocked: bool,
     /// Messages published and not confirmed.
     pub in_flight: usize,
-    /// Events that wait for their confirm, those in flight included.
+    /// Events waiting for their confirm, those in flight included.
     pub waiting: usize,
 }
 
-#[derive(Debug, Clone, Default)]
-struct Gauges {
-    connected: Gauge,
-    blocked: Gauge,
-    in_flight: Gauge,
-    waiting: Gauge,
-}
-
-/// All of it.
+/// The registry and the handles of all metrics.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    now: Gauges,
-    /// For the HTTP room.
+    gauges: BrokerGauges,
+    /// For the HTTP server.
     pub http: HttpMetrics,
-    /// For the bridge.
+    /// For the pipeline.
     pub alerts: AlertMetrics,
     /// For the publisher.
     pub broker: BrokerMetrics,
-    /// For the service.
+    /// For the reload controller.
     pub reloads: ReloadMetrics,
 }
 
@@ -73,10 +65,10 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Everything at 0, and just loaded.
+    /// Registers all metrics. Counters start at 0; the configuration counts as loaded now.
     pub fn new() -> Self {
-        let mut all = Registry::default();
-        let registry = all.sub_registry_with_prefix(PREFIX);
+        let mut root = Registry::default();
+        let registry = root.sub_registry_with_prefix(PREFIX);
         let build = [
             ("version", version::VERSION),
             ("commit", version::COMMIT),
@@ -84,22 +76,18 @@ impl Metrics {
         ];
         registry.register(
             "build",
-            "The version, its commit, and the compiler that built it",
+            "Version, commit and compiler version of the program",
             Info::new(build.to_vec()),
         );
-        let (http, alerts) = (
-            HttpMetrics::register(registry),
-            AlertMetrics::register(registry),
-        );
-        let (broker, now) = (
-            BrokerMetrics::register(registry),
-            Gauges::register(registry),
-        );
+        let http = HttpMetrics::register(registry);
+        let alerts = AlertMetrics::register(registry);
+        let broker = BrokerMetrics::register(registry);
+        let gauges = BrokerGauges::registered(registry);
         let reloads = ReloadMetrics::register(registry);
-        all.register_collector(Box::new(process::Process::new()));
+        root.register_collector(Box::new(process::Process::new()));
         Self {
-            registry: all,
-            now,
+            registry: root,
+            gauges,
             http,
             alerts,
             broker,
@@ -107,44 +95,13 @@ impl Metrics {
         }
     }
 
-    /// What a scrape reads.
-    pub fn expose(&self, now: BrokerSnapshot, exposition: Exposition) -> String {
-        let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
-        self.now.connected.set(now.connected.into());
-        self.now.blocked.set(now.blocked.into());
-        self.now.in_flight.set(gauge(now.in_flight));
-        self.now.waiting.set(gauge(now.waiting));
+    /// The body of the response to a scrape.
+    pub fn expose(&self, broker: BrokerSnapshot, exposition: Exposition) -> String {
+        self.gauges.set(broker);
         let mut page = String::with_capacity(16 << 10);
         // Writing to a string does not fail.
         let _ = text::encode(&mut page, &self.registry);
         exposition.write(page)
-    }
-}
-
-impl Gauges {
-    fn register(registry: &mut Registry) -> Self {
-        let new = Self::default();
-        registry.register(
-            "amqp_connected",
-            "Whether a connection to the broker is open",
-            Gauge::clone(&new.connected),
-        );
-        registry.register(
-            "amqp_blocked",
-            "Whether the broker has blocked publishing (memory or disk alarm)",
-            Gauge::clone(&new.blocked),
-        );
-        registry.register(
-            "amqp_messages_in_flight",
-            "Messages published and not yet confirmed",
-            Gauge::clone(&new.in_flight),
-        );
-        registry.register(
-            "events_waiting",
-            "Events that wait for their confirm, those in flight included",
-            Gauge::clone(&new.waiting),
-        );
-        new
     }
 }
 
@@ -155,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_happened_stands_on_the_page() {
+    fn a_scrape_shows_every_count() {
         let metrics = Metrics::new();
         metrics
             .http

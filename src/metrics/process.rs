@@ -1,4 +1,4 @@
-//! The process itself, under the names that all exporters give these metrics; read from `/proc/self` at each scrape (proc(5)).
+//! Metrics of the process under the names that are the same for all exporters, read from `/proc/self` (proc(5)) at each scrape.
 
 use std::fmt;
 use std::fs;
@@ -9,22 +9,22 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use super::seconds_now;
+use super::unix_seconds;
 
-/// Of the times in `/proc/self/stat`, in a second: fixed in Linux's interface for programs, whatever the kernel's own clock.
-const TICKS: f64 = 100.0;
+/// Clock ticks per second in `/proc/self/stat`: 100 in Linux's user-space interface, whatever the kernel's own tick (times(2)).
+const TICKS_PER_SECOND: f64 = 100.0;
 
-/// See the module.
+/// The start time; all else is read when it is collected.
 #[derive(Debug)]
 pub struct Process {
     started: f64,
 }
 
 impl Process {
-    /// To be made at the process's start.
+    /// Takes the current time for the start of the process: create it early.
     pub fn new() -> Self {
         Self {
-            started: seconds_now(),
+            started: unix_seconds(),
         }
     }
 }
@@ -49,20 +49,24 @@ impl Collector for Process {
         for (name, help, value) in [
             (
                 "process_start_time_seconds",
-                "When the process was started",
+                "Unix time of the process's start",
                 Some(self.started),
             ),
             (
                 "process_resident_memory_bytes",
-                "Resident memory",
+                "Resident memory in bytes",
                 kibibytes(&status, "VmRSS:"),
             ),
             (
                 "process_virtual_memory_bytes",
-                "Virtual memory",
+                "Virtual memory in bytes",
                 kibibytes(&status, "VmSize:"),
             ),
-            ("process_threads", "Threads", field(&status, "Threads:")),
+            (
+                "process_threads",
+                "Number of threads",
+                field(&status, "Threads:"),
+            ),
             (
                 "process_open_fds",
                 "Open file descriptors",
@@ -70,8 +74,8 @@ impl Collector for Process {
             ),
             (
                 "process_max_fds",
-                "File descriptors that may be open at once",
-                soft_limit("Max open files"),
+                "Limit of open file descriptors",
+                max_open_files(),
             ),
         ] {
             if let Some(value) = value {
@@ -88,24 +92,23 @@ impl Collector for Process {
     }
 }
 
-/// How many file descriptors the process may have (its soft limit), where that is known.
-pub fn max_open_files() -> Option<usize> {
-    soft_limit("Max open files")
+/// The soft limit of open file descriptors; `None` where `/proc` does not show one.
+pub fn max_open_files<N: FromStr>() -> Option<N> {
+    field(
+        &fs::read_to_string("/proc/self/limits").ok()?,
+        "Max open files",
+    )
 }
 
-fn soft_limit<N: FromStr>(name: &str) -> Option<N> {
-    field(&fs::read_to_string("/proc/self/limits").ok()?, name)
-}
-
-/// The fields 14 and 15; the second one, a name in brackets, may hold spaces and brackets.
+/// `utime` and `stime`, fields 14 and 15. Field 2, a name in parentheses, may itself contain spaces and parentheses.
 fn cpu_seconds(stat: &str) -> Option<f64> {
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_whitespace().skip(11);
     let mut ticks = || fields.next()?.parse::<f64>().ok();
-    Some((ticks()? + ticks()?) / TICKS)
+    Some((ticks()? + ticks()?) / TICKS_PER_SECOND)
 }
 
-/// The first number behind a name at the beginning of a line.
+/// The first number after a name at the start of a line.
 fn field<N: FromStr>(text: &str, name: &str) -> Option<N> {
     let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
     rest.split_whitespace().next()?.parse().ok()
@@ -120,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn proc_is_read() {
+    fn values_are_parsed_from_proc() {
         let stat = "7 (a ) b) S 1 7 7 0 -1 4194304 100 0 0 0 250 50 0 0 20 0 4 0 12345 1000 200";
         assert_eq!(cpu_seconds(stat), Some(3.0));
         let status = "Name:\tx\nVmRSS:\t    2 kB\nThreads:\t4\n";
