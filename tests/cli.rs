@@ -92,23 +92,16 @@ fn check_warns_of_what_is_probably_not_meant() {
     let config = std::fs::read_to_string("config.yml")
         .unwrap()
         .replace(".RegexMatch.Substr", ".RegexMatch.Sbstr");
-    let environment = [
-        ("PROMETHEUS_BEARER_TOKN", "hunter2"),
-        ("PROMETHEUS_BEARER_TOKEN", "hunter3"),
-    ];
+    let environment = [("PROMETHEUS_BEARER_TOKEN", "hunter2")];
     let checked = run(&["-c", &written(&config), "--check"], &environment, "");
     assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
     let told = text(&checked.stderr);
-    for warning in [
-        "environment: PROMETHEUS_BEARER_TOKN is not read; did you mean PROMETHEUS_BEARER_TOKEN?",
-        "extra_infos.title[0].value: the template fails where it uses .RegexMatch.Sbstr: the regexp has no such \
-         group (named: Substr); did you mean \"Substr\"?",
-    ] {
-        assert!(told.contains(warning), "{warning} in {told}");
-    }
+    let warning = "extra_infos.title[0].value: the template fails where it uses .RegexMatch.Sbstr: the regexp has no such \
+                   group (named: Substr); did you mean \"Substr\"?";
+    assert!(told.contains(warning), "{warning} in {told}");
     assert_eq!(
         (told.lines().count(), told.contains("hunter")),
-        (2, false),
+        (1, false),
         "{told}"
     );
 }
@@ -148,7 +141,7 @@ fn dry_run_prints_each_event_on_a_line() {
     assert_eq!(text(&from_stdin.stdout).lines().count(), 2);
     let told = text(&from_stdin.stderr);
     assert!(
-        told.contains("field=resource") && told.contains("1 of 3 alerts can't be mapped"),
+        told.contains("field=resource") && told.contains("rejected 1 of 3 alerts"),
         "{told}"
     );
     let noise = run(&["-c", &config, "--dry-run", "-"], &[], "noise");
@@ -268,7 +261,7 @@ output: left out
             "resource: nothing, and every event needs it\n    labels.alertname is empty\n"
         )
     );
-    assert!(text(&refused.stderr).contains("1 of 3 alerts can't be mapped"));
+    assert!(text(&refused.stderr).contains("rejected 1 of 3 alerts"));
 }
 
 #[test]
@@ -278,7 +271,7 @@ fn an_explanation_that_is_impossible_says_why() {
             &["--check", "--against", "/no/such.json"][..],
             "",
             1,
-            "can't read the notification /no/such.json",
+            "cannot read the notification /no/such.json",
         ),
         (
             &["--check", "--against", "-"],
@@ -391,7 +384,7 @@ fn a_port_that_is_taken_is_a_run_time_failure() {
     let output = run(&["-c", &config, "--port", &port], &[], "");
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains(&format!(
-        "can't listen on 127.0.0.1:{port}: Address already in use"
+        "cannot listen on 127.0.0.1:{port}: Address already in use"
     )));
 }
 
