@@ -1,6 +1,7 @@
 //! Turns Prometheus Alertmanager notifications into Canopsis events on RabbitMQ.
 //!
-//! Data flows one way: HTTP, notification, mapping, event, publisher, answer. `ARCHITECTURE.md` draws the house.
+//! Data flows one way: HTTP, notification, mapping, event, publisher, response. `ARCHITECTURE.md` has a diagram, and an order
+//! in which to read the modules.
 
 #![forbid(unsafe_code)]
 #![warn(clippy::unwrap_used, clippy::expect_used)]

@@ -1,4 +1,4 @@
-//! The program: everything is in the library, so that tests, fuzzers and benchmarks reach it too.
+//! The program. Everything else is in the library, where tests, fuzz targets and benchmarks can use it.
 
 #![forbid(unsafe_code)]
 #![warn(clippy::unwrap_used, clippy::expect_used)]

@@ -1,5 +1,7 @@
-//! The configuration in use: read at the start, and read again whenever somebody asks, by a signal or over HTTP, until somebody asks
-//! for the end.
+//! Loads the configuration, and replaces it at run time: on SIGHUP or `POST /-/reload`, until a signal asks for shutdown.
+//!
+//! A configuration with errors is rejected as a whole. Loading happens in a background thread, so that a slow file system
+//! does not delay a shutdown.
 
 use std::ffi::OsString;
 use std::io;
@@ -22,21 +24,21 @@ use crate::pipeline::EventSink;
 use crate::publisher::{self, Publisher};
 use crate::systemd::Notifier;
 
-/// Who asks over HTTP for a reload waits so long for what comes of it.
-const REPLY_LIMIT: Duration = Duration::from_secs(9);
+/// How long `POST /-/reload` waits for the result: below the 10 s after which senders give up.
+const RESULT_TIMEOUT: Duration = Duration::from_secs(9);
 
-/// File descriptors that connections may not take: for the broker, the log, the configuration.
-const RESERVED_DESCRIPTORS: usize = 64;
+/// File descriptors that connections must leave for the broker, the log and the configuration.
+const RESERVED_FILES: usize = 64;
 
-/// However few descriptors there are.
-const FEWEST_CONNECTIONS: usize = 16;
+/// The lower limit of `http.max_connections` where file descriptors are scarce.
+const MIN_CONNECTIONS: usize = 16;
 
-/// A variable of the environment.
+/// Looks up an environment variable.
 pub fn variable(name: &str) -> Option<Result<String, OsString>> {
     std::env::var_os(name).map(OsString::into_string)
 }
 
-/// Reads and checks the configuration, and logs what is probably not meant in it.
+/// Reads and checks the configuration, and logs its warnings.
 pub fn load(path: &Path, overrides: &Overrides) -> Result<Config, ConfigError> {
     let config = Config::load(path, overrides, &variable)?;
     for warning in &config.warnings {
@@ -45,133 +47,149 @@ pub fn load(path: &Path, overrides: &Overrides) -> Result<Config, ConfigError> {
     Ok(config)
 }
 
-/// What came of a reload; the reasons are lines.
-type ReloadOutcome = Result<(), Vec<String>>;
+/// The result of a reload, with a line for each error.
+type ReloadResult = Result<(), Vec<String>>;
 
-/// What the main thread is asked for.
+/// The result of reading a configuration, with a line for each error.
+type LoadResult = Result<Config, Vec<String>>;
+
+/// A request to the main thread.
 pub enum Command {
-    /// For the end, by this signal.
+    /// Shut down because of this signal.
     Stop(i32),
-    /// For a reload. Who asked over HTTP wants to know what came of it.
-    Reload(Option<Sender<ReloadOutcome>>),
+    /// Reload the configuration, and send the result where one is awaited.
+    Reload(Option<Sender<ReloadResult>>),
 }
 
-/// Passes signals on to the main thread.
-pub fn watch_signals(command: Sender<Command>) -> io::Result<()> {
+/// Starts a thread that turns signals into commands.
+pub fn watch_signals(commands: Sender<Command>) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-    let pass_on = move || {
+    let forward = move || {
         for signal in signals.forever() {
-            let asked = if signal == SIGHUP {
-                Command::Reload(None)
-            } else {
-                Command::Stop(signal)
+            let command = match signal {
+                SIGHUP => Command::Reload(None),
+                _ => Command::Stop(signal),
             };
-            if command.send(asked).is_err() {
+            if commands.send(command).is_err() {
                 return;
             }
         }
     };
     thread::Builder::new()
         .name("signals".to_owned())
-        .spawn(pass_on)
+        .spawn(forward)
         .map(drop)
 }
 
-/// Reads the configuration in a thread of its own: where that takes long, the main thread still hears of signals.
-fn load_in_background(cli: &Cli) -> Receiver<Result<Config, Vec<String>>> {
-    let (done, loaded) = bounded(1);
+fn load_in_background(cli: &Cli) -> Receiver<LoadResult> {
     let (path, overrides) = (cli.config.clone(), cli.overrides.clone());
-    let read = move || {
-        let lines = |error: ConfigError| {
-            error
-                .to_string()
-                .lines()
-                .map(|line| line.trim_start().to_owned())
-                .collect()
-        };
-        let _ = done.send(load(&path, &overrides).map_err(lines));
+    let lines = |error: ConfigError| {
+        let text = error.to_string();
+        text.lines()
+            .map(|line| line.trim_start().to_owned())
+            .collect()
     };
-    // Where there is no thread, what it would have sent by is gone, which is seen.
-    let _ = thread::Builder::new().name("reload".to_owned()).spawn(read);
-    loaded
+    run_in_background(move || load(&path, &overrides).map_err(lines))
 }
 
-/// Has the main thread reload, and waits for what comes of it.
-pub fn ask_to_reload(command: &Sender<Command>) -> Result<(), ReloadError> {
-    let (reply, outcome) = bounded(1);
-    if command.send(Command::Reload(Some(reply))).is_err() {
+/// The channel is closed without a result where `load` panics.
+fn run_in_background(load: impl FnOnce() -> LoadResult + Send + 'static) -> Receiver<LoadResult> {
+    let (sender, receiver) = bounded(1);
+    let from_thread = sender.clone();
+    let started = thread::Builder::new()
+        .name("reload".to_owned())
+        .spawn(move || {
+            let _ = from_thread.send(load());
+        });
+    if let Err(error) = started {
+        let _ = sender.send(Err(vec![format!(
+            "cannot start the reload thread: {error}"
+        )]));
+    }
+    receiver
+}
+
+/// Makes the main thread reload the configuration, and waits for the result.
+pub fn request_reload(commands: &Sender<Command>) -> Result<(), ReloadError> {
+    let (sender, result) = bounded(1);
+    if commands.send(Command::Reload(Some(sender))).is_err() {
         return Err(ReloadError::Unfinished);
     }
-    match outcome.recv_timeout(REPLY_LIMIT) {
-        Ok(outcome) => outcome.map_err(ReloadError::Refused),
+    match result.recv_timeout(RESULT_TIMEOUT) {
+        Ok(result) => result.map_err(ReloadError::Rejected),
         Err(_) => Err(ReloadError::Unfinished),
     }
 }
 
-/// How many connections at once are possible.
-pub fn connections(settings: &http::Settings) -> usize {
-    let wanted = settings.max_connections;
+/// `http.max_connections`, lowered to what the limit of file descriptors permits.
+pub fn max_connections(settings: &http::Settings) -> usize {
+    let configured = settings.max_connections;
     match metrics::max_open_files() {
-        Some(limit) if wanted + RESERVED_DESCRIPTORS > limit => {
-            let possible = limit
-                .saturating_sub(RESERVED_DESCRIPTORS)
-                .max(FEWEST_CONNECTIONS);
-            warn!(limit, connections = possible; "file descriptors are limited (ulimit -n): fewer connections than http.max_connections");
-            possible
+        Some(max_files) if configured + RESERVED_FILES > max_files => {
+            let max = max_files
+                .saturating_sub(RESERVED_FILES)
+                .max(MIN_CONNECTIONS)
+                .min(configured);
+            if max < configured {
+                warn!(
+                    "http.max_connections lowered to {max}: the file-descriptor limit is {max_files}"
+                );
+            }
+            max
         }
-        _ => wanted,
+        _ => configured,
     }
 }
 
-/// What the configuration in use has made.
+/// Replaces the configuration of the running service.
 pub struct ReloadController<'s> {
-    /// What the publisher was started with.
+    /// The current settings of the publisher.
     pub broker: publisher::Settings,
-    /// Where the server was told to listen.
+    /// The address for which the server was started.
     pub listen: ListenAddress,
-    /// Who answers.
+    /// Gets the new rules, tokens and limits.
     pub routes: &'s Routes,
-    /// Who listens.
+    /// Gets the new number of connections.
     pub server: &'s Server,
     /// For the next publisher.
-    pub metrics: metrics::BrokerMetrics,
-    /// How reloads end.
-    pub reloads: metrics::ReloadMetrics,
-    /// Whether the file holds another configuration, which is faulty.
-    pub stale: &'s AtomicBool,
+    pub broker_metrics: metrics::BrokerMetrics,
+    /// Counts the reloads.
+    pub reload_metrics: metrics::ReloadMetrics,
+    /// Whether the last reload failed.
+    pub reload_failed: &'s AtomicBool,
 }
 
 impl ReloadController<'_> {
-    /// Reloads whenever somebody asks, until a signal asks for the end: which one.
-    pub fn run(&mut self, cli: &Cli, commands: &Receiver<Command>, notifier: &Notifier) -> i32 {
-        // Whoever asks while the file is being read may have changed it since: it is read once more, and one at a time.
-        let mut asked: Vec<Option<Sender<ReloadOutcome>>> = Vec::new();
+    /// Executes commands until one asks for shutdown, and returns its signal.
+    pub fn run(&mut self, cli: &Cli, inbox: &Receiver<Command>, notifier: &Notifier) -> i32 {
+        // One reload at a time. A request that arrives during one may be about a newer file, so it gets its own.
+        let mut requests: Vec<Option<Sender<ReloadResult>>> = Vec::new();
         let mut loading = never();
         loop {
             select! {
-                recv(commands) -> command => match command {
-                    Ok(Command::Reload(reply)) => {
-                        asked.push(reply);
-                        if asked.len() > 1 {
+                recv(inbox) -> command => match command {
+                    Ok(Command::Reload(result)) => {
+                        requests.push(result);
+                        if requests.len() > 1 {
                             continue;
                         }
                     }
                     Ok(Command::Stop(signal)) => return signal,
-                    // Those who watch for signals have a sender for as long as the process lives.
+                    // Not reached: the signal thread keeps a sender.
                     Err(_) => return SIGTERM,
                 },
                 recv(loading) -> loaded => {
-                    let outcome = self.replace_by(loaded.unwrap_or_else(|_| Err(vec!["there is no thread to read it in".to_owned()])));
-                    self.reloads.reloaded(outcome.is_ok());
-                    self.stale.store(outcome.is_err(), Ordering::Relaxed);
+                    let result = self.apply(loaded.unwrap_or_else(|_| Err(vec![PANICKED.to_owned()])));
+                    self.reload_metrics.reloaded(result.is_ok());
+                    self.reload_failed.store(result.is_err(), Ordering::Relaxed);
                     notifier.reloaded();
-                    if let Some(reply) = asked.remove(0) {
-                        // Who asked may be gone.
-                        let _ = reply.try_send(outcome);
+                    if let Some(sender) = requests.remove(0) {
+                        // The sender of the request may have given up.
+                        let _ = sender.try_send(result);
                     }
                 }
             }
-            loading = if asked.is_empty() {
+            loading = if requests.is_empty() {
                 never()
             } else {
                 notifier.reloading();
@@ -180,32 +198,31 @@ impl ReloadController<'_> {
         }
     }
 
-    /// Puts what has been read in place of what is in use. A faulty configuration is refused as a whole, and the one in use stays; then
-    /// the reasons come back.
-    fn replace_by(&mut self, loaded: Result<Config, Vec<String>>) -> Result<(), Vec<String>> {
-        let replaced = loaded.and_then(|config| match self.sink(&config.publisher) {
+    /// Replaces the configuration, or leaves everything as it is.
+    fn apply(&mut self, loaded: LoadResult) -> ReloadResult {
+        let result = loaded.and_then(|config| match self.sink(&config.publisher) {
             Ok(sink) => {
                 self.replace(config, sink);
                 Ok(())
             }
-            Err(error) => Err(vec![format!("can't start the publisher: {error}")]),
+            Err(error) => Err(vec![format!("cannot start the publisher: {error}")]),
         });
-        if let Err(reasons) = &replaced {
-            error!("the configuration is not reloaded; the one before stays in use");
+        if let Err(reasons) = &result {
+            error!("configuration reload failed; still using the previous configuration");
             for reason in reasons {
                 error!("{reason}");
             }
         }
-        replaced
+        result
     }
 
-    /// The publisher in use, if it is still the right one. Another one starts beside it: what is under way stays with the old one,
-    /// which ends with its last notification.
+    /// The current publisher, or another one if the broker settings changed. In-flight notifications stay with the old one, which
+    /// ends with the last of them.
     fn sink(&self, broker: &publisher::Settings) -> io::Result<Arc<EventSink>> {
         let current = Arc::clone(&self.routes.runtime().sink);
         match &*current {
             EventSink::Broker(_) if *broker != self.broker => {
-                Publisher::start(broker.clone(), self.metrics.clone())
+                Publisher::start(broker.clone(), self.broker_metrics.clone())
                     .map(|publisher| Arc::new(EventSink::Broker(publisher)))
             }
             EventSink::Broker(_) | EventSink::Stream(_) => Ok(current),
@@ -214,10 +231,10 @@ impl ReloadController<'_> {
 
     fn replace(&mut self, config: Config, sink: Arc<EventSink>) {
         if config.http.listen != self.listen {
-            warn!(now:% = self.server.address(), changed_to:% = config.http.listen; "http.listen has changed: it takes effect at the next restart");
+            warn!(current:% = self.server.address(), changed_to:% = config.http.listen; "http.listen changed: restart the service to apply it");
         }
         let broker_changed = config.publisher != self.broker;
-        self.server.resize(connections(&config.http));
+        self.server.resize(max_connections(&config.http));
         self.broker = config.publisher;
         self.routes.replace(Runtime {
             settings: config.http,
@@ -225,5 +242,20 @@ impl ReloadController<'_> {
             sink,
         });
         info!(broker_changed; "configuration reloaded");
+    }
+}
+
+const PANICKED: &str = "internal error: reload thread panicked (please report)";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_while_loading_differs_from_a_result() {
+        let failed = run_in_background(|| Err(vec!["unknown key".to_owned()]));
+        assert_eq!(failed.recv().unwrap().unwrap_err(), ["unknown key"]);
+        let panicked = run_in_background(|| panic!("intended by the test"));
+        assert!(panicked.recv().is_err());
     }
 }

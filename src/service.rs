@@ -1,4 +1,4 @@
-//! Puts the rooms together: what each task of the command line does, and the way from start to stop.
+//! The tasks of the command line, and the service from start to shutdown. Connects the modules, and decides nothing else.
 
 use std::ffi::OsString;
 use std::fs;
@@ -25,74 +25,74 @@ use crate::publisher::Publisher;
 use crate::reload::{self, ReloadController};
 use crate::{systemd, version};
 
-/// What is under way when the connector is told to stop has so long to finish.
+/// How long a shutdown waits for in-flight requests. With [`CLOSE_TIMEOUT`] it is 10 s, after which `docker stop` kills.
 const GRACE: Duration = Duration::from_millis(9_500);
 
-/// After which so much is left for closing the connection to the broker.
-const CLOSING: Duration = Duration::from_millis(500);
+/// How long closing the connection to RabbitMQ may take after that.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Why the program ends with something else than 0.
+/// Why the program ends with a status other than 0.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The command line.
+    /// The command line is invalid.
     #[error("{0}; see --help")]
     Usage(#[from] UsageError),
-    /// The configuration.
+    /// The configuration is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The address.
+    /// The server cannot start.
     #[error(transparent)]
-    ListenAddress(#[from] ListenError),
-    /// The publisher's threads.
-    #[error("can't start the publisher: {0}")]
+    Listen(#[from] ListenError),
+    /// The publisher's threads cannot start.
+    #[error("cannot start the publisher: {0}")]
     Publisher(io::Error),
-    /// The thread that keeps systemd informed.
-    #[error("can't start the thread for systemd: {0}")]
+    /// The thread that notifies systemd cannot start.
+    #[error("cannot start the thread for systemd: {0}")]
     Notifier(io::Error),
-    /// The signals.
-    #[error("can't watch for signals: {0}")]
+    /// The signal handlers cannot be installed.
+    #[error("cannot handle signals: {0}")]
     Signals(io::Error),
-    /// `--dry-run`, `--explain`: the notification can't be read.
-    #[error("can't read the notification {}: {source}", path.display())]
+    /// The notification for `--dry-run` or `--explain` cannot be read.
+    #[error("cannot read the notification {}: {source}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// `--explain`: it is no notification.
+    /// The input of `--explain` is not a notification.
     #[error(transparent)]
     Decode(#[from] DecodeError),
-    /// `--dry-run`: it is no notification, or its events can't be made.
+    /// The input of `--dry-run` is not a notification, or its events cannot be encoded.
     #[error(transparent)]
-    Prepare(#[from] PipelineError),
-    /// `--dry-run`, `--explain`: some alerts can't be mapped; each has been named.
-    #[error("{0} of {1} alerts can't be mapped")]
-    Refused(usize, usize),
-    /// Standard output.
-    #[error("can't write to standard output: {0}")]
+    Encode(#[from] PipelineError),
+    /// `--dry-run` or `--explain` rejected alerts, and has named each of them.
+    #[error("rejected {0} of {1} alerts")]
+    Rejected(usize, usize),
+    /// Standard output cannot be written.
+    #[error("cannot write to standard output: {0}")]
     Stdout(#[from] io::Error),
 }
 
 impl RunError {
-    /// The program's exit status: 2 is for what a person has written wrong.
+    /// The program's exit status: 2 for a wrong command line or configuration, 1 for any other failure.
     pub fn exit_status(&self) -> u8 {
         match self {
             Self::Usage(_) | Self::Config(_) => 2,
-            Self::ListenAddress(_)
+            Self::Listen(_)
             | Self::Publisher(_)
             | Self::Notifier(_)
             | Self::Signals(_)
             | Self::Read { .. }
             | Self::Decode(_)
-            | Self::Prepare(_)
-            | Self::Refused(..)
+            | Self::Encode(_)
+            | Self::Rejected(..)
             | Self::Stdout(_) => 1,
         }
     }
 }
 
-/// Does what the arguments (without the program's name) say.
+/// Runs the task that the arguments (without the program's name) select.
 pub fn run(arguments: Vec<OsString>) -> Result<(), RunError> {
     let cli = Cli::parse(arguments, &reload::variable)?;
     match cli.mode {
@@ -113,7 +113,7 @@ pub fn run(arguments: Vec<OsString>) -> Result<(), RunError> {
     }
 }
 
-/// A notification's body from a file, or from standard input (`-`).
+/// Reads a notification's body from a file, or from standard input (`-`).
 fn read_body(path: &Path) -> Result<Vec<u8>, RunError> {
     let read = || {
         if path == Path::new("-") {
@@ -131,17 +131,17 @@ fn read_body(path: &Path) -> Result<Vec<u8>, RunError> {
 
 fn dry_run(config: &Config, path: &Path) -> Result<(), RunError> {
     let body = read_body(path)?;
-    // Nobody waits for an answer.
+    // No sender waits for a response.
     let deadline = Instant::now() + Duration::from_hours(24);
-    let prepared = EncodedNotification::from_body(
+    let encoded = EncodedNotification::from_body(
         &config.mapping,
         &MappingReporter::unlimited(),
         &body,
         Timestamp::now(),
         deadline,
     )?;
-    pipeline::write_lines(&mut io::stdout().lock(), &prepared.batch)?;
-    all_mapped(prepared.batch.len(), prepared.refused.count)
+    pipeline::write_lines(&mut io::stdout().lock(), &encoded.batch)?;
+    all_mapped(encoded.batch.len(), encoded.refused.count)
 }
 
 fn explain_file(config: &Config, config_path: &Path, path: &Path) -> Result<(), RunError> {
@@ -149,24 +149,24 @@ fn explain_file(config: &Config, config_path: &Path, path: &Path) -> Result<(), 
     let notification = Notification::decode(&body)?;
     let mut out = BufWriter::new(io::stdout().lock());
     writeln!(out, "{} is valid", config_path.display())?;
-    let refused = explain::write(&mut out, &config.mapping, &notification, Timestamp::now())?;
+    let rejected = explain::write(&mut out, &config.mapping, &notification, Timestamp::now())?;
     out.flush()?;
-    all_mapped(notification.alerts.len() - refused, refused)
+    all_mapped(notification.alerts.len() - rejected, rejected)
 }
 
-fn all_mapped(mapped: usize, refused: usize) -> Result<(), RunError> {
-    if refused == 0 {
+fn all_mapped(mapped: usize, rejected: usize) -> Result<(), RunError> {
+    if rejected == 0 {
         Ok(())
     } else {
-        Err(RunError::Refused(refused, mapped + refused))
+        Err(RunError::Rejected(rejected, mapped + rejected))
     }
 }
 
 fn serve(cli: &Cli, config: Config) -> Result<(), RunError> {
-    let (command, commands) = unbounded();
-    reload::watch_signals(command.clone()).map_err(RunError::Signals)?;
+    let (commands, inbox) = unbounded();
+    reload::watch_signals(commands.clone()).map_err(RunError::Signals)?;
     let metrics = Metrics::new();
-    let (broker_metrics, reloads) = (metrics.broker.clone(), metrics.reloads.clone());
+    let (broker_metrics, reload_metrics) = (metrics.broker.clone(), metrics.reloads.clone());
     let sink = match cli.mode {
         Mode::ServeToStdout => EventSink::Stream(Mutex::new(Box::new(io::stdout()))),
         _ => EventSink::Broker(
@@ -174,72 +174,67 @@ fn serve(cli: &Cli, config: Config) -> Result<(), RunError> {
                 .map_err(RunError::Publisher)?,
         ),
     };
-    let (listen, broker, most) = (
+    let (listen, broker, max_connections) = (
         config.http.listen.clone(),
         config.publisher,
-        reload::connections(&config.http),
+        reload::max_connections(&config.http),
     );
     let runtime = Runtime {
         settings: config.http,
         mapping: config.mapping,
         sink: Arc::new(sink),
     };
-    let routes = Arc::new(Routes::new(
-        runtime,
-        metrics,
-        Box::new(move || reload::ask_to_reload(&command)),
-    ));
-    let handler = Arc::clone(&routes);
-    let server = Server::start(&listen, most, handler)?;
+    let reload = Box::new(move || reload::request_reload(&commands));
+    let routes = Arc::new(Routes::new(runtime, metrics, reload));
+    let server = Server::start(&listen, max_connections, Arc::clone(&routes))?;
     info!(version:% = version::VERSION, address:% = server.address(); "listening");
 
-    let stale = Arc::new(AtomicBool::new(false));
-    let notifier = systemd::ready(systemd::Service {
+    let reload_failed = Arc::new(AtomicBool::new(false));
+    let notifier = systemd::start(systemd::Service {
         address: server.reachable_at(),
-        status: status(server.address(), &routes, &stale),
+        status: status(server.address(), &routes, &reload_failed),
         accepted: server.accepted(),
         is_saturated: server.is_saturated(),
     })
     .map_err(RunError::Notifier)?;
-    let mut configuration = ReloadController {
+    let mut controller = ReloadController {
         broker,
         listen,
         routes: &routes,
         server: &server,
-        metrics: broker_metrics,
-        reloads,
-        stale: &stale,
+        broker_metrics,
+        reload_metrics,
+        reload_failed: &reload_failed,
     };
-    let signal = configuration.run(cli, &commands, &notifier);
-    info!(signal; "stopping: what is under way is finished first");
+    let signal = controller.run(cli, &inbox, &notifier);
+    let signal = signal_hook::low_level::signal_name(signal).unwrap_or("unknown");
+    info!(signal; "shutting down: finishing in-flight requests (10 s at most)");
 
     notifier.stopping();
-    let deadline = Instant::now() + GRACE + CLOSING;
+    let deadline = Instant::now() + GRACE + CLOSE_TIMEOUT;
     routes.stop();
-    if !server.stop(GRACE) {
-        warn!("some requests had no answer yet");
+    let unanswered = server.stop(GRACE);
+    if unanswered > 0 {
+        warn!("shutdown timeout: {unanswered} in-flight requests got no response");
     }
     if let EventSink::Broker(publisher) = &*routes.runtime().sink {
-        publisher.close(
-            deadline
-                .saturating_duration_since(Instant::now())
-                .max(CLOSING),
-        );
+        let left = deadline.saturating_duration_since(Instant::now());
+        publisher.close(left.max(CLOSE_TIMEOUT));
     }
     info!("stopped");
     Ok(())
 }
 
-/// What systemd is told.
+/// The status line for systemd.
 fn status(
     address: SocketAddr,
     routes: &Arc<Routes>,
-    stale: &Arc<AtomicBool>,
+    reload_failed: &Arc<AtomicBool>,
 ) -> impl Fn() -> String + Send + 'static {
-    let (routes, stale) = (Arc::clone(routes), Arc::clone(stale));
+    let (routes, reload_failed) = (Arc::clone(routes), Arc::clone(reload_failed));
     move || {
-        let note = if stale.load(Ordering::Relaxed) {
-            "; the changed configuration is faulty and not used"
+        let note = if reload_failed.load(Ordering::Relaxed) {
+            "; configuration reload failed; still using the previous configuration"
         } else {
             ""
         };

@@ -141,7 +141,7 @@ fn dry_run_prints_each_event_on_a_line() {
     assert_eq!(text(&from_stdin.stdout).lines().count(), 2);
     let stderr = text(&from_stdin.stderr);
     assert!(
-        stderr.contains("field=resource") && stderr.contains("1 of 3 alerts can't be mapped"),
+        stderr.contains("field=resource") && stderr.contains("rejected 1 of 3 alerts"),
         "{stderr}"
     );
     let noise = run(&["-c", &config, "--dry-run", "-"], &[], "noise");
@@ -260,7 +260,7 @@ output: left out
             "resource: nothing, and every event needs it\n    labels.alertname is empty\n"
         )
     );
-    assert!(text(&refused.stderr).contains("1 of 3 alerts can't be mapped"));
+    assert!(text(&refused.stderr).contains("rejected 1 of 3 alerts"));
 }
 
 #[test]
@@ -270,7 +270,7 @@ fn errors_of_explain_are_reported() {
             &["--explain", "/no/such.json"][..],
             "",
             1,
-            "can't read the notification /no/such.json",
+            "cannot read the notification /no/such.json",
         ),
         (
             &["--explain", "-"],
@@ -379,7 +379,7 @@ fn a_port_in_use_is_a_run_time_failure() {
     let output = run(&["-c", &config, "--port", &port], &[], "");
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains(&format!(
-        "can't listen on 127.0.0.1:{port}: Address already in use"
+        "cannot listen on 127.0.0.1:{port}: Address already in use"
     )));
 }
 

@@ -188,7 +188,9 @@ fn reloading_over_http_wants_the_token_and_tells_the_mistakes() {
     let refused = ask(&[&token]);
     assert_eq!(refused.status, 500);
     assert!(
-        refused.body.contains("the one before stays in use")
+        refused
+            .body
+            .contains("still using the previous configuration")
             && refused.body.contains("http.bearer_tokn"),
         "{}",
         refused.body

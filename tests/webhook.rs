@@ -166,9 +166,9 @@ fn alerts_that_cannot_be_mapped_are_named_and_the_others_published() {
     let reply = connector.post(&body);
     assert_eq!(reply.status, 422);
     let expected = json!({
-        "error": "1 of 3 alerts can't be mapped, the others are published",
+        "error": "rejected 1 of 3 alerts; published 2",
         "published": 2,
-        "refused": [{"alertname": "", "fingerprint": "", "field": "resource", "reason": "labels.alertname is empty"}],
+        "rejected": [{"alertname": "", "fingerprint": "", "field": "resource", "reason": "labels.alertname is empty"}],
     });
     assert_eq!(reply.json(), expected);
     let received = broker.admin(&vhost).drain();
@@ -206,7 +206,7 @@ fn each_wrong_request_gets_its_answer_and_publishes_nothing() {
             &[],
             &good,
             401,
-            "a valid bearer token is needed",
+            "a valid bearer token is required",
         ),
         (
             "POST",
@@ -214,7 +214,7 @@ fn each_wrong_request_gets_its_answer_and_publishes_nothing() {
             &["Authorization: Bearer wrong"],
             &good,
             401,
-            "a valid bearer token is needed",
+            "a valid bearer token is required",
         ),
         (
             "POST",
@@ -222,7 +222,7 @@ fn each_wrong_request_gets_its_answer_and_publishes_nothing() {
             &["Authorization: Basic c2VzYW1l"],
             &good,
             401,
-            "a valid bearer token is needed",
+            "a valid bearer token is required",
         ),
         (
             "POST",
@@ -254,7 +254,7 @@ fn each_wrong_request_gets_its_answer_and_publishes_nothing() {
             &[&with_token],
             &long,
             413,
-            "longer than 2048 bytes",
+            "exceeds 2048 bytes",
         ),
         ("GET", "/webhook", &[&with_token], "", 405, "POST"),
         ("POST", "/-/healthy", &[], "", 405, "GET"),
@@ -265,7 +265,7 @@ fn each_wrong_request_gets_its_answer_and_publishes_nothing() {
             &[&with_token],
             "[]",
             404,
-            "this is no Alertmanager",
+            "not an Alertmanager",
         ),
     ];
     let mut client = Client::new(connector.address);

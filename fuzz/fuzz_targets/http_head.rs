@@ -6,7 +6,7 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(Some((read, length))) = request::parse(bytes) {
-        assert!(length <= bytes.len() && length <= request::MOST_BYTES);
+        assert!(length <= bytes.len() && length <= request::MAX_BYTES);
         assert_eq!(request::parse(&bytes[..length]), Ok(Some((read, length))));
     }
 });

@@ -1,11 +1,11 @@
-//! Bearer tokens (RFC 6750), compared in constant time.
+//! Checks bearer tokens (RFC 6750) in constant time. The only place where a sender is authenticated.
 
 use subtle::{Choice, ConstantTimeEq};
 
 use crate::secret::Secret;
 
-/// Whether an `Authorization` header bears one of the tokens. How long that takes tells nothing of what they are, but for
-/// their length.
+/// Whether an `Authorization` header holds one of the tokens. The time that this takes reveals the length of the tokens at
+/// most.
 pub fn is_authorized(header: Option<&str>, tokens: &[Secret]) -> bool {
     let Some((scheme, given)) = header.and_then(|header| header.trim().split_once(' ')) else {
         return false;
@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_whole_token_lets_in() {
+    fn only_an_exact_token_is_authorized() {
         let tokens = [Secret::new("old-token"), Secret::new("new")];
         for (header, authorized) in [
             (Some("Bearer new"), true),

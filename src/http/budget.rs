@@ -1,19 +1,19 @@
-//! The memory for bodies, of all senders together.
+//! Limits the memory for the bodies of all requests together.
 
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// So much of each body is free of charge, so that large ones can't keep ordinary ones out. Times the number of
-/// connections, this is what bodies can take besides the budget.
+/// The first bytes of each body are not charged, so that large bodies cannot block ordinary ones. Times the number of
+/// connections, they are what bodies can take besides the budget.
 pub const FREE_BYTES: usize = 64 << 10;
 
-/// How many bytes of bodies may be held at once beyond what is free.
+/// The bytes that all bodies together may hold beyond what is free.
 #[derive(Debug)]
 pub struct Budget(AtomicUsize);
 
 impl Budget {
-    /// A budget of so many bytes.
+    /// A budget of a number of bytes.
     pub fn new(bytes: usize) -> Self {
         Self(AtomicUsize::new(bytes))
     }
@@ -37,7 +37,7 @@ impl BodyBytes {
         }
     }
 
-    /// A body of bytes that are there already, without a copy; none where the budget does not allow it.
+    /// Wraps bytes without a copy; `None` where the budget does not allow it.
     pub fn of(budget: &Arc<Budget>, bytes: Vec<u8>) -> Option<Self> {
         let mut body = Self::new(budget);
         if !body.reserve(bytes.len()) {
@@ -57,7 +57,6 @@ impl BodyBytes {
         fits
     }
 
-    /// For so many bytes more.
     fn reserve(&mut self, more: usize) -> bool {
         let needed = (self.bytes.len() + more)
             .saturating_sub(FREE_BYTES)

@@ -1,13 +1,13 @@
-//! The sender's side: routes, tokens, limits and answers.
+//! The HTTP server: listens, authenticates senders, and answers each request.
 //!
-//! Bytes and sockets are known to [`server`] and what is under it alone. Everything else here sees a [`Request`] and gives an
-//! [`Response`].
+//! Only [`server`] and the modules below it know sockets. They turn input into a [`Request`], which [`routes`] answers with
+//! a [`Response`].
 
 use std::fmt;
-use std::io;
 use std::time::Duration;
 
 mod auth;
+mod body;
 mod budget;
 mod connection;
 pub mod request;
@@ -16,25 +16,27 @@ mod routes;
 mod server;
 mod slots;
 
-pub use budget::BodyBytes;
+pub use body::BodyError;
 pub use response::{HttpError, Response};
 pub use routes::{ReloadError, Routes, Runtime};
 pub use server::{ListenError, Server};
 
 use crate::secret::Secret;
+use body::BodyReader;
+use request::RequestHead;
 
-/// Where to listen and whom to let in.
+/// The configuration of the server.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The address.
+    /// Where to listen.
     pub listen: ListenAddress,
-    /// Any of them lets a sender in; at least one.
+    /// The accepted tokens; at least one.
     pub tokens: Vec<Secret>,
     /// A longer body is answered 413.
     pub max_body_bytes: usize,
-    /// As many connections at once.
+    /// How many connections may be open at once.
     pub max_connections: usize,
-    /// From the body's last byte to the answer.
+    /// From the last byte of the body to the response.
     pub answer_timeout: Duration,
 }
 
@@ -43,12 +45,12 @@ pub struct Settings {
 pub struct ListenAddress {
     /// A name or an address, without brackets.
     pub host: String,
-    /// 0 takes a free one.
+    /// 0 stands for any free port.
     pub port: u16,
 }
 
 impl ListenAddress {
-    /// `HOST:PORT`; an IPv6 address in brackets; without a host (`:18401`) it is every address.
+    /// Parses `HOST:PORT`. An IPv6 address is in brackets; without a host (`:18401`) it is every IPv4 address.
     pub fn parse(text: &str) -> Option<Self> {
         let (host, port) = text.trim().rsplit_once(':')?;
         let port = port.parse().ok()?;
@@ -76,45 +78,13 @@ impl fmt::Display for ListenAddress {
 }
 
 /// A request whose body has not been read yet.
-pub struct Request<'r> {
-    /// As `GET`
-    pub method: &'r str,
-    /// With the query, as it was sent.
-    pub target: &'r str,
-    /// The `Authorization` header.
-    pub authorization: Option<&'r str>,
-    /// Whether the sender takes OpenMetrics.
-    pub accepts_openmetrics: bool,
-    /// Who sends it.
+pub struct Request<'r, 'c> {
+    /// Its head.
+    pub head: &'r RequestHead,
+    /// The address of the sender.
     pub peer: &'r str,
-    /// The body, for those who may send one.
-    pub body: &'r mut dyn Body,
-}
-
-/// A body that can be read once.
-pub trait Body {
-    /// Reads it whole; an error as soon as it is known to be longer than `limit` bytes.
-    fn read(&mut self, limit: usize) -> Result<BodyBytes, BodyError>;
-}
-
-/// Why there is no body.
-#[derive(Debug, thiserror::Error)]
-pub enum BodyError {
-    /// It is longer than allowed.
-    #[error("the body is longer than {0} bytes (http.max_body_bytes)")]
-    TooLong(usize),
-    /// The connection ended.
-    #[error("the body did not arrive whole: {0}")]
-    Incomplete(io::Error),
-    /// It takes too long.
-    #[error("the body did not arrive within {0:?}")]
-    TooSlow(Duration),
-    /// Its chunks make no sense.
-    #[error("the body's chunks make no sense: {0}")]
-    Malformed(&'static str),
-    /// Too many large bodies at once.
-    #[error("too many large bodies are on their way at once")]
-    Busy,
+    /// The body, to be read once the sender is known to be authorized.
+    pub body: &'r mut BodyReader<'c>,
 }
 
 #[cfg(test)]
@@ -122,7 +92,7 @@ mod tests {
     use super::ListenAddress;
 
     #[test]
-    fn listen_addresses() {
+    fn listen_addresses_are_parsed() {
         for (text, parsed) in [
             ("0.0.0.0:18401", Some(("0.0.0.0", 18401))),
             ("[::]:80", Some(("::", 80))),

@@ -1,22 +1,25 @@
-//! The head of a request: from bytes to what it says, or why it says nothing that can be trusted.
+//! Parses the head of a request: its limits, and the framing of its body.
 //!
-//! Parsing is httparse's; here are the limits, and the rules by which a body's length is beyond doubt (RFC 9112, 6.3): a
-//! head that leaves two readings of where its body ends is refused, and its connection closed.
+//! The syntax is checked by httparse. A head that allows two readings of where its body ends (RFC 9112, section 6.3) is
+//! refused, because the second reading would smuggle a request in. This module knows no socket, route or token.
 
 /// The longest head, in bytes.
-pub const MOST_BYTES: usize = 16 << 10;
+pub const MAX_BYTES: usize = 16 << 10;
 
-/// The most header lines.
-const MOST_HEADERS: usize = 100;
+/// The most header lines in a head.
+const MAX_HEADERS: usize = 100;
 
-/// What a head says, as far as anybody here asks.
+/// The first byte of a TLS handshake record (RFC 8446, section 5.1).
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// The parts of a head that this program uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestHead {
-    /// As `GET`
+    /// The method, for example `GET`.
     pub method: String,
-    /// The request's target with its query, as it was sent.
+    /// The request target with its query, as it was sent.
     pub target: String,
-    /// The `Authorization` header.
+    /// The value of the `Authorization` header.
     pub authorization: Option<String>,
     /// Whether the `Accept` header names OpenMetrics.
     pub accepts_openmetrics: bool,
@@ -31,7 +34,7 @@ pub struct RequestHead {
 /// Where the body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
-    /// After so many bytes; `u64::MAX` stands for whatever is more.
+    /// After this number of bytes; `u64::MAX` stands for every larger number.
     Length(u64),
     /// After the last chunk.
     Chunked,
@@ -40,44 +43,46 @@ pub enum Framing {
 /// Why a head is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidRequest {
-    /// Not HTTP/1.
-    #[error("this is not an HTTP/1.1 request: {0}")]
+    /// The syntax or the version is not that of HTTP/1.
+    #[error("not an HTTP/1.1 request: {0}")]
     Malformed(&'static str),
-    /// TLS.
-    #[error("this is plain HTTP, and a TLS handshake came: use http:// in the URL")]
+    /// The sender speaks TLS.
+    #[error("TLS handshake on a plain HTTP port: use http:// in the URL")]
     Tls,
-    /// More lines, or bytes, than allowed.
-    #[error("the request's head is longer than {MOST_BYTES} bytes or {MOST_HEADERS} lines")]
+    /// The head has more bytes or lines than allowed.
+    #[error("request head exceeds {MAX_BYTES} bytes or {MAX_HEADERS} header lines")]
     TooLong,
-    /// Where the body ends is in doubt.
-    #[error("where the body ends can't be told: {0}")]
+    /// The end of the body is ambiguous.
+    #[error("invalid framing: {0}")]
     Framing(&'static str),
-    /// An `Expect` header that is not understood.
-    #[error("Expect: nothing but 100-continue is understood")]
+    /// The `Expect` header asks for something else than `100-continue`.
+    #[error("unsupported Expect header: only 100-continue is supported")]
     Expectation,
 }
 
-/// Parses a head. `None` where it is not complete yet; otherwise with its length.
+/// Parses a head, and returns it with its length; `None` where it is not complete yet.
 pub fn parse(bytes: &[u8]) -> Result<Option<(RequestHead, usize)>, InvalidRequest> {
-    if bytes.first() == Some(&0x16) {
+    if bytes.first() == Some(&TLS_HANDSHAKE) {
         return Err(InvalidRequest::Tls);
     }
-    let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
     let length = match request.parse(bytes) {
-        Ok(httparse::Status::Complete(length)) if length <= MOST_BYTES => length,
-        Ok(httparse::Status::Partial) if bytes.len() < MOST_BYTES => return Ok(None),
+        Ok(httparse::Status::Complete(length)) if length <= MAX_BYTES => length,
+        Ok(httparse::Status::Partial) if bytes.len() < MAX_BYTES => return Ok(None),
         Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(InvalidRequest::TooLong),
-        Err(httparse::Error::Version) => return Err(InvalidRequest::Malformed("another version")),
-        Err(httparse::Error::HeaderName | httparse::Error::HeaderValue) => {
-            return Err(InvalidRequest::Malformed("a wrong header line"));
+        Err(httparse::Error::Version) => {
+            return Err(InvalidRequest::Malformed("unsupported HTTP version"));
         }
-        Err(_) => return Err(InvalidRequest::Malformed("a wrong request line")),
+        Err(httparse::Error::HeaderName | httparse::Error::HeaderValue) => {
+            return Err(InvalidRequest::Malformed("invalid header line"));
+        }
+        Err(_) => return Err(InvalidRequest::Malformed("invalid request line")),
     };
     let (Some(method), Some(target), Some(version)) =
         (request.method, request.path, request.version)
     else {
-        return Err(InvalidRequest::Malformed("a wrong request line"));
+        return Err(InvalidRequest::Malformed("invalid request line"));
     };
     let head = RequestHead {
         method: method.to_owned(),
@@ -91,7 +96,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(RequestHead, usize)>, InvalidReques
     Ok(Some((head, length)))
 }
 
-/// The values of all lines of a header.
+/// The values of every header line with this name.
 fn values<'h>(
     headers: &'h [httparse::Header<'_>],
     name: &'static str,
@@ -106,7 +111,9 @@ fn authorization(headers: &[httparse::Header<'_>]) -> Result<Option<String>, Inv
     let mut lines = values(headers, "authorization");
     let first = lines.next();
     if lines.next().is_some() {
-        return Err(InvalidRequest::Malformed("several Authorization lines"));
+        return Err(InvalidRequest::Malformed(
+            "more than one Authorization header",
+        ));
     }
     Ok(first
         .and_then(|value| std::str::from_utf8(value).ok())
@@ -130,7 +137,7 @@ fn framing(headers: &[httparse::Header<'_>], version: u8) -> Result<Framing, Inv
     match (encodings.next(), lengths.next()) {
         (None, None) => Ok(Framing::Length(0)),
         (Some(_), Some(_)) => Err(InvalidRequest::Framing(
-            "both Content-Length and Transfer-Encoding",
+            "both Content-Length and Transfer-Encoding are set",
         )),
         (Some(encoding), None) => {
             if version == 0 {
@@ -138,21 +145,19 @@ fn framing(headers: &[httparse::Header<'_>], version: u8) -> Result<Framing, Inv
             }
             if encodings.next().is_some() || !encoding.trim_ascii().eq_ignore_ascii_case(b"chunked")
             {
-                return Err(InvalidRequest::Framing(
-                    "a Transfer-Encoding other than chunked",
-                ));
+                return Err(InvalidRequest::Framing("Transfer-Encoding is not chunked"));
             }
             Ok(Framing::Chunked)
         }
         (None, Some(length)) => {
             if lengths.next().is_some() {
-                return Err(InvalidRequest::Framing("several Content-Length lines"));
+                return Err(InvalidRequest::Framing(
+                    "more than one Content-Length header",
+                ));
             }
             let length = length.trim_ascii();
             if length.is_empty() || !length.iter().all(u8::is_ascii_digit) {
-                return Err(InvalidRequest::Framing(
-                    "a Content-Length that is no number",
-                ));
+                return Err(InvalidRequest::Framing("Content-Length is not a number"));
             }
             let number = std::str::from_utf8(length)
                 .ok()
@@ -182,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn heads_are_read() {
+    fn a_complete_head_is_parsed() {
         let text = b"POST /webhook?x HTTP/1.1\r\nHost: h\r\nAUTHORIZATION: Bearer t\r\nContent-Length: 12 \r\n\r\nbody";
         let (head, length) = parse(text).unwrap().unwrap();
         let expected = RequestHead {
@@ -201,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_lines_mean() {
+    fn headers_are_interpreted() {
         let read = |lines: &str, version: &str| {
             parse(format!("GET / HTTP/{version}\r\n{lines}\r\n").as_bytes())
         };
@@ -240,7 +245,7 @@ mod tests {
                 "{lines}"
             );
         }
-        for (accept, takes) in [
+        for (accept, accepted) in [
             (
                 "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.3",
                 true,
@@ -254,7 +259,7 @@ mod tests {
             let (head, _) = read(&format!("Accept: {accept}\r\n"), "1.1")
                 .unwrap()
                 .unwrap();
-            assert_eq!(head.accepts_openmetrics, takes, "{accept}");
+            assert_eq!(head.accepts_openmetrics, accepted, "{accept}");
         }
         assert!(
             read("Expect: 100-Continue\r\n", "1.1")
@@ -266,11 +271,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_doubt_is_refused() {
-        let long = format!("GET / HTTP/1.1\r\nX: {}", "a".repeat(MOST_BYTES));
+    fn malformed_and_ambiguous_heads_are_refused() {
+        let long = format!("GET / HTTP/1.1\r\nX: {}", "a".repeat(MAX_BYTES));
         let many = format!(
             "GET / HTTP/1.1\r\n{}\r\n",
-            "X: a\r\n".repeat(MOST_HEADERS + 1)
+            "X: a\r\n".repeat(MAX_HEADERS + 1)
         );
         let with = |lines: &str| format!("POST / HTTP/1.1\r\n{lines}\r\n\r\n");
         for (text, error) in [
@@ -278,64 +283,64 @@ mod tests {
             (many, InvalidRequest::TooLong),
             (
                 with("Content-Length: -1"),
-                InvalidRequest::Framing("a Content-Length that is no number"),
+                InvalidRequest::Framing("Content-Length is not a number"),
             ),
             (
                 with("Content-Length: +1"),
-                InvalidRequest::Framing("a Content-Length that is no number"),
+                InvalidRequest::Framing("Content-Length is not a number"),
             ),
             (
                 with("Content-Length: abc"),
-                InvalidRequest::Framing("a Content-Length that is no number"),
+                InvalidRequest::Framing("Content-Length is not a number"),
             ),
             (
                 with("Content-Length:"),
-                InvalidRequest::Framing("a Content-Length that is no number"),
+                InvalidRequest::Framing("Content-Length is not a number"),
             ),
             (
                 with("Content-Length: 1, 1"),
-                InvalidRequest::Framing("a Content-Length that is no number"),
+                InvalidRequest::Framing("Content-Length is not a number"),
             ),
             (
                 with("Content-Length: 1\r\nContent-Length: 1"),
-                InvalidRequest::Framing("several Content-Length lines"),
+                InvalidRequest::Framing("more than one Content-Length header"),
             ),
             (
                 with("Content-Length: 1\r\nTransfer-Encoding: chunked"),
-                InvalidRequest::Framing("both Content-Length and Transfer-Encoding"),
+                InvalidRequest::Framing("both Content-Length and Transfer-Encoding are set"),
             ),
             (
                 with("Transfer-Encoding: gzip, chunked"),
-                InvalidRequest::Framing("a Transfer-Encoding other than chunked"),
+                InvalidRequest::Framing("Transfer-Encoding is not chunked"),
             ),
             (
                 with("Transfer-Encoding: identity"),
-                InvalidRequest::Framing("a Transfer-Encoding other than chunked"),
+                InvalidRequest::Framing("Transfer-Encoding is not chunked"),
             ),
             (
                 with("Authorization: a\r\nAuthorization: b"),
-                InvalidRequest::Malformed("several Authorization lines"),
+                InvalidRequest::Malformed("more than one Authorization header"),
             ),
             (with("Expect: tea"), InvalidRequest::Expectation),
             (
                 with("X: a\r\n folded"),
-                InvalidRequest::Malformed("a wrong header line"),
+                InvalidRequest::Malformed("invalid header line"),
             ),
             (
                 with("X : a"),
-                InvalidRequest::Malformed("a wrong header line"),
+                InvalidRequest::Malformed("invalid header line"),
             ),
             (
                 with("X: a\rb"),
-                InvalidRequest::Malformed("a wrong header line"),
+                InvalidRequest::Malformed("invalid header line"),
             ),
             (
                 "GET / HTTP/2.0\r\n\r\n".to_owned(),
-                InvalidRequest::Malformed("another version"),
+                InvalidRequest::Malformed("unsupported HTTP version"),
             ),
             (
                 "GET  / HTTP/1.1\r\n\r\n".to_owned(),
-                InvalidRequest::Malformed("a wrong request line"),
+                InvalidRequest::Malformed("invalid request line"),
             ),
             ("\u{16}\u{3}\u{1}".to_owned(), InvalidRequest::Tls),
         ] {

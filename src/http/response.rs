@@ -1,24 +1,24 @@
-//! What a sender reads: one exhaustive table from what went wrong to a status.
+//! Responses, and the one table from errors to statuses.
 //!
-//! Alertmanager tries again after any 5xx and gives up at once after any 4xx, 429 too. So whatever may be better later
-//! is 503, and 4xx is left for what only a person can mend.
+//! Alertmanager retries after any 5xx and gives up after any 4xx, 429 included (its `notify` package). So 503 is for everything
+//! that a retry can get past, and 4xx for what a person has to correct.
 
 use std::borrow::Cow;
 
 use serde_json::json;
 
 use super::BodyError;
-use super::connection::HEAD_LIMIT;
+use super::connection::HEAD_TIMEOUT;
 use super::request::InvalidRequest;
 use crate::alertmanager::DecodeError;
 use crate::mapping::FieldError;
 use crate::pipeline::{Outcome, RejectedAlert};
 use crate::publisher::DeliveryError;
 
-/// Seconds; for senders that heed it. Alertmanager has a clock of its own.
+/// In seconds; Alertmanager ignores it and backs off by itself.
 const RETRY_AFTER: &str = "5";
 
-/// What most bodies are: one object, one line.
+/// The content type of every body except the metrics: one JSON object on one line.
 const JSON: &str = "application/json";
 
 /// A status, headers and a body.
@@ -26,70 +26,70 @@ const JSON: &str = "application/json";
 pub struct Response {
     /// The HTTP status.
     pub status: u16,
-    /// Of the body.
+    /// The content type of the body.
     pub content_type: &'static str,
-    /// Besides those of every answer.
+    /// The headers that not every response has.
     pub headers: Vec<(&'static str, Cow<'static, str>)>,
     /// The body, with its line end.
     pub body: String,
 }
 
-/// Why a request is not done.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
-    /// No such route.
-    #[error("there is nothing here: notifications are taken at POST /webhook")]
+    /// The path is unknown.
+    #[error("no such path; send notifications to POST /webhook")]
     NotFound,
-    /// What a Prometheus server posts to, taking this for an Alertmanager.
+    /// The path is one that a Prometheus server posts to, which is configured to use this program as an Alertmanager.
     #[error(
-        "this is no Alertmanager: point Prometheus at an Alertmanager, and that Alertmanager's webhook receiver at /webhook here"
+        "not an Alertmanager; configure Prometheus to send to an Alertmanager, and its webhook receiver to send to /webhook"
     )]
     NotAnAlertmanager,
-    /// The route exists for other methods.
-    #[error("this takes {} only", .0.join(", "))]
+    /// The path exists for other methods.
+    #[error("method not allowed; use {}", .0.join(" or "))]
     Method(&'static [&'static str]),
-    /// No token, or a wrong one.
+    /// The token is missing or wrong.
     #[error(
-        "a valid bearer token is needed (Authorization: Bearer ...); in Alertmanager: http_config.authorization.credentials of the receiver"
+        "a valid bearer token is required (Authorization: Bearer ...); in Alertmanager, set http_config.authorization.credentials of the receiver"
     )]
     Unauthorized,
-    /// The head says nothing that can be trusted.
+    /// The head is invalid.
     #[error(transparent)]
     RequestHead(#[from] InvalidRequest),
-    /// The head takes too long.
-    #[error("the request's head did not arrive within {HEAD_LIMIT:?}")]
+    /// The head was not complete in time.
+    #[error("request head not received within {HEAD_TIMEOUT:?}")]
     HeadTooSlow,
-    /// The body can't be had.
+    /// The body was not read.
     #[error(transparent)]
     Body(#[from] BodyError),
-    /// The body is no notification.
+    /// The body is not a notification.
     #[error(transparent)]
     Decode(#[from] DecodeError),
-    /// The events would be too large; says so.
+    /// The events exceed the limit; the text says which.
     #[error("{0}")]
     EventsTooLarge(String),
     /// The events are not in the queue.
     #[error(transparent)]
     Delivery(#[from] DeliveryError),
-    /// No connection to a broker that takes events.
+    /// Events would not reach the queue now.
     #[error("not ready: {0}")]
     NotReady(String),
-    /// The configuration is faulty, and the one before stays in use.
-    #[error("the configuration is not reloaded; the one before stays in use")]
+    /// The configuration has errors.
+    #[error("configuration reload failed; still using the previous configuration")]
     Reload(Vec<String>),
-    /// Reading the configuration takes long.
-    #[error("the configuration is still being read; the log will say what came of it")]
+    /// Reading the configuration takes longer than a response may.
+    #[error("configuration reload still in progress; the log will have its result")]
     StillReloading,
-    /// The process is about to end.
-    #[error("the connector is stopping")]
+    /// The process is shutting down.
+    #[error("the connector is shutting down")]
     Stopping,
-    /// A defect.
-    #[error("internal error; the connector's log says more")]
+    /// A request handler panicked.
+    #[error("internal error; the connector's log has details (please report)")]
     Internal,
 }
 
 impl HttpError {
-    /// The HTTP status: the one table.
+    /// The HTTP status of the response.
     pub fn status(&self) -> u16 {
         match self {
             Self::Decode(_)
@@ -113,8 +113,29 @@ impl HttpError {
         }
     }
 
-    /// The answer, with the headers that its status asks for.
-    pub fn answer(&self) -> Response {
+    /// A name for the outage behind a 503, by which its log entries are limited; `None` for what is logged each time.
+    pub fn outage(&self) -> Option<&'static str> {
+        match self {
+            Self::Delivery(error) => Some(match error {
+                DeliveryError::Timeout { .. } => "timeout",
+                DeliveryError::MappingTimeout => "mapping timeout",
+                DeliveryError::Nacked => "nack",
+                DeliveryError::Returned(_) => "returned",
+                DeliveryError::ChannelClosed(_) => "channel closed",
+                DeliveryError::BacklogFull(_) => "backlog",
+                DeliveryError::Output(_) => "output",
+                DeliveryError::Stopped => "stopped",
+            }),
+            Self::Body(BodyError::Busy) => Some("memory"),
+            Self::Body(BodyError::Incomplete(_)) => Some("incomplete body"),
+            Self::Body(BodyError::TooSlow(_)) => Some("slow body"),
+            Self::Stopping => Some("stopping"),
+            _ => None,
+        }
+    }
+
+    /// The response, with the headers that its status requires.
+    pub fn response(&self) -> Response {
         let status = self.status();
         let headers = match self {
             Self::Unauthorized => vec![("WWW-Authenticate", "Bearer".into())],
@@ -134,7 +155,7 @@ impl HttpError {
 }
 
 impl Response {
-    /// 200 with a few words.
+    /// 200 with a status text.
     pub fn ok(text: &str) -> Self {
         Self::json(200, &json!({ "status": text }))
     }
@@ -158,38 +179,37 @@ impl Response {
         }
     }
 
-    /// What came of a notification whose mapped events are all in the queue.
-    pub fn of(outcome: &Outcome) -> Self {
+    /// The response to a notification whose mapped events are all in the queue.
+    pub fn to_notification(outcome: &Outcome) -> Self {
         let Outcome { published, refused } = outcome;
         if refused.count == 0 {
-            // Written by hand, as nearly every answer is this one.
-            let body = format!("{{\"published\":{published}}}\n");
+            // Formatted without serde_json, because nearly every response is this one.
             return Self {
                 status: 200,
                 content_type: JSON,
                 headers: Vec::new(),
-                body,
+                body: format!("{{\"published\":{published}}}\n"),
             };
         }
-        let name = |alert: &RejectedAlert, refusal: &FieldError| json!({ "alertname": alert.alertname, "fingerprint": alert.fingerprint, "field": refusal.field, "reason": refusal.reason });
-        let named: Vec<_> = refused
+        let entry = |alert: &RejectedAlert, error: &FieldError| {
+            json!({
+                "alertname": alert.alertname, "fingerprint": alert.fingerprint,
+                "field": error.field, "reason": error.reason,
+            })
+        };
+        let rejected: Vec<_> = refused
             .named
             .iter()
-            .flat_map(|alert| {
-                alert
-                    .refusals
-                    .iter()
-                    .map(move |refusal| name(alert, refusal))
-            })
+            .flat_map(|alert| alert.refusals.iter().map(move |error| entry(alert, error)))
             .collect();
         let error = format!(
-            "{} of {} alerts can't be mapped, the others are published",
+            "rejected {} of {} alerts; published {published}",
             refused.count,
             refused.count + published
         );
         Self::json(
             422,
-            &json!({ "error": error, "published": published, "refused": named }),
+            &json!({ "error": error, "published": published, "rejected": rejected }),
         )
     }
 }
@@ -199,9 +219,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_problem_has_its_status_and_headers() {
+    fn each_error_has_its_status_and_headers() {
         let incomplete = || BodyError::Incomplete(std::io::ErrorKind::TimedOut.into());
-        for (problem, status, header) in [
+        for (error, status, header) in [
             (HttpError::NotFound, 404, None),
             (HttpError::NotAnAlertmanager, 404, None),
             (
@@ -251,16 +271,16 @@ mod tests {
             (HttpError::Stopping, 503, Some(("Retry-After", "5"))),
             (HttpError::Internal, 500, None),
         ] {
-            let answer = problem.answer();
-            let first = answer
+            let response = error.response();
+            let first = response
                 .headers
                 .first()
                 .map(|(name, value)| (*name, &**value));
-            assert_eq!((answer.status, first), (status, header), "{problem:?}");
+            assert_eq!((response.status, first), (status, header), "{error:?}");
             assert!(
-                answer.body.starts_with("{\"error\":\"") && answer.body.ends_with("}\n"),
+                response.body.starts_with("{\"error\":\"") && response.body.ends_with("}\n"),
                 "{}",
-                answer.body
+                response.body
             );
         }
     }

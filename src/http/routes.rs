@@ -1,53 +1,54 @@
-//! Which request gets which answer.
+//! Answers each request: which path, which method, who may, and what happens.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::thread;
 use std::time::{Instant, SystemTime};
 
 use jiff::Timestamp;
 use log::{debug, error, trace, warn};
+use parking_lot::{Condvar, Mutex, RwLock};
 
-use super::server::Handler;
+use super::request::RequestHead;
 use super::{BodyError, HttpError, Request, Response, Settings, auth};
-use crate::logging::{RateLimiter, shorten};
+use crate::logging::{RateLimiter, RepeatLimiter, shorten};
 use crate::mapping::Mapping;
 use crate::metrics::{Exposition, Metrics};
 use crate::pipeline::{EncodedNotification, EventSink, MappingReporter, PipelineError};
 
-/// A body above this is a large one: one at a time is decoded and mapped, which may take thirty times its length.
+/// Bodies above this are decoded and mapped one at a time: that may take thirty times their length.
 const LARGE_BYTES: usize = 256 << 10;
 
-/// Of bodies above this, a few are decoded and mapped at a time. A smaller one is done before another thread has its turn.
-const MIDDLE_BYTES: usize = 16 << 10;
+/// Bodies above this are decoded and mapped a few at a time. A smaller one is done before a thread switch.
+const MEDIUM_BYTES: usize = 16 << 10;
 
-/// So many, or as many as there are processors.
-const MIDDLE_TURNS: usize = 4;
+/// The lower limit for a few; otherwise it is the number of processors.
+const MIN_MEDIUM_PERMITS: usize = 4;
 
-/// What a configuration makes of the answers. A request has the same from its beginning to its end.
+/// What the configuration in use provides. A request uses the same runtime from its start to its end.
 pub struct Runtime {
-    /// The sender's side.
+    /// The settings of the server.
     pub settings: Settings,
     /// The rules.
     pub mapping: Mapping,
-    /// Where events go. A publisher ends when the last request that uses it has its answer.
+    /// Where events go.
     pub sink: Arc<EventSink>,
 }
 
-/// Has the configuration read again.
+/// Reloads the configuration, and waits for the result.
 pub type Reload = Box<dyn Fn() -> Result<(), ReloadError> + Send + Sync>;
 
-/// Why a reload is not done.
+/// Why a reload failed.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ReloadError {
-    /// The configuration is faulty: each error is a line.
-    Refused(Vec<String>),
-    /// It takes long, or the connector is stopping.
+    /// The configuration has errors, one a line.
+    Rejected(Vec<String>),
+    /// There is no result yet.
     Unfinished,
 }
 
-/// Everything that an answer depends on.
+/// Everything that responses depend on.
 pub struct Routes {
     runtime: RwLock<Arc<Runtime>>,
     metrics: Metrics,
@@ -55,17 +56,20 @@ pub struct Routes {
     reload: Reload,
     stopping: AtomicBool,
     large: Semaphore,
-    middle: Semaphore,
-    /// For log lines that anybody can cause.
-    refusals: RateLimiter,
-    ids: Ids,
+    medium: Semaphore,
+    /// For log entries that a sender without a token can cause.
+    unauthorized_entries: RateLimiter,
+    /// For log entries that an outage would repeat for each request.
+    outage_entries: RepeatLimiter,
+    ids: RequestIds,
 }
 
 impl Routes {
-    /// Puts the rooms together.
+    /// Starts with a configuration.
     pub fn new(runtime: Runtime, metrics: Metrics, reload: Reload) -> Self {
         let reporter = MappingReporter::new(metrics.alerts.clone());
         reporter.preregister(&runtime.mapping);
+        let processors = thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self {
             runtime: RwLock::new(Arc::new(runtime)),
             reporter,
@@ -73,89 +77,124 @@ impl Routes {
             reload,
             stopping: AtomicBool::new(false),
             large: Semaphore::new(1),
-            middle: Semaphore::new(
-                thread::available_parallelism().map_or(MIDDLE_TURNS, |n| n.get().max(MIDDLE_TURNS)),
-            ),
-            refusals: RateLimiter::default(),
-            ids: Ids::new(),
+            medium: Semaphore::new(processors.max(MIN_MEDIUM_PERMITS)),
+            unauthorized_entries: RateLimiter::default(),
+            outage_entries: RepeatLimiter::default(),
+            ids: RequestIds::new(),
         }
     }
 
-    /// What counts for a request that begins now.
+    /// The configuration for a request that starts now.
     pub fn runtime(&self) -> Arc<Runtime> {
-        Arc::clone(&self.runtime.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.runtime.read())
     }
 
-    /// From here on requests begin with another runtime; those under way end with the one they have.
+    /// Changes the configuration for requests that start from now on.
     pub fn replace(&self, runtime: Runtime) {
         self.reporter.preregister(&runtime.mapping);
-        *self.runtime.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(runtime);
+        *self.runtime.write() = Arc::new(runtime);
     }
 
-    /// From here on notifications are refused with 503: the process is about to end.
+    /// Refuses notifications from now on with 503, because the process is shutting down.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
     }
 
-    fn log(&self, request: &Request<'_>, problem: &HttpError, id: &str) {
-        let from_anybody = match problem {
+    /// Responds to a request. A panic becomes a 500: it must not leave the sender without a response.
+    pub fn respond(&self, request: &mut Request<'_, '_>) -> Response {
+        let (started, id) = (Instant::now(), self.ids.next());
+        let routed = catch_unwind(AssertUnwindSafe(|| {
+            self.route(request, &id).unwrap_or_else(|error| {
+                self.log(request, &error, &id);
+                error.response()
+            })
+        }));
+        let (head, peer) = (request.head, request.peer);
+        let mut response = routed.unwrap_or_else(|_| {
+            error!(request = id, peer:% = peer, path:% = shorten(path(head)); "internal error: request handler panicked (please report)");
+            HttpError::Internal.response()
+        });
+        let (status, elapsed) = (response.status, started.elapsed());
+        self.metrics
+            .http
+            .answered(route_label(path(head)), status, elapsed);
+        debug!(
+            request = id, peer:% = peer, method:% = shorten(&head.method), path:% = shorten(path(head)),
+            status, milliseconds = elapsed.as_millis();
+            "request"
+        );
+        response.headers.push(("X-Request-Id", id.into()));
+        response
+    }
+
+    /// Responds to input that is not a request.
+    pub fn reject(&self, error: &HttpError, peer: &str) -> Response {
+        let (mut response, id) = (error.response(), self.ids.next());
+        let status = response.status;
+        self.metrics.http.refused(status);
+        if let Some(suppressed) = self.unauthorized_entries.allow() {
+            warn!(request = id, peer:% = peer, status, suppressed; "{error}");
+        }
+        debug!(request = id, peer:% = peer, status; "request");
+        response.headers.push(("X-Request-Id", id.into()));
+        response
+    }
+
+    fn log(&self, request: &Request<'_, '_>, error: &HttpError, id: &str) {
+        let (head, peer, status) = (request.head, request.peer, error.status());
+        let allowed = match error {
             HttpError::NotReady(_) => return,
             HttpError::NotFound
             | HttpError::NotAnAlertmanager
             | HttpError::Method(_)
-            | HttpError::Unauthorized => true,
-            _ => false,
+            | HttpError::Unauthorized => self.unauthorized_entries.allow(),
+            _ => error
+                .outage()
+                .map_or(Some(0), |outage| self.outage_entries.allow(outage)),
         };
-        let unlogged = if from_anybody {
-            self.refusals.allow()
-        } else {
-            Some(0)
+        let Some(suppressed) = allowed else {
+            return debug!(request = id, peer:% = peer, status; "{error}");
         };
-        if let Some(unlogged) = unlogged {
-            let (method, path, status) = (
-                shorten(request.method),
-                shorten(path(request)),
-                problem.status(),
-            );
-            warn!(request = id, peer:% = request.peer, method:% = method, path:% = path, status, unlogged; "{problem}");
-        }
+        let (method, path) = (shorten(&head.method), shorten(path(head)));
+        warn!(request = id, peer:% = peer, method:% = method, path:% = path, status, suppressed; "{error}");
     }
 
-    fn route(&self, request: &mut Request<'_>, id: &str) -> Result<Response, HttpError> {
-        let runtime = self.runtime();
-        let authorized = auth::is_authorized(request.authorization, &runtime.settings.tokens);
-        let with_token = || {
-            if authorized {
+    fn route(&self, request: &mut Request<'_, '_>, id: &str) -> Result<Response, HttpError> {
+        let (head, runtime) = (request.head, self.runtime());
+        let is_authorized =
+            auth::is_authorized(head.authorization.as_deref(), &runtime.settings.tokens);
+        let require_token = || {
+            if is_authorized {
                 Ok(())
             } else {
                 Err(HttpError::Unauthorized)
             }
         };
-        match path(request) {
+        match path(head) {
             "/webhook" => {
-                require_method(request, &["POST"])?;
-                with_token()?;
+                require_method(head, &["POST"])?;
+                require_token()?;
                 self.webhook(&runtime, request, id)
             }
-            "/-/healthy" => require_method(request, READ).map(|()| Response::ok("healthy")),
+            "/-/healthy" => require_method(head, READ_METHODS).map(|()| Response::ok("healthy")),
             "/-/ready" => {
-                require_method(request, READ)?;
+                require_method(head, READ_METHODS)?;
                 runtime
                     .sink
-                    .readiness(authorized)
+                    .readiness(is_authorized)
                     .map_err(HttpError::NotReady)
                     .map(|()| Response::ok("ready"))
             }
             "/-/reload" => {
-                require_method(request, &["POST"])?;
-                with_token()?;
+                require_method(head, &["POST"])?;
+                require_token()?;
                 (self.reload)()
                     .map_err(HttpError::from)
                     .map(|()| Response::ok("reloaded"))
             }
             "/metrics" => {
-                require_method(request, READ)?;
-                let exposition = if request.accepts_openmetrics {
+                require_method(head, READ_METHODS)?;
+                let exposition = if head.accepts_openmetrics {
                     Exposition::OpenMetrics
                 } else {
                     Exposition::Text
@@ -173,7 +212,7 @@ impl Routes {
     fn webhook(
         &self,
         runtime: &Runtime,
-        request: &mut Request<'_>,
+        request: &mut Request<'_, '_>,
         id: &str,
     ) -> Result<Response, HttpError> {
         if self.stopping.load(Ordering::SeqCst) {
@@ -184,18 +223,15 @@ impl Routes {
         trace!("notification body: {}", String::from_utf8_lossy(&body));
         let deadline = Instant::now() + runtime.settings.answer_timeout;
         let received_at = Timestamp::now();
-        let prepared = {
-            let turns = if body.len() > LARGE_BYTES {
-                &self.large
-            } else {
-                &self.middle
+        let encoded = {
+            let semaphore = match body.len() {
+                length if length > LARGE_BYTES => Some(&self.large),
+                length if length > MEDIUM_BYTES => Some(&self.medium),
+                _ => None,
             };
-            let is_small = body.len() <= MIDDLE_BYTES;
-            let _turn = if is_small {
-                None
-            } else {
-                Some(turns.take(deadline).ok_or(BodyError::Busy)?)
-            };
+            let _permit = semaphore
+                .map(|semaphore| semaphore.acquire(deadline).ok_or(BodyError::Busy))
+                .transpose()?;
             EncodedNotification::from_body(
                 &runtime.mapping,
                 &self.reporter,
@@ -205,51 +241,28 @@ impl Routes {
             )?
         };
         drop(body);
-        let outcome = prepared.deliver(&runtime.sink, deadline)?;
-        debug!(request = id, published = outcome.published, refused = outcome.refused.count; "notification");
-        Ok(Response::of(&outcome))
+        let outcome = encoded.deliver(&runtime.sink, deadline)?;
+        debug!(request = id, published = outcome.published, rejected = outcome.refused.count; "notification delivered");
+        Ok(Response::to_notification(&outcome))
     }
 }
 
-impl Handler for Routes {
-    fn answer(&self, request: &mut Request<'_>) -> Response {
-        let (started, id) = (Instant::now(), self.ids.next());
-        let routed = catch_unwind(AssertUnwindSafe(|| {
-            self.route(request, &id).unwrap_or_else(|problem| {
-                self.log(request, &problem, &id);
-                problem.answer()
-            })
-        }));
-        let mut answer = routed.unwrap_or_else(|_| {
-            error!(request = id, peer:% = request.peer, path:% = shorten(path(request)); "answering a request panicked: a defect");
-            HttpError::Internal.answer()
-        });
-        let elapsed = started.elapsed();
-        self.metrics
-            .http
-            .answered(label(path(request)), answer.status, elapsed);
-        debug!(
-            request = id, peer:% = request.peer, method:% = shorten(request.method), path:% = shorten(path(request)),
-            status = answer.status, milliseconds = elapsed.as_millis();
-            "request"
-        );
-        answer.headers.push(("X-Request-Id", id.into()));
-        answer
-    }
+const READ_METHODS: &[&str] = &["GET", "HEAD"];
 
-    fn refuse(&self, problem: &HttpError, peer: &str) -> Response {
-        let (mut answer, id) = (problem.answer(), self.ids.next());
-        self.metrics.http.refused(answer.status);
-        if let Some(unlogged) = self.refusals.allow() {
-            warn!(request = id, peer:% = peer, status = answer.status, unlogged; "{problem}");
-        }
-        debug!(request = id, peer:% = peer, status = answer.status; "request");
-        answer.headers.push(("X-Request-Id", id.into()));
-        answer
+fn require_method(head: &RequestHead, methods: &'static [&'static str]) -> Result<(), HttpError> {
+    if methods.contains(&head.method.as_str()) {
+        Ok(())
+    } else {
+        Err(HttpError::Method(methods))
     }
 }
 
-/// The routes, as a label of metrics: a sender must not be able to make up values.
+/// The target without its query.
+fn path(head: &RequestHead) -> &str {
+    head.target.split(['?', '#']).next().unwrap_or_default()
+}
+
+/// The known paths, as values of a metric's label: a sender must not be able to create values.
 const ROUTES: [&str; 5] = [
     "/webhook",
     "/-/healthy",
@@ -258,27 +271,27 @@ const ROUTES: [&str; 5] = [
     "/metrics",
 ];
 
-fn label(path: &str) -> &'static str {
+fn route_label(path: &str) -> &'static str {
     ROUTES
         .into_iter()
         .find(|route| *route == path)
         .unwrap_or("other")
 }
 
-/// Numbers requests, uniquely among all runs of the connector as far as anybody is concerned who reads a log.
-struct Ids {
+/// Numbers the requests. The numbers of two runs of the program differ, so that a log with both is unambiguous.
+struct RequestIds {
     run: u32,
     next: AtomicU64,
 }
 
-impl Ids {
+impl RequestIds {
     fn new() -> Self {
-        let nanoseconds = SystemTime::UNIX_EPOCH
+        let microseconds = SystemTime::UNIX_EPOCH
             .elapsed()
             .unwrap_or_default()
-            .as_nanos();
+            .as_micros();
         // The lower bits are the ones that differ.
-        let run = u32::try_from(nanoseconds / 1000 % u128::from(u32::MAX)).unwrap_or_default();
+        let run = u32::try_from(microseconds % u128::from(u32::MAX)).unwrap_or_default();
         Self {
             run,
             next: AtomicU64::new(1),
@@ -294,67 +307,45 @@ impl Ids {
     }
 }
 
-/// So many at a time.
+/// A limited number of permits.
 #[derive(Debug)]
 struct Semaphore {
     free: Mutex<usize>,
-    freed: Condvar,
+    released: Condvar,
 }
 
+/// One permit, given back when it is dropped.
+struct Permit<'s>(&'s Semaphore);
+
 impl Semaphore {
-    fn new(turns: usize) -> Self {
+    fn new(permits: usize) -> Self {
         Self {
-            free: Mutex::new(turns),
-            freed: Condvar::new(),
+            free: Mutex::new(permits),
+            released: Condvar::new(),
         }
     }
 
-    /// Waits for a turn until the deadline.
-    fn take(&self, deadline: Instant) -> Option<Permit<'_>> {
-        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = deadline.saturating_duration_since(Instant::now());
-        let none = |free: &mut usize| *free == 0;
-        let mut free = self
-            .freed
-            .wait_timeout_while(free, left, none)
-            .unwrap_or_else(PoisonError::into_inner)
-            .0;
+    /// Waits for a permit until the deadline.
+    fn acquire(&self, deadline: Instant) -> Option<Permit<'_>> {
+        let mut free = self.free.lock();
+        self.released
+            .wait_while_until(&mut free, |free| *free == 0, deadline);
         *free = free.checked_sub(1)?;
         Some(Permit(self))
     }
 }
 
-struct Permit<'t>(&'t Semaphore);
-
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        self.0.freed.notify_one();
-    }
-}
-
-/// The target without its query.
-fn path<'r>(request: &Request<'r>) -> &'r str {
-    request.target.split(['?', '#']).next().unwrap_or_default()
-}
-
-const READ: &[&str] = &["GET", "HEAD"];
-
-fn require_method(
-    request: &Request<'_>,
-    methods: &'static [&'static str],
-) -> Result<(), HttpError> {
-    if methods.contains(&request.method) {
-        Ok(())
-    } else {
-        Err(HttpError::Method(methods))
+        *self.0.free.lock() += 1;
+        self.0.released.notify_one();
     }
 }
 
 impl From<ReloadError> for HttpError {
-    fn from(why: ReloadError) -> Self {
-        match why {
-            ReloadError::Refused(reasons) => Self::Reload(reasons),
+    fn from(error: ReloadError) -> Self {
+        match error {
+            ReloadError::Rejected(reasons) => Self::Reload(reasons),
             ReloadError::Unfinished => Self::StillReloading,
         }
     }
@@ -373,58 +364,64 @@ impl From<PipelineError> for HttpError {
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
+    use std::io::{self, Read, Write};
+    use std::net::TcpStream;
+    use std::sync::Mutex;
 
     use super::*;
     use crate::config::{Config, Overrides};
-    use crate::http::Body;
-    use crate::http::budget::BodyBytes;
+    use crate::http::Server;
 
-    struct Explosive;
+    struct PanickingWriter;
 
-    impl Body for Explosive {
-        fn read(&mut self, _: usize) -> Result<BodyBytes, BodyError> {
-            panic!("as the test wants it");
+    impl Write for PanickingWriter {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            panic!("intended by the test");
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
         }
     }
 
     #[test]
-    fn a_panic_is_an_answer_and_each_answer_has_an_id() {
-        let text = "http: {bearer_token: t}\nconnector: c\nconnector_name: n\ncomponent: x\nresource: r\nstate: 1\n";
+    fn a_panic_is_answered_and_each_response_has_an_id() {
+        let text = "http: {listen: '127.0.0.1:0', bearer_token: t}\nconnector: c\nconnector_name: n\n\
+                    component: x\nresource: r\nstate: 1\n";
         let path = std::path::Path::new("test.yml");
         let config =
             Config::from_text(text.to_owned(), path, &Overrides::default(), &|_| None).unwrap();
-        let sink = Arc::new(EventSink::Stream(Mutex::new(Box::new(std::io::sink()))));
+        let listen = config.http.listen.clone();
         let runtime = Runtime {
             settings: config.http,
             mapping: config.mapping,
-            sink,
+            sink: Arc::new(EventSink::Stream(Mutex::new(Box::new(PanickingWriter)))),
         };
         let routes = Routes::new(runtime, Metrics::new(), Box::new(|| Ok(())));
-        let answer = |method, target| {
-            routes.answer(&mut Request {
-                method,
-                target,
-                authorization: Some("Bearer t"),
-                accepts_openmetrics: false,
-                peer: "somebody",
-                body: &mut Explosive,
-            })
-        };
-        let answers = [
-            answer("POST", "/webhook"),
-            answer("GET", "/-/healthy"),
-            answer("GET", "/nothing"),
-            routes.refuse(&HttpError::HeadTooSlow, "somebody"),
-        ];
-        assert_eq!(
-            answers.each_ref().map(|answer| answer.status),
-            [500, 200, 404, 408]
+        let server = Server::start(&listen, 10, Arc::new(routes)).unwrap();
+        let body = r#"{"version":"4","alerts":[{"status":"firing","labels":{"a":"b"}}]}"#;
+        let webhook = format!(
+            "POST /webhook HTTP/1.1\r\nAuthorization: Bearer t\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
         );
-        let headers = answers.iter().flat_map(|answer| &answer.headers);
-        let ids: HashSet<_> = headers
-            .filter(|(name, _)| *name == "X-Request-Id")
-            .map(|(_, id)| id.clone())
-            .collect();
-        assert_eq!(ids.len(), answers.len(), "{ids:?}");
+        let mut stream = TcpStream::connect(server.address()).unwrap();
+        let requests = [
+            webhook.as_str(),
+            "GET /-/healthy HTTP/1.1\r\n\r\n",
+            "GET /nothing HTTP/1.1\r\n\r\n",
+            "noise\r\n\r\n",
+        ];
+        stream.write_all(requests.concat().as_bytes()).unwrap();
+        let mut received = String::new();
+        stream.read_to_string(&mut received).unwrap();
+        let lines = |prefix: &'static str| {
+            received
+                .lines()
+                .filter_map(move |line| line.strip_prefix(prefix))
+        };
+        let statuses: Vec<&str> = lines("HTTP/1.1 ").map(|line| &line[..3]).collect();
+        assert_eq!(statuses, ["500", "200", "404", "400"], "{received}");
+        let ids: HashSet<&str> = lines("X-Request-Id: ").collect();
+        assert_eq!(ids.len(), requests.len(), "{received}");
     }
 }

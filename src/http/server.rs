@@ -1,58 +1,50 @@
-//! The server: accepts connections, a bounded number of them, one thread each, and turns what they send into [`Request`]s.
+//! Accepts connections, one thread each, and hands their requests to the [`Routes`].
 //!
-//! Blocking, and bounded in everything that a sender chooses: connections, a head's length and time, a body's length and time,
-//! all bodies together. Nothing that a sender does ends the accepting thread.
+//! I/O is blocking, and everything that a sender chooses is bounded: the number of connections, the length and time of a head
+//! and of a body, the memory of all bodies. Nothing that a sender does ends the accept thread.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use log::{debug, error, info};
+use parking_lot::{Condvar, Mutex};
 use socket2::SockRef;
 
+use super::body::BodyReader;
 use super::budget::Budget;
-use super::connection::{Connection, HEAD_LIMIT, ReadRequestError};
+use super::connection::{Connection, HEAD_TIMEOUT, ReadRequestError};
 use super::slots::{ConnectionSlots, SlotGuard};
-use super::{HttpError, ListenAddress, Request, Response};
+use super::{HttpError, ListenAddress, Request, Routes};
 use crate::logging::RateLimiter;
 
-/// An idle connection is kept so long, unless somebody else needs its slot. Longer than the 5 minutes for which Alertmanager keeps
-/// one: were it shorter, Alertmanager would log failures.
-const IDLE_LIMIT: Duration = Duration::from_mins(6);
+/// How long a connection may be idle. Alertmanager keeps one for 5 minutes, and logs a failure if it is closed earlier.
+const IDLE_TIMEOUT: Duration = Duration::from_mins(6);
 
-/// So many connections may wait to be accepted: as many as the administrator allows (`net.core.somaxconn`). The kernel takes the
-/// lower of both, and has those above it try again after a second.
+/// How many connections may wait to be accepted: the kernel takes the lower of this and `net.core.somaxconn`, and a sender
+/// above it has to try again after a second.
 const BACKLOG: i32 = i32::MAX;
 
-/// A pause after an accept that failed for want of something that others may give back.
+/// After an accept that failed because a resource (a file descriptor, a thread) was missing.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// For bodies, all senders together, besides the first 64 KiB of each.
-const BODIES_BYTES: usize = 64 << 20;
+/// The memory for all bodies together, besides the first 64 KiB of each.
+const MAX_BODY_MEMORY: usize = 64 << 20;
 
-/// Answers requests, from any thread.
-pub trait Handler: Send + Sync {
-    /// The answer to a request. A panic would cost its connection, and leave it without an answer.
-    fn answer(&self, request: &mut Request<'_>) -> Response;
-
-    /// The answer to something that is no request.
-    fn refuse(&self, problem: &HttpError, peer: &str) -> Response;
-}
-
-/// Why the server can't start.
+/// Why the server cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// The name has no address.
-    #[error("can't resolve the listen address {0}: {1}")]
+    /// The host name has no address.
+    #[error("cannot resolve the listen address {0}: {1}")]
     Resolve(ListenAddress, io::Error),
-    /// The address can't be had.
-    #[error("can't listen on {0}: {1}")]
+    /// The address is not available.
+    #[error("cannot listen on {0}: {1}")]
     Bind(ListenAddress, io::Error),
-    /// No thread.
-    #[error("can't start the accepting thread: {0}")]
+    /// The accept thread cannot be created.
+    #[error("cannot start the accept thread: {0}")]
     Thread(io::Error),
 }
 
@@ -62,24 +54,24 @@ pub struct Server {
     shared: Arc<Shared>,
 }
 
-/// What the accepting thread and those of the connections share.
+/// What the accept thread and the connection threads share.
 struct Shared {
-    handler: Arc<dyn Handler>,
+    routes: Arc<Routes>,
     slots: Arc<ConnectionSlots>,
     budget: Arc<Budget>,
-    requests: Arc<ActiveRequests>,
-    ending: AtomicBool,
+    in_flight: Arc<InFlight>,
+    stopping: AtomicBool,
     accepted: AtomicU64,
-    /// For log lines that anybody can cause.
-    troubles: RateLimiter,
+    /// For entries that any sender can cause.
+    log_limiter: RateLimiter,
 }
 
 impl Server {
-    /// Binds the address and begins to accept, so many connections at once.
+    /// Binds the address and starts to accept.
     pub fn start(
         listen: &ListenAddress,
-        most_connections: usize,
-        handler: Arc<dyn Handler>,
+        max_connections: usize,
+        routes: Arc<Routes>,
     ) -> Result<Self, ListenError> {
         let addresses: Vec<SocketAddr> = (listen.host.as_str(), listen.port)
             .to_socket_addrs()
@@ -89,13 +81,13 @@ impl Server {
         let (address, listener) =
             bound.map_err(|error| ListenError::Bind(listen.clone(), error))?;
         let shared = Arc::new(Shared {
-            handler,
-            slots: Arc::new(ConnectionSlots::new(most_connections)),
-            budget: Arc::new(Budget::new(BODIES_BYTES)),
-            requests: Arc::default(),
-            ending: AtomicBool::new(false),
+            routes,
+            slots: Arc::new(ConnectionSlots::new(max_connections)),
+            budget: Arc::new(Budget::new(MAX_BODY_MEMORY)),
+            in_flight: Arc::default(),
+            stopping: AtomicBool::new(false),
             accepted: AtomicU64::new(0),
-            troubles: RateLimiter::default(),
+            log_limiter: RateLimiter::default(),
         });
         let accepting = Arc::clone(&shared);
         thread::Builder::new()
@@ -105,7 +97,7 @@ impl Server {
         Ok(Self { address, shared })
     }
 
-    /// Where this host reaches it.
+    /// The address under which this host reaches it.
     pub fn reachable_at(&self) -> SocketAddr {
         let mut address = self.address;
         if address.ip().is_unspecified() {
@@ -118,51 +110,52 @@ impl Server {
         address
     }
 
-    /// How many connections have been accepted so far: it grows as long as the accepting thread does its work.
+    /// A counter of the accepted connections: it grows while the accept thread works.
     pub fn accepted(&self) -> impl Fn() -> u64 + Send + 'static {
         let shared = Arc::clone(&self.shared);
         move || shared.accepted.load(Ordering::Relaxed)
     }
 
-    /// Whether every connection that it may have is being worked on, none for longer than a given time.
+    /// A check whether every slot is working, none for longer than a given time.
     pub fn is_saturated(&self) -> impl Fn(Duration) -> bool + Send + 'static {
         let slots = Arc::clone(&self.shared.slots);
-        move |limit| slots.are_saturated(limit)
+        move |limit| slots.is_saturated(limit)
     }
 
-    /// From here on it takes so many connections at once.
-    pub fn resize(&self, most_connections: usize) {
-        self.shared.slots.resize(most_connections);
+    /// Changes the number of connections that may be open at once.
+    pub fn resize(&self, max_connections: usize) {
+        self.shared.slots.resize(max_connections);
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Stops accepting, and waits until every request under way has its answer, `grace` at most. False where some had not.
-    pub fn stop(self, grace: Duration) -> bool {
+    /// Stops accepting, and waits for the responses to all in-flight requests, `grace` at most. Returns how many requests have
+    /// got none.
+    pub fn stop(self, grace: Duration) -> usize {
         let deadline = Instant::now() + grace;
-        self.shared.ending.store(true, Ordering::SeqCst);
+        self.shared.stopping.store(true, Ordering::SeqCst);
         self.shared.slots.close_waiting();
-        // The accepting thread sits in accept(): a connection of our own wakes it, and it then closes the port.
+        // Wakes the accept thread, which then closes the listener.
         let _ = TcpStream::connect_timeout(&self.reachable_at(), Duration::from_secs(1));
-        self.shared.requests.wait_until_none(deadline)
+        self.shared.in_flight.wait_until_none(deadline)
     }
 }
 
 fn bind(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(addresses)?;
-    // The standard library lets 128 connections wait; a burst of 500 is what an Alertmanager may well begin with.
+    // The standard library's backlog is 128; an Alertmanager may start with a burst of 500 connections.
     SockRef::from(&listener).listen(BACKLOG)?;
     Ok(listener)
 }
 
 fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
-    let mut in_trouble = false;
+    let mut is_failing = false;
     loop {
         let accepted = listener.accept();
-        if shared.ending.load(Ordering::SeqCst) {
+        if shared.stopping.load(Ordering::SeqCst) {
             return;
         }
         let result = match accepted {
@@ -170,7 +163,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
                 shared.accepted.fetch_add(1, Ordering::Relaxed);
                 let socket = Arc::new(socket);
                 let slot = shared.slots.enter(&socket);
-                serve_in_a_thread(socket, peer, slot, shared)
+                spawn_connection(socket, peer, slot, shared)
             }
             Err(error)
                 if matches!(
@@ -184,19 +177,17 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         };
         match result {
             Ok(()) => {
-                if std::mem::take(&mut in_trouble) {
-                    info!("connections are accepted again");
+                if std::mem::take(&mut is_failing) {
+                    info!("accepting connections again");
                 }
             }
             Err(error) => {
-                // Told when it begins, and not for each of many short troubles.
-                if !in_trouble && shared.troubles.allow().is_some() {
-                    in_trouble = true;
-                    error!(
-                        "can't take a connection: {error}; the slowest one is closed, and it is tried again"
-                    );
+                // Once for a period of failures.
+                if !is_failing && let Some(suppressed) = shared.log_limiter.allow() {
+                    is_failing = true;
+                    error!(connections = shared.slots.len(), suppressed; "cannot accept a connection: {error}; closing the longest idle one and retrying");
                 }
-                // It may hold what is needed: a file descriptor, a thread.
+                // It may hold the missing resource.
                 shared.slots.evict_longest_idle();
                 thread::sleep(ACCEPT_PAUSE);
             }
@@ -204,125 +195,116 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     }
 }
 
-fn serve_in_a_thread(
+/// Serves a connection in its own thread. Where none can be created, the connection is closed, and its sender tries again.
+fn spawn_connection(
     socket: Arc<TcpStream>,
     peer: SocketAddr,
     slot: SlotGuard,
     shared: &Arc<Shared>,
 ) -> io::Result<()> {
     let shared = Arc::clone(shared);
-    // Where there is no thread, dropping the socket closes the connection, and its sender tries again.
     thread::Builder::new()
         .name("connection".to_owned())
         .spawn(move || {
             let _ = socket.set_nodelay(true);
-            shared.serve(Connection::new(socket), &peer.to_string(), &slot);
+            shared.handle_connection(Connection::new(socket), &peer.to_string(), &slot);
         })?;
     Ok(())
 }
 
 impl Shared {
-    fn serve(&self, mut connection: Connection, peer: &str, slot: &SlotGuard) {
-        let mut first_byte_timeout = HEAD_LIMIT;
+    fn handle_connection(&self, mut connection: Connection, peer: &str, slot: &SlotGuard) {
+        let mut first_byte_timeout = HEAD_TIMEOUT;
         loop {
-            let problem = match connection.read_head(first_byte_timeout) {
+            let error = match connection.read_head(first_byte_timeout) {
                 Ok(head) => {
-                    // Only who has shown the token, and sent all of a body, keeps its slot and holds up the end.
-                    let mut under_way = None;
-                    let mut whole = || {
-                        slot.works();
-                        under_way = Some(self.requests.enter());
+                    // Only an authorized sender that has sent the whole body keeps its slot and delays a shutdown.
+                    let mut in_flight = None;
+                    let mut on_complete = || {
+                        slot.set_working();
+                        in_flight = Some(self.in_flight.enter());
                     };
-                    let mut body = connection.body(&head, &self.budget, &mut whole);
+                    let mut body =
+                        BodyReader::new(&mut connection, &head, &self.budget, &mut on_complete);
                     let mut request = Request {
-                        method: &head.method,
-                        target: &head.target,
-                        authorization: head.authorization.as_deref(),
-                        accepts_openmetrics: head.accepts_openmetrics,
+                        head: &head,
                         peer,
                         body: &mut body,
                     };
-                    let answer = self.handler.answer(&mut request);
-                    let keep_alive =
-                        head.keep_alive && body.is_over() && !self.ending.load(Ordering::SeqCst);
-                    slot.answers();
-                    if let Err(error) = connection.write(&answer, keep_alive, head.method != "HEAD")
+                    let response = self.routes.respond(&mut request);
+                    let keep_alive = head.keep_alive
+                        && body.is_finished()
+                        && !self.stopping.load(Ordering::SeqCst);
+                    slot.set_answering();
+                    if let Err(error) =
+                        connection.write(&response, keep_alive, head.method != "HEAD")
                     {
-                        debug!(peer:% = peer; "the answer could not be written: {error}");
+                        debug!(peer:% = peer; "cannot write the response: {error}");
                         return;
                     }
-                    drop(under_way);
+                    drop(in_flight);
                     if !keep_alive {
                         break;
                     }
-                    first_byte_timeout = IDLE_LIMIT;
-                    slot.waits();
+                    first_byte_timeout = IDLE_TIMEOUT;
+                    slot.set_waiting();
                     continue;
                 }
-                Err(ReadRequestError::Ended) => return,
-                Err(ReadRequestError::Refused(error)) => HttpError::RequestHead(error),
+                Err(ReadRequestError::Closed) => return,
+                Err(ReadRequestError::Invalid(error)) => HttpError::RequestHead(error),
                 Err(ReadRequestError::TooSlow) => HttpError::HeadTooSlow,
             };
-            let answer = self.handler.refuse(&problem, peer);
-            slot.answers();
-            if connection.write(&answer, false, true).is_err() {
+            let response = self.routes.reject(&error, peer);
+            slot.set_answering();
+            if connection.write(&response, false, true).is_err() {
                 return;
             }
             break;
         }
-        slot.waits();
+        slot.set_waiting();
         connection.close();
     }
 }
 
-/// Counts the requests under way.
+/// Counts the requests that a shutdown waits for.
 #[derive(Debug, Default)]
-struct ActiveRequests {
-    state: Mutex<Count>,
-    none: Condvar,
+struct InFlight {
+    state: Mutex<InFlightState>,
+    none_left: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Count {
-    under_way: usize,
-    /// Whether somebody waits for the last one: at the end alone.
-    awaited: bool,
+struct InFlightState {
+    requests: usize,
+    /// Whether a shutdown waits for the last one.
+    is_awaited: bool,
 }
 
-/// One request under way.
-struct ActiveRequest(Arc<ActiveRequests>);
+/// One request, counted until it is dropped.
+struct InFlightGuard(Arc<InFlight>);
 
-impl ActiveRequests {
-    fn enter(self: &Arc<Self>) -> ActiveRequest {
-        self.lock().under_way += 1;
-        ActiveRequest(Arc::clone(self))
+impl InFlight {
+    fn enter(self: &Arc<Self>) -> InFlightGuard {
+        self.state.lock().requests += 1;
+        InFlightGuard(Arc::clone(self))
     }
 
-    fn wait_until_none(&self, deadline: Instant) -> bool {
-        let mut count = self.lock();
-        count.awaited = true;
-        let left = deadline.saturating_duration_since(Instant::now());
-        let some = |count: &mut Count| count.under_way > 0;
-        let (count, _) = self
-            .none
-            .wait_timeout_while(count, left, some)
-            .unwrap_or_else(PoisonError::into_inner);
-        count.under_way == 0
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Count> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// How many requests are left at the deadline.
+    fn wait_until_none(&self, deadline: Instant) -> usize {
+        let mut state = self.state.lock();
+        state.is_awaited = true;
+        self.none_left
+            .wait_while_until(&mut state, |state| state.requests > 0, deadline);
+        state.requests
     }
 }
 
-impl Drop for ActiveRequest {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
-        let mut count = self.0.lock();
-        count.under_way -= 1;
-        let awaited = count.awaited;
-        drop(count);
-        if awaited {
-            self.0.none.notify_all();
+        let mut state = self.0.state.lock();
+        state.requests -= 1;
+        if state.is_awaited {
+            self.0.none_left.notify_all();
         }
     }
 }
@@ -340,7 +322,7 @@ mod tests {
             .unwrap();
         let listener = bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
         let address = listener.local_addr().unwrap();
-        // Nobody accepts them: one too many would never get through.
+        // They are not accepted: with a short backlog, the last ones would time out.
         let connect = |_| TcpStream::connect_timeout(&address, Duration::from_secs(10)).unwrap();
         let _held: Vec<TcpStream> = (0..allowed.min(500)).map(connect).collect();
     }

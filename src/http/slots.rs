@@ -1,52 +1,52 @@
-//! The slots for connections: so many and no more. Who waits for a next request has to give way when all are taken.
+//! Limits the number of open connections: when all slots are taken, the longest idle connection is closed.
 
 use std::collections::BTreeMap;
 use std::net::{Shutdown, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Whoever has been closed for the sake of another has so long to leave, before one more is closed.
-const LEAVING_LIMIT: Duration = Duration::from_secs(1);
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
-/// All slots of a server.
+/// How long an evicted connection may take to end before another one is evicted.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The slots of a server.
 #[derive(Debug)]
 pub struct ConnectionSlots {
-    most: AtomicUsize,
     state: Mutex<State>,
     changed: Condvar,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
-    taken: BTreeMap<u64, Entry>,
-    next: u64,
-    /// Whether somebody waits for a slot. Waking nobody would cost each request three calls of the kernel.
-    awaited: bool,
+    max: usize,
+    taken: BTreeMap<u64, Slot>,
+    next_id: u64,
+    /// Whether the accept thread waits for a slot. Waking it without need would cost each request three system calls.
+    is_awaited: bool,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct Slot {
     socket: Arc<TcpStream>,
     state: SlotState,
 }
 
-/// What a connection does, as far as its slot is concerned.
+/// What a connection does, and since when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SlotState {
-    /// Its sender has the word: a next request, the rest of one, or one that has shown no token. Since when.
+    /// Its sender is idle, or sends a request that is not authorized and complete yet.
     Waiting(Instant),
-    /// An authorized notification is under way: not to be disturbed. Since when.
+    /// An authorized notification is processed: must not be evicted.
     Working(Instant),
-    /// Its sender reads the answer. Since when.
+    /// Its sender reads a response.
     Answering(Instant),
-    /// It has been closed for the sake of another, and leaves when its thread sees that. Since when.
+    /// It has been evicted, and its thread has not ended yet.
     Leaving(Instant),
 }
 
 impl SlotState {
-    /// Since when it might give way; `None` where it must not.
-    fn since(self) -> Option<Instant> {
+    fn evictable_since(self) -> Option<Instant> {
         match self {
             Self::Waiting(since) | Self::Answering(since) => Some(since),
             Self::Working(_) | Self::Leaving(_) => None,
@@ -54,95 +54,89 @@ impl SlotState {
     }
 }
 
-/// One connection's slot; given back when dropped.
+/// One connection's slot, given back when it is dropped.
 #[derive(Debug)]
 pub struct SlotGuard {
     slots: Arc<ConnectionSlots>,
-    number: u64,
+    id: u64,
 }
 
 impl ConnectionSlots {
-    /// So many slots.
-    pub fn new(most: usize) -> Self {
+    /// A number of free slots.
+    pub fn new(max: usize) -> Self {
+        let state = State {
+            max,
+            taken: BTreeMap::new(),
+            next_id: 0,
+            is_awaited: false,
+        };
         Self {
-            most: AtomicUsize::new(most),
-            state: Mutex::default(),
+            state: Mutex::new(state),
             changed: Condvar::new(),
         }
     }
 
-    /// From here on there are so many. Who has a slot keeps it.
-    pub fn resize(&self, most: usize) {
-        self.most.store(most, Ordering::SeqCst);
-        self.tell(self.lock());
+    /// Changes the number of slots. Open connections keep theirs.
+    pub fn resize(&self, max: usize) {
+        let mut state = self.state.lock();
+        state.max = max;
+        self.notify(&state);
     }
 
-    /// Takes a slot. Where there is none, the connection whose sender has let it wait longest is closed; where all work, this waits.
+    /// How many slots are taken.
+    pub fn len(&self) -> usize {
+        self.state.lock().taken.len()
+    }
+
+    /// Takes a slot. Where all are taken, the longest idle connection is evicted; where all are working, this waits.
     pub fn enter(self: &Arc<Self>, socket: &Arc<TcpStream>) -> SlotGuard {
-        let mut state = self.lock();
-        while state.taken.len() >= self.most.load(Ordering::SeqCst) {
-            // It leaves its slot when its thread sees the end; one that is slow to see it is not waited for.
-            if !state.is_anyone_leaving() {
+        let mut state = self.state.lock();
+        while state.taken.len() >= state.max {
+            if !state.is_one_leaving() {
                 state.evict_longest_idle();
             }
-            state.awaited = true;
-            state = self
-                .changed
-                .wait_timeout(state, LEAVING_LIMIT)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            state.is_awaited = true;
+            self.changed.wait_for(&mut state, LEAVE_TIMEOUT);
         }
-        state.awaited = false;
-        let number = state.next;
-        state.next += 1;
-        state.taken.insert(
-            number,
-            Entry {
-                socket: Arc::clone(socket),
-                state: SlotState::Waiting(Instant::now()),
-            },
-        );
+        state.is_awaited = false;
+        let id = state.next_id;
+        state.next_id += 1;
+        let slot = Slot {
+            socket: Arc::clone(socket),
+            state: SlotState::Waiting(Instant::now()),
+        };
+        state.taken.insert(id, slot);
         SlotGuard {
             slots: Arc::clone(self),
-            number,
+            id,
         }
     }
 
-    /// Closes the connection whose sender has let it wait longest, so that it gives back what it holds.
+    /// Closes the connection that has been idle for the longest time.
     pub fn evict_longest_idle(&self) {
-        self.lock().evict_longest_idle();
+        self.state.lock().evict_longest_idle();
     }
 
-    /// Whether every slot is taken by one that works, none for longer than this.
-    pub fn are_saturated(&self, limit: Duration) -> bool {
-        let state = self.lock();
-        let works = |entry: &Entry| matches!(entry.state, SlotState::Working(since) if since.elapsed() < limit);
-        state.taken.len() >= self.most.load(Ordering::SeqCst) && state.taken.values().all(works)
+    /// Whether every slot is taken and working, none for longer than `limit`.
+    pub fn is_saturated(&self, limit: Duration) -> bool {
+        let state = self.state.lock();
+        let is_working = |slot: &Slot| matches!(slot.state, SlotState::Working(since) if since.elapsed() < limit);
+        state.taken.len() >= state.max && state.taken.values().all(is_working)
     }
 
-    /// Closes all connections that wait for their sender; an answer on its way is left to arrive.
+    /// Closes every connection that waits for its sender. A response on its way still arrives.
     pub fn close_waiting(&self) {
-        for entry in self
-            .lock()
-            .taken
-            .values()
-            .filter(|entry| matches!(entry.state, SlotState::Waiting(_)))
-        {
-            let _ = entry.socket.shutdown(Shutdown::Both);
+        let state = self.state.lock();
+        let is_waiting = |slot: &&Slot| matches!(slot.state, SlotState::Waiting(_));
+        for slot in state.taken.values().filter(is_waiting) {
+            let _ = slot.socket.shutdown(Shutdown::Both);
         }
     }
 
-    /// Wakes who waits for a slot: only the accepting thread does.
-    fn tell(&self, state: MutexGuard<'_, State>) {
-        let awaited = state.awaited;
-        drop(state);
-        if awaited {
+    fn notify(&self, state: &MutexGuard<'_, State>) {
+        if state.is_awaited {
             self.changed.notify_all();
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -151,50 +145,50 @@ impl State {
         let candidates = self
             .taken
             .values_mut()
-            .filter_map(|entry| Some((entry.state.since()?, entry)));
-        if let Some((_, entry)) = candidates.min_by_key(|(since, _)| *since) {
-            let _ = entry.socket.shutdown(Shutdown::Both);
-            entry.state = SlotState::Leaving(Instant::now());
+            .filter_map(|slot| Some((slot.state.evictable_since()?, slot)));
+        if let Some((_, slot)) = candidates.min_by_key(|(since, _)| *since) {
+            let _ = slot.socket.shutdown(Shutdown::Both);
+            slot.state = SlotState::Leaving(Instant::now());
         }
     }
 
-    fn is_anyone_leaving(&self) -> bool {
-        let leaves = |entry: &Entry| matches!(entry.state, SlotState::Leaving(since) if since.elapsed() < LEAVING_LIMIT);
-        self.taken.values().any(leaves)
+    fn is_one_leaving(&self) -> bool {
+        let is_leaving = |slot: &Slot| matches!(slot.state, SlotState::Leaving(since) if since.elapsed() < LEAVE_TIMEOUT);
+        self.taken.values().any(is_leaving)
     }
 }
 
 impl SlotGuard {
-    /// From here on the connection may be closed for the sake of another, or at the end.
-    pub fn waits(&self) {
+    /// The connection waits for its sender: it may be evicted, and is closed by a shutdown.
+    pub fn set_waiting(&self) {
         self.set(SlotState::Waiting(Instant::now()));
     }
 
-    /// From here on the connection is not closed.
-    pub fn works(&self) {
+    /// The connection must not be closed.
+    pub fn set_working(&self) {
         self.set(SlotState::Working(Instant::now()));
     }
 
-    /// From here on the connection may be closed for the sake of another.
-    pub fn answers(&self) {
+    /// The connection may be evicted, and is not closed by a shutdown.
+    pub fn set_answering(&self) {
         self.set(SlotState::Answering(Instant::now()));
     }
 
-    fn set(&self, state: SlotState) {
-        let mut all = self.slots.lock();
-        if let Some(entry) = all.taken.get_mut(&self.number) {
-            entry.state = state;
+    fn set(&self, new: SlotState) {
+        let mut state = self.slots.state.lock();
+        if let Some(slot) = state.taken.get_mut(&self.id) {
+            slot.state = new;
         }
-        // Somebody may wait for one that can give way.
-        self.slots.tell(all);
+        // It may have become evictable.
+        self.slots.notify(&state);
     }
 }
 
 impl Drop for SlotGuard {
     fn drop(&mut self) {
-        let mut all = self.slots.lock();
-        all.taken.remove(&self.number);
-        self.slots.tell(all);
+        let mut state = self.slots.state.lock();
+        state.taken.remove(&self.id);
+        self.slots.notify(&state);
     }
 }
 
@@ -207,29 +201,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_slowest_gives_way_and_who_works_does_not() {
+    fn the_longest_idle_connection_is_evicted_and_a_working_one_is_not() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let socket = || {
             let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             (Arc::new(stream), listener.accept().unwrap().0)
         };
         let slots = Arc::new(ConnectionSlots::new(3));
-        let (busy, waiting, later, newcomer) = (socket(), socket(), socket(), socket());
-        let busy_place = slots.enter(&busy.0);
-        busy_place.works();
-        let waiting_place = slots.enter(&waiting.0);
-        let later_place = slots.enter(&later.0);
-        let serving = {
-            let socket = Arc::clone(&waiting.0);
+        let (working, idle, later, newcomer) = (socket(), socket(), socket(), socket());
+        let working_slot = slots.enter(&working.0);
+        working_slot.set_working();
+        let idle_slot = slots.enter(&idle.0);
+        let later_slot = slots.enter(&later.0);
+        let idle_thread = {
+            let socket = Arc::clone(&idle.0);
             thread::spawn(move || {
-                let ended = (&*socket).read(&mut [0]).unwrap();
-                drop(waiting_place);
-                ended
+                let count = (&*socket).read(&mut [0]).unwrap();
+                drop(idle_slot);
+                count
             })
         };
         let slot = slots.enter(&newcomer.0);
-        assert_eq!(serving.join().unwrap(), 0);
-        drop((slot, busy_place, later_place));
-        assert!(slots.lock().taken.is_empty());
+        assert_eq!(idle_thread.join().unwrap(), 0);
+        drop((slot, working_slot, later_slot));
+        assert_eq!(slots.len(), 0);
     }
 }

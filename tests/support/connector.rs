@@ -209,7 +209,8 @@ impl Connector {
     /// Changes the configuration's file, and has it read again. Waits until the log says what came of it.
     pub fn reload(&mut self, config: &str) {
         let outcomes = |log: &str| {
-            log.matches("configuration reloaded").count() + log.matches("is not reloaded").count()
+            log.matches("configuration reloaded").count()
+                + log.matches("configuration reload failed").count()
         };
         let before = outcomes(&self.log());
         self.rewrite(config);
