@@ -104,7 +104,7 @@ fn connector(root: &NodeRef<'_>, diagnostics: &mut Diagnostics) -> Option<Name<'
         );
         return None;
     };
-    let Rule::Text(text) = rule(&at, ExpectedType::Text, diagnostics)? else {
+    let Rule::String(text) = rule(&at, ExpectedType::Text, diagnostics)? else {
         diagnostics.add(
             &at,
             "must be a constant: write `connector: prometheus`, or `type: set`",
@@ -142,7 +142,7 @@ fn required(root: &NodeRef<'_>, key: &str, diagnostics: &mut Diagnostics) -> Opt
     }
     let at = root.get(key)?;
     let rule = rule(&at, ExpectedType::Text, diagnostics)?;
-    if matches!(&rule, Rule::Text(text) if text.is_empty()) {
+    if matches!(&rule, Rule::String(text) if text.is_empty()) {
         diagnostics.add(&at, "must not be empty");
     }
     Some(rule)
@@ -287,14 +287,14 @@ fn constant(
             diagnostics.add(at, "must be a mapping of strings");
             None
         }
-        (ExpectedType::Anything, Node::Scalar(Value::String(_))) => at.text().map(Rule::Text),
+        (ExpectedType::Anything, Node::Scalar(Value::String(_))) => at.text().map(Rule::String),
         (ExpectedType::Anything, node) => Some(Rule::Constant(json(node))),
         (ExpectedType::Text, _) => {
             let text = at.text();
             if text.is_none() {
                 diagnostics.add(at, "must be a string or a number");
             }
-            text.map(Rule::Text)
+            text.map(Rule::String)
         }
     }
 }
