@@ -25,7 +25,7 @@ fn mapping() -> Mapping {
         .mapping
 }
 
-/// A captured notification, its alert so many times.
+/// A captured notification with copies of its alert.
 fn body(alerts: usize) -> Vec<u8> {
     let text = std::fs::read_to_string("tests/data/payloads/firing-one.json").unwrap();
     let mut notification: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -34,10 +34,10 @@ fn body(alerts: usize) -> Vec<u8> {
     notification.to_string().into_bytes()
 }
 
-/// The time is of the whole notification: divide by the alerts.
+/// The time is that of the whole notification: divide it by the alerts.
 #[divan::bench(args = [1, 10, 100, 1000, 10_000])]
 fn alerts(bencher: Bencher<'_, '_>, alerts: usize) {
-    let (mapping, tally, body) = (
+    let (mapping, reporter, body) = (
         mapping(),
         MappingReporter::new(Metrics::new().alerts),
         body(alerts),
@@ -48,7 +48,7 @@ fn alerts(bencher: Bencher<'_, '_>, alerts: usize) {
         .bench(|| {
             EncodedNotification::from_body(
                 &mapping,
-                &tally,
+                &reporter,
                 divan::black_box(&body),
                 jiff::Timestamp::UNIX_EPOCH,
                 deadline,

@@ -1,20 +1,20 @@
-//! What Canopsis takes: the event, as a type that cannot hold what Canopsis would discard without a word.
+//! Canopsis's event, as a type that cannot hold what Canopsis would silently discard.
 //!
 //! Source of the format: Canopsis's public documentation and engine sources (2024-10). Its first engine acknowledges and
-//! drops an event whose four names are not all non-empty strings, or in which a known field has another JSON type than
-//! it should; a broker's confirm cannot reveal that, so none may ever be published.
+//! drops an event whose four names are not all non-empty strings, or in which a known field has the wrong JSON type. A
+//! broker's confirm cannot reveal that, so such an event must never be published.
+//!
+//! This module knows nothing of rules and brokers.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::fmt;
 
-use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde::ser::{Serialize, Serializer};
 use serde_json::Value;
 
 use crate::alertmanager::Labels;
 
-/// Every key that Canopsis knows. An extra information under one of these names would change the event's meaning, or
-/// make it undecodable and so lost.
+/// Every key that Canopsis knows. An extra information with one of these names would change the event's meaning, or make
+/// it undecodable and so lost.
 const RESERVED: &[&str] = &[
     "_id",
     "added_to_services",
@@ -75,94 +75,99 @@ const RESERVED: &[&str] = &[
 const EVENT_TYPE: &str = "check";
 const SOURCE_TYPE: &str = "resource";
 
-/// The longest routing key, in bytes: an AMQP short string. A longer one kills the connection.
+/// The longest routing key, in bytes: an AMQP short string. A longer one ends the connection.
 pub const ROUTING_KEY_BYTES: usize = 255;
 
-/// A text that is not empty: the four names that identify what an alarm hangs on.
+/// A string that is not empty: one of the four names of every event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Name<'a>(Cow<'a, str>);
 
 impl<'a> Name<'a> {
-    /// `None` for the empty text.
-    pub fn new(text: impl Into<Cow<'a, str>>) -> Option<Self> {
-        let text = text.into();
-        (!text.is_empty()).then_some(Self(text))
+    /// `None` for the empty string.
+    pub fn new(name: impl Into<Cow<'a, str>>) -> Option<Self> {
+        let name = name.into();
+        (!name.is_empty()).then_some(Self(name))
     }
 
-    /// The same name, of which nothing is copied.
+    /// The same name, not copied.
     pub fn borrowed(&self) -> Name<'_> {
         Name(Cow::Borrowed(&self.0))
     }
 
-    /// The text.
+    /// The name as a string.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
 /// The final name (prefix included) of an extra information: not empty, and none of Canopsis's own keys.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ExtraName(String);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExtraName {
+    name: String,
+    /// Between a comma and a colon, as it is in an event.
+    json_key: String,
+}
 
 impl ExtraName {
     /// `None` for an empty or reserved name.
     pub fn new(name: impl Into<String>) -> Option<Self> {
         let name = name.into();
-        (!name.is_empty() && !RESERVED.contains(&name.as_str())).then_some(Self(name))
+        let json_key = format!(",{}:", Value::from(name.as_str()));
+        (!name.is_empty() && !RESERVED.contains(&name.as_str())).then_some(Self { name, json_key })
     }
 
-    /// The text.
+    /// The name as a string.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.name
     }
 }
 
-/// How bad it is.
+/// The severity of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// 0: closes the alarm.
+    /// Closes the alarm.
     Ok = 0,
-    /// 1
+    /// The lowest state of an alarm.
     Minor = 1,
-    /// 2
+    /// The middle state of an alarm.
     Major = 2,
-    /// 3
+    /// The highest state of an alarm.
     Critical = 3,
 }
 
 impl State {
-    /// Reads what a state rule yields: `0` to `3`, or a state's name, whatever its case.
-    pub fn parse(text: &str) -> Option<Self> {
+    /// Parses the value of a state rule: `0` to `3`, or a state's name in any case.
+    pub fn parse(value: &str) -> Option<Self> {
         const WORDS: [(State, &[&str]); 4] = [
             (State::Ok, &["0", "ok", "info"]),
             (State::Minor, &["1", "minor"]),
             (State::Major, &["2", "major"]),
             (State::Critical, &["3", "critical"]),
         ];
-        let text = text.trim();
-        let reads = |words: &[&str]| words.iter().any(|word| word.eq_ignore_ascii_case(text));
+        let value = value.trim();
+        let matches = |words: &[&str]| words.iter().any(|word| word.eq_ignore_ascii_case(value));
         WORDS
             .into_iter()
-            .find(|(_, words)| reads(words))
+            .find(|(_, words)| matches(words))
             .map(|(state, _)| state)
     }
 }
 
-/// What a rule yields, and an extra information holds.
+/// The value of a rule, and of an extra information.
 #[derive(Debug, Clone, PartialEq)]
 pub enum FieldValue<'a> {
-    /// A text.
-    Text(Cow<'a, str>),
-    /// A map of texts.
+    /// A string.
+    String(Cow<'a, str>),
+    /// A map of strings.
     Labels(&'a Labels<'a>),
-    /// Whatever the configuration holds.
+    /// A constant of any other type from the configuration.
     Constant(&'a Value),
 }
 
 impl Serialize for FieldValue<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            Self::Text(text) => serializer.serialize_str(text),
+            Self::String(string) => serializer.serialize_str(string),
             Self::Labels(labels) => labels.serialize(serializer),
             Self::Constant(value) => value.serialize(serializer),
         }
@@ -172,33 +177,65 @@ impl Serialize for FieldValue<'_> {
 /// A check event of Canopsis. It borrows from the notification and the configuration.
 #[derive(Debug, Clone)]
 pub struct Event<'a> {
-    /// The kind of tool the event comes from.
+    /// The kind of tool that sends the event.
     pub connector: Name<'a>,
     /// The instance of that tool.
     pub connector_name: Name<'a>,
-    /// With `resource`, what the alarm hangs on.
+    /// With `resource`, the entity of the alarm.
     pub component: Name<'a>,
-    /// With `component`, what the alarm hangs on.
+    /// With `component`, the entity of the alarm.
     pub resource: Name<'a>,
-    /// How bad it is.
+    /// The severity.
     pub state: State,
     /// The short message.
     pub output: Option<Cow<'a, str>>,
     /// The long message.
     pub long_output: Option<Cow<'a, str>>,
-    /// Who says so; `<connector>.<connector_name>` where it is absent.
+    /// `<connector>.<connector_name>` where it is absent.
     pub author: Option<Cow<'a, str>>,
-    /// Unix seconds; Canopsis takes the time at which it reads the event where this is absent.
+    /// Unix seconds. Where it is absent, Canopsis uses the time at which it reads the event.
     pub timestamp: Option<i64>,
     /// The alarm's external tags.
     pub tags: Option<&'a Labels<'a>>,
-    /// Everything else.
-    pub extra: BTreeMap<&'a ExtraName, FieldValue<'a>>,
+    /// Extra informations, each name once.
+    pub extra: Vec<(&'a ExtraName, FieldValue<'a>)>,
 }
 
 impl Event<'_> {
-    /// Appends the routing key by Canopsis's convention, cut to [`ROUTING_KEY_BYTES`] on a character boundary. Canopsis
-    /// consumes by `#`, so what is cut off does not matter to delivery.
+    /// Appends the event as a JSON object. The keys are written as they are, with their separators: that takes 4,000
+    /// instructions an event less than a serializer that quotes them each time.
+    pub fn write_json(&self, json: &mut Vec<u8>) -> serde_json::Result<()> {
+        json.extend_from_slice(b"{\"event_type\":\"check\",\"source_type\":\"resource\"");
+        entry(json, ",\"connector\":", self.connector.as_str())?;
+        entry(json, ",\"connector_name\":", self.connector_name.as_str())?;
+        entry(json, ",\"component\":", self.component.as_str())?;
+        entry(json, ",\"resource\":", self.resource.as_str())?;
+        entry(json, ",\"state\":", &(self.state as u8))?;
+        if let Some(output) = &self.output {
+            entry(json, ",\"output\":", output)?;
+        }
+        if let Some(long_output) = &self.long_output {
+            entry(json, ",\"long_output\":", long_output)?;
+        }
+        match &self.author {
+            Some(author) => entry(json, ",\"author\":", author)?,
+            None => entry(json, ",\"author\":", &DefaultAuthor(self))?,
+        }
+        if let Some(timestamp) = &self.timestamp {
+            entry(json, ",\"timestamp\":", timestamp)?;
+        }
+        if let Some(tags) = self.tags {
+            entry(json, ",\"tags\":", tags)?;
+        }
+        for (name, value) in &self.extra {
+            entry(json, &name.json_key, value)?;
+        }
+        json.push(b'}');
+        Ok(())
+    }
+
+    /// Appends the routing key after Canopsis's convention, cut to [`ROUTING_KEY_BYTES`] on a character boundary. Canopsis
+    /// binds its queue with `#`, so the part that is cut off does not matter to delivery.
     pub fn write_routing_key(&self, key: &mut String) {
         let start = key.len();
         let parts = [
@@ -219,53 +256,22 @@ impl Event<'_> {
     }
 }
 
-/// Two names with a dot between them: written without a text of their own.
-struct Joined<'a>(&'a Name<'a>, &'a Name<'a>);
-
-impl fmt::Display for Joined<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.0.as_str(), self.1.as_str())
-    }
+fn entry(
+    json: &mut Vec<u8>,
+    key: &str,
+    value: &(impl Serialize + ?Sized),
+) -> serde_json::Result<()> {
+    json.extend_from_slice(key.as_bytes());
+    serde_json::to_writer(json, value)
 }
 
-impl Serialize for Joined<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
+/// `<connector>.<connector_name>`, joined as it is written.
+struct DefaultAuthor<'e>(&'e Event<'e>);
 
-impl Serialize for Event<'_> {
+impl Serialize for DefaultAuthor<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("event_type", EVENT_TYPE)?;
-        map.serialize_entry("source_type", SOURCE_TYPE)?;
-        map.serialize_entry("connector", self.connector.as_str())?;
-        map.serialize_entry("connector_name", self.connector_name.as_str())?;
-        map.serialize_entry("component", self.component.as_str())?;
-        map.serialize_entry("resource", self.resource.as_str())?;
-        map.serialize_entry("state", &(self.state as u8))?;
-        if let Some(output) = &self.output {
-            map.serialize_entry("output", output)?;
-        }
-        if let Some(long_output) = &self.long_output {
-            map.serialize_entry("long_output", long_output)?;
-        }
-        match &self.author {
-            Some(author) => map.serialize_entry("author", author)?,
-            None => {
-                map.serialize_entry("author", &Joined(&self.connector, &self.connector_name))?;
-            }
-        }
-        if let Some(timestamp) = self.timestamp {
-            map.serialize_entry("timestamp", &timestamp)?;
-        }
-        if let Some(tags) = &self.tags {
-            map.serialize_entry("tags", tags)?;
-        }
-        for (name, value) in &self.extra {
-            map.serialize_entry(name.as_str(), value)?;
-        }
-        map.end()
+        let (connector, name) = (&self.0.connector.0, &self.0.connector_name.0);
+        serializer.collect_str(&format_args!("{connector}.{name}"))
     }
 }
 
@@ -285,7 +291,7 @@ mod tests {
             author: None,
             timestamp: None,
             tags: None,
-            extra: BTreeMap::new(),
+            extra: Vec::new(),
         }
     }
 
@@ -296,6 +302,50 @@ mod tests {
             assert!(ExtraName::new(name).is_none(), "{name}");
         }
         assert!(ExtraName::new("prom_state").is_some());
+    }
+
+    #[test]
+    fn an_event_is_one_json_object() {
+        let labels = Labels::new(vec![("a\"".into(), "\n".into())]);
+        let constant = serde_json::json!([1, {"x": null}]);
+        let names =
+            ["x_\"\\\n", "x_labels", "x_constant"].map(|name| ExtraName::new(name).unwrap());
+        let mut event = event("a\"b\\c\u{0}é");
+        let json = |event: &Event<'_>| {
+            let mut json = b"before ".to_vec();
+            event.write_json(&mut json).unwrap();
+            serde_json::from_slice::<Value>(&json[7..]).unwrap()
+        };
+        let mut expected = serde_json::json!({
+            "event_type": "check", "source_type": "resource", "connector": "prometheus", "connector_name": "p1",
+            "component": "host", "resource": "a\"b\\c\u{0}é", "state": 2, "author": "prometheus.p1",
+        });
+        assert_eq!(json(&event), expected);
+
+        event.output = Some("o\t".into());
+        event.long_output = Some("\"".into());
+        event.author = Some("me".into());
+        event.timestamp = Some(5);
+        event.tags = Some(&labels);
+        let values = [
+            FieldValue::String("s".into()),
+            FieldValue::Labels(&labels),
+            FieldValue::Constant(&constant),
+        ];
+        event.extra = names.iter().zip(values).collect();
+        for (key, value) in [
+            ("output", Value::from("o\t")),
+            ("long_output", Value::from("\"")),
+            ("author", Value::from("me")),
+            ("timestamp", Value::from(5)),
+            ("tags", serde_json::json!({"a\"": "\n"})),
+            ("x_\"\\\n", Value::from("s")),
+            ("x_labels", serde_json::json!({"a\"": "\n"})),
+            ("x_constant", constant.clone()),
+        ] {
+            expected[key] = value;
+        }
+        assert_eq!(json(&event), expected);
     }
 
     #[test]

@@ -1,18 +1,17 @@
-//! The way of a notification: decoded, mapped alert by alert, delivered, and counted.
+//! The path of a notification: decoded, mapped alert by alert, encoded, delivered, counted.
 //!
-//! Knows the rooms on the way and their order, and nothing of HTTP.
+//! This module connects the others in their order. It knows nothing of HTTP.
 
 use std::io::{self, Write};
-use std::sync::Mutex;
 use std::time::Instant;
 
 use jiff::Timestamp;
 use log::{error, warn};
+use parking_lot::Mutex;
 
-use crate::alertmanager::{Alert, DecodeError, Notification};
-use crate::event::Event;
+use crate::alertmanager::{Alert, DecodeError, MAX_ALERTS, Notification};
 use crate::logging::{RepeatLimiter, shorten};
-use crate::mapping::{Context, FieldError, Mapping, Warning};
+use crate::mapping::{FieldError, Mapping, NotificationContext, Warning};
 use crate::metrics::{self, Metrics};
 use crate::publisher::{Batch, DeliveryError, Publisher};
 
@@ -20,24 +19,24 @@ use crate::publisher::{Batch, DeliveryError, Publisher};
 pub enum EventSink {
     /// To RabbitMQ.
     Broker(Publisher),
-    /// To a stream, one JSON line an event (`--stdout`).
+    /// To a stream, one line of JSON per event (`--stdout`).
     Stream(Mutex<Box<dyn Write + Send>>),
 }
 
-/// What came of a notification whose mapped events have all been delivered.
+/// The result of a notification whose events are all delivered.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// How many events were delivered.
     pub published: usize,
-    /// The alerts that could not be mapped.
-    pub refused: RejectedAlerts,
+    /// The alerts without an event.
+    pub rejected: RejectedAlerts,
 }
 
-/// As many refused alerts are named in one answer; all of them are counted and logged.
-const MOST_NAMED: usize = 50;
+/// The most rejected alerts that are named in one response; all of them are counted.
+const MAX_NAMED: usize = 50;
 
-/// The alerts of a notification that could not be mapped. However many they are, they take little memory while the others wait
-/// for their broker.
+/// The alerts of a notification that have no event. However many they are, they take little memory while the events of the
+/// others wait for the broker.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct RejectedAlerts {
     /// How many there are.
@@ -46,51 +45,52 @@ pub struct RejectedAlerts {
     pub named: Vec<RejectedAlert>,
 }
 
-/// An alert that could not be mapped.
+/// An alert without an event.
 #[derive(Debug, PartialEq, Eq)]
 pub struct RejectedAlert {
-    /// What people call it; may be empty.
+    /// The label `alertname`; may be empty.
     pub alertname: String,
-    /// The alert's.
+    /// The alert's fingerprint.
     pub fingerprint: String,
-    /// Which fields, and why.
-    pub refusals: Vec<FieldError>,
+    /// The required fields that have no value.
+    pub errors: Vec<FieldError>,
 }
 
-/// Why a notification's events are not delivered.
+/// Why the events of a notification are not delivered.
 #[derive(Debug, thiserror::Error)]
 pub enum PipelineError {
-    /// It is no notification.
+    /// The body is not a notification.
     #[error(transparent)]
     Decode(#[from] DecodeError),
-    /// The mapping copies so much into each event that all of them together would take the memory of everybody else.
-    #[error(
-        "the events of this notification would take more than {0} bytes: a rule copies much into each of them"
-    )]
+    /// The events together would take the memory of other notifications.
+    #[error("mapped events exceed {0} bytes: a rule copies a large value into every event")]
     TooLarge(usize),
-    /// The events did not get through.
+    /// The events are not confirmed.
     #[error(transparent)]
     Delivery(#[from] DeliveryError),
 }
 
-/// So many bytes of events a notification may always make.
-const LEAST_BATCH: usize = 8 << 20;
+/// The events of a notification may always have this many bytes.
+const MIN_BATCH: usize = 8 << 20;
 
-/// And never more than so many.
-const MOST_BATCH: usize = 64 << 20;
+/// They may never have more than this many.
+const MAX_BATCH: usize = 64 << 20;
 
-/// And in between, so many times the body's length: an event is seldom twice as long as its alert.
-const BATCH_TIMES: usize = 4;
+/// Between the two, a multiple of the body's length: an event is seldom twice as long as its alert.
+const BATCH_FACTOR: usize = 4;
 
-/// Counts and logs what an operator should hear of.
+/// Most alerts have at least this many bytes of JSON.
+const TYPICAL_ALERT: usize = 400;
+
+/// Counts and logs what happens to alerts.
 pub struct MappingReporter {
     metrics: metrics::AlertMetrics,
-    /// For log lines that come again with every notification.
+    /// For log lines that repeat with every notification.
     repeats: Option<RepeatLimiter>,
 }
 
 impl MappingReporter {
-    /// For a service: each field is told of once a minute, with how many more there were.
+    /// For a service: each field is logged once a minute, with the number of suppressed lines.
     pub fn new(metrics: metrics::AlertMetrics) -> Self {
         Self {
             metrics,
@@ -98,15 +98,7 @@ impl MappingReporter {
         }
     }
 
-    /// From here on these rules count.
-    pub fn preregister(&self, mapping: &Mapping) {
-        mapping
-            .extra_infos
-            .iter()
-            .for_each(|(name, _)| self.metrics.preregister(name.as_str()));
-    }
-
-    /// For one notification that somebody looks at: everything is told.
+    /// For `--dry-run`: every line is logged.
     pub fn unlimited() -> Self {
         Self {
             metrics: Metrics::new().alerts,
@@ -114,7 +106,15 @@ impl MappingReporter {
         }
     }
 
-    /// Whether a line about a field may be written; if so, how many were not since the last one.
+    /// Creates the counters of a mapping's fields at 0, so that their first increase is seen.
+    pub fn preregister(&self, mapping: &Mapping) {
+        mapping
+            .extra_infos
+            .iter()
+            .for_each(|(name, _)| self.metrics.preregister(name.as_str()));
+    }
+
+    /// Whether a line about this may be logged; if so, how many were suppressed since the last one.
     fn should_log(&self, what: &str) -> Option<u64> {
         self.repeats
             .as_ref()
@@ -122,11 +122,12 @@ impl MappingReporter {
     }
 
     fn truncated(&self, notification: &Notification<'_>) {
-        self.metrics.truncated(notification.truncated_alerts);
-        if let Some(unlogged) = self.should_log("max_alerts") {
+        let truncated = notification.truncated_alerts;
+        self.metrics.truncated(truncated);
+        if let Some(suppressed) = self.should_log("max_alerts") {
             warn!(
-                receiver:% = notification.receiver, alerts = notification.truncated_alerts, unlogged;
-                "Alertmanager has cut alerts off (max_alerts): they are sent nowhere"
+                receiver:% = notification.receiver, suppressed;
+                "Alertmanager truncated the notification (max_alerts): {truncated} alerts never reach Canopsis"
             );
         }
     }
@@ -135,43 +136,42 @@ impl MappingReporter {
         if warning.dropped {
             self.metrics.dropped(&warning.field);
         }
-        if let Some(unlogged) = self.should_log(&warning.field) {
+        if let Some(suppressed) = self.should_log(&warning.field) {
             warn!(
-                alertname:% = name(alert), fingerprint:% = alert.fingerprint, field:% = warning.field, unlogged;
+                alertname:% = name(alert), fingerprint:% = alert.fingerprint, field:% = warning.field, suppressed;
                 "{}", warning.reason
             );
         }
     }
 
-    fn refused(&self, alert: &Alert<'_>, refusal: &FieldError) {
-        self.metrics.refused(refusal.field);
-        if let Some(unlogged) = self.should_log(refusal.field) {
+    fn rejected(&self, alert: &Alert<'_>, error: &FieldError) {
+        self.metrics.rejected(error.field);
+        if let Some(suppressed) = self.should_log(error.field) {
             error!(
-                alertname:% = name(alert), fingerprint:% = alert.fingerprint, field:% = refusal.field, unlogged;
-                "an alert can't be mapped and is not published: {}", refusal.reason
+                alertname:% = name(alert), fingerprint:% = alert.fingerprint, field = error.field, suppressed;
+                "alert rejected: required field {} has no value: {}", error.field, error.reason
             );
         }
     }
 }
 
 impl RejectedAlerts {
-    fn add(&mut self, alert: &Alert<'_>, mut refusals: Vec<FieldError>) {
+    fn add(&mut self, alert: &Alert<'_>, mut errors: Vec<FieldError>) {
         self.count += 1;
-        if self.named.len() < MOST_NAMED {
-            for refusal in &mut refusals {
-                refusal.reason = shorten(&refusal.reason);
+        if self.named.len() < MAX_NAMED {
+            for error in &mut errors {
+                error.reason = shorten(&error.reason);
             }
-            let fingerprint = shorten(&alert.fingerprint);
             self.named.push(RejectedAlert {
                 alertname: name(alert),
-                fingerprint,
-                refusals,
+                fingerprint: shorten(&alert.fingerprint),
+                errors,
             });
         }
     }
 }
 
-/// What people call the alert.
+/// The label by which people know the alert.
 fn name(alert: &Alert<'_>) -> String {
     alert
         .labels
@@ -179,48 +179,13 @@ fn name(alert: &Alert<'_>) -> String {
         .map_or_else(String::new, shorten)
 }
 
-/// Maps the alerts one after the other, and hands each one's event on, if it has one, before the next one's turn. What can't be
-/// mapped comes back.
-fn map_each<'a, E>(
-    mapping: &'a Mapping,
-    reporter: &MappingReporter,
-    notification: &'a Notification<'a>,
-    received_at: Timestamp,
-    mut emit: impl FnMut(Option<Event<'a>>) -> Result<(), E>,
-) -> Result<RejectedAlerts, E> {
-    reporter.metrics.notified();
-    if notification.truncated_alerts > 0 {
-        reporter.truncated(notification);
-    }
-    let mut all_refused = RejectedAlerts::default();
-    let Some(first) = notification.alerts.first() else {
-        return Ok(all_refused);
-    };
-    let context = Context::new(notification, first, received_at);
-    for alert in &notification.alerts {
-        reporter.metrics.received(alert.status.as_str());
-        let (event, warnings) = mapping.map(&context.for_alert(alert));
-        for warning in &warnings {
-            reporter.warned(alert, warning);
-        }
-        let event = event.map_err(|refusals| {
-            for refusal in &refusals {
-                reporter.refused(alert, refusal);
-            }
-            all_refused.add(alert, refusals);
-        });
-        emit(event.ok())?;
-    }
-    Ok(all_refused)
-}
-
-/// A notification's events, encoded and ready to go.
+/// The events of a notification, encoded.
 #[derive(Debug)]
 pub struct EncodedNotification {
-    /// Of the alerts that could be mapped, in their order.
+    /// The events, in the order of their alerts.
     pub batch: Batch,
-    /// The alerts that could not be.
-    pub refused: RejectedAlerts,
+    /// The alerts without an event.
+    pub rejected: RejectedAlerts,
 }
 
 impl EncodedNotification {
@@ -233,52 +198,73 @@ impl EncodedNotification {
         deadline: Instant,
     ) -> Result<Self, PipelineError> {
         let notification = Notification::decode(body)?;
-        let most = (BATCH_TIMES * body.len()).clamp(LEAST_BATCH, MOST_BATCH);
-        // An event is about as long as its alert.
-        let mut batch = Batch::with_capacity(notification.alerts.len(), body.len());
-        let refused = map_each(mapping, reporter, &notification, received_at, |event| {
+        reporter.metrics.notified();
+        if notification.truncated_alerts > 0 {
+            reporter.truncated(&notification);
+        }
+        let max_bytes = (BATCH_FACTOR * body.len()).clamp(MIN_BATCH, MAX_BATCH);
+        let context = NotificationContext::new(&notification, received_at);
+        let mut batch = Batch::with_capacity(body.len() / TYPICAL_ALERT, body.len());
+        let mut rejected = RejectedAlerts::default();
+        for (number, alert) in (1..).zip(notification.alerts()) {
+            if number > MAX_ALERTS {
+                return Err(DecodeError::TooManyAlerts.into());
+            }
             if Instant::now() >= deadline {
                 return Err(DeliveryError::MappingTimeout.into());
             }
-            let pushed = event.map_or(Ok(()), |event| batch.push(&event));
-            pushed.map_err(|error| DeliveryError::Output(error.to_string()))?;
-            if batch.written() > most {
-                Err(PipelineError::TooLarge(most))
-            } else {
-                Ok(())
+            let alert = alert.map_err(|source| DecodeError::Alert { number, source })?;
+            reporter.metrics.received(alert.status.as_str());
+            let (event, warnings) = mapping.map(&context.with_alert(&alert));
+            for warning in &warnings {
+                reporter.warned(&alert, warning);
             }
-        })?;
+            match event {
+                Ok(event) => batch
+                    .push(&event)
+                    .map_err(|error| DeliveryError::Output(error.to_string()))?,
+                Err(errors) => {
+                    for error in &errors {
+                        reporter.rejected(&alert, error);
+                    }
+                    rejected.add(&alert, errors);
+                }
+            }
+            if batch.written() > max_bytes {
+                return Err(PipelineError::TooLarge(max_bytes));
+            }
+        }
         batch.finish();
-        Ok(Self { batch, refused })
+        Ok(Self { batch, rejected })
     }
 
-    /// `Ok` means: every event that could be mapped is delivered.
+    /// `Ok` means that every event is delivered.
     pub fn deliver(self, sink: &EventSink, deadline: Instant) -> Result<Outcome, PipelineError> {
         let published = self.batch.len();
         sink.deliver(self.batch, deadline)?;
         Ok(Outcome {
             published,
-            refused: self.refused,
+            rejected: self.rejected,
         })
     }
 }
 
 impl EventSink {
-    /// Delivers all of the events, in order, or says why not.
+    /// A sink that writes lines to a stream.
+    pub fn stream(stream: impl Write + Send + 'static) -> Self {
+        Self::Stream(Mutex::new(Box::new(stream)))
+    }
+
+    /// Delivers all events, in order.
     fn deliver(&self, batch: Batch, deadline: Instant) -> Result<(), DeliveryError> {
         match self {
             Self::Broker(publisher) => publisher.deliver(batch, deadline),
-            Self::Stream(stream) => {
-                let mut stream = stream
-                    .lock()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner);
-                write_lines(&mut *stream, &batch)
-                    .map_err(|error| DeliveryError::Output(error.to_string()))
-            }
+            Self::Stream(stream) => write_lines(&mut *stream.lock(), &batch)
+                .map_err(|error| DeliveryError::Output(error.to_string())),
         }
     }
 
-    /// For a page of metrics.
+    /// The publisher's state, for a page of metrics.
     pub fn now(&self) -> metrics::BrokerSnapshot {
         match self {
             Self::Broker(publisher) => publisher.now(),
@@ -286,7 +272,7 @@ impl EventSink {
         }
     }
 
-    /// How it is doing, in a line.
+    /// The sink's state in a line.
     pub fn headline(&self) -> String {
         match self {
             Self::Broker(publisher) => publisher.status().to_string(),
@@ -294,7 +280,7 @@ impl EventSink {
         }
     }
 
-    /// Whether events would get through now; if not, why: in detail for those who may know where the broker is.
+    /// Whether events can be delivered now, or why not. The details name the broker's address.
     pub fn readiness(&self, in_detail: bool) -> Result<(), String> {
         match self {
             Self::Broker(publisher) if publisher.status().is_ready() => Ok(()),
@@ -305,7 +291,7 @@ impl EventSink {
     }
 }
 
-/// Writes each message's JSON on a line of its own.
+/// Writes the JSON of each message on its own line.
 pub fn write_lines(stream: &mut dyn Write, batch: &Batch) -> io::Result<()> {
     for message in batch.iter() {
         stream.write_all(message.body)?;

@@ -5,8 +5,8 @@ use std::fs;
 use std::io::{self, BufWriter, Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::unbounded;
@@ -141,7 +141,7 @@ fn dry_run(config: &Config, path: &Path) -> Result<(), RunError> {
         deadline,
     )?;
     pipeline::write_lines(&mut io::stdout().lock(), &encoded.batch)?;
-    all_mapped(encoded.batch.len(), encoded.refused.count)
+    all_mapped(encoded.batch.len(), encoded.rejected.count)
 }
 
 fn explain_file(config: &Config, config_path: &Path, path: &Path) -> Result<(), RunError> {
@@ -149,9 +149,10 @@ fn explain_file(config: &Config, config_path: &Path, path: &Path) -> Result<(), 
     let notification = Notification::decode(&body)?;
     let mut out = BufWriter::new(io::stdout().lock());
     writeln!(out, "{} is valid", config_path.display())?;
-    let rejected = explain::write(&mut out, &config.mapping, &notification, Timestamp::now())?;
+    let (rejected, alerts) =
+        explain::write(&mut out, &config.mapping, &notification, Timestamp::now())?;
     out.flush()?;
-    all_mapped(notification.alerts.len() - rejected, rejected)
+    all_mapped(alerts - rejected, rejected)
 }
 
 fn all_mapped(mapped: usize, rejected: usize) -> Result<(), RunError> {
@@ -168,7 +169,7 @@ fn serve(cli: &Cli, config: Config) -> Result<(), RunError> {
     let metrics = Metrics::new();
     let (broker_metrics, reload_metrics) = (metrics.broker.clone(), metrics.reloads.clone());
     let sink = match cli.mode {
-        Mode::ServeToStdout => EventSink::Stream(Mutex::new(Box::new(io::stdout()))),
+        Mode::ServeToStdout => EventSink::stream(io::stdout()),
         _ => EventSink::Broker(
             Publisher::start(config.publisher.clone(), broker_metrics.clone())
                 .map_err(RunError::Publisher)?,

@@ -469,7 +469,9 @@ fn a_mapping_that_copies_much_into_each_event_does_not_fill_the_memory() {
     let reply = connector.post(&body);
     assert_eq!(reply.status, 413, "{}", reply.body);
     assert!(
-        reply.body.contains("a rule copies much into each of them"),
+        reply
+            .body
+            .contains("a rule copies a large value into every event"),
         "{}",
         reply.body
     );

@@ -98,7 +98,7 @@ fn what_happens_is_counted() {
         ("http_authentication_failures_total", 1.0),
         ("alerts_received_total{status=\"firing\"}", 11.0),
         ("alerts_received_total{status=\"resolved\"}", 0.0),
-        ("alerts_refused_total{field=\"component\"}", 2.0),
+        ("alerts_rejected_total{field=\"component\"}", 2.0),
         ("alerts_truncated_total", 7.0),
         ("event_fields_dropped_total{field=\"timestamp\"}", 9.0),
         ("events_published_total", 4.0),

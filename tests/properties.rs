@@ -1,6 +1,5 @@
 //! What holds for every input: parsers of noise never panic, leak or exceed a limit.
 
-use std::collections::BTreeMap;
 use std::path::Path as File;
 
 use canopsis_connector_prometheus::alertmanager::Notification;
@@ -8,7 +7,7 @@ use canopsis_connector_prometheus::amqp_url::AmqpUrl;
 use canopsis_connector_prometheus::config::{Config, Overrides};
 use canopsis_connector_prometheus::event::{Event, Name, ROUTING_KEY_BYTES, State};
 use canopsis_connector_prometheus::http::request;
-use canopsis_connector_prometheus::mapping::Context;
+use canopsis_connector_prometheus::mapping::NotificationContext;
 use canopsis_connector_prometheus::mapping::path::Path;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -38,15 +37,17 @@ fn map(config: &Config, labels: &Value) -> Result<Value, String> {
     let body =
         json!({"version": "4", "alerts": [{"status": "firing", "labels": labels}]}).to_string();
     let notification = Notification::decode(body.as_bytes()).map_err(|error| error.to_string())?;
-    let context = Context::new(
-        &notification,
-        &notification.alerts[0],
-        jiff::Timestamp::UNIX_EPOCH,
-    );
+    let alert = notification.alerts().next().unwrap().unwrap();
+    let context = NotificationContext::new(&notification, jiff::Timestamp::UNIX_EPOCH);
+    let context = context.with_alert(&alert);
     let (event, _) = config.mapping.map(&context);
     event
-        .map(|event| serde_json::to_value(&event).unwrap())
-        .map_err(|refusals| format!("{refusals:?}"))
+        .map(|event| {
+            let mut json = Vec::new();
+            event.write_json(&mut json).unwrap();
+            serde_json::from_slice(&json).unwrap()
+        })
+        .map_err(|errors| format!("{errors:?}"))
 }
 
 /// Characters that parsers care about, and any others.
@@ -179,7 +180,7 @@ proptest! {
             connector: Name::new("c").unwrap(), connector_name: Name::new("n").unwrap(),
             component: Name::new(&component).unwrap(), resource: Name::new(&resource).unwrap(),
             state: State::Ok, output: None, long_output: None, author: None, timestamp: None, tags: None,
-            extra: BTreeMap::new(),
+            extra: Vec::new(),
         };
         let (mut key, whole) = (String::new(), format!("c.n.check.resource.{component}.{resource}"));
         event.write_routing_key(&mut key);

@@ -1,72 +1,93 @@
-//! What Alertmanager sends: the webhook's JSON, version "4", decoded and checked.
+//! Alertmanager's webhook notification, version "4": decoded within limits.
 //!
 //! The format is Alertmanager's (`notify/webhook` and `template.Data` in its sources). Keys that newer versions add are
-//! kept for templates and are never an error; keys that older versions lack have a default.
+//! kept for templates and are never an error; keys that older versions lack have a default. Nothing is copied that the
+//! body holds unescaped, and one alert is decoded at a time: a body of many megabytes is never held in both forms.
+//!
+//! This module knows no rules, events or answers.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::str::Utf8Error;
 
 use serde::Deserialize;
+use serde::de::{Error as _, IgnoredAny};
+use serde_json::Deserializer;
 use serde_json::value::RawValue;
 use thiserror::Error;
 
-mod decode;
 mod labels;
 
 pub use labels::Labels;
 
-/// Whatever newer versions of Alertmanager add, as it came.
-pub type Extra<'b> = Vec<(Cow<'b, str>, &'b RawValue)>;
+/// The most alerts of one notification. Alertmanager's groups are rarely above hundreds.
+pub const MAX_ALERTS: usize = 50_000;
 
-/// One notification: a group of alerts that Alertmanager sends to one receiver. It borrows from the body: only what JSON has
-/// escaped is a text of its own.
-#[derive(Debug)]
+/// One notification: a group of alerts that Alertmanager sends to one receiver.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Notification<'b> {
+    #[serde(borrow)]
     version: Cow<'b, str>,
-    /// The group's status: firing as soon as one of its alerts fires. An event follows its own alert's.
+    /// The group's status: firing as soon as one of its alerts fires. An event follows the status of its alert.
+    #[serde(borrow, default)]
     pub status: Cow<'b, str>,
-    /// Names the group; opaque.
+    /// Identifies the group; opaque.
+    #[serde(borrow, default)]
     pub group_key: Cow<'b, str>,
     /// The receiver's name, escaped for regular expressions (`a.b` arrives as `a\.b`).
+    #[serde(borrow, default)]
     pub receiver: Cow<'b, str>,
-    /// Alertmanager's own address.
+    /// The address of Alertmanager's web interface.
+    #[serde(borrow, default, rename = "externalURL")]
     pub external_url: Cow<'b, str>,
-    /// How many alerts `max_alerts` cut off; they are sent nowhere.
+    /// How many alerts `max_alerts` cut off; Alertmanager never sends them.
+    #[serde(default)]
     pub truncated_alerts: u64,
-    /// The labels the group was made by.
+    /// The labels by which the alerts are grouped.
+    #[serde(borrow, default)]
     pub group_labels: Labels<'b>,
-    /// The labels that all of the alerts share.
+    /// The labels that all alerts share.
+    #[serde(borrow, default)]
     pub common_labels: Labels<'b>,
-    /// The annotations that all of the alerts share.
+    /// The annotations that all alerts share.
+    #[serde(borrow, default)]
     pub common_annotations: Labels<'b>,
-    /// The alerts, in Alertmanager's order.
-    pub alerts: Vec<Alert<'b>>,
-    /// Whatever newer versions of Alertmanager add.
-    pub extra: Extra<'b>,
+    #[serde(borrow)]
+    alerts: &'b RawValue,
+    #[serde(skip)]
+    body: &'b str,
 }
 
 /// One alert of a notification.
-#[derive(Debug)]
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Alert<'b> {
     /// Firing or resolved.
     pub status: Status,
     /// The alert's labels.
+    #[serde(borrow, default)]
     pub labels: Labels<'b>,
     /// The alert's annotations.
+    #[serde(borrow, default)]
     pub annotations: Labels<'b>,
     /// RFC 3339.
+    #[serde(borrow, default)]
     pub starts_at: Cow<'b, str>,
     /// RFC 3339; Go's zero time (`0001-01-01T00:00:00Z`) while the alert fires.
+    #[serde(borrow, default)]
     pub ends_at: Cow<'b, str>,
-    /// Where the alert comes from; may be empty.
+    /// The page of the rule in Prometheus; may be empty.
+    #[serde(borrow, default, rename = "generatorURL")]
     pub generator_url: Cow<'b, str>,
     /// Identifies the alert: a hash of its labels.
+    #[serde(borrow, default)]
     pub fingerprint: Cow<'b, str>,
-    /// Whatever newer versions of Alertmanager add.
-    pub extra: Extra<'b>,
+    #[serde(skip)]
+    json: &'b str,
 }
 
-/// An alert's own status.
+/// Whether an alert is active or over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
@@ -77,7 +98,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// As Alertmanager spells it.
+    /// The status as Alertmanager spells it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Firing => "firing",
@@ -92,38 +113,129 @@ pub enum DecodeError {
     /// Not JSON, or JSON of another shape.
     #[error("the body is not an Alertmanager notification: {0}")]
     Json(#[from] serde_json::Error),
-    /// Not even text.
+    /// Not UTF-8.
     #[error("the body is not an Alertmanager notification: {0}")]
-    Text(#[from] Utf8Error),
-    /// A list, which is what a Prometheus server sends to an Alertmanager.
+    Utf8(#[from] Utf8Error),
+    /// A list, as a Prometheus server sends it to an Alertmanager.
     #[error(
         "the body is a list of alerts, as a Prometheus server sends it: point Prometheus at an Alertmanager, \
          and that Alertmanager's webhook receiver here"
     )]
     FromPrometheus,
-    /// A notification of a version that is not known here.
-    #[error("the notification has version {0:?}, and only \"4\" is known")]
+    /// A notification of a version that this program does not know.
+    #[error("unsupported notification version {0:?}; the supported one is \"4\"")]
     Version(String),
+    /// One of the alerts has another shape.
+    #[error("alert {number} of the notification is malformed: {source}")]
+    Alert {
+        /// Which one, counted from 1.
+        number: usize,
+        /// What is wrong, and at which line and column of the alert.
+        source: serde_json::Error,
+    },
+    /// More alerts than [`MAX_ALERTS`].
+    #[error("the notification has more than {MAX_ALERTS} alerts")]
+    TooManyAlerts,
 }
 
 impl<'b> Notification<'b> {
-    /// Decodes and checks a body.
+    /// Decodes and checks a body, except for its alerts.
     pub fn decode(body: &'b [u8]) -> Result<Self, DecodeError> {
         if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
             return Err(DecodeError::FromPrometheus);
         }
-        let notification = decode::notification(std::str::from_utf8(body)?)?;
+        let body = std::str::from_utf8(body)?;
+        let mut notification: Self = serde_json::from_str(body)?;
         if notification.version != "4" {
-            return Err(DecodeError::Version(
-                notification.version.chars().take(32).collect(),
-            ));
+            let version = notification.version.chars().take(32).collect();
+            return Err(DecodeError::Version(version));
         }
+        if !notification.alerts.get().starts_with('[') {
+            return Err(serde_json::Error::custom("alerts: expected a list").into());
+        }
+        notification.body = body;
         Ok(notification)
     }
 
-    /// The version the notification declares: "4".
+    /// The version that the notification declares: "4".
     pub fn version(&self) -> &str {
         &self.version
+    }
+
+    /// The alerts, in Alertmanager's order.
+    pub fn alerts(&self) -> Alerts<'b> {
+        let list = self.alerts.get();
+        let items = list
+            .strip_prefix('[')
+            .and_then(|list| list.strip_suffix(']'));
+        Alerts {
+            rest: items.unwrap_or_default(),
+        }
+    }
+
+    /// The length of the notification's JSON without its alerts, in bytes.
+    pub fn json_len(&self) -> usize {
+        self.body.len() - self.alerts.get().len()
+    }
+
+    /// Every key with its JSON, also those that only newer versions of Alertmanager send.
+    pub fn entries(&self) -> Entries<'b> {
+        entries(self.body)
+    }
+}
+
+impl<'b> Alert<'b> {
+    /// The length of the alert's JSON, in bytes.
+    pub fn json_len(&self) -> usize {
+        self.json.len()
+    }
+
+    /// Every key with its JSON, also those that only newer versions of Alertmanager send.
+    pub fn entries(&self) -> Entries<'b> {
+        entries(self.json)
+    }
+}
+
+/// An object's keys with their JSON. Of a repeated key the last value counts, as for Go's decoder.
+pub type Entries<'b> = BTreeMap<String, &'b RawValue>;
+
+/// The entries of what has been decoded as an object before.
+fn entries(json: &str) -> Entries<'_> {
+    serde_json::from_str(json).unwrap_or_default()
+}
+
+/// The alerts of a notification, decoded one at a time. A malformed one is an error, and the next one follows it.
+#[derive(Debug)]
+pub struct Alerts<'b> {
+    /// The items that are still to come. They have been parsed once as a list: only white space and commas separate them.
+    rest: &'b str,
+}
+
+impl<'b> Iterator for Alerts<'b> {
+    type Item = serde_json::Result<Alert<'b>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let item = self.rest.trim_start_matches([' ', '\t', '\r', '\n', ',']);
+        let mut values = Deserializer::from_str(item).into_iter::<Alert<'b>>();
+        // Derived code would take a list of the values, too.
+        let decoded = if item.is_empty() || item.starts_with('{') {
+            values.next()?
+        } else {
+            Err(serde_json::Error::custom("expected an object"))
+        };
+        let end = if decoded.is_ok() {
+            values.byte_offset()
+        } else {
+            let mut values = Deserializer::from_str(item).into_iter::<IgnoredAny>();
+            values.next();
+            values.byte_offset()
+        };
+        let (json, rest) = item.split_at(end);
+        self.rest = rest;
+        Some(decoded.map(|mut alert| {
+            alert.json = json;
+            alert
+        }))
     }
 }
 
@@ -131,34 +243,96 @@ impl<'b> Notification<'b> {
 mod tests {
     use super::*;
 
+    fn alerts(json: &str) -> Vec<Result<Status, String>> {
+        let body = format!("{{\"version\":\"4\",\"alerts\":{json}}}");
+        let notification = Notification::decode(body.as_bytes()).unwrap();
+        notification
+            .alerts()
+            .map(|alert| match alert {
+                Ok(alert) => Ok(alert.status),
+                Err(error) => Err(error.to_string()),
+            })
+            .collect()
+    }
+
     #[test]
     fn unknown_and_missing_keys_are_no_error() {
         let body =
             br#"{"version":"4","status":"firing","routeLabels":{"a":"b"},"commonLabels":null,
             "alerts":[{"status":"resolved","labels":{"x":"y"},"annotations":null,"novel":1}]}"#;
         let notification = Notification::decode(body).unwrap();
-        assert_eq!(notification.alerts[0].status, Status::Resolved);
-        let told = |extra: &Extra<'_>| {
-            extra
-                .iter()
-                .map(|(key, raw)| format!("{key}: {}", raw.get()))
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(told(&notification.alerts[0].extra), ["novel: 1"]);
-        assert_eq!(told(&notification.extra), ["routeLabels: {\"a\":\"b\"}"]);
-        assert!(
-            notification.common_labels.is_empty() && notification.alerts[0].annotations.is_empty()
-        );
+        let alert = notification.alerts().next().unwrap().unwrap();
+        assert_eq!(alert.status, Status::Resolved);
+        assert_eq!(alert.entries()["novel"].get(), "1");
+        assert_eq!(notification.entries()["routeLabels"].get(), "{\"a\":\"b\"}");
+        assert!(notification.common_labels.is_empty() && alert.annotations.is_empty());
+    }
+
+    #[test]
+    fn a_malformed_alert_is_an_error_and_the_others_are_decoded() {
+        const FIRING: Result<Status, &str> = Ok(Status::Firing);
+        for (json, expected) in [
+            ("[]", &[][..]),
+            ("[ \t\r\n]", &[]),
+            (
+                r#"[ {"status":"firing"} ,{"status":"resolved"}]"#,
+                &[FIRING, Ok(Status::Resolved)],
+            ),
+            (
+                r#"[{"status":"odd","x":"]},{"},{"status":"firing"}]"#,
+                &[Err("unknown variant `odd`"), FIRING],
+            ),
+            (
+                r#"[1, null,"a,]",[[{"status":"firing"}]],["firing"],{"status":"firing"}]"#,
+                &[
+                    Err("expected an object"),
+                    Err("expected an object"),
+                    Err("expected an object"),
+                    Err("expected an object"),
+                    Err("expected an object"),
+                    FIRING,
+                ],
+            ),
+            (
+                r#"[{"status":"firing","labels":{"a":1}},{"labels":{}},{"status":"firing","labels":{"a":"\ud800"}},{"status":"firing"}]"#,
+                &[
+                    Err("expected a string"),
+                    Err("missing field `status`"),
+                    Err("unexpected end of hex escape"),
+                    FIRING,
+                ],
+            ),
+        ] {
+            let found = alerts(json);
+            assert_eq!(found.len(), expected.len(), "{json}: {found:?}");
+            for (found, expected) in found.iter().zip(expected) {
+                match (found, expected) {
+                    (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{json}"),
+                    (Err(found), Err(expected)) => {
+                        assert!(found.contains(expected), "{json}: {found}");
+                    }
+                    _ => panic!("{json}: {found:?}, not {expected:?}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_escaped_is_not_copied() {
+        let body = r#"{"version":"4","receiver":"plain","groupKey":"\u0041","alerts":[{"status":"firing","labels":{"a":"b","c":"\n"}}]}"#;
+        let notification = Notification::decode(body.as_bytes()).unwrap();
+        assert!(matches!(notification.receiver, Cow::Borrowed("plain")));
+        assert!(matches!(&notification.group_key, Cow::Owned(key) if key == "A"));
+        let alert = notification.alerts().next().unwrap().unwrap();
+        let within = |text: &str| body.as_bytes().as_ptr_range().contains(&text.as_ptr());
+        assert!(within(alert.labels.get("a").unwrap()));
+        assert!(!within(alert.labels.get("c").unwrap()));
     }
 
     #[test]
     fn each_wrong_body_says_what_is_wrong() {
         let deep = format!(r#"{{"version":"4","alerts":[],"x":{}"#, "[".repeat(100_000));
-        let many = format!(
-            r#"{{"version":"4","alerts":[{}{{"status":"firing"}}]}}"#,
-            r#"{"status":"firing"},"#.repeat(50_000)
-        );
-        let labels: Vec<String> = (0..500_001)
+        let labels: Vec<String> = (0..4097)
             .map(|number| format!("\"{number}\":\"\""))
             .collect();
         let labels = format!(
@@ -171,23 +345,15 @@ mod tests {
             ("{\"version\":\"3\",\"alerts\":[]}", "version \"3\""),
             ("{\"alerts\":[]}", "missing field `version`"),
             ("{\"version\":\"4\"}", "missing field `alerts`"),
+            (
+                "{\"version\":\"4\",\"alerts\":null}",
+                "alerts: expected a list",
+            ),
             ("{\"version\":4,\"alerts\":[]}", "expected a string"),
-            (
-                "{\"version\":\"4\",\"alerts\":[{\"status\":\"odd\"}]}",
-                "unknown variant `odd`",
-            ),
-            (
-                "{\"version\":\"4\",\"alerts\":[{\"status\":\"firing\",\"labels\":{\"a\":1}}]}",
-                "expected a string",
-            ),
             ("{\"version\":\"4\",\"alerts\":[]} x", "trailing characters"),
+            ("{\"version\":\"4\",\"alerts\":[{]}", "key must be a string"),
             (deep.as_str(), "EOF while parsing"),
-            (many.as_str(), "more than 50000 alerts"),
-            (labels.as_str(), "more than 500000 labels"),
-            (
-                "{\"version\":\"4\",\"alerts\":[{\"labels\":{}}]}",
-                "missing field `status`",
-            ),
+            (labels.as_str(), "more than 4096 labels"),
         ] {
             let error = Notification::decode(body.as_bytes())
                 .unwrap_err()

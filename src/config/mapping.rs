@@ -96,7 +96,7 @@ struct Fields<'d, 'c> {
 
 impl Fields<'_, '_> {
     fn connector(&mut self) -> Option<Name<'static>> {
-        let Rule::Text(text) = self.required("connector")? else {
+        let Rule::String(text) = self.required("connector")? else {
             let place = Place::from(&self.root.get("connector")?);
             let message = "must be a constant: write `connector: prometheus`, or `type: set`";
             return self.compiler.error(place, message);

@@ -95,7 +95,7 @@ impl Compiler<'_> {
         match (expected, node.node) {
             (ExpectedType::Labels, _) => self.labels(node).map(Rule::Labels),
             (ExpectedType::Anything, Node::Scalar(Value::String(text), _)) => {
-                Some(Rule::Text(text.clone()))
+                Some(Rule::String(text.clone()))
             }
             (ExpectedType::Anything, value) => Some(Rule::Constant(json(value))),
             (ExpectedType::Name | ExpectedType::Text, _) => {
@@ -103,11 +103,11 @@ impl Compiler<'_> {
                     return self.error(node, "must be a string or a number");
                 };
                 if expected == ExpectedType::Text {
-                    return Some(Rule::Text(text.to_owned()));
+                    return Some(Rule::String(text.to_owned()));
                 }
                 match self.first_line(node, text) {
                     "" => self.error(node, "must not be empty"),
-                    name => Some(Rule::Text(name.to_owned())),
+                    name => Some(Rule::String(name.to_owned())),
                 }
             }
         }

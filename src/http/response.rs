@@ -181,8 +181,11 @@ impl Response {
 
     /// The response to a notification whose mapped events are all in the queue.
     pub fn to_notification(outcome: &Outcome) -> Self {
-        let Outcome { published, refused } = outcome;
-        if refused.count == 0 {
+        let Outcome {
+            published,
+            rejected,
+        } = outcome;
+        if rejected.count == 0 {
             // Formatted without serde_json, because nearly every response is this one.
             return Self {
                 status: 200,
@@ -197,19 +200,19 @@ impl Response {
                 "field": error.field, "reason": error.reason,
             })
         };
-        let rejected: Vec<_> = refused
+        let named: Vec<_> = rejected
             .named
             .iter()
-            .flat_map(|alert| alert.refusals.iter().map(move |error| entry(alert, error)))
+            .flat_map(|alert| alert.errors.iter().map(move |error| entry(alert, error)))
             .collect();
         let error = format!(
             "rejected {} of {} alerts; published {published}",
-            refused.count,
-            refused.count + published
+            rejected.count,
+            rejected.count + published
         );
         Self::json(
             422,
-            &json!({ "error": error, "published": published, "rejected": rejected }),
+            &json!({ "error": error, "published": published, "rejected": named }),
         )
     }
 }

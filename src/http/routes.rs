@@ -242,7 +242,7 @@ impl Routes {
         };
         drop(body);
         let outcome = encoded.deliver(&runtime.sink, deadline)?;
-        debug!(request = id, published = outcome.published, rejected = outcome.refused.count; "notification delivered");
+        debug!(request = id, published = outcome.published, rejected = outcome.rejected.count; "notification delivered");
         Ok(Response::to_notification(&outcome))
     }
 }
@@ -366,7 +366,6 @@ mod tests {
     use std::collections::HashSet;
     use std::io::{self, Read, Write};
     use std::net::TcpStream;
-    use std::sync::Mutex;
 
     use super::*;
     use crate::config::{Config, Overrides};
@@ -394,7 +393,7 @@ mod tests {
         let runtime = Runtime {
             settings: config.http,
             mapping: config.mapping,
-            sink: Arc::new(EventSink::Stream(Mutex::new(Box::new(PanickingWriter)))),
+            sink: Arc::new(EventSink::stream(PanickingWriter)),
         };
         let routes = Routes::new(runtime, Metrics::new(), Box::new(|| Ok(())));
         let server = Server::start(&listen, 10, Arc::new(routes)).unwrap();

@@ -1,4 +1,4 @@
-//! PATH: which part of an alert or its notification a rule looks at.
+//! PATH: the part of an alert or its notification that a rule reads.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -26,9 +26,9 @@ pub const ROOTS: &[&str] = &[
     "receivedAt",
 ];
 
-/// A text of the alert, of its notification, or of its arrival.
+/// A string of the alert or its notification, or the time at which that arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Text {
+enum StringField {
     Status,
     StartsAt,
     EndsAt,
@@ -42,9 +42,9 @@ enum Text {
     ReceivedAt,
 }
 
-/// A map from names to texts.
+/// A map of strings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Map {
+enum MapField {
     Labels,
     Annotations,
     GroupLabels,
@@ -61,38 +61,38 @@ pub struct Path {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Target {
-    Text(Text),
-    Map(Map),
-    /// Everything after the first dot is the name: label names may hold dots.
-    Entry(Map, String),
+    String(StringField),
+    Map(MapField),
+    /// Everything after the first dot is the name: label names may contain dots.
+    Entry(MapField, String),
 }
 
-/// What stands at a path: never an empty text or map.
+/// The value at a path: never an empty string or map.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PathValue<'a> {
-    /// a text
-    Text(Cow<'a, str>),
-    /// a whole map
+    /// A string.
+    String(Cow<'a, str>),
+    /// A whole map.
     Map(&'a Labels<'a>),
 }
 
-/// Why nothing stands at a path.
+/// Why there is no value at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missing {
-    /// no such entry
+    /// The map has no such entry.
     Absent,
-    /// an empty text or map
+    /// The string or map is empty.
     Empty,
 }
 
-/// Why a text is not a path.
+/// Why a string is not a path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
     /// The part before the first dot is none of [`ROOTS`].
     #[error("unknown path root {0:?}")]
     UnknownRoot(String),
-    /// A name below something that is a text.
-    #[error("{0} is a text and has nothing below it")]
+    /// A name below a string.
+    #[error("{0} is a string and has nothing below it")]
     NotAMap(String),
     /// `labels.`
     #[error("a name is missing after the dot")]
@@ -106,27 +106,27 @@ impl Path {
             Some((root, name)) => (root, Some(name)),
             None => (source, None),
         };
-        let text = match root {
-            "labels" => Err(Map::Labels),
-            "annotations" => Err(Map::Annotations),
-            "groupLabels" => Err(Map::GroupLabels),
-            "commonLabels" => Err(Map::CommonLabels),
-            "commonAnnotations" => Err(Map::CommonAnnotations),
-            "status" => Ok(Text::Status),
-            "startsAt" => Ok(Text::StartsAt),
-            "endsAt" => Ok(Text::EndsAt),
-            "generatorURL" => Ok(Text::GeneratorUrl),
-            "fingerprint" => Ok(Text::Fingerprint),
-            "groupStatus" => Ok(Text::GroupStatus),
-            "groupKey" => Ok(Text::GroupKey),
-            "receiver" => Ok(Text::Receiver),
-            "externalURL" => Ok(Text::ExternalUrl),
-            "truncatedAlerts" => Ok(Text::TruncatedAlerts),
-            "receivedAt" => Ok(Text::ReceivedAt),
+        let field = match root {
+            "labels" => Err(MapField::Labels),
+            "annotations" => Err(MapField::Annotations),
+            "groupLabels" => Err(MapField::GroupLabels),
+            "commonLabels" => Err(MapField::CommonLabels),
+            "commonAnnotations" => Err(MapField::CommonAnnotations),
+            "status" => Ok(StringField::Status),
+            "startsAt" => Ok(StringField::StartsAt),
+            "endsAt" => Ok(StringField::EndsAt),
+            "generatorURL" => Ok(StringField::GeneratorUrl),
+            "fingerprint" => Ok(StringField::Fingerprint),
+            "groupStatus" => Ok(StringField::GroupStatus),
+            "groupKey" => Ok(StringField::GroupKey),
+            "receiver" => Ok(StringField::Receiver),
+            "externalURL" => Ok(StringField::ExternalUrl),
+            "truncatedAlerts" => Ok(StringField::TruncatedAlerts),
+            "receivedAt" => Ok(StringField::ReceivedAt),
             _ => return Err(PathError::UnknownRoot(root.to_owned())),
         };
-        let target = match (text, name) {
-            (Ok(text), None) => Target::Text(text),
+        let target = match (field, name) {
+            (Ok(string), None) => Target::String(string),
             (Ok(_), Some(_)) => return Err(PathError::NotAMap(root.to_owned())),
             (Err(map), None) => Target::Map(map),
             (Err(_), Some("")) => return Err(PathError::NameMissing),
@@ -138,14 +138,14 @@ impl Path {
         })
     }
 
-    /// Whether a whole map stands there, rather than a text.
+    /// Whether the value is a whole map, rather than a string.
     pub fn is_map(&self) -> bool {
         matches!(self.target, Target::Map(_))
     }
 
-    /// What stands there.
+    /// The value for an alert.
     pub fn find<'a>(&self, context: &Context<'a>) -> Result<PathValue<'a>, Missing> {
-        let text = match &self.target {
+        let string = match &self.target {
             Target::Map(map) => {
                 let map = labels(*map, context);
                 return if map.is_empty() {
@@ -157,40 +157,40 @@ impl Path {
             Target::Entry(map, name) => {
                 Cow::Borrowed(labels(*map, context).get(name).ok_or(Missing::Absent)?)
             }
-            Target::Text(text) => self::text(*text, context),
+            Target::String(field) => string(*field, context),
         };
-        if text.is_empty() {
+        if string.is_empty() {
             Err(Missing::Empty)
         } else {
-            Ok(PathValue::Text(text))
+            Ok(PathValue::String(string))
         }
     }
 }
 
-fn labels<'a>(map: Map, context: &Context<'a>) -> &'a Labels<'a> {
+fn labels<'a>(map: MapField, context: &Context<'a>) -> &'a Labels<'a> {
     match map {
-        Map::Labels => &context.alert.labels,
-        Map::Annotations => &context.alert.annotations,
-        Map::GroupLabels => &context.notification.group_labels,
-        Map::CommonLabels => &context.notification.common_labels,
-        Map::CommonAnnotations => &context.notification.common_annotations,
+        MapField::Labels => &context.alert.labels,
+        MapField::Annotations => &context.alert.annotations,
+        MapField::GroupLabels => &context.shared.notification.group_labels,
+        MapField::CommonLabels => &context.shared.notification.common_labels,
+        MapField::CommonAnnotations => &context.shared.notification.common_annotations,
     }
 }
 
-fn text<'a>(text: Text, context: &Context<'a>) -> Cow<'a, str> {
-    Cow::Borrowed(match text {
-        Text::Status => context.alert.status.as_str(),
-        Text::StartsAt => &context.alert.starts_at,
-        Text::EndsAt => &context.alert.ends_at,
-        Text::GeneratorUrl => &context.alert.generator_url,
-        Text::Fingerprint => &context.alert.fingerprint,
-        Text::GroupStatus => &context.notification.status,
-        Text::GroupKey => &context.notification.group_key,
-        Text::Receiver => &context.notification.receiver,
-        Text::ExternalUrl => &context.notification.external_url,
-        Text::ReceivedAt => return Cow::Owned(context.received_at.to_string()),
-        Text::TruncatedAlerts => {
-            return Cow::Owned(context.notification.truncated_alerts.to_string());
+fn string<'a>(field: StringField, context: &Context<'a>) -> Cow<'a, str> {
+    Cow::Borrowed(match field {
+        StringField::Status => context.alert.status.as_str(),
+        StringField::StartsAt => &context.alert.starts_at,
+        StringField::EndsAt => &context.alert.ends_at,
+        StringField::GeneratorUrl => &context.alert.generator_url,
+        StringField::Fingerprint => &context.alert.fingerprint,
+        StringField::GroupStatus => &context.shared.notification.status,
+        StringField::GroupKey => &context.shared.notification.group_key,
+        StringField::Receiver => &context.shared.notification.receiver,
+        StringField::ExternalUrl => &context.shared.notification.external_url,
+        StringField::ReceivedAt => return Cow::Owned(context.shared.received_at.to_string()),
+        StringField::TruncatedAlerts => {
+            return Cow::Owned(context.shared.notification.truncated_alerts.to_string());
         }
     })
 }
@@ -204,13 +204,12 @@ impl fmt::Display for Path {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mapping::tests::{NOW, sample};
+    use crate::mapping::tests::sample;
 
     #[test]
-    fn paths_find_what_stands_there() {
-        let notification = sample();
-        let context = Context::new(&notification, &notification.alerts[0], NOW);
-        for (path, text) in [
+    fn paths_find_their_values() {
+        let context = sample().context();
+        for (path, string) in [
             ("status", Ok("firing")),
             ("labels.alertname", Ok("InstanceDown")),
             ("labels.a.dotted.name", Ok("dotted")),
@@ -235,7 +234,7 @@ mod tests {
             let found = found.find(&context);
             assert_eq!(
                 found,
-                text.map(|text| PathValue::Text(Cow::Borrowed(text))),
+                string.map(|string| PathValue::String(Cow::Borrowed(string))),
                 "{path}"
             );
         }

@@ -1,4 +1,6 @@
-//! One rule: how a field of the event gets its value.
+//! One rule: how a field of the event gets its value, and why not.
+//!
+//! A rule is a pure function of an alert and its notification.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -10,133 +12,102 @@ use serde_json::Value;
 
 use super::Context;
 use super::path::{Missing, Path, PathValue};
+use super::quote::quote;
 use crate::alertmanager::Labels;
 use crate::event::FieldValue;
+use crate::logging::shorten;
 
 /// A checked and compiled rule.
 #[derive(Debug)]
 pub enum Rule {
-    /// A constant text.
-    Text(String),
-    /// A constant of any other kind, for an extra information.
+    /// A constant string.
+    String(String),
+    /// A constant of any other type, for an extra information.
     Constant(Value),
     /// A constant map, for tags.
     Labels(Labels<'static>),
-    /// What stands at a path.
+    /// The value at a path.
     Copy(Path),
     /// A rendered template.
     Template(Box<TemplateRule>),
     /// A look-up table.
     Lookup {
-        /// What is looked up.
+        /// The path of the key.
         field: Path,
-        /// From what to what.
+        /// The table.
         values: Labels<'static>,
-        /// For everything else.
+        /// The value for every other key.
         default: Option<String>,
     },
-    /// The first of several that yields something.
+    /// The first of several rules that has a value.
     First(Vec<Rule>),
 }
 
-/// What came of a rule that was tried. It borrows all that an explanation needs, so that nothing is spent where nobody asks.
-pub type RuleOutcome<'a> = Result<RuleValue<'a>, SkipReason<'a>>;
-
-/// A value, and where it is from.
+/// A value and its source.
 #[derive(Debug)]
 pub struct RuleValue<'a> {
-    /// The value; a text or a map of texts is never empty.
+    /// The value; a string or a map of strings is never empty.
     pub value: FieldValue<'a>,
-    /// Where it is from.
+    /// Its source.
     pub source: ValueSource<'a>,
 }
 
-/// What a rule looked at, and found.
+/// A path that a rule read, with the value there.
 #[derive(Debug)]
 pub struct RuleInput<'a> {
-    /// Where it looked.
-    pub path: &'a Path,
-    /// What stands there.
-    pub found: PathValue<'a>,
+    path: &'a Path,
+    value: PathValue<'a>,
 }
 
-/// Where a rule has its value from.
+/// Where the value of a rule comes from.
 #[derive(Debug)]
 pub enum ValueSource<'a> {
-    /// the configuration
+    /// The configuration.
     Constant,
-    /// a path
+    /// A path.
     Copy(&'a Path),
-    /// an entry of a look-up table
+    /// An entry of a look-up table.
     Table(RuleInput<'a>),
-    /// a look-up table's default
+    /// The default of a look-up table.
     Default(RuleInput<'a>),
-    /// a template, with its field
+    /// A template with its field.
     Template(Option<RuleInput<'a>>),
 }
 
-/// Why a rule yields nothing.
+/// Why a rule has no value. It borrows, so that a skipped rule costs little as long as nobody reads why.
 #[derive(Debug)]
 pub enum SkipReason<'a> {
-    /// the constant is empty
+    /// The constant is empty.
     EmptyConstant,
-    /// nothing stands at its path
+    /// There is no value at the path.
     Missing(&'a Path, Missing),
-    /// the table has no such key, and no default
+    /// The table has no such key, and no default.
     NotInTable(RuleInput<'a>),
-    /// the table has an empty text for it
+    /// The table has an empty string for the key.
     EmptyEntry(RuleInput<'a>),
-    /// the regexp does not match the field
+    /// The regexp does not match the field.
     NoMatch(RuleInput<'a>),
-    /// the template wrote nothing
+    /// The template rendered an empty string.
     EmptyText(Option<RuleInput<'a>>),
-    /// the template failed as it ran
+    /// The template failed when it ran.
     Failed {
-        /// which one
+        /// The template.
         template: &'a Template,
-        /// with which field
+        /// Its field.
         input: Option<RuleInput<'a>>,
-        /// boxed, so that what does not fail stays small
+        /// Boxed, so that the other reasons stay small.
         error: Box<RenderError>,
     },
 }
 
-/// Which of a field's rules it is.
-#[derive(Debug, Clone, Copy)]
-pub enum RulePosition<'p> {
-    /// The only one.
-    Alone,
-    /// One of a list, counted from 1; the list may be in a list itself.
-    Item {
-        /// where the list stands
-        list: &'p RulePosition<'p>,
-        /// which rule of it
-        number: usize,
-    },
-}
-
-impl fmt::Display for RulePosition<'_> {
-    /// `2`, or `2.1` for the first of a list that is the second of another; nothing for the only one.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Alone => Ok(()),
-            Self::Item {
-                list: Self::Alone,
-                number,
-            } => write!(f, "{number}"),
-            Self::Item { list, number } => write!(f, "{list}.{number}"),
-        }
-    }
-}
-
-/// A template, and its input.
+/// A template and its input.
 #[derive(Debug)]
 pub struct TemplateRule {
     template: Template,
     uses: DataUse,
-    /// Its `.Field`.
+    /// The path of its `.Field`.
     field: Option<Path>,
-    /// Must match the field; its groups are `.RegexMatch`.
+    /// The regexp that must match that field, and whose groups are `.RegexMatch`.
     regexp: Option<Regexp>,
 }
 
@@ -173,17 +144,17 @@ impl Rule {
         }))
     }
 
-    /// Adds every constant text that the rule may yield.
+    /// Adds every constant string that can be the rule's value.
     pub fn constants<'r>(&'r self, found: &mut Vec<&'r str>) {
         match self {
-            Self::Text(text) => found.push(text),
+            Self::String(string) => found.push(string),
             Self::Lookup {
                 values, default, ..
             } => {
                 found.extend(
                     values
                         .iter()
-                        .map(|(_, text)| text)
+                        .map(|(_, string)| string)
                         .chain(default.as_deref()),
                 );
             }
@@ -192,40 +163,30 @@ impl Rule {
         }
     }
 
-    /// The rule's value for an alert. `tried` hears of each rule that is tried, in order; of a list, each of its rules.
+    /// The rule's value for an alert. Of a list, the rules before the first with a value are added to `skipped`; where none
+    /// has a value, all of them.
     pub fn evaluate<'a>(
         &'a self,
         context: &Context<'a>,
-        place: RulePosition<'_>,
-        tried: &mut dyn FnMut(RulePosition<'_>, &RuleOutcome<'a>),
-    ) -> Option<FieldValue<'a>> {
-        let outcome = match self {
+        skipped: &mut Vec<SkipReason<'a>>,
+    ) -> Option<RuleValue<'a>> {
+        let constant = |value| {
+            Ok(RuleValue {
+                value,
+                source: ValueSource::Constant,
+            })
+        };
+        let value = match self {
             Self::First(rules) => {
-                return (1..).zip(rules).find_map(|(number, rule)| {
-                    rule.evaluate(
-                        context,
-                        RulePosition::Item {
-                            list: &place,
-                            number,
-                        },
-                        tried,
-                    )
-                });
+                return rules
+                    .iter()
+                    .find_map(|rule| rule.evaluate(context, skipped));
             }
-            Self::Text(text) if text.is_empty() => Err(SkipReason::EmptyConstant),
-            Self::Text(text) => Ok(RuleValue {
-                value: FieldValue::Text(Cow::Borrowed(text)),
-                source: ValueSource::Constant,
-            }),
-            Self::Constant(value) => Ok(RuleValue {
-                value: FieldValue::Constant(value),
-                source: ValueSource::Constant,
-            }),
+            Self::String(string) if string.is_empty() => Err(SkipReason::EmptyConstant),
+            Self::String(string) => constant(FieldValue::String(Cow::Borrowed(string))),
+            Self::Constant(value) => constant(FieldValue::Constant(value)),
             Self::Labels(labels) if labels.is_empty() => Err(SkipReason::EmptyConstant),
-            Self::Labels(labels) => Ok(RuleValue {
-                value: FieldValue::Labels(labels),
-                source: ValueSource::Constant,
-            }),
+            Self::Labels(labels) => constant(FieldValue::Labels(labels)),
             Self::Copy(path) => copy(context, path),
             Self::Lookup {
                 field,
@@ -234,21 +195,22 @@ impl Rule {
             } => look_up(context, field, values, default.as_deref()),
             Self::Template(rule) => rule.render(context),
         };
-        tried(place, &outcome);
-        outcome.ok().map(|given| given.value)
+        value.map_err(|reason| skipped.push(reason)).ok()
     }
 }
 
-fn look<'a>(context: &Context<'a>, path: &'a Path) -> Result<RuleInput<'a>, SkipReason<'a>> {
+type RuleResult<'a> = Result<RuleValue<'a>, SkipReason<'a>>;
+
+fn read<'a>(context: &Context<'a>, path: &'a Path) -> Result<RuleInput<'a>, SkipReason<'a>> {
     match path.find(context) {
-        Ok(found) => Ok(RuleInput { path, found }),
+        Ok(value) => Ok(RuleInput { path, value }),
         Err(missing) => Err(SkipReason::Missing(path, missing)),
     }
 }
 
-fn copy<'a>(context: &Context<'a>, path: &'a Path) -> RuleOutcome<'a> {
-    let value = match look(context, path)?.found {
-        PathValue::Text(text) => FieldValue::Text(text),
+fn copy<'a>(context: &Context<'a>, path: &'a Path) -> RuleResult<'a> {
+    let value = match read(context, path)?.value {
+        PathValue::String(string) => FieldValue::String(string),
         PathValue::Map(labels) => FieldValue::Labels(labels),
     };
     Ok(RuleValue {
@@ -257,37 +219,37 @@ fn copy<'a>(context: &Context<'a>, path: &'a Path) -> RuleOutcome<'a> {
     })
 }
 
-/// No table has a key for a whole map; the configuration refuses such a field.
+/// No table has a key for a whole map; the configuration rejects such a field.
 fn look_up<'a>(
     context: &Context<'a>,
     field: &'a Path,
     values: &'a Labels<'a>,
     default: Option<&'a str>,
-) -> RuleOutcome<'a> {
-    let input = look(context, field)?;
-    let PathValue::Text(key) = &input.found else {
+) -> RuleResult<'a> {
+    let input = read(context, field)?;
+    let PathValue::String(key) = &input.value else {
         return Err(SkipReason::NotInTable(input));
     };
-    let (text, source): (_, fn(RuleInput<'a>) -> ValueSource<'a>) = match (values.get(key), default)
-    {
-        (Some(text), _) => (text, ValueSource::Table),
-        (None, Some(text)) => (text, ValueSource::Default),
-        (None, None) => return Err(SkipReason::NotInTable(input)),
-    };
-    if text.is_empty() {
+    let (string, source): (_, fn(RuleInput<'a>) -> ValueSource<'a>) =
+        match (values.get(key), default) {
+            (Some(string), _) => (string, ValueSource::Table),
+            (None, Some(string)) => (string, ValueSource::Default),
+            (None, None) => return Err(SkipReason::NotInTable(input)),
+        };
+    if string.is_empty() {
         return Err(SkipReason::EmptyEntry(input));
     }
     Ok(RuleValue {
-        value: FieldValue::Text(Cow::Borrowed(text)),
+        value: FieldValue::String(Cow::Borrowed(string)),
         source: source(input),
     })
 }
 
 impl TemplateRule {
-    fn render<'a>(&'a self, context: &Context<'a>) -> RuleOutcome<'a> {
+    fn render<'a>(&'a self, context: &Context<'a>) -> RuleResult<'a> {
         let (input, groups) = match &self.field {
             Some(path) => {
-                let input = look(context, path)?;
+                let input = read(context, path)?;
                 let (input, groups) = matched(input, self.regexp.as_ref(), self.uses)?;
                 (Some(input), groups)
             }
@@ -297,7 +259,7 @@ impl TemplateRule {
         match self.template.render(&dot) {
             Ok(text) if text.is_empty() => Err(SkipReason::EmptyText(input)),
             Ok(text) => Ok(RuleValue {
-                value: FieldValue::Text(Cow::Owned(text)),
+                value: FieldValue::String(Cow::Owned(text)),
                 source: ValueSource::Template(input),
             }),
             Err(error) => Err(SkipReason::Failed {
@@ -309,44 +271,91 @@ impl TemplateRule {
     }
 }
 
-/// A field, and the groups of its regexp where there is one and the template uses them.
+/// A field, and the groups of its regexp where it has one and the template uses them.
 fn matched<'a>(
     input: RuleInput<'a>,
     regexp: Option<&Regexp>,
     uses: DataUse,
 ) -> Result<(RuleInput<'a>, Option<TemplateValue>), SkipReason<'a>> {
-    let (PathValue::Text(text), Some(regexp)) = (&input.found, regexp) else {
+    let (PathValue::String(string), Some(regexp)) = (&input.value, regexp) else {
         return Ok((input, None));
     };
     if !uses.regex_match {
-        return if regexp.is_match(text) {
+        return if regexp.is_match(string) {
             Ok((input, None))
         } else {
             Err(SkipReason::NoMatch(input))
         };
     }
-    match regexp.groups(text) {
+    match regexp.groups(string) {
         Some(groups) => Ok((input, Some(groups))),
         None => Err(SkipReason::NoMatch(input)),
     }
 }
 
-/// The names of a template's dot, shared by all of them.
-struct Names {
+impl fmt::Display for ValueSource<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Constant => f.write_str("constant"),
+            Self::Copy(path) => write!(f, "copied from {path}"),
+            Self::Table(input) => write!(f, "{input}: from the table"),
+            Self::Default(input) => write!(f, "{input}: the table's default"),
+            Self::Template(Some(input)) => write!(f, "{input}: rendered by the template"),
+            Self::Template(None) => f.write_str("rendered by the template"),
+        }
+    }
+}
+
+impl fmt::Display for SkipReason<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::EmptyText(Some(input))
+            | Self::Failed {
+                input: Some(input), ..
+            } => write!(f, "{input}: ")?,
+            _ => {}
+        }
+        match self {
+            Self::EmptyConstant => f.write_str("the constant is empty"),
+            Self::Missing(path, Missing::Absent) => write!(f, "{path} is absent"),
+            Self::Missing(path, Missing::Empty) => write!(f, "{path} is empty"),
+            Self::NotInTable(input) => write!(f, "{input}: not in the table"),
+            Self::EmptyEntry(input) => write!(f, "{input}: empty in the table"),
+            Self::NoMatch(input) => write!(f, "{input}: the regexp does not match"),
+            Self::EmptyText(_) => f.write_str("the template rendered an empty string"),
+            Self::Failed { error, .. } => {
+                write!(f, "the template failed: {}", shorten(&error.to_string()))
+            }
+        }
+    }
+}
+
+impl fmt::Display for RuleInput<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.value {
+            PathValue::String(string) => write!(f, "{} is {}", self.path, quote(string)),
+            PathValue::Map(labels) if labels.len() == 1 => write!(f, "{} has 1 entry", self.path),
+            PathValue::Map(labels) => write!(f, "{} has {} entries", self.path, labels.len()),
+        }
+    }
+}
+
+/// The keys of the data of all templates.
+struct DataKeys {
     field: Arc<str>,
     regex_match: Arc<str>,
     alert: Arc<str>,
     notification: Arc<str>,
 }
 
-static NAMES: LazyLock<Names> = LazyLock::new(|| Names {
+static KEYS: LazyLock<DataKeys> = LazyLock::new(|| DataKeys {
     field: "Field".into(),
     regex_match: "RegexMatch".into(),
     alert: "Alert".into(),
     notification: "Notification".into(),
 });
 
-/// A template's dot.
+/// A template's data: what its dot is.
 fn template_data(
     context: &Context<'_>,
     input: Option<&RuleInput<'_>>,
@@ -355,21 +364,21 @@ fn template_data(
 ) -> TemplateValue {
     let mut data = BTreeMap::new();
     if let Some(input) = input.filter(|_| uses.field) {
-        let value = match &input.found {
-            PathValue::Text(text) => TemplateValue::from(&**text),
+        let value = match &input.value {
+            PathValue::String(string) => TemplateValue::from(&**string),
             PathValue::Map(labels) => labels_to_template_value(labels),
         };
-        data.insert(Arc::clone(&NAMES.field), value);
+        data.insert(Arc::clone(&KEYS.field), value);
     }
     if let Some(groups) = groups {
-        data.insert(Arc::clone(&NAMES.regex_match), groups);
+        data.insert(Arc::clone(&KEYS.regex_match), groups);
     }
     if uses.alert {
-        data.insert(Arc::clone(&NAMES.alert), context.alert_value().clone());
+        data.insert(Arc::clone(&KEYS.alert), context.alert_value().clone());
     }
     if uses.notification {
         data.insert(
-            Arc::clone(&NAMES.notification),
+            Arc::clone(&KEYS.notification),
             context.notification_value().clone(),
         );
     }

@@ -3,13 +3,33 @@
 
 use std::collections::BTreeSet;
 
+use gotemplate::Value as TemplateValue;
+use jiff::Timestamp;
+use serde_json::Value;
+
 use super::*;
+use crate::alertmanager::{Alert, Notification};
 
 /// 2026-01-01T00:00:00Z
 pub const NOW: Timestamp = Timestamp::constant(1_767_225_600, 0);
 
-/// A notification with one firing alert that has a bit of everything.
-pub fn sample() -> Notification<'static> {
+/// A notification with its alert.
+pub struct Sample {
+    pub notification: Notification<'static>,
+    pub alert: Alert<'static>,
+}
+
+impl Sample {
+    /// For as long as the tests run.
+    pub fn context(self) -> Context<'static> {
+        let sample: &'static Self = Box::leak(Box::new(self));
+        let shared = NotificationContext::new(&sample.notification, NOW);
+        Box::leak(Box::new(shared)).with_alert(&sample.alert)
+    }
+}
+
+/// One firing alert that has a bit of everything.
+pub fn sample() -> Sample {
     const BODY: &str = r#"{"version":"4","status":"firing","groupKey":"{}:{}","receiver":"canopsis","externalURL":"http://am:9093",
         "truncatedAlerts":3,"groupLabels":{"alertname":"InstanceDown"},"commonLabels":{"job":"node1"},
         "commonAnnotations":{},"novelty":{"deep":[1,2.5,true,null]},"alerts":[{"status":"firing",
@@ -17,20 +37,37 @@ pub fn sample() -> Notification<'static> {
         "instance":"node_exporter:9100"},"annotations":{"title":"Instance node_exporter:9100 down"},
         "startsAt":"2026-11-22T14:10:49Z","endsAt":"0001-01-01T00:00:00Z","generatorURL":"",
         "fingerprint":"86714e72c9c59990"}]}"#;
-    Notification::decode(BODY.as_bytes()).unwrap()
+    decoded(BODY)
 }
 
-/// The same, each label's value changed.
-pub fn sample_with(change: impl Fn(&str) -> String) -> Notification<'static> {
-    let mut notification = sample();
-    let labels = &mut notification.alerts[0].labels;
+/// A notification of one alert.
+pub fn decoded(body: &'static str) -> Sample {
+    let notification = Notification::decode(body.as_bytes()).unwrap();
+    let alert = notification.alerts().next().unwrap().unwrap();
+    Sample {
+        notification,
+        alert,
+    }
+}
+
+/// As [`sample`], with each label's value changed.
+pub fn sample_with(change: impl Fn(&str) -> String) -> Sample {
+    let mut sample = sample();
+    let labels = &mut sample.alert.labels;
     *labels = Labels::new(
         labels
             .iter()
             .map(|(name, value)| (name.to_owned().into(), change(value).into()))
             .collect(),
     );
-    notification
+    sample
+}
+
+/// As [`sample`], resolved.
+pub fn resolved() -> Sample {
+    let mut sample = sample();
+    sample.alert.status = Status::Resolved;
+    sample
 }
 
 /// A mapping whose required names are fine, and a few lines more.
@@ -59,24 +96,23 @@ pub fn mapping(lines: &str) -> Mapping {
         .mapping
 }
 
-fn map(
-    lines: &str,
-    notification: &Notification<'_>,
-) -> (Result<Value, Vec<FieldError>>, Vec<Warning>) {
-    let (context, mapping) = (
-        Context::new(notification, &notification.alerts[0], NOW),
-        mapping(lines),
-    );
+/// The event as its receiver reads it.
+pub fn to_value(event: &Event<'_>) -> Value {
+    let mut json = Vec::new();
+    event.write_json(&mut json).unwrap();
+    serde_json::from_slice(&json).unwrap()
+}
+
+fn map(lines: &str, sample: Sample) -> (Result<Value, Vec<FieldError>>, Vec<Warning>) {
+    let mapping = mapping(lines);
+    let context = sample.context();
     let (event, warnings) = mapping.map(&context);
-    (
-        event.map(|event| serde_json::to_value(&event).unwrap()),
-        warnings,
-    )
+    (event.map(|event| to_value(&event)), warnings)
 }
 
 /// The event's field that a few lines give, and the warnings' reasons.
 fn field(name: &str, lines: &str) -> (Value, Vec<String>) {
-    let (event, warnings) = map(lines, &sample());
+    let (event, warnings) = map(lines, sample());
     (
         event.unwrap()[name].clone(),
         warnings.into_iter().map(|warning| warning.reason).collect(),
@@ -84,16 +120,15 @@ fn field(name: &str, lines: &str) -> (Value, Vec<String>) {
 }
 
 #[test]
-fn the_dot_holds_what_templates_are_checked_against() {
-    let mut notification = sample();
-    notification.extra.clear();
-    let context = Context::new(&notification, &notification.alerts[0], NOW);
-    for (view, names) in [
+fn template_data_has_the_keys_that_templates_are_checked_against() {
+    const BODY: &str = r#"{"version":"4","alerts":[{"status":"firing"}]}"#;
+    let context = decoded(BODY).context();
+    for (data, names) in [
         (context.alert_value(), &lint::ALERT[..]),
         (context.notification_value(), &lint::NOTIFICATION),
     ] {
-        let TemplateValue::Map(entries) = view else {
-            panic!("{view:?}")
+        let TemplateValue::Map(entries) = data else {
+            panic!("{data:?}")
         };
         let known: BTreeSet<&str> = names.iter().map(|(name, _)| *name).collect();
         assert_eq!(
@@ -111,7 +146,7 @@ fn the_dot_holds_what_templates_are_checked_against() {
 }
 
 #[test]
-fn each_form_of_rule_yields_what_it_should() {
+fn each_type_of_rule_has_its_value() {
     for (rule, value) in [
         ("plain", "plain"),
         ("1.10", "1.10"),
@@ -184,7 +219,7 @@ fn each_form_of_rule_yields_what_it_should() {
 }
 
 #[test]
-fn of_an_unknown_key_that_comes_twice_the_last_one_counts() {
+fn of_a_repeated_unknown_key_the_last_value_counts() {
     for (keys, expected) in [
         ("\"n\":1,\"n\":2", Some("2")),
         ("\"n\":1,\"n\":null", None),
@@ -193,17 +228,16 @@ fn of_an_unknown_key_that_comes_twice_the_last_one_counts() {
         let body = format!(
             "{{\"version\":\"4\",\"alerts\":[{{\"status\":\"firing\",\"labels\":{{\"alertname\":\"A\",\"instance\":\"h\"}},{keys}}}]}}"
         );
-        let notification = Notification::decode(body.as_bytes()).unwrap();
         let (event, _) = map(
             "output: {type: template, value: '{{ .Alert.n }}'}",
-            &notification,
+            decoded(body.leak()),
         );
         assert_eq!(event.unwrap()["output"].as_str(), expected, "{keys}");
     }
 }
 
 #[test]
-fn a_required_name_that_yields_nothing_refuses_the_alert() {
+fn a_required_name_without_a_value_rejects_the_alert() {
     for (lines, name, reason) in [
         (
             "component: {type: copy, value: labels.nosuch}",
@@ -213,7 +247,7 @@ fn a_required_name_that_yields_nothing_refuses_the_alert() {
         (
             "resource: {type: template, value: ' {{- \"\" -}} '}",
             "resource",
-            "the template wrote an empty text",
+            "the template rendered an empty string",
         ),
         (
             "connector_name: {type: template, value: '{{ .Field.nosuch }}', field: labels}",
@@ -221,7 +255,7 @@ fn a_required_name_that_yields_nothing_refuses_the_alert() {
             "labels has 5 entries: the template failed: map has no entry for key: nosuch",
         ),
     ] {
-        let (event, _) = map(lines, &sample());
+        let (event, _) = map(lines, sample());
         assert_eq!(
             event,
             Err(vec![FieldError {
@@ -234,7 +268,7 @@ fn a_required_name_that_yields_nothing_refuses_the_alert() {
 }
 
 #[test]
-fn every_required_name_that_fails_is_told_and_so_is_what_fails_before_a_fallback() {
+fn every_required_name_that_fails_is_named_and_what_fails_before_a_fallback_is_a_warning() {
     let failing = "{type: template, value: '{{ .Field.nosuch }}', field: labels}";
     let lines = format!(
         "component: ''\nresource: [{failing}, {{type: copy, value: labels.nosuch}}]\nconnector_name: [{failing}, p2]"
@@ -243,12 +277,12 @@ fn every_required_name_that_fails_is_told_and_so_is_what_fails_before_a_fallback
         "component: ''",
         "component: {type: copy, value: labels.nosuch}",
     );
-    let (event, warnings) = map(&lines, &sample());
+    let (event, warnings) = map(&lines, sample());
     assert_eq!(
         event
             .unwrap_err()
             .iter()
-            .map(|refusal| refusal.field)
+            .map(|error| error.field)
             .collect::<Vec<_>>(),
         ["component", "resource"]
     );
@@ -278,7 +312,7 @@ fn an_optional_field_that_fails_costs_that_field_alone() {
             ),
             name => (name, format!("{name}: {failing}")),
         };
-        let (event, warnings) = map(&line, &sample());
+        let (event, warnings) = map(&line, sample());
         let event = event.unwrap();
         let expected = if name == "author" {
             Value::from("prometheus.p1")
@@ -320,9 +354,7 @@ fn state_of_a_firing_alert_is_never_lost_to_a_spelling() {
             "{rule}: {warnings:?}"
         );
     }
-    let mut notification = sample();
-    notification.alerts[0].status = Status::Resolved;
-    let (event, warnings) = map("state: {type: copy, value: labels.nosuch}", &notification);
+    let (event, warnings) = map("state: {type: copy, value: labels.nosuch}", resolved());
     assert_eq!(
         (event.unwrap()["state"].clone(), warnings),
         (Value::from(0), Vec::new())
@@ -330,12 +362,11 @@ fn state_of_a_firing_alert_is_never_lost_to_a_spelling() {
 }
 
 #[test]
-fn texts_are_cut_by_characters() {
-    let mut notification = sample();
-    notification.alerts[0].annotations =
-        Labels::new(vec![("title".into(), "日本語🔥".repeat(100).into())]);
+fn strings_are_cut_by_characters() {
+    let mut sample = sample();
+    sample.alert.annotations = Labels::new(vec![("title".into(), "日本語🔥".repeat(100).into())]);
     let lines = "output: {type: copy, value: annotations.title}\noutput_length: 6\nlong_output: {type: copy, value: annotations.title}";
-    let event = map(lines, &notification).0.unwrap();
+    let event = map(lines, sample).0.unwrap();
     assert_eq!(event["output"], "日本語🔥日本");
     assert_eq!(event["long_output"].as_str().unwrap().chars().count(), 400);
 }
@@ -375,14 +406,14 @@ fn timestamps_and_tags() {
 }
 
 #[test]
-fn extra_informations_keep_their_kind() {
+fn extra_informations_keep_their_type() {
     let lines = "extra_infos_prefix: x_\nextra_infos: {n: 1, b: true, t: '1', l: [1, a], m: {type: set, value: {a: {b: 1}}}, \
                  s: {type: copy, value: groupLabels}, none: {type: copy, value: labels.nosuch}}";
     // A list is a list of rules, also here.
     assert_eq!(field("x_l", lines).0, serde_json::json!(1));
     let event = map(
         &lines.replace("[1, a]", "{type: set, value: [1, a]}"),
-        &sample(),
+        sample(),
     )
     .0
     .unwrap();

@@ -78,7 +78,7 @@ metrics! {
             "Unix time of the last valid notification; 0 before the first";
         received: CounterBy<&'static str> = Family::default(), "alerts_received",
             "Alerts in notifications, by status";
-        refused: CounterBy<String> = Family::default(), "alerts_refused",
+        rejected: CounterBy<String> = Family::default(), "alerts_rejected",
             "Alerts rejected because the rule for this required field yields no value";
         truncated: Counter = Counter::default(), "alerts_truncated",
             "Alerts that Alertmanager left out of notifications (max_alerts); they never reach Canopsis";
@@ -207,7 +207,7 @@ impl AlertMetrics {
             let _ = new.received.get_or_create(&[("status", status)]);
         }
         for field in ["connector_name", "component", "resource"] {
-            let _ = new.refused.get_or_create(&field_label(field));
+            let _ = new.rejected.get_or_create(&field_label(field));
         }
         for field in [
             "state",
@@ -228,8 +228,8 @@ impl AlertMetrics {
     }
 
     /// Counts an alert that is not published because this field has no value.
-    pub fn refused(&self, field: &str) {
-        self.refused.get_or_create(&field_label(field)).inc();
+    pub fn rejected(&self, field: &str) {
+        self.rejected.get_or_create(&field_label(field)).inc();
     }
 
     /// Counts an event that lacks this field.

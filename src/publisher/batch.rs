@@ -40,7 +40,8 @@ impl Batch {
     /// Encodes an event and appends it.
     pub fn push(&mut self, event: &Event<'_>) -> Result<(), serde_json::Error> {
         let start = self.bodies.len();
-        serde_json::to_writer(&mut self.bodies, event)
+        event
+            .write_json(&mut self.bodies)
             .inspect_err(|_| self.bodies.truncate(start))?;
         event.write_routing_key(&mut self.keys);
         self.ends.push((self.bodies.len(), self.keys.len()));
@@ -98,8 +99,6 @@ impl Batch {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::event::{Name, State};
 
@@ -121,7 +120,7 @@ mod tests {
                 author: None,
                 timestamp: None,
                 tags: None,
-                extra: BTreeMap::new(),
+                extra: Vec::new(),
             };
             batch.push(&event).unwrap();
         }
