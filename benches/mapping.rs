@@ -1,4 +1,4 @@
-//! One alert through the shipped `config.yml`: decoded, mapped, encoded. Time and allocations.
+//! Time and allocations of decoding, mapping and encoding with the shipped `config.yml`, without HTTP and AMQP.
 //!
 //!     cargo bench --bench mapping
 
@@ -25,7 +25,7 @@ fn mapping() -> Mapping {
         .mapping
 }
 
-/// A captured notification, its alert so many times.
+/// A captured notification with this number of copies of its alert.
 fn body(alerts: usize) -> Vec<u8> {
     let text = std::fs::read_to_string("tests/data/payloads/firing-one.json").unwrap();
     let mut notification: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -34,10 +34,10 @@ fn body(alerts: usize) -> Vec<u8> {
     notification.to_string().into_bytes()
 }
 
-/// The time is of the whole notification: divide by the alerts.
+/// Reports the time of the whole notification, not of one alert.
 #[divan::bench(args = [1, 10, 100, 1000, 10_000])]
 fn alerts(bencher: Bencher<'_, '_>, alerts: usize) {
-    let (mapping, tally, body) = (
+    let (mapping, reporter, body) = (
         mapping(),
         MappingReporter::new(Metrics::new().alerts),
         body(alerts),
@@ -48,7 +48,7 @@ fn alerts(bencher: Bencher<'_, '_>, alerts: usize) {
         .bench(|| {
             EncodedNotification::from_body(
                 &mapping,
-                &tally,
+                &reporter,
                 divan::black_box(&body),
                 jiff::Timestamp::UNIX_EPOCH,
                 deadline,

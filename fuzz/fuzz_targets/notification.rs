@@ -1,4 +1,5 @@
-//! Any body, through the decoder and the shipped mapping: it is refused, or every event has what Canopsis needs.
+//! Decodes and maps arbitrary bodies with the shipped configuration: the body is rejected, or every event has the fields that
+//! Canopsis requires.
 #![no_main]
 
 use std::path::Path;
@@ -24,20 +25,20 @@ static CONFIG: LazyLock<Config> = LazyLock::new(|| {
 
 fuzz_target!(|body: &[u8]| {
     let deadline = Instant::now() + Duration::from_secs(3600);
-    let prepared = EncodedNotification::from_body(
+    let encoded = EncodedNotification::from_body(
         &CONFIG.mapping,
         &MappingReporter::unlimited(),
         body,
         Timestamp::UNIX_EPOCH,
         deadline,
     );
-    let Ok(prepared) = prepared else { return };
-    let notification = Notification::decode(body).expect("it has been decoded before");
+    let Ok(encoded) = encoded else { return };
+    let notification = Notification::decode(body).expect("decoded before");
     assert_eq!(
-        prepared.batch.len() + prepared.refused.count,
+        encoded.batch.len() + encoded.refused.count,
         notification.alerts.len()
     );
-    for message in prepared.batch.iter() {
+    for message in encoded.batch.iter() {
         let json: serde_json::Value =
             serde_json::from_slice(message.body).expect("an event is JSON");
         for name in ["connector", "connector_name", "component", "resource"] {
