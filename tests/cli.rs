@@ -5,10 +5,10 @@ mod support;
 use serde_json::{Value, json};
 use support::broker::Broker;
 use support::connector::{Connector, MAPPING, config, run};
-use support::{TOKEN, notification, payload, scratch};
+use support::{TOKEN, notification, payload, temp_path};
 
 fn written(config: &str) -> String {
-    let path = scratch("cli").with_extension("yml");
+    let path = temp_path("cli").with_extension("yml");
     std::fs::write(&path, config).unwrap();
     path.to_str().unwrap().to_owned()
 }
@@ -18,7 +18,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn help_version_and_wrong_usage() {
+fn help_and_version_are_printed_and_wrong_usage_is_rejected() {
     let help = run(&["--help"], &[], "");
     assert_eq!(help.status.code(), Some(0));
     assert!(text(&help.stdout).contains("Usage: canopsis-connector-prometheus [OPTIONS]"));
@@ -107,7 +107,7 @@ fn check_warns_about_what_is_probably_not_intended() {
 }
 
 #[test]
-fn dry_run_prints_each_event_on_a_line() {
+fn dry_run_prints_one_event_per_line() {
     let shipped = run(
         &[
             "-c",
@@ -152,7 +152,7 @@ fn dry_run_prints_each_event_on_a_line() {
     assert!(text(&noise.stderr).contains("not an Alertmanager notification"));
 }
 
-/// The fields that an explanation shows of each alert, as `name = value` has them.
+/// The fields of each alert in an explanation, which prints them as `name = value`.
 fn explained(text: &str) -> Vec<Vec<(&str, &str)>> {
     let alerts = text.split("\nAlert ").skip(1);
     alerts
@@ -163,7 +163,7 @@ fn explained(text: &str) -> Vec<Vec<(&str, &str)>> {
         .collect()
 }
 
-/// Whether a value is shown as it is, or by its beginning.
+/// Whether an explanation shows this value, in full or abbreviated.
 fn shows(shown: &str, value: &Value) -> bool {
     match (shown.split_once("\"… ("), shown.rsplit_once(", … "), value) {
         (Some((beginning, _)), _, Value::String(text)) => text.starts_with(&beginning[1..]),
@@ -216,7 +216,7 @@ fn an_explanation_shows_the_values_of_the_event() {
 }
 
 #[test]
-fn an_explanation_names_the_rule_that_decides_and_those_that_do_not() {
+fn an_explanation_names_the_deciding_rule_and_the_skipped_ones() {
     let config = written(&format!(
         "http: {{bearer_token: {TOKEN}}}\nconnector: prometheus\nconnector_name: p1\n\
          component: [{{type: copy, value: labels.pod}}, {{type: copy, value: labels.instance}}]\n\
@@ -313,7 +313,7 @@ fn errors_of_explain_are_reported() {
 }
 
 #[test]
-fn times_are_in_the_zone_of_the_environment() {
+fn times_use_the_time_zone_of_the_environment() {
     let rule = "long_output: {type: template, field: startsAt, value: '{{ .Field | localtime \"15:04 MST\" }}'}";
     let config = written(&format!(
         "http: {{bearer_token: {TOKEN}}}\n{MAPPING}\n{rule}\n"
@@ -384,7 +384,7 @@ fn a_port_in_use_is_a_run_time_failure() {
 }
 
 #[test]
-fn signals_end_it_with_status_0_and_json_logs_are_json() {
+fn signals_exit_with_status_0_and_json_logs_are_json() {
     let broker = Broker::shared();
     for name in ["TERM", "INT"] {
         let mut connector = Connector::with(

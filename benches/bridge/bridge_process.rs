@@ -5,13 +5,15 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::cpu_times::process_cpu_time;
-use crate::support::{Kept, TOKEN, free_port, scratch, status_bytes, threads, wait_until};
+use crate::support::{
+    ProcessGroup, TOKEN, free_port, status_bytes, temp_path, threads, wait_until,
+};
 
 /// Its `Environment=` lines apply to every bridge, so that all run as the service does.
 const UNIT: &str = include_str!("../../canopsis-connector-prometheus.service");
 
 pub struct BridgeProcess {
-    process: Kept,
+    process: ProcessGroup,
     pub address: SocketAddr,
 }
 
@@ -61,10 +63,10 @@ impl BridgeProcess {
         );
         env_command.extend(settings.iter().map(String::as_str));
         env_command.extend(command);
-        let log = scratch("bench-log");
+        let log = temp_path("bench-log");
         let log = log.to_str().unwrap();
         Self {
-            process: Kept::start(&env_command, log, &format!("rm -f {log}")),
+            process: ProcessGroup::start(&env_command, log, &format!("rm -f {log}")),
             address,
         }
     }
