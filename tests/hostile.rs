@@ -95,7 +95,7 @@ fn malformed_requests_are_rejected_and_their_connections_closed() {
             400,
         ),
         (
-            "a length that is no number",
+            "a non-numeric length",
             followed(with_token("Content-Length: abc"), smuggled.as_bytes()),
             400,
         ),

@@ -9,8 +9,8 @@ use std::thread;
 
 use support::copy_program;
 use support::packaging::{
-    Dir, NAME, as_root, command, commit, is_root, listing, refused, repository, rpm_order, run,
-    tag, whole_project, without_network,
+    Dir, NAME, as_root, command, commit, copy_project, is_root, listing, repository, rpm_order,
+    run, run_failing, tag, without_network,
 };
 
 const CONFIG: &str = "etc/canopsis-connectors/prometheus/config.yml";
@@ -76,13 +76,13 @@ fn every_commit_has_a_version_and_rpm_orders_them_by_history() {
     for wrong in ["v7_beta", "v7-RC1", "v7-hotfix"] {
         commit(dir.path());
         tag(dir.path(), wrong);
-        let reason = refused(dir.path(), &["scripts/version"]);
+        let reason = run_failing(dir.path(), &["scripts/version"]);
         assert!(
             reason.contains(&format!("\"{wrong}\" is not a valid version, such as v3")),
             "{reason}"
         );
     }
-    assert!(refused(dir.path(), &["scripts/version", "deb"]).contains("unknown form \"deb\""));
+    assert!(run_failing(dir.path(), &["scripts/version", "deb"]).contains("unknown form \"deb\""));
 }
 
 #[test]
@@ -119,7 +119,9 @@ fn an_archive_has_its_version_and_a_shallow_clone_has_none() {
         clone.path(),
         &["git", "clone", "-q", "--depth=1", &origin, "."],
     );
-    assert!(refused(clone.path(), &["scripts/version"]).contains("git fetch --unshallow --tags"));
+    assert!(
+        run_failing(clone.path(), &["scripts/version"]).contains("git fetch --unshallow --tags")
+    );
     run(
         clone.path(),
         &["git", "fetch", "-q", "--unshallow", "--tags"],
@@ -134,7 +136,9 @@ fn an_archive_has_its_version_and_a_shallow_clone_has_none() {
         ),
         ("v7-rc2".into(), "7~rc2".into())
     );
-    assert!(refused(clone.path(), &["scripts/version", "commit"]).contains(".commit is missing"));
+    assert!(
+        run_failing(clone.path(), &["scripts/version", "commit"]).contains(".commit is missing")
+    );
     fs::write(clone.join(".commit"), "abc\n").unwrap();
     fs::remove_dir_all(clone.join(".git")).unwrap();
     assert_eq!(
@@ -145,7 +149,7 @@ fn an_archive_has_its_version_and_a_shallow_clone_has_none() {
         ("v7-rc2".into(), "abc".into())
     );
     fs::remove_file(clone.join(".version")).unwrap();
-    let reason = refused(clone.path(), &["scripts/version"]);
+    let reason = run_failing(clone.path(), &["scripts/version"]);
     assert!(
         reason.contains("neither a file .version nor a git repository has the version"),
         "{reason}"
@@ -153,13 +157,16 @@ fn an_archive_has_its_version_and_a_shallow_clone_has_none() {
     // An enclosing repository does not count.
     fs::create_dir_all(dir.join("inner/scripts")).unwrap();
     copy_program("scripts/version", &dir.join("inner/scripts/version"));
-    assert_eq!(refused(&dir.join("inner"), &["scripts/version"]), reason);
+    assert_eq!(
+        run_failing(&dir.join("inner"), &["scripts/version"]),
+        reason
+    );
 }
 
 #[test]
 fn make_install_installs_every_file_and_keeps_a_configuration() {
     let dir = Dir::new("install");
-    whole_project(dir.path());
+    copy_project(dir.path());
     fs::create_dir_all(dir.join("target/release")).unwrap();
     fs::write(dir.join("target/release").join(NAME), "#!/bin/sh\n").unwrap();
     run(
@@ -277,7 +284,7 @@ fn the_archive_is_reproducible_and_gives_a_package_that_runs() {
 
 fn copy_and_tag_project(path: &Path) {
     fs::create_dir_all(path).unwrap();
-    whole_project(path);
+    copy_project(path);
     tag(path, "v9");
     commit(path);
 }

@@ -90,7 +90,7 @@ pub fn run(dir: &Path, words: &[&str]) -> String {
 }
 
 /// Runs a command that must fail, and returns its standard error.
-pub fn refused(dir: &Path, words: &[&str]) -> String {
+pub fn run_failing(dir: &Path, words: &[&str]) -> String {
     let output = output(dir, words);
     assert!(
         !output.status.success(),
@@ -120,7 +120,7 @@ pub fn repository(path: &Path, files: &[&str]) {
 }
 
 /// Creates a repository with all files of this project, including uncommitted changes.
-pub fn whole_project(path: &Path) {
+pub fn copy_project(path: &Path) {
     let listed = run(
         Path::new("."),
         &[
