@@ -7,7 +7,7 @@ use support::broker::Broker;
 use support::connector::{Connector, MAPPING, config, run};
 use support::{TOKEN, notification, payload, temp_path};
 
-fn written(config: &str) -> String {
+fn write_config(config: &str) -> String {
     let path = temp_path("cli").with_extension("yml");
     std::fs::write(&path, config).unwrap();
     path.to_str().unwrap().to_owned()
@@ -64,7 +64,7 @@ fn check_distinguishes_valid_from_invalid_configurations() {
     }
     assert!(!summary.contains("hunter2") && !summary.contains("canopsis@"));
     assert_eq!(text(&good.stderr), "");
-    let faulty = written(
+    let faulty = write_config(
         "http: {bearer_tokn: hunter2}\nconnector: prometheus\namqp: {url: 'amq://u:hunter2@h'}\n",
     );
     let faulty = run(&["-c", &faulty, "--check"], &[], "");
@@ -93,7 +93,7 @@ fn check_warns_about_what_is_probably_not_intended() {
         .unwrap()
         .replace(".RegexMatch.Substr", ".RegexMatch.Sbstr");
     let environment = [("PROMETHEUS_BEARER_TOKEN", "hunter2")];
-    let checked = run(&["-c", &written(&config), "--check"], &environment, "");
+    let checked = run(&["-c", &write_config(&config), "--check"], &environment, "");
     assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
     let stderr = text(&checked.stderr);
     let warning = "extra_infos.title[0].value: the template fails where it uses .RegexMatch.Sbstr: the regexp has no such \
@@ -131,7 +131,7 @@ fn dry_run_prints_one_event_per_line() {
             .collect::<Vec<_>>(),
         [json!(0), json!(3)]
     );
-    let config = written(&format!("http: {{bearer_token: {TOKEN}}}\n{MAPPING}"));
+    let config = write_config(&format!("http: {{bearer_token: {TOKEN}}}\n{MAPPING}"));
     let from_stdin = run(
         &["-c", &config, "--dry-run", "-"],
         &[],
@@ -217,7 +217,7 @@ fn an_explanation_shows_the_values_of_the_event() {
 
 #[test]
 fn an_explanation_names_the_deciding_rule_and_the_skipped_ones() {
-    let config = written(&format!(
+    let config = write_config(&format!(
         "http: {{bearer_token: {TOKEN}}}\nconnector: prometheus\nconnector_name: p1\n\
          component: [{{type: copy, value: labels.pod}}, {{type: copy, value: labels.instance}}]\n\
          resource: {{type: copy, value: labels.alertname}}\nstate: {{type: copy, value: labels.severity}}\n\
@@ -315,7 +315,7 @@ fn errors_of_explain_are_reported() {
 #[test]
 fn times_use_the_time_zone_of_the_environment() {
     let rule = "long_output: {type: template, field: startsAt, value: '{{ .Field | localtime \"15:04 MST\" }}'}";
-    let config = written(&format!(
+    let config = write_config(&format!(
         "http: {{bearer_token: {TOKEN}}}\n{MAPPING}\n{rule}\n"
     ));
     let run_in = |zone: &str| {
@@ -375,7 +375,7 @@ fn stdout_serves_without_a_broker() {
 fn a_port_in_use_is_a_run_time_failure() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    let config = written(&config("amqp://127.0.0.1:1", "", MAPPING));
+    let config = write_config(&config("amqp://127.0.0.1:1", "", MAPPING));
     let output = run(&["-c", &config, "--port", &port], &[], "");
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains(&format!(

@@ -417,7 +417,7 @@ fn the_service_survives_a_lack_of_file_descriptors() {
     connector.wait_until_ready();
     let held: Vec<TcpStream> = (0..100).map(|_| connect(&connector)).collect();
     connector.wait_for_log("cannot accept a connection: Too many open files");
-    wait_until("it serves all the same", || {
+    wait_until("it still accepts notifications", || {
         connector
             .try_post(&notification(&["held"]))
             .is_ok_and(|reply| reply.status == 200)
@@ -432,7 +432,7 @@ fn the_service_survives_a_lack_of_threads() {
     let vhost = Broker::shared().fresh_vhost();
     let text = config(&Broker::shared().url(&vhost), "", MAPPING);
     // The limit does not apply to root, and counts all threads of a user: this user has no others.
-    let as_nobody = [
+    let as_other_user = [
         "setpriv",
         "--reuid=54321",
         "--clear-groups",
@@ -440,17 +440,18 @@ fn the_service_survives_a_lack_of_threads() {
         "--nproc=12",
     ];
     let binary = copy_for_other_users();
-    let mut connector = Connector::with_wrapper(&as_nobody, binary.to_str().unwrap(), &text, &[]);
+    let mut connector =
+        Connector::with_wrapper(&as_other_user, binary.to_str().unwrap(), &text, &[]);
     connector.wait_until_ready();
     let held: Vec<TcpStream> = (0..50).map(|_| connect(&connector)).collect();
     connector.wait_for_log("cannot accept a connection: Resource temporarily unavailable");
-    wait_until("it serves all the same", || {
+    wait_until("it still accepts notifications", || {
         connector
             .try_post(&notification(&["held"]))
             .is_ok_and(|reply| reply.status == 200)
     });
     drop(held);
-    wait_until("it serves everybody", || {
+    wait_until("it accepts notifications again", || {
         connector
             .try_post(&notification(&["after"]))
             .is_ok_and(|reply| reply.status == 200)

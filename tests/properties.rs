@@ -50,7 +50,7 @@ fn map(config: &Config, labels: &Value) -> Result<Value, String> {
 }
 
 /// Texts of characters with a meaning for one of the parsers, and of others.
-fn nasty() -> impl Strategy<Value = String> {
+fn special_text() -> impl Strategy<Value = String> {
     proptest::collection::vec(
         prop_oneof![
             proptest::char::any(),
@@ -69,7 +69,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_url_never_shows_its_password(scheme in "amqps?", user in "[a-z]{0,5}", password in nasty(), rest in nasty()) {
+    fn a_url_never_shows_its_password(scheme in "amqps?", user in "[a-z]{0,5}", password in special_text(), rest in special_text()) {
         const SECRET: &str = "hunter2";
         let text = format!("{scheme}://{user}:{password}{SECRET}@host{rest}");
         match AmqpUrl::parse(&text) {
@@ -80,7 +80,7 @@ proptest! {
     }
 
     #[test]
-    fn a_valid_path_displays_unchanged(text in nasty(), root in proptest::sample::select(vec!["labels", "annotations", "status", "x"])) {
+    fn a_valid_path_displays_unchanged(text in special_text(), root in proptest::sample::select(vec!["labels", "annotations", "status", "x"])) {
         let text = format!("{root}.{text}");
         if let Ok(path) = Path::parse(&text) {
             prop_assert_eq!(path.to_string(), text);
@@ -88,7 +88,7 @@ proptest! {
     }
 
     #[test]
-    fn a_constant_is_copied_unchanged(text in nasty()) {
+    fn a_constant_is_copied_unchanged(text in special_text()) {
         let config = config(&format!("component: x\noutput: {{type: set, value: {}}}", quoted(&text))).unwrap();
         let event = map(&config, &json!({})).unwrap();
         let expected = if text.is_empty() { Value::Null } else { Value::from(text) };
@@ -96,7 +96,7 @@ proptest! {
     }
 
     #[test]
-    fn no_configuration_error_shows_the_token(text in nasty()) {
+    fn no_configuration_error_shows_the_token(text in special_text()) {
         let load = |text: String| Config::from_text(text, File::new("test.yml"), &Overrides::default(), &|_| None);
         let _ = load(text.clone());
         if let Err(error) = load(format!("http: {{bearer_token: hunter2}}\n{text}")) {
@@ -105,7 +105,7 @@ proptest! {
     }
 
     #[test]
-    fn an_event_has_its_required_fields_or_is_rejected(value in nasty(), length in 1_usize..20) {
+    fn an_event_has_its_required_fields_or_is_rejected(value in special_text(), length in 1_usize..20) {
         let config = config(&format!(
             "component: {{type: copy, value: labels.a}}\noutput: {{type: copy, value: labels.a}}\noutput_length: {length}"
         ))
@@ -136,7 +136,7 @@ proptest! {
     }
 
     #[test]
-    fn a_head_is_incomplete_until_its_end(lines in nasty(), end in 0_usize..100) {
+    fn a_head_is_incomplete_until_its_end(lines in special_text(), end in 0_usize..100) {
         let text = format!("POST /webhook HTTP/1.1\r\nContent-Length: 3\r\nX: {lines}\r\n\r\nabc");
         let whole = request::parse(text.as_bytes());
         if let Ok(Some((_, length))) = &whole {

@@ -42,7 +42,7 @@ impl Drop for TempFile {
     }
 }
 
-fn written(name: &str, text: &str) -> TempFile {
+fn temp_file(name: &str, text: &str) -> TempFile {
     let path = temp_path(name).with_extension("yml");
     std::fs::write(&path, text).unwrap();
     TempFile(path.to_str().unwrap().to_owned())
@@ -73,7 +73,7 @@ fn every_worked_example_gives_the_shown_event() {
             .lines()
             .filter(|line| !keys.iter().any(|key| line.starts_with(&format!("{key}:"))));
         let others = others.collect::<Vec<&str>>().join("\n");
-        let config = written(
+        let config = temp_file(
             "example",
             &format!("http: {{bearer_token: {TOKEN}}}\n{others}\n{rules}\n"),
         );
@@ -103,7 +103,7 @@ fn every_worked_example_gives_the_shown_event() {
 fn the_errors_are_reported_as_shown() {
     let (_, section) = README.split_once("every error at once").unwrap();
     let (faulty, rest) = block(section, "yaml");
-    let output = run(&["-c", &written("faulty", faulty), "--check"], &[], "");
+    let output = run(&["-c", &temp_file("faulty", faulty), "--check"], &[], "");
     assert_eq!(output.status.code(), Some(2));
     let printed = String::from_utf8(output.stderr).unwrap();
     let (_, shown) = block(rest, "text").0.split_once('\n').unwrap();
@@ -119,7 +119,7 @@ fn an_explanation_is_printed_as_shown() {
     let (rules, rest) = block(section, "yaml");
     let (command, rest) = block(rest, "sh");
     let arguments: Vec<&str> = command.split_whitespace().collect();
-    let config = written("explained", &format!("{rules}\n"));
+    let config = temp_file("explained", &format!("{rules}\n"));
     assert_eq!(
         arguments[..3],
         ["canopsis-connector-prometheus", "--config", "config.yml"]
@@ -139,7 +139,7 @@ fn amtool_accepts_the_alertmanager_example() {
         README.split_once("## Alertmanager's side").unwrap().1,
         "yaml",
     );
-    let path = written("alertmanager", config);
+    let path = temp_file("alertmanager", config);
     let output = Command::new("amtool")
         .args(["check-config", &path])
         .output()
