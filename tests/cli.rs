@@ -388,7 +388,7 @@ fn signals_exit_with_status_0_and_json_logs_are_json() {
     let broker = Broker::shared();
     for name in ["TERM", "INT"] {
         let mut connector = Connector::with(
-            &config(&broker.url("v0"), "", MAPPING),
+            &config(&broker.url(&broker.fresh_vhost()), "", MAPPING),
             &["--log-format", "json"],
         );
         connector.wait_until_ready();

@@ -319,7 +319,7 @@ fn invalid_requests_get_their_status_and_publish_nothing() {
 fn no_secret_is_in_the_log_or_the_command_line() {
     let broker = Broker::shared();
     let connector = Connector::with(
-        &config(&broker.url("v0"), "", MAPPING),
+        &config(&broker.url(&broker.fresh_vhost()), "", MAPPING),
         &["--log-level", "trace"],
     );
     connector.wait_until_ready();
