@@ -21,7 +21,7 @@ FROM ${CERTS_IMAGE} AS certs
 FROM ${RUST_IMAGE} AS build
 WORKDIR /build
 
-# Dependencies first: this layer is cached until Cargo.lock, the Makefile or stand-ins/ change. The placeholder program is
+# Dependencies first: this layer is cached until Cargo.lock, the Makefile, stand-ins/ or crates/ change. The placeholder program is
 # removed, so that cargo rebuilds the real one. The empty benchmarks stay: Cargo.toml names them, and they are not in the context.
 COPY Cargo.toml Cargo.lock Makefile ./
 COPY scripts/install-missing scripts/

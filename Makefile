@@ -63,7 +63,7 @@ check:
 	scripts/instructions --check
 
 # The tests that a package build runs (%check in the spec): without a broker and without Alertmanager.
-NEEDS_SERVERS = signals_end_it_with_status_0 alertmanager_takes_the_example
+NEEDS_SERVERS = signals_exit_with_status_0 amtool_accepts_the_alertmanager_example
 check-offline:
 	$(CARGO) test --locked --package gotemplate
 	$(CARGO) test --locked --lib --test cli --test properties --test readme -- $(NEEDS_SERVERS:%=--skip %)

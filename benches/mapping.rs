@@ -1,4 +1,4 @@
-//! One alert through the shipped `config.yml`: decoded, mapped, encoded. Time and allocations.
+//! Time and allocations of decoding, mapping and encoding with the shipped `config.yml`, without HTTP and AMQP.
 //!
 //!     cargo bench --bench mapping
 

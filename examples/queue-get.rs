@@ -1,4 +1,4 @@
-//! Takes messages out of a queue and prints each as indented JSON, with its routing key: what the demo shows.
+//! Takes messages out of a queue and prints each with its routing key, as indented JSON. For `scripts/demo`.
 //!
 //!     queue-get URL QUEUE COUNT
 
@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 println!("routing key: {}\n{event:#}\n", delivery.routing_key);
                 consumer.ack(delivery)?;
             }
-            other => return Err(format!("the consumer ended: {other:?}").into()),
+            other => return Err(format!("consumer ended: {other:?}").into()),
         }
     }
     Ok(())

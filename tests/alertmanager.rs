@@ -1,4 +1,4 @@
-//! A real Alertmanager in front: what it sends arrives, also through an outage of the broker.
+//! A real Alertmanager as the sender: its alerts arrive, also after an outage of RabbitMQ.
 
 mod support;
 
@@ -6,16 +6,16 @@ use serde_json::{Value, json};
 use support::broker::Broker;
 use support::connector::Connector;
 use support::http::Client;
-use support::{Kept, TOKEN, free_port, scratch, wait_until};
+use support::{ProcessGroup, TOKEN, free_port, temp_path, wait_until};
 
 struct Alertmanager {
-    _process: Kept,
+    _process: ProcessGroup,
     client: Client,
 }
 
 impl Alertmanager {
     fn start(connector: &Connector) -> Self {
-        let (dir, port) = (scratch("alertmanager"), free_port());
+        let (dir, port) = (temp_path("alertmanager"), free_port());
         std::fs::create_dir_all(&dir).unwrap();
         let dir = dir.to_str().unwrap();
         let config = format!(
@@ -37,7 +37,8 @@ impl Alertmanager {
             &listen,
             "--cluster.listen-address=",
         ];
-        let process = Kept::start(&command, &format!("{dir}/log"), &format!("rm -rf {dir}"));
+        let process =
+            ProcessGroup::start(&command, &format!("{dir}/log"), &format!("rm -rf {dir}"));
         let address = ([127, 0, 0, 1], port).into();
         wait_until(
             "Alertmanager starts (prometheus-alertmanager must be installed)",
@@ -53,8 +54,8 @@ impl Alertmanager {
         }
     }
 
-    /// Tells of an alert, as a Prometheus server does; it is over where it has an end.
-    fn tell(&mut self, name: &str, ends_at: Option<&str>) {
+    /// Posts an alert, as a Prometheus server does. With an end in the past it is resolved.
+    fn post_alert(&mut self, name: &str, ends_at: Option<&str>) {
         let mut alert = json!({
             "labels": {"alertname": name, "instance": "host:9100", "severity": "warning"},
             "annotations": {"summary": "é « ça » 🔥"},
@@ -97,19 +98,19 @@ fn alerts_fire_and_resolve_through_an_outage_of_the_broker() {
         );
     };
 
-    alertmanager.tell("Before", None);
+    alertmanager.post_alert("Before", None);
     wait_for(&broker, "Before", 1);
 
     broker.kill();
     connector.wait_for_log("lost connection to RabbitMQ");
-    alertmanager.tell("During", None);
-    alertmanager.tell("Before", Some("2026-01-01T00:01:00Z"));
+    alertmanager.post_alert("During", None);
+    alertmanager.post_alert("Before", Some("2026-01-01T00:01:00Z"));
     connector.wait_for_log("timed out after");
     broker.run();
     wait_for(&broker, "During", 1);
     wait_for(&broker, "Before", 0);
 
-    alertmanager.tell("During", Some("2026-01-01T00:01:00Z"));
+    alertmanager.post_alert("During", Some("2026-01-01T00:01:00Z"));
     wait_for(&broker, "During", 0);
     assert!(
         received

@@ -5,10 +5,10 @@ mod support;
 use serde_json::{Value, json};
 use support::broker::Broker;
 use support::connector::{Connector, MAPPING, config, run};
-use support::{TOKEN, notification, payload, scratch};
+use support::{TOKEN, notification, payload, temp_path};
 
-fn written(config: &str) -> String {
-    let path = scratch("cli").with_extension("yml");
+fn write_config(config: &str) -> String {
+    let path = temp_path("cli").with_extension("yml");
     std::fs::write(&path, config).unwrap();
     path.to_str().unwrap().to_owned()
 }
@@ -18,7 +18,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn help_version_and_wrong_usage() {
+fn help_and_version_are_printed_and_wrong_usage_is_rejected() {
     let help = run(&["--help"], &[], "");
     assert_eq!(help.status.code(), Some(0));
     assert!(text(&help.stdout).contains("Usage: canopsis-connector-prometheus [OPTIONS]"));
@@ -64,7 +64,7 @@ fn check_distinguishes_valid_from_invalid_configurations() {
     }
     assert!(!summary.contains("hunter2") && !summary.contains("canopsis@"));
     assert_eq!(text(&good.stderr), "");
-    let faulty = written(
+    let faulty = write_config(
         "http: {bearer_tokn: hunter2}\nconnector: prometheus\namqp: {url: 'amq://u:hunter2@h'}\n",
     );
     let faulty = run(&["-c", &faulty, "--check"], &[], "");
@@ -93,7 +93,7 @@ fn check_warns_about_what_is_probably_not_intended() {
         .unwrap()
         .replace(".RegexMatch.Substr", ".RegexMatch.Sbstr");
     let environment = [("PROMETHEUS_BEARER_TOKEN", "hunter2")];
-    let checked = run(&["-c", &written(&config), "--check"], &environment, "");
+    let checked = run(&["-c", &write_config(&config), "--check"], &environment, "");
     assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
     let stderr = text(&checked.stderr);
     let warning = "extra_infos.title[0].value: the template fails where it uses .RegexMatch.Sbstr: the regexp has no such \
@@ -116,15 +116,15 @@ fn hostile_files_end_check_with_status_2() {
         .concat();
     for (path, reason) in [
         (
-            written(&deep_list),
+            write_config(&deep_list),
             "line 1, column 43: invalid YAML: nested too deeply",
         ),
         (
-            written(&format!("a0: &a0 x\n{laughs}")),
+            write_config(&format!("a0: &a0 x\n{laughs}")),
             "too many uses of large anchors",
         ),
         (
-            written(&"- x\n".repeat(50 << 18)),
+            write_config(&"- x\n".repeat(50 << 18)),
             "longer than 1048576 bytes",
         ),
         (
@@ -132,7 +132,7 @@ fn hostile_files_end_check_with_status_2() {
             "cannot read the configuration /dev/zero: longer than 1048576 bytes",
         ),
         (
-            written(&token),
+            write_config(&token),
             "http.bearer_token_file: cannot read the file (path not shown; it may be a secret): longer than",
         ),
     ] {
@@ -145,7 +145,7 @@ fn hostile_files_end_check_with_status_2() {
 
 #[test]
 fn paths_and_names_are_trimmed() {
-    let config = written(
+    let config = write_config(
         "
 http: {bearer_token: t}
 connector: >
@@ -206,7 +206,7 @@ fn dry_run_prints_each_event_on_a_line() {
             .collect::<Vec<_>>(),
         [json!(0), json!(3)]
     );
-    let config = written(&format!("http: {{bearer_token: {TOKEN}}}\n{MAPPING}"));
+    let config = write_config(&format!("http: {{bearer_token: {TOKEN}}}\n{MAPPING}"));
     let from_stdin = run(
         &["-c", &config, "--dry-run", "-"],
         &[],
@@ -227,7 +227,7 @@ fn dry_run_prints_each_event_on_a_line() {
     assert!(text(&noise.stderr).contains("not an Alertmanager notification"));
 }
 
-/// The fields that an explanation shows of each alert, as `name = value` has them.
+/// The fields of each alert in an explanation, which prints them as `name = value`.
 fn explained(text: &str) -> Vec<Vec<(&str, &str)>> {
     let alerts = text.split("\nAlert ").skip(1);
     alerts
@@ -290,8 +290,8 @@ fn an_explanation_shows_the_values_of_the_event() {
 }
 
 #[test]
-fn an_explanation_names_the_rule_that_decides_and_those_that_do_not() {
-    let config = written(&format!(
+fn an_explanation_names_the_deciding_rule_and_the_skipped_ones() {
+    let config = write_config(&format!(
         "http: {{bearer_token: {TOKEN}}}\nconnector: prometheus\nconnector_name: p1\n\
          component: [{{type: copy, value: labels.pod}}, {{type: copy, value: labels.instance}}]\n\
          resource: {{type: copy, value: labels.alertname}}\nstate: {{type: copy, value: labels.severity}}\n\
@@ -386,9 +386,9 @@ fn errors_of_explain_are_reported() {
 }
 
 #[test]
-fn times_are_in_the_zone_of_the_environment() {
+fn times_use_the_time_zone_of_the_environment() {
     let rule = "long_output: {type: template, field: startsAt, value: '{{ .Field | localtime \"15:04 MST\" }}'}";
-    let config = written(&format!(
+    let config = write_config(&format!(
         "http: {{bearer_token: {TOKEN}}}\n{MAPPING}\n{rule}\n"
     ));
     let run_in = |zone: &str| {
@@ -448,7 +448,7 @@ fn stdout_serves_without_a_broker() {
 fn a_port_in_use_is_a_run_time_failure() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    let config = written(&config("amqp://127.0.0.1:1", "", MAPPING));
+    let config = write_config(&config("amqp://127.0.0.1:1", "", MAPPING));
     let output = run(&["-c", &config, "--port", &port], &[], "");
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains(&format!(
@@ -457,11 +457,11 @@ fn a_port_in_use_is_a_run_time_failure() {
 }
 
 #[test]
-fn signals_end_it_with_status_0_and_json_logs_are_json() {
+fn signals_exit_with_status_0_and_json_logs_are_json() {
     let broker = Broker::shared();
     for name in ["TERM", "INT"] {
         let mut connector = Connector::with(
-            &config(&broker.url("v0"), "", MAPPING),
+            &config(&broker.url(&broker.fresh_vhost()), "", MAPPING),
             &["--log-format", "json"],
         );
         connector.wait_until_ready();

@@ -1,5 +1,5 @@
-//! What operators load from `contrib/`: the real tools take it, it names only what the real binary exposes, and a real
-//! Prometheus fills every panel.
+//! The files in `contrib/`: the real tools accept them, they use only metrics that the real binary exposes, and a real Prometheus has
+//! data for every panel of the dashboard.
 
 mod support;
 
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use support::broker::Broker;
 use support::connector::{Connector, MAPPING, config, run};
 use support::http::Client;
-use support::{Kept, free_port, notification, scratch, wait_until};
+use support::{ProcessGroup, free_port, notification, temp_path, wait_until};
 
 const README: &str = include_str!("../README.md");
 const CONFIG: &str = include_str!("../config.yml");
@@ -28,8 +28,8 @@ const TESTS: &str = include_str!("../contrib/prometheus-rules-test.yml");
 const SCRAPE: &str = include_str!("../contrib/prometheus-scrape.yml");
 const JOB: &str = "canopsis-connector-prometheus";
 
-/// Runs a tool that has to be content, and gives what it says.
-fn content(command: &[&str]) -> String {
+/// Runs a tool that must succeed, and returns its output.
+fn run_tool(command: &[&str]) -> String {
     let output = Command::new(command[0])
         .args(&command[1..])
         .output()
@@ -39,9 +39,9 @@ fn content(command: &[&str]) -> String {
                 command[0]
             )
         });
-    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-    assert!(output.status.success(), "{command:?}: {said}");
-    said
+    let printed = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(output.status.success(), "{command:?}: {printed}");
+    printed
 }
 
 fn yaml(text: &str) -> Value {
@@ -53,7 +53,9 @@ fn list(value: &Value) -> &[Value] {
 }
 
 fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_else(|| panic!("no text: {value}"))
+    value
+        .as_str()
+        .unwrap_or_else(|| panic!("not a string: {value}"))
 }
 
 /// All alerting rules.
@@ -67,7 +69,7 @@ fn rules() -> Vec<Value> {
         .collect()
 }
 
-/// All checks of the rules' own tests.
+/// All checks of `prometheus-rules-test.yml`.
 fn checks() -> Vec<Value> {
     list(&yaml(TESTS)["tests"])
         .iter()
@@ -76,7 +78,7 @@ fn checks() -> Vec<Value> {
         .collect()
 }
 
-/// All panels but the rows, those of collapsed rows included.
+/// All panels except rows, including those of collapsed rows.
 fn panels() -> Vec<Value> {
     let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
     let all = list(&dashboard["panels"])
@@ -87,7 +89,7 @@ fn panels() -> Vec<Value> {
         .collect()
 }
 
-/// Every query of the dashboard with its legend, that of its annotations included.
+/// Every query of the dashboard with its legend, including the queries of annotations.
 fn dashboard_queries() -> Vec<(String, String)> {
     let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
     let annotations = list(&dashboard["annotations"]["list"])
@@ -110,7 +112,7 @@ fn dashboard_queries() -> Vec<(String, String)> {
     annotations.chain(targets).collect()
 }
 
-/// The metric and the label of each variable that asks Prometheus.
+/// The metric and the label of each query variable.
 fn variables() -> Vec<(String, String)> {
     let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
     let queries = list(&dashboard["templating"]["list"])
@@ -130,8 +132,8 @@ fn variables() -> Vec<(String, String)> {
         .collect()
 }
 
-/// A query of the dashboard as Grafana sends it.
-fn filled_in(query: &str, job: &str, instance: &str) -> String {
+/// Substitutes the dashboard's variables, as Grafana does.
+fn substitute_variables(query: &str, job: &str, instance: &str) -> String {
     let filled = query
         .replace("$__rate_interval", "1m")
         .replace("$__range", "5m")
@@ -141,10 +143,10 @@ fn filled_in(query: &str, job: &str, instance: &str) -> String {
     filled
 }
 
-/// What a query is about.
+/// The names in a query.
 #[derive(Debug, Default)]
 struct Names {
-    /// Each metric with its matchers: a label and the values that it is compared with.
+    /// Each metric with its matchers, as label and value.
     metrics: Vec<(String, Vec<(String, String)>)>,
     /// The labels of `by`, `without` and `on`.
     grouped: BTreeSet<String>,
@@ -190,7 +192,7 @@ fn names(query: &str) -> Names {
                 );
                 at = end;
             }
-            // A function, or a sum by something.
+            // A function or an aggregation.
             _ if ["(", "by", "without"].contains(&next)
                 || !token.starts_with(|c: char| c.is_ascii_alphabetic()) => {}
             _ => names.metrics.push((token.to_owned(), Vec::new())),
@@ -199,7 +201,7 @@ fn names(query: &str) -> Names {
     names
 }
 
-/// Every metric of a page with the values of each of its labels; besides, what Prometheus adds.
+/// Every metric of a page with its labels and their values, and the metric and labels that Prometheus adds.
 fn exposed(page: &str) -> BTreeMap<String, BTreeMap<String, BTreeSet<String>>> {
     let label = Regex::new(r#"(\w+)="([^"]*)""#).unwrap();
     let mut all: BTreeMap<String, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
@@ -226,7 +228,7 @@ fn exposed(page: &str) -> BTreeMap<String, BTreeMap<String, BTreeSet<String>>> {
     all
 }
 
-/// The queries that stand in a rule's annotations.
+/// The queries in a rule's annotations.
 fn inner_queries(rule: &Value) -> Vec<String> {
     let query = Regex::new("query \\(printf `([^`]*)`").unwrap();
     let description = text(&rule["annotations"]["description"]);
@@ -237,25 +239,25 @@ fn inner_queries(rule: &Value) -> Vec<String> {
 }
 
 #[test]
-fn the_tools_take_the_files() {
+fn the_tools_accept_the_files() {
     for path in RULES {
-        content(&["promtool", "check", "rules", path]);
+        run_tool(&["promtool", "check", "rules", path]);
     }
-    let said = content(&[
+    let printed = run_tool(&[
         "promtool",
         "test",
         "rules",
         "contrib/prometheus-rules-test.yml",
     ]);
-    assert!(said.contains("SUCCESS"), "{said}");
-    let said = content(&[
+    assert!(printed.contains("SUCCESS"), "{printed}");
+    let printed = run_tool(&[
         "promtool",
         "check",
         "config",
         "contrib/prometheus-scrape.yml",
     ]);
-    assert!(said.contains("1 rule files found"), "{said}");
-    content(&["amtool", "check-config", "contrib/alertmanager.yml"]);
+    assert!(printed.contains("1 rule files found"), "{printed}");
+    run_tool(&["amtool", "check-config", "contrib/alertmanager.yml"]);
 }
 
 #[test]
@@ -268,17 +270,17 @@ fn every_alert_is_tested_firing_and_silent() {
     assert_eq!(
         names.len(),
         rules().len(),
-        "a name twice is one entity in Canopsis"
+        "two alerts with the same name are one entity in Canopsis"
     );
     for name in &names {
         let (firing, silent): (Vec<&Value>, Vec<&Value>) = checks
             .iter()
             .filter(|check| check["alertname"] == **name)
             .partition(|check| !list(&check["exp_alerts"]).is_empty());
-        assert!(!firing.is_empty(), "{name} is never seen firing");
+        assert!(!firing.is_empty(), "{name} has no test that fires it");
         assert!(
             !silent.is_empty() || name == "Watchdog",
-            "{name} is never seen silent"
+            "{name} has no test in which it is silent"
         );
     }
     let tested: BTreeSet<String> = checks
@@ -289,13 +291,13 @@ fn every_alert_is_tested_firing_and_silent() {
 }
 
 #[test]
-fn an_alert_says_what_it_is_and_where_to_read_on() {
+fn every_alert_has_a_severity_a_summary_and_a_runbook() {
     let states = yaml(CONFIG)["state"][0]["values"].clone();
     for rule in rules() {
         let name = text(&rule["alert"]);
         assert!(
             states.get(text(&rule["labels"]["severity"])).is_some(),
-            "{name}: config.yml does not know its severity"
+            "{name}: config.yml does not map its severity"
         );
         assert!(!text(&rule["annotations"]["summary"]).is_empty(), "{name}");
         if name == "Watchdog" {
@@ -317,7 +319,7 @@ fn an_alert_says_what_it_is_and_where_to_read_on() {
 }
 
 #[test]
-fn alerts_become_the_events_that_the_comments_promise() {
+fn alerts_map_to_distinct_events_with_their_states() {
     let checks = checks();
     let mut alerts: Vec<Value> = Vec::new();
     for check in &checks {
@@ -328,7 +330,7 @@ fn alerts_become_the_events_that_the_comments_promise() {
                 "status": "firing", "labels": labels, "annotations": alert["exp_annotations"], "fingerprint": "f",
                 "startsAt": "2026-11-22T14:10:49Z", "endsAt": "0001-01-01T00:00:00Z", "generatorURL": "",
             });
-            // The same alert, seen again later.
+            // Several checks may expect the same alert.
             if !alerts.contains(&alert) {
                 alerts.push(alert);
             }
@@ -362,7 +364,7 @@ fn alerts_become_the_events_that_the_comments_promise() {
             _ => 1,
         };
         assert_eq!(event["state"], state, "{event}");
-        // Whole, not cut.
+        // Not truncated.
         assert_eq!(event["output"], alert["annotations"]["description"]);
         assert_eq!(event["resource"], labels["alertname"]);
         let component = labels
@@ -372,7 +374,7 @@ fn alerts_become_the_events_that_the_comments_promise() {
         assert_eq!(event["component"], component, "{event}");
         assert!(
             entities.insert((event["resource"].to_string(), component)),
-            "two alerts are one alarm: {event}"
+            "two alerts for one alarm: {event}"
         );
     }
     let watchdog = events
@@ -386,7 +388,7 @@ fn alerts_become_the_events_that_the_comments_promise() {
 }
 
 #[test]
-fn what_can_not_pass_the_connector_is_sent_beside_it() {
+fn alerts_of_a_failed_delivery_go_to_another_receiver() {
     let route = |labels: &[&str]| {
         let command = [
             "amtool",
@@ -453,7 +455,7 @@ fn the_firewall_opens_the_port_of_the_configuration() {
 }
 
 #[test]
-fn the_dashboard_is_sound() {
+fn the_dashboard_is_consistent() {
     let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
     assert!(dashboard["id"].is_null() && text(&dashboard["uid"]).len() <= 40);
     let all: Vec<Value> = list(&dashboard["panels"])
@@ -497,7 +499,7 @@ fn the_dashboard_is_sound() {
         let (title, defaults) = (text(&panel["title"]), &panel["fieldConfig"]["defaults"]);
         assert!(
             text(&panel["description"]).len() > 20,
-            "{title}: what to look at?"
+            "{title} has no description"
         );
         assert!(
             defaults["unit"].is_string() && !list(&defaults["thresholds"]["steps"]).is_empty(),
@@ -515,15 +517,18 @@ fn the_dashboard_is_sound() {
     assert_eq!(variables, ["datasource", "job", "instance"]);
     let window = Regex::new(r"\[([^]]*)\]").unwrap();
     for (query, legend) in dashboard_queries() {
-        assert!(legend.contains("{{instance}}"), "{query}: which instance?");
-        // All that are chosen, of each metric.
+        assert!(
+            legend.contains("{{instance}}"),
+            "{query}: no instance in the legend"
+        );
+        // Every metric is restricted to the selected jobs and instances.
         let names = names(&query);
         for (metric, matchers) in names.metrics {
             for label in ["job", "instance"] {
                 let chosen = (label.to_owned(), format!("${label}"));
                 assert!(
                     matchers.contains(&chosen),
-                    "{metric} without {label} in {query}"
+                    "{metric} has no matcher of {label} in {query}"
                 );
             }
         }
@@ -535,28 +540,28 @@ fn the_dashboard_is_sound() {
         }
     }
 
-    // Only rules are checked offline: each query is the expression of one.
+    // promtool checks expressions only in rules.
     let rules: Vec<Value> = dashboard_queries()
         .iter()
         .zip(0..)
-        .map(|((query, _), number)| json!({"record": format!("query:{number}"), "expr": filled_in(query, ".*", ".*")}))
+        .map(|((query, _), number)| json!({"record": format!("query:{number}"), "expr": substitute_variables(query, ".*", ".*")}))
         .collect();
-    let path = scratch("queries").with_extension("yml");
+    let path = temp_path("queries").with_extension("yml");
     let groups = json!({"groups": [{"name": "queries", "rules": rules}]});
     fs::write(&path, groups.to_string()).unwrap();
-    content(&["promtool", "check", "rules", path.to_str().unwrap()]);
+    run_tool(&["promtool", "check", "rules", path.to_str().unwrap()]);
     fs::remove_file(&path).unwrap();
 }
 
-/// A real Prometheus with `contrib/prometheus-scrape.yml`, scraping this connector, each second.
+/// A real Prometheus with `contrib/prometheus-scrape.yml` that scrapes this connector every second.
 struct Prometheus {
-    _process: Kept,
+    _process: ProcessGroup,
     port: u16,
 }
 
 impl Prometheus {
     fn start(connector: &Connector) -> Self {
-        let (dir, port) = (scratch("prometheus"), free_port());
+        let (dir, port) = (temp_path("prometheus"), free_port());
         fs::create_dir_all(&dir).unwrap();
         for path in RULES {
             fs::copy(path, dir.join(path.rsplit_once('/').unwrap().1)).unwrap();
@@ -564,7 +569,7 @@ impl Prometheus {
         let mut config = SCRAPE.to_owned();
         for (from, to) in [
             ("connector.example:18401", connector.address.to_string()),
-            // Nobody is there.
+            // No Alertmanager listens there.
             (
                 "alertmanager.example:9093",
                 format!("127.0.0.1:{}", free_port()),
@@ -586,57 +591,58 @@ impl Prometheus {
             &format!("--storage.tsdb.path={dir}/data"),
             &format!("--web.listen-address=127.0.0.1:{port}"),
         ];
-        let process = Kept::start(&command, &format!("{dir}/log"), &format!("rm -rf {dir}"));
+        let process =
+            ProcessGroup::start(&command, &format!("{dir}/log"), &format!("rm -rf {dir}"));
         let prometheus = Self {
             _process: process,
             port,
         };
         wait_until("Prometheus starts (prometheus must be installed)", || {
-            prometheus.ask("/-/ready").is_ok()
+            prometheus.get("/-/ready").is_ok()
         });
         prometheus
     }
 
-    /// The body of an answer of 200. By HTTP/1.0, in which no answer comes in chunks.
-    fn ask(&self, path: &str) -> Result<String, String> {
-        let ask = || -> std::io::Result<String> {
+    /// The body of a 200 response. With HTTP/1.0, whose responses are never chunked.
+    fn get(&self, path: &str) -> Result<String, String> {
+        let exchange = || -> std::io::Result<String> {
             let mut connection = TcpStream::connect(("127.0.0.1", self.port))?;
-            connection.set_read_timeout(Some(support::PATIENCE))?;
+            connection.set_read_timeout(Some(support::TIMEOUT))?;
             connection
                 .write_all(format!("GET {path} HTTP/1.0\r\nHost: test\r\n\r\n").as_bytes())?;
-            let mut answer = String::new();
-            connection.read_to_string(&mut answer)?;
-            Ok(answer)
+            let mut response = String::new();
+            connection.read_to_string(&mut response)?;
+            Ok(response)
         };
-        let answer = ask().map_err(|error| error.to_string())?;
-        let (head, body) = answer.split_once("\r\n\r\n").ok_or("no answer")?;
+        let response = exchange().map_err(|error| error.to_string())?;
+        let (head, body) = response.split_once("\r\n\r\n").ok_or("no response")?;
         if head.split(' ').nth(1) == Some("200") {
             Ok(body.to_owned())
         } else {
-            Err(answer)
+            Err(response)
         }
     }
 
     fn api(&self, path: &str) -> Value {
-        let answer = self
-            .ask(&format!("/api/v1/{path}"))
+        let body = self
+            .get(&format!("/api/v1/{path}"))
             .unwrap_or_else(|error| panic!("{path}: {error}"));
-        serde_json::from_str::<Value>(&answer).unwrap()["data"].clone()
+        serde_json::from_str::<Value>(&body).unwrap()["data"].clone()
     }
 
-    /// The samples that a query gives now.
+    /// The current result of an instant query.
     fn query(&self, query: &str) -> Vec<Value> {
         let query = utf8_percent_encode(query, NON_ALPHANUMERIC);
         list(&self.api(&format!("query?query={query}"))["result"]).to_vec()
     }
 }
 
-/// A connector, something of each kind that may happen to it, and its page of metrics.
-struct Busy {
+/// A connector that gets every kind of request, so that every metric has samples.
+struct BusyConnector {
     connector: Connector,
 }
 
-impl Busy {
+impl BusyConnector {
     fn start() -> Self {
         let broker = Broker::shared();
         let mapping = format!("{MAPPING}\ntimestamp: {{type: copy, value: labels.severity}}\n");
@@ -648,13 +654,13 @@ impl Busy {
         Self { connector }
     }
 
-    fn something_happens(&self) {
+    fn send_requests(&self) {
         assert_eq!(self.connector.post(&notification(&["A", "B"])).status, 200);
         let nameless = notification(&["A"]).replace("\"instance\"", "\"other\"");
         assert_eq!(self.connector.post(&nameless).status, 422);
-        let mut stranger = Client::new(self.connector.address);
+        let mut unauthenticated = Client::new(self.connector.address);
         assert_eq!(
-            stranger
+            unauthenticated
                 .send("POST", "/webhook", &[], b"{}")
                 .unwrap()
                 .status,
@@ -664,9 +670,9 @@ impl Busy {
 }
 
 #[test]
-fn only_what_is_exposed_is_asked_for() {
-    let busy = Busy::start();
-    busy.something_happens();
+fn queries_use_only_exposed_metrics_and_labels() {
+    let busy = BusyConnector::start();
+    busy.send_requests();
     let page = Client::new(busy.connector.address)
         .send("GET", "/metrics", &[], b"")
         .unwrap()
@@ -688,7 +694,7 @@ fn only_what_is_exposed_is_asked_for() {
                     "{metric} has no label {label}; in {query}"
                 );
             }
-            // What may come first is not seen here, as a status; all other values are there from the start.
+            // A status code has samples only after its first response; all other label values exist from the start.
             let fixed = matchers
                 .iter()
                 .filter(|(label, _)| !["code", "instance"].contains(&&**label));
@@ -696,7 +702,7 @@ fn only_what_is_exposed_is_asked_for() {
                 for value in values.split('|') {
                     assert!(
                         labels[label].contains(value),
-                        "{metric} is never with {label}={value}; in {query}"
+                        "{metric} never has {label}={value}; in {query}"
                     );
                 }
             }
@@ -704,9 +710,9 @@ fn only_what_is_exposed_is_asked_for() {
         names
     };
     for rule in rules() {
-        let mut asked = vec![text(&rule["expr"]).to_owned()];
-        asked.extend(inner_queries(&rule));
-        for query in asked {
+        let mut queries = vec![text(&rule["expr"]).to_owned()];
+        queries.extend(inner_queries(&rule));
+        for query in queries {
             let names = check(&query);
             assert!(!names.metrics.is_empty() || query == "vector(1)", "{query}");
         }
@@ -725,7 +731,7 @@ fn only_what_is_exposed_is_asked_for() {
             .captures_iter(&legend)
             .map(|found| found[1].to_owned())
         {
-            let there = if names.grouped.is_empty() {
+            let is_present = if names.grouped.is_empty() {
                 names
                     .metrics
                     .iter()
@@ -733,14 +739,14 @@ fn only_what_is_exposed_is_asked_for() {
             } else {
                 names.grouped.contains(&label)
             };
-            assert!(there, "{label} of {legend:?} is not in {query}");
+            assert!(is_present, "{label} of {legend:?} is not in {query}");
         }
     }
 }
 
 #[test]
-fn a_real_prometheus_takes_the_job_and_the_rules_and_fills_every_panel() {
-    let busy = Busy::start();
+fn a_real_prometheus_evaluates_every_rule_and_fills_every_panel() {
+    let busy = BusyConnector::start();
     let prometheus = Prometheus::start(&busy.connector);
     let address = busy.connector.address.to_string();
     wait_until("the connector is scraped", || {
@@ -756,14 +762,14 @@ fn a_real_prometheus_takes_the_job_and_the_rules_and_fills_every_panel() {
         rules.len() == self::rules().len() && rules.iter().all(|rule| rule["health"] == "ok")
     });
     for (metric, label) in variables() {
-        let values = prometheus.query(&filled_in(&metric, JOB, &address));
+        let values = prometheus.query(&substitute_variables(&metric, JOB, &address));
         let expected = if label == "job" { JOB } else { &address };
         assert_eq!(values[0]["metric"][&label], expected, "{metric}");
     }
     for (query, _) in dashboard_queries() {
-        let query = filled_in(&query, JOB, &address);
+        let query = substitute_variables(&query, JOB, &address);
         wait_until(&query, || {
-            busy.something_happens();
+            busy.send_requests();
             !prometheus.query(&query).is_empty()
         });
     }

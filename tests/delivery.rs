@@ -1,4 +1,4 @@
-//! An answer of 200 means: in the queue. Whatever happens to the broker.
+//! A 200 means that every event is in the queue, whatever happens to RabbitMQ.
 
 mod support;
 
@@ -23,7 +23,7 @@ fn resources(broker: &Broker, vhost: &str) -> Vec<String> {
 }
 
 #[test]
-fn starts_and_answers_while_the_broker_is_away() {
+fn the_connector_starts_and_responds_without_a_broker() {
     let mut broker = Broker::prepare();
     let connector = Connector::with(
         &config(&broker.url("v0"), "answer_timeout: 500ms", MAPPING),
@@ -55,7 +55,7 @@ fn starts_and_answers_while_the_broker_is_away() {
 }
 
 #[test]
-fn waits_for_a_broker_that_comes_back_before_the_deadline() {
+fn a_notification_waits_for_the_broker_until_its_deadline() {
     let mut broker = Broker::prepare();
     let connector = Connector::with(
         &config(&broker.url("v0"), "answer_timeout: 60s", MAPPING),
@@ -76,7 +76,7 @@ fn waits_for_a_broker_that_comes_back_before_the_deadline() {
 }
 
 #[test]
-fn a_queue_unbound_and_bound_again() {
+fn unroutable_events_are_answered_503() {
     let broker = Broker::shared();
     let vhost = broker.fresh_vhost();
     let connector = Connector::on(&broker.url(&vhost));
@@ -92,7 +92,7 @@ fn a_queue_unbound_and_bound_again() {
 }
 
 #[test]
-fn an_exchange_deleted_and_declared_again() {
+fn a_missing_exchange_is_answered_503_until_it_is_declared() {
     let broker = Broker::shared();
     let vhost = broker.fresh_vhost();
     let connector = Connector::with(
@@ -123,7 +123,7 @@ fn an_exchange_deleted_and_declared_again() {
 }
 
 #[test]
-fn a_full_queue_refuses_and_nothing_is_answered_200() {
+fn events_for_a_full_queue_are_answered_503() {
     let broker = Broker::shared();
     let vhost = broker.fresh_vhost();
     let mut arguments = FieldTable::new();
@@ -140,7 +140,7 @@ fn a_full_queue_refuses_and_nothing_is_answered_200() {
             .status,
         200
     );
-    // A classic queue lets a few more in before it begins to refuse.
+    // A classic queue accepts a few more than x-max-length before it rejects.
     wait_until("the queue is full", || {
         connector.post(&notification(&["x"])).status == 503
     });
@@ -153,7 +153,7 @@ fn a_full_queue_refuses_and_nothing_is_answered_200() {
 }
 
 #[test]
-fn the_first_of_two_urls_is_down() {
+fn the_second_url_is_used_while_the_first_is_down() {
     let broker = Broker::shared();
     let vhost = broker.fresh_vhost();
     let urls = format!(
@@ -176,7 +176,7 @@ fn the_first_of_two_urls_is_down() {
 }
 
 #[test]
-fn a_server_that_does_not_speak_amqp() {
+fn a_server_without_amqp_is_reported() {
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("amqp://u:p@{}/v", other.local_addr().unwrap());
     thread::spawn(move || {
@@ -185,7 +185,7 @@ fn a_server_that_does_not_speak_amqp() {
         }
     });
     let connector = Connector::with(&config(&url, "answer_timeout: 500ms", MAPPING), &[]);
-    wait_until("it is noticed", || {
+    wait_until("the reason is reported", || {
         connector
             .get("/-/ready")
             .body
@@ -195,7 +195,7 @@ fn a_server_that_does_not_speak_amqp() {
 }
 
 #[test]
-fn a_memory_alarm_and_its_end() {
+fn a_memory_alarm_is_answered_503_until_it_ends() {
     let broker = Broker::start();
     let connector = Connector::with(
         &config(&broker.url("v0"), "answer_timeout: 1s", MAPPING),
@@ -254,7 +254,7 @@ fn five_hundred_notifications_wait_for_one_frozen_broker() {
             .into_iter()
             .all(|sender| sender.join().unwrap() == 200)
     );
-    // Were the broker taken for lost meanwhile, some would be there twice.
+    // Distinct events: a reconnection in between would publish some of them twice.
     assert_eq!(
         resources(&broker, "v0")
             .into_iter()

@@ -1,7 +1,7 @@
-//! The promise under faults: whatever was answered 200 is in the queue, each answer comes within 10 s and is 200 or 503, the
-//! connector recovers by itself, and it gives back what it took.
+//! The guarantee under faults: every event that was answered with 200 is in the queue, every response comes within 10 s and is 200 or
+//! 503, and the connector recovers by itself and releases its threads and memory.
 //!
-//! Each fault is done for real, under load, on a RabbitMQ node of its own. The account that each prints is in the README.
+//! Each test causes a real fault under load, on a private RabbitMQ node. The counts that the tests print are in the README.
 
 mod support;
 
@@ -20,61 +20,61 @@ use support::{notification, wait_until, wait_within};
 
 const SENDERS: usize = 8;
 
-/// From the moment the broker is there again.
+/// The limit from the end of the fault to the next confirmed notifications.
 const RECOVERY: Duration = Duration::from_secs(15);
 
-/// Puts a connector under load, does the harm, undoes it, and checks the account. `harm` returns when the harm has shown.
-fn under(
+/// Asserts that no event is lost when a fault begins and ends under load. `cause` returns when the connector has noticed the fault.
+fn assert_no_loss(
     what: &str,
     broker: &mut Broker,
     url: &str,
-    harm: impl FnOnce(&mut Broker, &mut Connector, &Load),
-    heal: impl FnOnce(&mut Broker),
+    cause: impl FnOnce(&mut Broker, &mut Connector, &Load),
+    repair: impl FnOnce(&mut Broker),
 ) {
     let mut connector = Connector::with(&config(url, "", MAPPING), &["--log-level", "info"]);
     connector.wait_until_ready();
     let before = (connector.threads(), connector.memory());
     let load = Load::start(connector.address, SENDERS);
     load.wait_for_more(50);
-    harm(broker, &mut connector, &load);
-    heal(broker);
+    cause(broker, &mut connector, &load);
+    repair(broker);
     let confirmed = load.confirmed();
     wait_within(RECOVERY, &format!("{what}: recovers"), || {
         load.confirmed() > confirmed + SENDERS
     });
     load.wait_for_more(50);
-    let account = load.stop();
+    let result = load.stop();
     let received: Vec<String> = broker
         .admin("v0")
         .drain()
         .iter()
         .map(ReceivedMessage::resource)
         .collect();
-    account.check(what, &received);
-    // The senders' connections, and those to the broker that were lost, are gone with their threads.
-    wait_until(&format!("{what}: threads are given back"), || {
+    result.assert_no_loss(what, &received);
+    // The threads of the senders' connections and of lost connections to the broker have ended.
+    wait_until(&format!("{what}: threads end"), || {
         connector.threads() <= before.0
     });
     let grown = connector.memory().saturating_sub(before.1);
     assert!(grown < 16 << 20, "{what}: {grown} bytes more than before");
 }
 
-fn lost(connector: &mut Connector) {
+fn wait_for_disconnection(connector: &mut Connector) {
     connector.wait_for_log("lost connection to RabbitMQ");
 }
 
 #[test]
-fn killed() {
+fn no_event_is_lost_when_the_broker_is_killed() {
     let mut broker = Broker::start();
     let url = broker.url("v0");
     let kill = |broker: &mut Broker, connector: &mut Connector, load: &Load| {
         broker.kill();
-        lost(connector);
+        wait_for_disconnection(connector);
         broker.run();
         load.wait_for_more(50);
         broker.kill();
     };
-    under(
+    assert_no_loss(
         "killed and restarted, twice",
         &mut broker,
         &url,
@@ -84,27 +84,27 @@ fn killed() {
 }
 
 #[test]
-fn stopped() {
+fn no_event_is_lost_when_the_broker_stops() {
     let mut broker = Broker::start();
     let url = broker.url("v0");
     let stop = |broker: &mut Broker, connector: &mut Connector, _: &Load| {
         broker.ctl(&["stop_app"]);
-        lost(connector);
+        wait_for_disconnection(connector);
     };
-    under("stopped and started", &mut broker, &url, stop, |broker| {
+    assert_no_loss("stopped and started", &mut broker, &url, stop, |broker| {
         broker.ctl(&["start_app"]);
     });
 }
 
 #[test]
-fn frozen() {
+fn no_event_is_lost_when_the_broker_freezes() {
     let mut broker = Broker::start();
     let url = format!("{}?heartbeat=2", broker.url("v0"));
     let freeze = |broker: &mut Broker, connector: &mut Connector, _: &Load| {
         broker.freeze();
-        lost(connector);
+        wait_for_disconnection(connector);
     };
-    under(
+    assert_no_loss(
         "frozen for more than two heartbeats",
         &mut broker,
         &url,
@@ -114,56 +114,56 @@ fn frozen() {
 }
 
 #[test]
-fn cut_off() {
+fn no_event_is_lost_when_the_network_drops_packets() {
     let mut broker = Broker::start();
     let relay = Relay::to(broker.port);
     let url = format!(
         "amqp://cpsrabbit:canopsis@127.0.0.1:{}/v0?heartbeat=2",
         relay.port
     );
-    let cut = |_: &mut Broker, connector: &mut Connector, _: &Load| {
-        relay.set(Mode::Cut);
-        lost(connector);
+    let drop_packets = |_: &mut Broker, connector: &mut Connector, _: &Load| {
+        relay.set(Mode::Blackhole);
+        wait_for_disconnection(connector);
     };
-    under(
+    assert_no_loss(
         "network cut without a close",
         &mut broker,
         &url,
-        cut,
+        drop_packets,
         |_| relay.set(Mode::Forward),
     );
 }
 
 #[test]
-fn dripping() {
+fn no_event_is_lost_after_a_slow_handshake() {
     let mut broker = Broker::start();
     let relay = Relay::to(broker.port);
     let url = format!(
         "amqp://cpsrabbit:canopsis@127.0.0.1:{}/v0?heartbeat=2",
         relay.port
     );
-    let drip = |broker: &mut Broker, connector: &mut Connector, _: &Load| {
-        relay.set(Mode::Drip);
+    let trickle = |broker: &mut Broker, connector: &mut Connector, _: &Load| {
+        relay.set(Mode::Trickle);
         broker.ctl(&["close_all_connections", "--vhost", "v0", "test"]);
         connector.wait_for_log("login took longer than 10s");
     };
-    under(
+    assert_no_loss(
         "a byte at a time in the handshake",
         &mut broker,
         &url,
-        drip,
+        trickle,
         |_| relay.set(Mode::Forward),
     );
 }
 
 #[test]
-fn silent_handshake() {
+fn no_event_is_lost_when_the_first_url_never_responds() {
     let mut broker = Broker::start();
-    // Accepts, and never says a word; the second URL is the broker.
-    let mute = TcpListener::bind("127.0.0.1:0").unwrap();
+    // Accepts connections and never sends a byte. The second URL is the broker.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let urls = format!(
         "amqp://127.0.0.1:{}', '{}",
-        mute.local_addr().unwrap().port(),
+        silent.local_addr().unwrap().port(),
         broker.url("v0")
     );
     let text = config(&urls, "", MAPPING)
@@ -174,7 +174,7 @@ fn silent_handshake() {
     connector.wait_for_log("login took longer than 10s");
     load.wait_for_more(50);
     broker.kill();
-    lost(&mut connector);
+    wait_for_disconnection(&mut connector);
     broker.run();
     load.wait_for_more(50);
     let received = |broker: &Broker| {
@@ -186,11 +186,11 @@ fn silent_handshake() {
             .collect::<Vec<String>>()
     };
     load.stop()
-        .check("first of two URLs never answers", &received(&broker));
+        .assert_no_loss("first of two URLs never answers", &received(&broker));
 }
 
 #[test]
-fn blocked() {
+fn no_event_is_lost_during_a_memory_alarm() {
     let mut broker = Broker::start();
     let url = broker.url("v0");
     let block = |broker: &mut Broker, connector: &mut Connector, _: &Load| {
@@ -199,18 +199,18 @@ fn blocked() {
         connector.wait_for_log("timed out after 8 s");
     };
     let unblock = |broker: &mut Broker| broker.ctl(&["set_vm_memory_high_watermark", "0.8"]);
-    under("memory alarm", &mut broker, &url, block, unblock);
+    assert_no_loss("memory alarm", &mut broker, &url, block, unblock);
 }
 
 #[test]
-fn unbound() {
+fn no_event_is_lost_while_the_queue_is_unbound() {
     let mut broker = Broker::start();
     let url = broker.url("v0");
     let unbind = |broker: &mut Broker, connector: &mut Connector, _: &Load| {
         broker.admin("v0").unbind();
         connector.wait_for_log("RabbitMQ returned an event (312 NO_ROUTE)");
     };
-    under(
+    assert_no_loss(
         "queue unbound and bound again",
         &mut broker,
         &url,
@@ -220,12 +220,12 @@ fn unbound() {
 }
 
 #[test]
-fn exchange_deleted() {
+fn no_event_is_lost_while_the_exchange_is_deleted() {
     let mut broker = Broker::start();
     let url = broker.url("v0");
     let delete = |broker: &mut Broker, connector: &mut Connector, _: &Load| {
         broker.admin("v0").delete_exchange();
-        lost(connector);
+        wait_for_disconnection(connector);
         connector.wait_for_log("cannot use the exchange");
     };
     let declare = |broker: &mut Broker| {
@@ -233,7 +233,7 @@ fn exchange_deleted() {
         admin.declare_exchange();
         admin.bind();
     };
-    under(
+    assert_no_loss(
         "exchange deleted and declared again",
         &mut broker,
         &url,
@@ -243,7 +243,7 @@ fn exchange_deleted() {
 }
 
 #[test]
-fn queue_full() {
+fn no_event_is_lost_while_the_queue_is_full() {
     let broker = Broker::start();
     let url = broker.url("v0");
     let mut taken: Vec<String> = Vec::new();
@@ -266,7 +266,7 @@ fn queue_full() {
             load.confirmed() > confirmed + 10
         },
     );
-    let account = load.stop();
+    let result = load.stop();
     taken.extend(
         broker
             .admin("v0")
@@ -274,11 +274,11 @@ fn queue_full() {
             .iter()
             .map(ReceivedMessage::resource),
     );
-    account.check("queue full (nacks), then emptied", &taken);
+    result.assert_no_loss("queue full (nacks), then emptied", &taken);
 }
 
 #[test]
-fn wrong_password() {
+fn no_event_is_lost_while_the_password_is_wrong() {
     let mut broker = Broker::start();
     let url = broker.url("v0");
     let change = |broker: &mut Broker, connector: &mut Connector, _: &Load| {
@@ -287,7 +287,7 @@ fn wrong_password() {
         connector.wait_for_log("probably a wrong user or password");
     };
     let correct = |broker: &mut Broker| broker.ctl(&["change_password", "cpsrabbit", "canopsis"]);
-    under(
+    assert_no_loss(
         "wrong password, corrected later",
         &mut broker,
         &url,
@@ -297,7 +297,7 @@ fn wrong_password() {
 }
 
 #[test]
-fn terminated() {
+fn no_event_is_lost_when_the_connector_is_terminated() {
     let broker = Broker::start();
     let mut connector = Connector::on(&broker.url("v0"));
     connector.wait_until_ready();
@@ -307,26 +307,26 @@ fn terminated() {
     assert_eq!(connector.wait().code(), Some(0));
     assert!(
         connector.log().contains("connection closed"),
-        "the broker was told"
+        "the connection to the broker was not closed"
     );
     assert!(
         !connector.log().contains("got no response"),
-        "whoever was under way was answered"
+        "in-flight requests got no response"
     );
-    let mut account = load.stop();
-    // Whoever came after the end had no answer at all.
-    account.statuses.remove(&0);
+    let mut result = load.stop();
+    // Requests after the shutdown got no response.
+    result.statuses.remove(&0);
     let received: Vec<String> = broker
         .admin("v0")
         .drain()
         .iter()
         .map(ReceivedMessage::resource)
         .collect();
-    account.check("SIGTERM in the middle of a burst", &received);
+    result.assert_no_loss("SIGTERM in the middle of a burst", &received);
 }
 
 #[test]
-fn terminated_while_notifications_wait() {
+fn waiting_notifications_are_answered_before_termination() {
     let broker = Broker::start();
     let mut connector = Connector::on(&broker.url("v0"));
     connector.wait_until_ready();

@@ -1,4 +1,4 @@
-//! Nobody without the token gets anything in, and nobody at all gets it to stop.
+//! Malformed, malicious and excessive input: nothing is published without the token, and no input stops, blocks or bloats the process.
 
 mod support;
 
@@ -8,12 +8,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use support::broker::{Broker, ReceivedMessage};
-use support::connector::{BINARY, Connector, MAPPING, config, for_anybody};
+use support::connector::{BINARY, Connector, MAPPING, config, copy_for_other_users};
 use support::http::{Client, read_reply};
 use support::{TOKEN, notification, wait_until};
 
-/// An operator's limit for the whole process.
-const MOST_MEMORY: usize = 200 << 20;
+/// The limit for the resident memory, which leaves a margin below the unit's `MemoryMax=512M`.
+const MAX_MEMORY: usize = 200 << 20;
 
 fn connector() -> (Connector, String) {
     let vhost = Broker::shared().fresh_vhost();
@@ -22,16 +22,16 @@ fn connector() -> (Connector, String) {
     (connector, vhost)
 }
 
-/// The same process answers a normal webhook, and has not grown.
-fn survives(connector: &Connector, what: &str) {
+/// Asserts that the process still accepts a notification within 5 s, and that its memory is below [`MAX_MEMORY`].
+fn assert_survives(connector: &Connector, what: &str) {
     let mut client = Client::new(connector.address);
-    client.patience(Duration::from_secs(5));
+    client.set_timeout(Duration::from_secs(5));
     let reply = client
         .post(&notification(&[what]))
         .unwrap_or_else(|error| panic!("after {what}: {error}"));
     assert_eq!(reply.status, 200, "after {what}: {}", reply.body);
     assert!(
-        connector.peak_memory() < MOST_MEMORY,
+        connector.peak_memory() < MAX_MEMORY,
         "after {what}: {} bytes",
         connector.peak_memory()
     );
@@ -39,15 +39,15 @@ fn survives(connector: &Connector, what: &str) {
 
 fn connect(connector: &Connector) -> TcpStream {
     let stream = TcpStream::connect(connector.address).unwrap();
-    stream.set_read_timeout(Some(support::PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(support::TIMEOUT)).unwrap();
     stream
 }
 
-/// Sends bytes as far as they are taken, and gives the status of the answer, 0 where there is none, and whether the connection
-/// was closed behind it.
-fn raw(connector: &Connector, bytes: &[u8]) -> (u16, bool) {
+/// Sends bytes until the server stops reading. Returns the status of the response (0 without one), and whether the server then
+/// closed the connection.
+fn send_raw(connector: &Connector, bytes: &[u8]) -> (u16, bool) {
     let mut stream = connect(connector);
-    // A server that has read enough may close before everything is sent.
+    // The server may close before everything is sent.
     let _ = stream.write_all(bytes);
     let mut reader = BufReader::new(stream);
     let status = read_reply(&mut reader).map_or(0, |reply| reply.status);
@@ -57,7 +57,7 @@ fn raw(connector: &Connector, bytes: &[u8]) -> (u16, bool) {
 }
 
 #[test]
-fn requests_that_lie_are_refused_and_their_connections_closed() {
+fn malformed_requests_are_rejected_and_their_connections_closed() {
     let (connector, vhost) = connector();
     let head =
         |lines: &str| format!("POST /webhook HTTP/1.1\r\nHost: h\r\n{lines}\r\n\r\n").into_bytes();
@@ -95,7 +95,7 @@ fn requests_that_lie_are_refused_and_their_connections_closed() {
             400,
         ),
         (
-            "a length that is no number",
+            "a non-numeric length",
             followed(with_token("Content-Length: abc"), smuggled.as_bytes()),
             400,
         ),
@@ -193,8 +193,8 @@ fn requests_that_lie_are_refused_and_their_connections_closed() {
             417,
         ),
     ] {
-        assert_eq!(raw(&connector, &bytes), (status, true), "{what}");
-        survives(&connector, what);
+        assert_eq!(send_raw(&connector, &bytes), (status, true), "{what}");
+        assert_survives(&connector, what);
         survivors.push(what.to_owned());
     }
     let received = Broker::shared().admin(&vhost).drain();
@@ -209,7 +209,7 @@ fn requests_that_lie_are_refused_and_their_connections_closed() {
 }
 
 #[test]
-fn bodies_in_chunks_and_after_a_continue_are_taken() {
+fn chunked_bodies_and_expect_continue_are_accepted() {
     let (connector, vhost) = connector();
     let body = notification(&["chunked"]);
     let (one, other) = body.split_at(100);
@@ -232,7 +232,7 @@ fn bodies_in_chunks_and_after_a_continue_are_taken() {
     assert_eq!(read_reply(&mut stream).unwrap().status, 100);
     stream.get_mut().write_all(body.as_bytes()).unwrap();
     assert_eq!(read_reply(&mut stream).unwrap().status, 200);
-    // Two requests at once, answered in order.
+    // Two pipelined requests get their responses in order.
     let both = format!(
         "GET /-/healthy HTTP/1.1\r\n\r\n{lines}Content-Length: {}\r\n\r\n{body}",
         body.len()
@@ -252,8 +252,8 @@ fn bodies_in_chunks_and_after_a_continue_are_taken() {
 }
 
 #[test]
-fn silent_connections_and_half_heads_keep_nobody_out() {
-    // For this process and the connector, which inherits it.
+fn idle_connections_do_not_block_other_senders() {
+    // For this process and the connector, which inherits the limit.
     let own = std::process::id().to_string();
     let raised = Command::new("prlimit")
         .args(["--pid", &own, "--nofile=4096"])
@@ -267,17 +267,17 @@ fn silent_connections_and_half_heads_keep_nobody_out() {
             .write_all(b"POST /webhook HTTP/1.1\r\nHost: h")
             .unwrap();
     }
-    survives(&connector, "900 connections held");
-    // More than there are places: the ones that have waited longest give way.
+    assert_survives(&connector, "900 connections held");
+    // More than max_connections: the longest idle ones are closed.
     held.extend((0..600).map(|_| connect(&connector)));
-    survives(&connector, "1500 connections held");
+    assert_survives(&connector, "1500 connections held");
     drop(held);
     wait_until("the threads are gone", || connector.threads() < 20);
-    survives(&connector, "1500 connections closed");
+    assert_survives(&connector, "1500 connections closed");
 }
 
 #[test]
-fn who_does_not_read_keeps_nobody_out_and_floods_no_log() {
+fn senders_that_do_not_read_block_no_others_and_do_not_flood_the_log() {
     let vhost = Broker::shared().fresh_vhost();
     let text = config(
         &Broker::shared().url(&vhost),
@@ -286,7 +286,7 @@ fn who_does_not_read_keeps_nobody_out_and_floods_no_log() {
     );
     let mut connector = Connector::with(&text, &["--log-level", "info"]);
     connector.wait_until_ready();
-    // Each asks for more answers than fit into the kernel's buffers, and reads none; then they ask for what is not there.
+    // Each requests more responses than fit into the kernel's buffers, and reads none. Half of them request unknown paths.
     let health = "GET /-/healthy HTTP/1.1\r\n\r\n".repeat(200_000);
     let nothing = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(8000)).repeat(1000);
     let mut held = Vec::new();
@@ -302,7 +302,7 @@ fn who_does_not_read_keeps_nobody_out_and_floods_no_log() {
         });
         held.push(stream);
     }
-    survives(&connector, "64 senders that do not read");
+    assert_survives(&connector, "64 senders that do not read");
     assert!(
         connector.log().len() < 1 << 20,
         "{} bytes of log",
@@ -312,12 +312,12 @@ fn who_does_not_read_keeps_nobody_out_and_floods_no_log() {
     assert_eq!(connector.wait().code(), Some(0));
     assert!(
         !connector.log().contains("got no response"),
-        "none of them holds up the end"
+        "a sender delayed the shutdown"
     );
 }
 
 #[test]
-fn a_half_head_is_given_up() {
+fn an_incomplete_head_times_out() {
     let (connector, _) = connector();
     let mut stream = BufReader::new(connect(&connector));
     stream
@@ -326,11 +326,15 @@ fn a_half_head_is_given_up() {
         .unwrap();
     assert_eq!(read_reply(&mut stream).unwrap().status, 408);
     let mut silent = connect(&connector);
-    assert_eq!(silent.read(&mut [0]).unwrap(), 0, "closed without a word");
+    assert_eq!(
+        silent.read(&mut [0]).unwrap(),
+        0,
+        "closed without a response"
+    );
 }
 
 #[test]
-fn a_token_allows_no_more_than_it_should() {
+fn large_bodies_with_a_token_do_not_exhaust_memory() {
     let (connector, vhost) = connector();
     let mut stalled: Vec<TcpStream> = (0..100).map(|_| connect(&connector)).collect();
     for stream in &mut stalled {
@@ -338,11 +342,11 @@ fn a_token_allows_no_more_than_it_should() {
             "POST /webhook HTTP/1.1\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 16000000\r\n\r\n"
         );
         stream.write_all(head.as_bytes()).unwrap();
-        // As much as is taken without waiting.
+        // As much as the socket accepts without blocking.
         stream.set_nonblocking(true).unwrap();
         let _ = stream.write_all(&vec![b' '; 4 << 20]);
     }
-    survives(&connector, "100 stalled bodies");
+    assert_survives(&connector, "100 stalled bodies");
     drop(stalled);
 
     let nested = format!(
@@ -350,22 +354,22 @@ fn a_token_allows_no_more_than_it_should() {
         "[".repeat(100_000)
     );
     assert_eq!(connector.post(&nested).status, 400);
-    survives(&connector, "JSON nested 100,000 deep");
+    assert_survives(&connector, "JSON nested 100,000 deep");
 
     let long = format!(
         "{{\"version\":\"4\",\"alerts\":[],\"x\":\"{}\"}}",
         "y".repeat(17 << 20)
     );
     assert_eq!(connector.post(&long).status, 413);
-    survives(&connector, "17 MiB");
+    assert_survives(&connector, "17 MiB");
 
-    // Bodies that would grow in memory.
+    // Bodies whose decoded form is much larger.
     let list = format!(
         "{{\"version\":\"4\",\"alerts\":[],\"x\":[{}0]}}",
         "0,".repeat(8_000_000)
     );
     assert_eq!(connector.post(&list).status, 200);
-    survives(
+    assert_survives(
         &connector,
         "a list of 8 million numbers under an unknown key",
     );
@@ -374,7 +378,7 @@ fn a_token_allows_no_more_than_it_should() {
         "{\"status\":\"firing\"},".repeat(700_000)
     );
     assert_eq!(connector.post(&alerts).status, 400);
-    survives(&connector, "700,000 empty alerts");
+    assert_survives(&connector, "700,000 empty alerts");
     let labels: Vec<String> = (0..1_000_000)
         .map(|number| format!("\"{number:x}\":\"\""))
         .collect();
@@ -383,7 +387,7 @@ fn a_token_allows_no_more_than_it_should() {
         labels.join(",")
     );
     assert_eq!(connector.post(&labels).status, 400);
-    survives(&connector, "a million labels");
+    assert_survives(&connector, "a million labels");
     assert!(
         connector.log().len() < 4 << 20,
         "{} bytes of log",
@@ -396,67 +400,68 @@ fn a_token_allows_no_more_than_it_should() {
         .collect();
     let body = notification(&many);
     let reply = connector.post(&body);
-    // Whether a slow machine's broker confirms them all in time is not the point here.
+    // A broker on a slow machine may not confirm all of them in time, which is not what this tests.
     assert!(matches!(reply.status, 200 | 503), "{}", reply.body);
     wait_until("the broker has them", || {
         let received = Broker::shared().admin(&vhost).drain().len();
         received > 0 || reply.status == 503
     });
-    survives(&connector, "20,000 alerts in a body");
+    assert_survives(&connector, "20,000 alerts in a body");
 }
 
 #[test]
-fn file_descriptors_run_out_and_come_back() {
+fn the_service_survives_a_lack_of_file_descriptors() {
     let vhost = Broker::shared().fresh_vhost();
     let text = config(&Broker::shared().url(&vhost), "", MAPPING);
-    let mut connector = Connector::under(&["prlimit", "--nofile=24"], BINARY, &text, &[]);
+    let mut connector = Connector::with_wrapper(&["prlimit", "--nofile=24"], BINARY, &text, &[]);
     connector.wait_until_ready();
     let held: Vec<TcpStream> = (0..100).map(|_| connect(&connector)).collect();
     connector.wait_for_log("cannot accept a connection: Too many open files");
-    wait_until("it serves all the same", || {
+    wait_until("it still accepts notifications", || {
         connector
             .try_post(&notification(&["held"]))
             .is_ok_and(|reply| reply.status == 200)
     });
     drop(held);
     connector.wait_for_log("accepting connections again");
-    survives(&connector, "file descriptors came back");
+    assert_survives(&connector, "file descriptors came back");
 }
 
 #[test]
-fn no_thread_is_to_be_had() {
+fn the_service_survives_a_lack_of_threads() {
     let vhost = Broker::shared().fresh_vhost();
     let text = config(&Broker::shared().url(&vhost), "", MAPPING);
-    // The limit does not count for root: another user, whom nothing else on the machine belongs to.
-    let as_nobody = [
+    // The limit does not apply to root, and counts all threads of a user: this user has no others.
+    let as_other_user = [
         "setpriv",
         "--reuid=54321",
         "--clear-groups",
         "prlimit",
         "--nproc=12",
     ];
-    let binary = for_anybody();
-    let mut connector = Connector::under(&as_nobody, binary.to_str().unwrap(), &text, &[]);
+    let binary = copy_for_other_users();
+    let mut connector =
+        Connector::with_wrapper(&as_other_user, binary.to_str().unwrap(), &text, &[]);
     connector.wait_until_ready();
     let held: Vec<TcpStream> = (0..50).map(|_| connect(&connector)).collect();
     connector.wait_for_log("cannot accept a connection: Resource temporarily unavailable");
-    wait_until("it serves all the same", || {
+    wait_until("it still accepts notifications", || {
         connector
             .try_post(&notification(&["held"]))
             .is_ok_and(|reply| reply.status == 200)
     });
     drop(held);
-    wait_until("it serves everybody", || {
+    wait_until("it accepts notifications again", || {
         connector
             .try_post(&notification(&["after"]))
             .is_ok_and(|reply| reply.status == 200)
     });
-    survives(&connector, "threads came back");
+    assert_survives(&connector, "threads came back");
     std::fs::remove_file(&binary).unwrap();
 }
 
 #[test]
-fn a_mapping_that_copies_much_into_each_event_does_not_fill_the_memory() {
+fn a_mapping_that_multiplies_values_does_not_exhaust_memory() {
     let vhost = Broker::shared().fresh_vhost();
     let mapping = format!(
         "{MAPPING}\nextra_infos_prefix: x_\nextra_infos: {{from: {{type: copy, value: externalURL}}}}\n"
@@ -476,12 +481,12 @@ fn a_mapping_that_copies_much_into_each_event_does_not_fill_the_memory() {
         reply.body
     );
     assert!(Broker::shared().admin(&vhost).drain().is_empty());
-    survives(&connector, "events that would be 200 MB");
+    assert_survives(&connector, "events that would be 200 MB");
 }
 
 #[test]
-fn alerts_that_cannot_be_mapped_take_no_memory_while_others_wait() {
-    // Nobody listens there: what can be mapped waits until its deadline.
+fn rejected_alerts_use_no_memory_while_others_wait() {
+    // No broker: mapped events wait until their deadline.
     let url = "amqp://cpsrabbit:canopsis@127.0.0.1:1/v0";
     let mut connector = Connector::with(
         &config(url, "answer_timeout: 20s", MAPPING),
@@ -502,7 +507,7 @@ fn alerts_that_cannot_be_mapped_take_no_memory_while_others_wait() {
     // One entry for the outage, with the number of the others behind it a minute later.
     assert_eq!(connector.log().matches("status=503").count(), 1);
     assert!(
-        connector.peak_memory() < MOST_MEMORY,
+        connector.peak_memory() < MAX_MEMORY,
         "{} bytes",
         connector.peak_memory()
     );

@@ -1,4 +1,4 @@
-//! The container image, built and run as a user would, with nothing that it does not need.
+//! The container image, built from the Dockerfile and run with restricted privileges.
 
 mod support;
 
@@ -9,18 +9,18 @@ use support::broker::Broker;
 use support::connector::MAPPING;
 use support::http::Client;
 use support::image::{COMMIT, Container, Image, SOURCE, VERSION};
-use support::{TOKEN, free_port, notification, payload, scratch, wait_until};
+use support::{TOKEN, free_port, notification, payload, temp_path, wait_until};
 
-/// What comes on top of busybox:glibc, in bytes: the binary 3.1 MB, OpenSSL 5.4 MB, libgcc and the certificates 0.3 MB. The
-/// official base adds 4.5 MB, the stand-in here 4.0 MB.
+/// The size without busybox:glibc, in bytes: the binary 3.1 MB, OpenSSL 5.4 MB, libgcc and the certificates 0.3 MB. The official base
+/// image has 4.5 MB, the substitute of `scripts/base-images` 4.0 MB.
 const SIZE_LIMIT: u64 = 9_000_000;
 
-/// A file for a container; it is removed at the end.
-struct Written(PathBuf);
+/// A file to mount in a container, removed on drop.
+struct TempFile(PathBuf);
 
-impl Written {
+impl TempFile {
     fn new(name: &str, text: &str) -> Self {
-        let path = scratch(name);
+        let path = temp_path(name);
         std::fs::write(&path, text).unwrap();
         Self(path)
     }
@@ -30,22 +30,22 @@ impl Written {
     }
 }
 
-impl Drop for Written {
+impl Drop for TempFile {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
     }
 }
 
-/// What an option of podman mounts, read-only.
+/// Podman's option for a read-only mount.
 fn volume(from: &str, to: &str) -> String {
     format!("--volume={from}:{to}:ro")
 }
 
 #[test]
-fn the_image_tells_what_it_is() {
+fn the_image_has_its_metadata_and_runs_as_its_user() {
     let image = Image::shared();
-    let told = image.inspect();
-    let config = &told["Config"];
+    let inspected = image.inspect();
+    let config = &inspected["Config"];
     assert_eq!(config["User"], "18401:18401");
     assert_eq!(
         config["Entrypoint"],
@@ -54,9 +54,9 @@ fn the_image_tells_what_it_is() {
     assert_eq!(config["StopSignal"], "SIGTERM");
     assert_eq!(config["ExposedPorts"], json!({"18401/tcp": {}}));
     assert_eq!(
-        told["Healthcheck"]["Test"],
+        inspected["Healthcheck"]["Test"],
         json!(["CMD", "/usr/bin/healthcheck"]),
-        "{told:#}"
+        "{inspected:#}"
     );
     for (name, value) in [
         ("title", "canopsis-connector-prometheus"),
@@ -74,7 +74,7 @@ fn the_image_tells_what_it_is() {
             value
         );
     }
-    let size = told["Size"].as_u64().unwrap() - image.base_size();
+    let size = inspected["Size"].as_u64().unwrap() - image.base_size();
     assert!(
         size <= SIZE_LIMIT,
         "{size} bytes are more than {SIZE_LIMIT}"
@@ -86,14 +86,14 @@ fn the_image_tells_what_it_is() {
         version.contains(&format!(" {VERSION} (commit {}", &COMMIT[..12])),
         "{version:?}"
     );
-    // The shipped configuration is where the connector looks for it, and its user can read it.
+    // The shipped configuration is at the default path and readable for the image's user.
     let output = image.run(&[], &["--check"]);
     assert!(
         output.status.success(),
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    // Where no connector runs, none is healthy.
+    // The health check fails without a running connector.
     let output = image.run(&["--entrypoint=/usr/bin/healthcheck"], &[]);
     assert_eq!(output.status.code(), Some(1));
     assert!(
@@ -103,14 +103,14 @@ fn the_image_tells_what_it_is() {
 }
 
 #[test]
-fn no_image_is_built_without_a_version() {
+fn the_image_is_not_built_without_a_version() {
     if Path::new(".version").exists() {
-        return; // a release archive tells it
+        return; // a release archive has a version
     }
     let image = Image::shared();
     let log = image.build("localhost/ccp-test/none", &[]).unwrap_err();
     assert!(
-        log.contains("version: neither a file .version nor a git repository tells the version"),
+        log.contains("version: neither a file .version nor a git repository has the version"),
         "{log}"
     );
     let log = image
@@ -120,8 +120,8 @@ fn no_image_is_built_without_a_version() {
 }
 
 #[test]
-fn every_notification_gets_through_and_sigterm_ends_it() {
-    // The topology of the demo for Docker, so that this is seen to be right, too.
+fn a_container_delivers_every_notification_and_stops_on_sigterm() {
+    // Uses the topology of compose.yml, to test that file as well.
     let broker = Broker::shared();
     let definitions = Path::new("contrib/compose/definitions.json")
         .canonicalize()
@@ -129,12 +129,12 @@ fn every_notification_gets_through_and_sigterm_ends_it() {
     broker.ctl(&["import_definitions", definitions.to_str().unwrap()]);
     let admin = broker.admin("canopsis");
 
-    let token = Written::new("token", &format!("{TOKEN}\n"));
+    let token = TempFile::new("token", &format!("{TOKEN}\n"));
     let url = format!("--env=CPS_AMQP_URL={}", broker.url("canopsis"));
     let file = "--env=PROMETHEUS_BEARER_TOKEN_FILE=/run/secrets/token";
     let port = free_port();
     let listen = format!("--env=PROMETHEUS_LISTEN=127.0.0.1:{port}");
-    // As Docker gives it to every container; the health check must not ask it.
+    // Docker may set a proxy in every container; the health check must not use it.
     let proxy = "--env=http_proxy=http://127.0.0.1:9";
     let container = Image::shared().start(
         port,
@@ -184,7 +184,7 @@ fn every_notification_gets_through_and_sigterm_ends_it() {
 }
 
 #[test]
-fn it_speaks_tls_with_an_own_authority_and_with_the_bundled_ones() {
+fn tls_works_with_a_ca_file_and_with_the_bundled_certificates() {
     let mut broker = Broker::prepare();
     let tls = broker.make_certificates();
     broker.run();
@@ -207,11 +207,11 @@ fn it_speaks_tls_with_an_own_authority_and_with_the_bundled_ones() {
         assert!(container.is_healthy());
     };
 
-    // All by a file.
+    // Certificates from the configuration file.
     let port = free_port();
     let files = "ca_file: /tls/ca.pem, cert_file: /tls/client.pem, key_file: /tls/client-key.pem";
     let config = format!("amqp: {{{files}}}\nhttp: {{listen: '127.0.0.1:{port}'}}\n{MAPPING}");
-    let file = Written::new("config.yml", &config);
+    let file = TempFile::new("config.yml", &config);
     let config = volume(
         file.path(),
         "/etc/canopsis-connectors/prometheus/config.yml",
@@ -228,7 +228,7 @@ fn it_speaks_tls_with_an_own_authority_and_with_the_bundled_ones() {
         ],
     ));
 
-    // All by the environment, and the authority among those that come with the image: there OpenSSL looks for them.
+    // Certificates from the environment, and the CA in the image's bundle, which OpenSSL reads by default.
     let port = free_port();
     let listen = format!("--env=PROMETHEUS_LISTEN=127.0.0.1:{port}");
     let files = [
@@ -245,7 +245,7 @@ fn it_speaks_tls_with_an_own_authority_and_with_the_bundled_ones() {
 }
 
 #[test]
-fn one_version_of_rust_is_named_everywhere() {
+fn the_rust_version_is_the_same_everywhere() {
     let toolchain = std::fs::read_to_string("rust-toolchain.toml").unwrap();
     let (_, channel) = toolchain.split_once("channel = \"").unwrap();
     let channel = channel.split('"').next().unwrap();

@@ -1,4 +1,4 @@
-//! `/metrics`: every name is documented, both formats are clean, and the counts are those of what has happened.
+//! `/metrics`: every metric is documented, both formats are valid, and the counts are right.
 #![allow(clippy::float_cmp, reason = "counts are whole numbers")]
 
 mod support;
@@ -14,7 +14,7 @@ use support::{TOKEN, notification, payload, wait_until};
 
 const README: &str = include_str!("../README.md");
 
-/// All samples by name and labels, as `name{labels}`.
+/// All samples, with `name{labels}` as the key.
 fn samples(page: &str) -> BTreeMap<String, f64> {
     let lines = page.lines().filter(|line| !line.starts_with('#'));
     lines
@@ -38,7 +38,7 @@ fn count(samples: &BTreeMap<String, f64>, name: &str) -> f64 {
 }
 
 #[test]
-fn what_happens_is_counted() {
+fn metrics_count_requests_alerts_and_events() {
     let mut broker = Broker::start();
     let mapping = format!("{MAPPING}\ntimestamp: {{type: copy, value: labels.severity}}\n");
     let mut connector = Connector::with(
@@ -109,7 +109,7 @@ fn what_happens_is_counted() {
         ("amqp_connected", 0.0),
         ("amqp_messages_in_flight", 0.0),
         ("amqp_connection_attempts_total{outcome=\"success\"}", 1.0),
-        // Those of the notification that was returned are confirmed, too.
+        // RabbitMQ confirms returned messages as well.
         ("amqp_confirm_duration_seconds_count", 6.0),
         ("config_last_reload_successful", 0.0),
         ("config_reloads_total{outcome=\"failure\"}", 1.0),
@@ -136,7 +136,7 @@ fn what_happens_is_counted() {
 }
 
 #[test]
-fn a_warning_comes_once_with_a_count_and_each_request_has_an_id() {
+fn repeated_warnings_are_logged_once_and_each_request_has_an_id() {
     let broker = Broker::shared();
     let mapping = format!("{MAPPING}\ntimestamp: {{type: copy, value: labels.severity}}\n");
     let connector = Connector::with(
@@ -165,7 +165,7 @@ fn a_warning_comes_once_with_a_count_and_each_request_has_an_id() {
 }
 
 #[test]
-fn reloading_over_http_wants_the_token_and_tells_the_mistakes() {
+fn a_reload_over_http_requires_the_token_and_returns_the_errors() {
     let broker = Broker::shared();
     let good = config(&broker.url(&broker.fresh_vhost()), "", MAPPING);
     let connector = Connector::with(&good, &[]);
@@ -211,7 +211,7 @@ fn reloading_over_http_wants_the_token_and_tells_the_mistakes() {
 }
 
 #[test]
-fn both_formats_are_clean_and_every_name_is_documented() {
+fn both_formats_are_valid_and_every_metric_is_documented() {
     let broker = Broker::shared();
     let connector = Connector::on(&broker.url(&broker.fresh_vhost()));
     connector.wait_until_ready();
@@ -271,7 +271,7 @@ fn both_formats_are_clean_and_every_name_is_documented() {
     assert_eq!(documented, exposed);
 }
 
-/// What `promtool check metrics` says.
+/// The output of `promtool check metrics`.
 fn promtool(page: &str) -> String {
     let mut child = Command::new("promtool")
         .args(["check", "metrics"])

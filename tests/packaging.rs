@@ -1,5 +1,5 @@
-//! Versions, the release archive, the packages, the unit: made for real from a scratch copy of this project, whatever tags and
-//! history the clone at hand has.
+//! Versions, the release archive, the packages and the unit, built from temporary repositories with copies of this project, so that
+//! the tags and the history of the working copy do not matter.
 
 mod support;
 
@@ -9,8 +9,8 @@ use std::thread;
 
 use support::copy_program;
 use support::packaging::{
-    Dir, NAME, as_root, command, commit, is_root, listing, refused, repository, rpm_order, run,
-    tag, whole_project, without_network,
+    Dir, NAME, as_root, command, commit, copy_project, is_root, listing, repository, rpm_order,
+    run, run_failing, tag, without_network,
 };
 
 const CONFIG: &str = "etc/canopsis-connectors/prometheus/config.yml";
@@ -19,7 +19,7 @@ fn version(repository: &Path, form: &str) -> String {
     run(repository, &["scripts/version", form])
 }
 
-/// As `v3.1-g9eca`: the number of digits is git's business.
+/// Whether a version is `BASE.COMMITS-gID`, as `v3.1-g9eca`; git chooses the number of digits of the id.
 fn is_after(version: &str, base: &str, commits: u32) -> bool {
     let id = version.strip_prefix(&format!("{base}.{commits}-g"));
     id.is_some_and(|id| id.len() >= 4 && id.chars().all(|c| c.is_ascii_hexdigit()))
@@ -37,11 +37,11 @@ fn every_commit_has_a_version_and_rpm_orders_them_by_history() {
         tag(dir.path(), name);
         assert_eq!(version(dir.path(), "upstream"), name);
         history.push(version(dir.path(), "rpm"));
-        // Ten, so that 9 comes before 10.
+        // Ten, because 9 must sort before 10.
         for commits in 1..=10 {
             commit(dir.path());
-            let told = version(dir.path(), "upstream");
-            assert!(is_after(&told, name, commits), "{told}");
+            let upstream = version(dir.path(), "upstream");
+            assert!(is_after(&upstream, name, commits), "{upstream}");
             history.push(version(dir.path(), "rpm"));
         }
     }
@@ -60,12 +60,12 @@ fn every_commit_has_a_version_and_rpm_orders_them_by_history() {
     for pair in history.windows(2) {
         assert_eq!(rpm_order(&pair[0], &pair[1]), -1, "{pair:?}");
     }
-    // Whoever makes a release in GitLab's pages gets a tag without a message.
+    // A lightweight tag, as GitLab's web interface makes for a release.
     commit(dir.path());
     run(dir.path(), &["git", "tag", "v6"]);
     assert_eq!(version(dir.path(), "upstream"), "v6");
     run(dir.path(), &["git", "tag", "--delete", "v6"]);
-    // A candidate that became the release: two tags on one commit, of either kind.
+    // A candidate that became the release: several tags on one commit, annotated and lightweight.
     tag(dir.path(), "v6-rc9");
     tag(dir.path(), "v6-rc10");
     assert_eq!(version(dir.path(), "upstream"), "v6-rc10");
@@ -76,17 +76,17 @@ fn every_commit_has_a_version_and_rpm_orders_them_by_history() {
     for wrong in ["v7_beta", "v7-RC1", "v7-hotfix"] {
         commit(dir.path());
         tag(dir.path(), wrong);
-        let reason = refused(dir.path(), &["scripts/version"]);
+        let reason = run_failing(dir.path(), &["scripts/version"]);
         assert!(
-            reason.contains(&format!("\"{wrong}\" is no version: v3 or v4-rc1 is")),
+            reason.contains(&format!("\"{wrong}\" is not a valid version, such as v3")),
             "{reason}"
         );
     }
-    assert!(refused(dir.path(), &["scripts/version", "deb"]).contains("unknown form \"deb\""));
+    assert!(run_failing(dir.path(), &["scripts/version", "deb"]).contains("unknown form \"deb\""));
 }
 
 #[test]
-fn rpm_orders_as_the_scheme_relies_on() {
+fn rpm_orders_versions_as_the_scheme_requires() {
     let ascending = [
         "3",
         "3.9_g9eca",
@@ -104,13 +104,13 @@ fn rpm_orders_as_the_scheme_relies_on() {
 }
 
 #[test]
-fn an_archive_tells_its_version_itself_and_a_clone_without_tags_tells_none() {
+fn an_archive_has_its_version_and_a_shallow_clone_has_none() {
     let dir = Dir::new("origin");
     repository(dir.path(), &["scripts/version"]);
     tag(dir.path(), "v3");
     commit(dir.path());
-    let told = version(dir.path(), "commit");
-    assert_eq!(told, run(dir.path(), &["git", "rev-parse", "HEAD"]));
+    let commit_id = version(dir.path(), "commit");
+    assert_eq!(commit_id, run(dir.path(), &["git", "rev-parse", "HEAD"]));
     assert_eq!(version(dir.path(), "date"), support::packaging::DATE);
 
     let clone = Dir::new("shallow");
@@ -119,7 +119,9 @@ fn an_archive_tells_its_version_itself_and_a_clone_without_tags_tells_none() {
         clone.path(),
         &["git", "clone", "-q", "--depth=1", &origin, "."],
     );
-    assert!(refused(clone.path(), &["scripts/version"]).contains("git fetch --unshallow --tags"));
+    assert!(
+        run_failing(clone.path(), &["scripts/version"]).contains("git fetch --unshallow --tags")
+    );
     run(
         clone.path(),
         &["git", "fetch", "-q", "--unshallow", "--tags"],
@@ -134,7 +136,9 @@ fn an_archive_tells_its_version_itself_and_a_clone_without_tags_tells_none() {
         ),
         ("v7-rc2".into(), "7~rc2".into())
     );
-    assert!(refused(clone.path(), &["scripts/version", "commit"]).contains(".commit is missing"));
+    assert!(
+        run_failing(clone.path(), &["scripts/version", "commit"]).contains(".commit is missing")
+    );
     fs::write(clone.join(".commit"), "abc\n").unwrap();
     fs::remove_dir_all(clone.join(".git")).unwrap();
     assert_eq!(
@@ -145,21 +149,24 @@ fn an_archive_tells_its_version_itself_and_a_clone_without_tags_tells_none() {
         ("v7-rc2".into(), "abc".into())
     );
     fs::remove_file(clone.join(".version")).unwrap();
-    let reason = refused(clone.path(), &["scripts/version"]);
+    let reason = run_failing(clone.path(), &["scripts/version"]);
     assert!(
-        reason.contains("neither a file .version nor a git repository tells the version"),
+        reason.contains("neither a file .version nor a git repository has the version"),
         "{reason}"
     );
-    // Nor does somebody else's repository around it.
+    // An enclosing repository does not count.
     fs::create_dir_all(dir.join("inner/scripts")).unwrap();
     copy_program("scripts/version", &dir.join("inner/scripts/version"));
-    assert_eq!(refused(&dir.join("inner"), &["scripts/version"]), reason);
+    assert_eq!(
+        run_failing(&dir.join("inner"), &["scripts/version"]),
+        reason
+    );
 }
 
 #[test]
-fn make_install_lays_out_every_file_and_keeps_a_configuration() {
+fn make_install_installs_every_file_and_keeps_a_configuration() {
     let dir = Dir::new("install");
-    whole_project(dir.path());
+    copy_project(dir.path());
     fs::create_dir_all(dir.join("target/release")).unwrap();
     fs::write(dir.join("target/release").join(NAME), "#!/bin/sh\n").unwrap();
     run(
@@ -244,46 +251,46 @@ fn make_install_lays_out_every_file_and_keeps_a_configuration() {
     assert_eq!(listing(&dir.join("strict")), files);
 }
 
-/// Takes minutes: the binary is compiled twice, as an optimized one. Everything that can be asked of the outcome is asked here.
+/// Takes minutes, because it compiles the optimized binary twice. One test for all properties of the packages.
 #[test]
 fn the_archive_is_reproducible_and_gives_a_package_that_runs() {
     let dir = Dir::new("package");
     let (one, two) = (dir.join("one"), dir.join("another-clone/of-it"));
-    whole_project_with_tag(&one);
+    copy_and_tag_project(&one);
     let version = version(&one, "upstream");
     assert!(is_after(&version, "v9", 1), "{version}");
 
-    let archive = archives_are_the_same(&one, &two, &version);
-    the_archive_holds_what_a_build_needs(&archive, &version);
+    let archive = assert_reproducible_archive(&one, &two, &version);
+    assert_archive_content(&archive, &version);
     let tree = one.join("dist/build/el-9-x86_64");
-    the_builder_is_run_for_each_target(&one, &tree, &version);
+    assert_builder_commands(&one, &tree, &version);
     let (rpm, source_rpm) = thread::scope(|scope| {
         let from_git = scope.spawn(|| run(&two, &["make", "build"]));
         let rpms = build_rpm(&tree);
         from_git.join().unwrap();
         rpms
     });
-    the_header_says_what_it_must(&rpm, &source_rpm);
-    rpmlint_finds_nothing(&one, &tree, &rpm);
+    assert_rpm_header(&rpm, &source_rpm);
+    assert_rpmlint_is_clean(&one, &tree, &rpm);
 
     let root = dir.join("root");
     install_rpm(&root, &rpm);
     let binary = root.join("usr/bin").join(NAME);
-    the_binary_is_hardened_and_tells_no_path(&binary, dir.path());
-    it_is_the_one_that_git_gives(&binary, &two);
-    it_runs(&binary, &root, &version, &one);
-    the_unit_is_sound(&root);
+    assert_hardened_without_build_paths(&binary, dir.path());
+    assert_same_binary_as_from_git(&binary, &two);
+    assert_runs(&binary, &root, &version, &one);
+    assert_unit_is_valid(&root);
 }
 
-fn whole_project_with_tag(path: &Path) {
+fn copy_and_tag_project(path: &Path) {
     fs::create_dir_all(path).unwrap();
-    whole_project(path);
+    copy_project(path);
     tag(path, "v9");
     commit(path);
 }
 
-/// From two clones, in other directories, of other users, under other umasks.
-fn archives_are_the_same(one: &Path, two: &Path, version: &str) -> PathBuf {
+/// From two clones in different directories, with different owners and umasks.
+fn assert_reproducible_archive(one: &Path, two: &Path, version: &str) -> PathBuf {
     fs::create_dir_all(two).unwrap();
     run(two, &["git", "clone", "-q", one.to_str().unwrap(), "."]);
     if is_root() {
@@ -292,18 +299,18 @@ fn archives_are_the_same(one: &Path, two: &Path, version: &str) -> PathBuf {
     let name = format!("dist/build/{NAME}-{version}.tar.gz");
     thread::scope(|scope| {
         scope.spawn(|| run(one, &["make", "-s", "-C", "dist", "prep-rpm"]));
-        let told = run(two, &["sh", "-c", "umask 077; make -s dist"]);
-        assert_eq!(told, name);
+        let printed = run(two, &["sh", "-c", "umask 077; make -s dist"]);
+        assert_eq!(printed, name);
     });
     let bytes = fs::read(one.join(&name)).unwrap();
     assert!(
         bytes == fs::read(two.join(&name)).unwrap(),
-        "the same commit gave two archives"
+        "two archives of the same commit differ"
     );
     one.join(name)
 }
 
-fn the_archive_holds_what_a_build_needs(archive: &Path, version: &str) {
+fn assert_archive_content(archive: &Path, version: &str) {
     let archive = archive.to_str().unwrap();
     let here = Path::new(".");
     let listed = run(
@@ -384,8 +391,8 @@ fn the_archive_holds_what_a_build_needs(archive: &Path, version: &str) {
     }
 }
 
-/// There may be no container engine here: what make would run is asked.
-fn the_builder_is_run_for_each_target(top: &Path, tree: &Path, version: &str) {
+/// With `make --dry-run`, because a container engine may not be available.
+fn assert_builder_commands(top: &Path, tree: &Path, version: &str) {
     let rpm_version = self::version(top, "rpm");
     let commands = run(
         top,
@@ -416,7 +423,7 @@ fn the_builder_is_run_for_each_target(top: &Path, tree: &Path, version: &str) {
         );
         assert!(command.contains(&defines), "{command}");
     }
-    // Other versions may be defined on the command line.
+    // The versions can be overridden on the command line.
     let spec = tree.join(format!("SPECS/{NAME}.spec"));
     let defined = [
         "--define",
@@ -441,7 +448,7 @@ fn the_builder_is_run_for_each_target(top: &Path, tree: &Path, version: &str) {
     );
 }
 
-/// From the spec and the archive alone, without network. Debian's rpm knows neither what is installed nor systemd's macros.
+/// Without network. Debian's rpm has no database of installed packages (`--nodeps`) and no systemd macros (`--load`).
 fn build_rpm(tree: &Path) -> (PathBuf, PathBuf) {
     let macros = fs::canonicalize("tests/data/rpm-macros").unwrap();
     let (macros, top) = (
@@ -450,7 +457,7 @@ fn build_rpm(tree: &Path) -> (PathBuf, PathBuf) {
     );
     let spec = format!("SPECS/{NAME}.spec");
     let mut words = without_network();
-    // What %check would run is what cargo test runs beside this.
+    // --nocheck: cargo test runs the tests of %check already.
     words.extend([
         "rpmbuild",
         "-ba",
@@ -469,13 +476,13 @@ fn build_rpm(tree: &Path) -> (PathBuf, PathBuf) {
             .unwrap()
             .map(|entry| entry.unwrap().path());
         let first = found.next().unwrap();
-        assert_eq!(found.next(), None, "one package is made in {dir}");
+        assert_eq!(found.next(), None, "more than one package in {dir}");
         first
     };
     (only("RPMS/x86_64"), only("SRPMS"))
 }
 
-fn the_header_says_what_it_must(rpm: &Path, source_rpm: &Path) {
+fn assert_rpm_header(rpm: &Path, source_rpm: &Path) {
     let ask = |words: &[&str]| {
         let mut all = vec!["rpm", "--query", "--package", rpm.to_str().unwrap()];
         all.extend(words);
@@ -485,12 +492,12 @@ fn the_header_says_what_it_must(rpm: &Path, source_rpm: &Path) {
         "--queryformat",
         "[%{FILEMODES:perms} %{FILEUSERNAME} %{FILEGROUPNAME} %{FILEFLAGS:fflags} %{FILENAMES}\n]",
     ]);
-    // Where rpm's post-processing has compressed the pages, they end in .gz.
+    // Some systems' rpm compresses manual pages.
     let files: Vec<String> = files
         .lines()
         .map(|line| line.replace("  ", " ").trim_end_matches(".gz").to_owned())
         .collect();
-    // "c" is a configuration, "n" one that is not replaced; "d" documentation, "l" a licence.
+    // Flags: "c" configuration, "n" noreplace, "d" documentation, "l" licence.
     let expected = format!(
         "drwxr-xr-x root root /etc/canopsis-connectors
         drwxr-xr-x root root /etc/canopsis-connectors/prometheus
@@ -568,11 +575,11 @@ fn the_header_says_what_it_must(rpm: &Path, source_rpm: &Path) {
     assert_eq!(
         sources.lines().count(),
         2,
-        "the spec and the archive: {sources}"
+        "expected the spec and the archive: {sources}"
     );
 }
 
-fn rpmlint_finds_nothing(top: &Path, tree: &Path, rpm: &Path) {
+fn assert_rpmlint_is_clean(top: &Path, tree: &Path, rpm: &Path) {
     let spec = tree.join(format!("SPECS/{NAME}.spec"));
     let words = [
         "rpmlint",
@@ -581,11 +588,11 @@ fn rpmlint_finds_nothing(top: &Path, tree: &Path, rpm: &Path) {
         spec.to_str().unwrap(),
         rpm.to_str().unwrap(),
     ];
-    let told = run(top, &words);
-    assert!(told.contains("0 errors, 0 warnings"), "{told}");
+    let findings = run(top, &words);
+    assert!(findings.contains("0 errors, 0 warnings"), "{findings}");
 }
 
-/// Without scriptlets: there is no shell in that root.
+/// Without scriptlets, because the root has no shell.
 fn install_rpm(root: &Path, rpm: &Path) {
     fs::create_dir(root).unwrap();
     let mut words = as_root();
@@ -603,13 +610,13 @@ fn install_rpm(root: &Path, rpm: &Path) {
     run(Path::new("."), &words);
 }
 
-fn the_binary_is_hardened_and_tells_no_path(binary: &Path, scratch: &Path) {
-    let told = run(
+fn assert_hardened_without_build_paths(binary: &Path, build_dir: &Path) {
+    let dump = run(
         Path::new("."),
         &["readelf", "--wide", "--all", binary.to_str().unwrap()],
     );
     let line = |words: &[&str]| {
-        told.lines()
+        dump.lines()
             .any(|line| words.iter().all(|word| line.contains(word)))
     };
     for words in [
@@ -621,20 +628,20 @@ fn the_binary_is_hardened_and_tells_no_path(binary: &Path, scratch: &Path) {
         &["(NEEDED)", "libssl.so"],
         &["(NEEDED)", "libcrypto.so"],
     ] {
-        assert!(line(words), "{words:?} in {told}");
+        assert!(line(words), "{words:?} in {dump}");
     }
-    let stack = told
+    let stack = dump
         .lines()
         .find(|line| line.trim_start().starts_with("GNU_STACK"))
         .unwrap();
     assert!(stack.contains(" RW ") && !stack.contains("RWE"), "{stack}");
     assert!(
         !line(&[".symtab"]) && !line(&[".debug_"]),
-        "symbols are left"
+        "the binary has symbols"
     );
     let bytes = fs::read(binary).unwrap();
     let mut paths = vec![
-        scratch.to_str().unwrap().to_owned(),
+        build_dir.to_str().unwrap().to_owned(),
         "/registry/src/".to_owned(),
         "/rpmbuild/".to_owned(),
     ];
@@ -647,8 +654,8 @@ fn the_binary_is_hardened_and_tells_no_path(binary: &Path, scratch: &Path) {
     }
 }
 
-/// rpm's post-processing takes away the compilers' names from the one in the package.
-fn it_is_the_one_that_git_gives(packaged: &Path, clone: &Path) {
+/// Without the section `.comment`, which rpm's post-processing removes from the packaged binary.
+fn assert_same_binary_as_from_git(packaged: &Path, clone: &Path) {
     let built = clone.join("target/release").join(NAME);
     let plain = built.with_extension("plain");
     for (from, to) in [(&built, &plain), (&packaged.to_owned(), &built)] {
@@ -657,26 +664,29 @@ fn it_is_the_one_that_git_gives(packaged: &Path, clone: &Path) {
     }
     assert!(
         fs::read(plain).unwrap() == fs::read(built).unwrap(),
-        "the archive and git give two binaries"
+        "the binaries built from the archive and from git differ"
     );
 }
 
-fn it_runs(binary: &Path, root: &Path, version: &str, top: &Path) {
-    let told = run(root, &[binary.to_str().unwrap(), "--version"]);
+fn assert_runs(binary: &Path, root: &Path, version: &str, top: &Path) {
+    let printed = run(root, &[binary.to_str().unwrap(), "--version"]);
     let commit = self::version(top, "commit");
     assert!(
-        told.starts_with(&format!("{NAME} {version} (commit {}", &commit[..12])),
-        "{told}"
+        printed.starts_with(&format!("{NAME} {version} (commit {}", &commit[..12])),
+        "{printed}"
     );
-    let told = run(
+    let printed = run(
         root,
         &[binary.to_str().unwrap(), "--config", CONFIG, "--check"],
     );
-    assert!(told.starts_with(&format!("{CONFIG} is valid")), "{told}");
+    assert!(
+        printed.starts_with(&format!("{CONFIG} is valid")),
+        "{printed}"
+    );
 }
 
-fn the_unit_is_sound(root: &Path) {
-    stand_in_for_the_system(root);
+fn assert_unit_is_valid(root: &Path) {
+    write_unit_dependencies(root);
     let (unit, root) = (
         format!("{NAME}.service"),
         format!("--root={}", root.display()),
@@ -690,9 +700,9 @@ fn the_unit_is_sound(root: &Path) {
         &unit,
     ];
     let output = command(Path::new("."), &verify).output().unwrap();
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && told.is_empty(), "{told}");
-    // In tenths: 1.2 of 10.
+    let findings = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && findings.is_empty(), "{findings}");
+    // The exposure of 1.2 of 10, in tenths.
     run(
         Path::new("."),
         &[
@@ -706,8 +716,8 @@ fn the_unit_is_sound(root: &Path) {
     );
 }
 
-/// What the unit refers to, in a root where nothing but the package is.
-fn stand_in_for_the_system(root: &Path) {
+/// Creates the units and the program that the unit refers to, which the otherwise empty root lacks.
+fn write_unit_dependencies(root: &Path) {
     for target in [
         "basic",
         "multi-user",

@@ -1,4 +1,4 @@
-//! What holds for every input: parsers of noise never panic, leak or exceed a limit.
+//! Property tests: for every input, parsers do not panic, do not reveal secrets, and respect their limits.
 
 use std::path::Path as File;
 
@@ -50,8 +50,8 @@ fn map(config: &Config, labels: &Value) -> Result<Value, String> {
         .map_err(|errors| format!("{errors:?}"))
 }
 
-/// Characters that parsers care about, and any others.
-fn nasty() -> impl Strategy<Value = String> {
+/// Texts of characters with a meaning for one of the parsers, and of others.
+fn special_text() -> impl Strategy<Value = String> {
     proptest::collection::vec(
         prop_oneof![
             proptest::char::any(),
@@ -118,18 +118,18 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_url_never_shows_its_password(scheme in "amqps?", user in "[a-z]{0,5}", password in nasty(), rest in nasty()) {
+    fn a_url_never_shows_its_password(scheme in "amqps?", user in "[a-z]{0,5}", password in special_text(), rest in special_text()) {
         const SECRET: &str = "hunter2";
         let text = format!("{scheme}://{user}:{password}{SECRET}@host{rest}");
         match AmqpUrl::parse(&text) {
-            // Behind a / ? or # the password has become something else: then there must be no @ behind it.
+            // A / ? or # ends the authority, so the password is no longer one: then the URL is rejected because of its @.
             Ok(url) => prop_assert!(!format!("{url} {url:?}").contains(SECRET), "{text:?}: {url}"),
             Err(error) => prop_assert!(!format!("{error} {error:?}").contains(SECRET), "{text:?}: {error}"),
         }
     }
 
     #[test]
-    fn a_path_is_itself_or_an_error(text in nasty(), root in proptest::sample::select(vec!["labels", "annotations", "status", "x"])) {
+    fn a_valid_path_displays_unchanged(text in special_text(), root in proptest::sample::select(vec!["labels", "annotations", "status", "x"])) {
         let text = format!("{root}.{text}");
         if let Ok(path) = Path::parse(&text) {
             prop_assert_eq!(path.to_string(), text);
@@ -137,7 +137,7 @@ proptest! {
     }
 
     #[test]
-    fn any_constant_arrives_as_it_is(text in nasty()) {
+    fn a_constant_is_copied_unchanged(text in special_text()) {
         let config = config(&format!("component: x\noutput: {{type: set, value: {}}}", quoted(&text))).unwrap();
         let event = map(&config, &json!({})).unwrap();
         let expected = if text.is_empty() { Value::Null } else { Value::from(text) };
@@ -145,7 +145,7 @@ proptest! {
     }
 
     #[test]
-    fn any_file_is_accepted_or_rejected_and_its_secrets_not_shown(text in prop_oneof![nasty(), yaml()]) {
+    fn any_file_is_accepted_or_rejected_and_its_secrets_not_shown(text in prop_oneof![special_text(), yaml()]) {
         let load = |text: &str| Config::from_text(text, File::new("test.yml"), &Overrides::default(), &|_| None);
         let _ = load(&text);
         for text in [
@@ -159,7 +159,7 @@ proptest! {
     }
 
     #[test]
-    fn an_event_has_its_names_or_is_refused(value in nasty(), length in 1_usize..20) {
+    fn an_event_has_its_required_fields_or_is_rejected(value in special_text(), length in 1_usize..20) {
         let config = config(&format!(
             "component: {{type: copy, value: labels.a}}\noutput: {{type: copy, value: labels.a}}\noutput_length: {length}"
         ))
@@ -175,7 +175,7 @@ proptest! {
     }
 
     #[test]
-    fn a_routing_key_fits_and_begins_as_it_should(component in "\\PC{1,300}", resource in "\\PC{1,300}") {
+    fn a_routing_key_fits_and_is_a_prefix_of_the_full_key(component in "\\PC{1,300}", resource in "\\PC{1,300}") {
         let event = Event {
             connector: Name::new("c").unwrap(), connector_name: Name::new("n").unwrap(),
             component: Name::new(&component).unwrap(), resource: Name::new(&resource).unwrap(),
@@ -190,7 +190,7 @@ proptest! {
     }
 
     #[test]
-    fn a_head_is_read_the_same_however_it_comes(lines in nasty(), end in 0_usize..100) {
+    fn a_head_is_incomplete_until_its_end(lines in special_text(), end in 0_usize..100) {
         let text = format!("POST /webhook HTTP/1.1\r\nContent-Length: 3\r\nX: {lines}\r\n\r\nabc");
         let whole = request::parse(text.as_bytes());
         if let Ok(Some((_, length))) = &whole {

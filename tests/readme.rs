@@ -12,23 +12,23 @@ use canopsis_connector_prometheus::config::{
 use canopsis_connector_prometheus::mapping::path::ROOTS;
 use serde_json::Value;
 use support::connector::{BINARY, MAPPING, run};
-use support::{TOKEN, payload, scratch};
+use support::{TOKEN, payload, temp_path};
 
 const README: &str = include_str!("../README.md");
 const CONFIG: &str = include_str!("../config.yml");
 const MAN: &str = include_str!("../man/canopsis-connector-prometheus.8.scd");
 const FORMAT_MAN: &str = include_str!("../man/canopsis-connector-prometheus.yml.5.scd");
 
-/// The text of the first fenced block of a language behind a place; and what comes after it.
+/// The content of the first fenced block of this language in the text, and the text after it.
 fn block<'t>(text: &'t str, language: &str) -> (&'t str, &'t str) {
     let (_, rest) = text.split_once(&format!("```{language}\n")).unwrap();
     rest.split_once("\n```").unwrap()
 }
 
-/// A file that is gone with this.
-struct Written(String);
+/// A temporary file, removed on drop.
+struct TempFile(String);
 
-impl std::ops::Deref for Written {
+impl std::ops::Deref for TempFile {
     type Target = str;
 
     fn deref(&self) -> &str {
@@ -36,20 +36,20 @@ impl std::ops::Deref for Written {
     }
 }
 
-impl Drop for Written {
+impl Drop for TempFile {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
     }
 }
 
-fn written(name: &str, text: &str) -> Written {
-    let path = scratch(name).with_extension("yml");
+fn temp_file(name: &str, text: &str) -> TempFile {
+    let path = temp_path(name).with_extension("yml");
     std::fs::write(&path, text).unwrap();
-    Written(path.to_str().unwrap().to_owned())
+    TempFile(path.to_str().unwrap().to_owned())
 }
 
 #[test]
-fn every_worked_example_gives_what_it_shows() {
+fn every_worked_example_gives_the_shown_event() {
     let (_, section) = README.split_once("### Worked examples").unwrap();
     let shown: Value = serde_json::from_str(block(section, "json").0).unwrap();
     let sent: Value = serde_json::from_str(&payload("firing-one")).unwrap();
@@ -73,7 +73,7 @@ fn every_worked_example_gives_what_it_shows() {
             .lines()
             .filter(|line| !keys.iter().any(|key| line.starts_with(&format!("{key}:"))));
         let others = others.collect::<Vec<&str>>().join("\n");
-        let config = written(
+        let config = temp_file(
             "example",
             &format!("http: {{bearer_token: {TOKEN}}}\n{others}\n{rules}\n"),
         );
@@ -103,7 +103,7 @@ fn every_worked_example_gives_what_it_shows() {
 fn the_errors_are_reported_as_shown() {
     let (_, section) = README.split_once("every error at once").unwrap();
     let (faulty, rest) = block(section, "yaml");
-    let output = run(&["-c", &written("faulty", faulty), "--check"], &[], "");
+    let output = run(&["-c", &temp_file("faulty", faulty), "--check"], &[], "");
     assert_eq!(output.status.code(), Some(2));
     let printed = String::from_utf8(output.stderr).unwrap();
     let (_, shown) = block(rest, "text").0.split_once('\n').unwrap();
@@ -112,14 +112,14 @@ fn the_errors_are_reported_as_shown() {
 }
 
 #[test]
-fn a_mapping_is_explained_as_shown() {
+fn an_explanation_is_printed_as_shown() {
     let (_, section) = README
         .split_once("### Find out why a field has its value")
         .unwrap();
     let (rules, rest) = block(section, "yaml");
     let (command, rest) = block(rest, "sh");
     let arguments: Vec<&str> = command.split_whitespace().collect();
-    let config = written("explained", &format!("{rules}\n"));
+    let config = temp_file("explained", &format!("{rules}\n"));
     assert_eq!(
         arguments[..3],
         ["canopsis-connector-prometheus", "--config", "config.yml"]
@@ -134,12 +134,12 @@ fn a_mapping_is_explained_as_shown() {
 }
 
 #[test]
-fn alertmanager_takes_the_example_of_its_side() {
+fn amtool_accepts_the_alertmanager_example() {
     let (config, _) = block(
         README.split_once("## Alertmanager's side").unwrap().1,
         "yaml",
     );
-    let path = written("alertmanager", config);
+    let path = temp_file("alertmanager", config);
     let output = Command::new("amtool")
         .args(["check-config", &path])
         .output()
@@ -151,7 +151,7 @@ fn alertmanager_takes_the_example_of_its_side() {
     );
 }
 
-/// The long options in a text, each once.
+/// The distinct long options in a text.
 fn options(text: &str) -> BTreeSet<&str> {
     let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
     words
@@ -159,7 +159,7 @@ fn options(text: &str) -> BTreeSet<&str> {
         .collect()
 }
 
-/// The variables in a text, each once.
+/// The distinct environment variables of the program in a text.
 fn variables(text: &str) -> BTreeSet<&str> {
     let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
     words
@@ -168,7 +168,7 @@ fn variables(text: &str) -> BTreeSet<&str> {
         .collect()
 }
 
-/// Every variable that is read.
+/// Every variable that the program reads.
 fn known_variables() -> BTreeSet<String> {
     let of = |prefix: &'static str, keys: &'static [&'static str]| {
         (keys.iter()).map(move |key| format!("{prefix}{}", key.to_uppercase()))
@@ -184,7 +184,7 @@ fn help() -> String {
 }
 
 #[test]
-fn the_options_are_those_of_the_program() {
+fn documented_options_match_the_program() {
     let help = help();
     let table = README
         .split_once("| option | meaning |")
@@ -205,7 +205,7 @@ fn the_options_are_those_of_the_program() {
 }
 
 #[test]
-fn the_variables_are_those_of_the_program() {
+fn documented_variables_match_the_program() {
     let known = known_variables();
     let known: BTreeSet<&str> = known.iter().map(String::as_str).collect();
     assert_eq!(variables(MAN), known, "manual");
@@ -215,16 +215,16 @@ fn the_variables_are_those_of_the_program() {
         (include_str!("../sysconfig"), "sysconfig"),
         (CONFIG, "config.yml"),
     ] {
-        let strange: Vec<_> = variables(text)
+        let unknown: Vec<_> = variables(text)
             .into_iter()
             .filter(|name| !known.contains(name))
             .collect();
-        assert!(strange.is_empty(), "{what}: {strange:?}");
+        assert!(unknown.is_empty(), "{what}: {unknown:?}");
     }
 }
 
 #[test]
-fn the_keys_paths_and_functions_are_those_of_the_program() {
+fn documented_keys_paths_and_functions_match_the_program() {
     let bold = |name: &str| FORMAT_MAN.contains(&format!("*{name}*"));
     for key in AMQP_KEYS.iter().chain(HTTP_KEYS).chain(EVENT_KEYS) {
         assert!(README.contains(&format!("{key}`")), "{key} in the README");
@@ -246,7 +246,7 @@ fn the_keys_paths_and_functions_are_those_of_the_program() {
         );
         assert!(bold(function), "{function} in the manual");
     }
-    // The other way round: what the manual explains, the program knows.
+    // The manual documents no unknown key.
     let sections = FORMAT_MAN.split("\n# ").filter(|section| {
         ["RABBITMQ", "HTTP SERVER", "EVENTS"]
             .iter()

@@ -1,4 +1,4 @@
-//! As a service: reloads that drop nothing, and what systemd is told.
+//! The connector as a service: reloads, and notifications to systemd.
 
 mod support;
 
@@ -9,10 +9,10 @@ use support::broker::{Broker, ReceivedMessage};
 use support::connector::{BINARY, Connector, MAPPING, config};
 use support::http::Client;
 use support::load::Load;
-use support::{PATIENCE, TOKEN, notification, scratch, signal};
+use support::{TIMEOUT, TOKEN, notification, signal, temp_path};
 
 #[test]
-fn reloads_under_load_drop_nothing() {
+fn reloads_under_load_lose_no_event() {
     let broker = Broker::shared();
     let (first, second) = (broker.fresh_vhost(), broker.fresh_vhost());
     let other_mapping = MAPPING.replace("p1", "p2");
@@ -38,8 +38,8 @@ fn reloads_under_load_drop_nothing() {
         connector.reload(configuration);
         load.wait_for_more(5);
     }
-    let account = load.stop();
-    assert_eq!(account.statuses.keys().collect::<Vec<_>>(), [&200]);
+    let result = load.stop();
+    assert_eq!(result.statuses.keys().collect::<Vec<_>>(), [&200]);
     let (at_first, at_second) = (broker.admin(&first).drain(), broker.admin(&second).drain());
     assert!(!at_first.is_empty() && !at_second.is_empty());
     let received: Vec<String> = at_first
@@ -47,7 +47,7 @@ fn reloads_under_load_drop_nothing() {
         .chain(&at_second)
         .map(ReceivedMessage::resource)
         .collect();
-    account.check("reloaded 20 times", &received);
+    result.assert_no_loss("reloaded 20 times", &received);
     let log = connector.log();
     assert_eq!(
         (
@@ -59,7 +59,7 @@ fn reloads_under_load_drop_nothing() {
 }
 
 #[test]
-fn a_faulty_configuration_is_refused_as_a_whole() {
+fn an_invalid_configuration_is_rejected_completely() {
     let broker = Broker::shared();
     let vhost = broker.fresh_vhost();
     let mut connector = Connector::on(&broker.url(&vhost));
@@ -121,18 +121,18 @@ fn tokens_and_limits_change_and_the_address_does_not() {
         log.contains("http.listen changed: restart the service to apply it"),
         "{log}"
     );
-    // The broker is the same, and so is the connection.
+    // With unchanged broker settings, the connection is kept.
     assert_eq!(log.matches("connected to RabbitMQ").count(), 1, "{log}");
 }
 
 #[test]
-fn a_reload_that_takes_long_keeps_nobody_from_stopping_it() {
+fn a_slow_reload_does_not_delay_shutdown() {
     let broker = Broker::shared();
     let url = broker.url(&broker.fresh_vhost());
     let mut connector = Connector::on(&url);
     connector.wait_until_ready();
-    // Reading it does not end: a file on a server that is away.
-    let pipe = scratch("token");
+    // Reading a FIFO blocks, as for a file on an unreachable NFS server.
+    let pipe = temp_path("token");
     assert!(
         std::process::Command::new("mkfifo")
             .arg(&pipe)
@@ -145,7 +145,7 @@ fn a_reload_that_takes_long_keeps_nobody_from_stopping_it() {
         pipe.display()
     ));
     signal(connector.pid(), "HUP");
-    // Whoever opens the other end knows that it is being read.
+    // Opening the write end returns when the connector has opened the FIFO for reading.
     let _writer = std::fs::File::options().write(true).open(&pipe).unwrap();
     assert_eq!(connector.post(&notification(&["A"])).status, 200);
     connector.terminate();
@@ -153,7 +153,7 @@ fn a_reload_that_takes_long_keeps_nobody_from_stopping_it() {
     std::fs::remove_file(&pipe).unwrap();
 }
 
-/// Where systemd would listen.
+/// The notification socket of a service manager such as systemd.
 struct Manager {
     socket: UnixDatagram,
     path: PathBuf,
@@ -161,16 +161,16 @@ struct Manager {
 
 impl Manager {
     fn new() -> Self {
-        let path = scratch("notify");
+        let path = temp_path("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(TIMEOUT)).unwrap();
         Self { socket, path }
     }
 
-    /// Starts a connector as systemd would, with a watchdog of 4 s.
+    /// Starts a connector with this socket and a watchdog of 4 s.
     fn start(&self, config: &str) -> Connector {
         let notify = format!("NOTIFY_SOCKET={}", self.path.display());
-        Connector::under(
+        Connector::with_wrapper(
             &["env", &notify, "WATCHDOG_USEC=4000000"],
             BINARY,
             config,
@@ -180,14 +180,11 @@ impl Manager {
 
     fn next(&self) -> String {
         let mut message = [0; 4096];
-        let length = self
-            .socket
-            .recv(&mut message)
-            .expect("systemd is told something");
+        let length = self.socket.recv(&mut message).expect("no notification");
         String::from_utf8(message[..length].to_vec()).unwrap()
     }
 
-    /// Skips what is told until something holds all of the texts.
+    /// Skips notifications until one contains all of the texts.
     fn wait_for(&self, texts: &[&str]) -> String {
         loop {
             let message = self.next();
@@ -205,12 +202,12 @@ impl Drop for Manager {
 }
 
 #[test]
-fn systemd_is_told_how_the_service_is() {
+fn systemd_is_notified_of_each_state() {
     let mut broker = Broker::start();
     let manager = Manager::new();
     let good = config(&broker.url("v0"), "", MAPPING);
     let mut connector = manager.start(&good);
-    // Ready comes first, and once it listens.
+    // READY is the first notification, after the port is open.
     let ready = manager.next();
     assert!(
         ready.contains("READY=1\n") && ready.contains("STATUS=listening on 127.0.0.1:"),
@@ -222,8 +219,8 @@ fn systemd_is_told_how_the_service_is() {
         manager.wait_for(&["WATCHDOG=1"]);
     }
     broker.kill();
-    let away = manager.wait_for(&["; not connected to RabbitMQ: "]);
-    assert!(!away.contains("canopsis@"), "{away}");
+    let disconnected = manager.wait_for(&["; not connected to RabbitMQ: "]);
+    assert!(!disconnected.contains("canopsis@"), "{disconnected}");
     broker.run();
     manager.wait_for(&["; connected to RabbitMQ"]);
 

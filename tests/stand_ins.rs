@@ -1,13 +1,13 @@
-//! What the crates of `stand-ins/` make of others.
+//! The crates of `stand-ins/` generate the same code as the originals.
 
 use std::path::Path;
 use std::process::Command;
 
-/// Of the code that the real handlebars 1.1.0 rendered for amq-protocol 1.4.0.
+/// The checksum of the code that handlebars 1.1.0 generates for amq-protocol 1.4.0.
 const PROTOCOL_SHA256: &str = "4567f499801a7150f275f7ebf595dbeb190b59ab3704f0f2898f23108c6c7a2f";
 
 #[test]
-fn the_protocol_is_rendered_as_by_the_real_handlebars() {
+fn the_generated_protocol_equals_that_of_handlebars() {
     let built =
         Path::new(env!("CARGO_BIN_EXE_canopsis-connector-prometheus")).with_file_name("build");
     let packages = std::fs::read_dir(&built)

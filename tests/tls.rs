@@ -1,4 +1,4 @@
-//! TLS to the broker: verified, with an authority and a client certificate of one's own.
+//! TLS to RabbitMQ: the server's certificate is verified, with a private CA and a client certificate.
 
 mod support;
 
@@ -7,7 +7,7 @@ use support::connector::{Connector, MAPPING, config};
 use support::{notification, wait_until};
 
 #[test]
-fn only_a_broker_that_proves_its_name_gets_events() {
+fn only_a_broker_with_a_trusted_certificate_gets_events() {
     let mut broker = Broker::prepare();
     let tls = broker.make_certificates();
     let file = |name: &str| tls.join(name).to_str().unwrap().to_owned();

@@ -1,4 +1,4 @@
-//! A notification in, events out of the queue, and every answer besides.
+//! The webhook: notifications become events in the queue, and each invalid request gets its response.
 
 mod support;
 
@@ -8,7 +8,7 @@ use support::connector::{Connector, MAPPING, config};
 use support::http::Client;
 use support::{TOKEN, notification, payload};
 
-/// The mapping of Canopsis's documented example.
+/// The mapping of the example in Canopsis's documentation.
 const DOCUMENTED: &str = r#"
 connector: {type: set, value: prometheus}
 connector_name: {type: template, field: labels.instance, value: '{{ split ":" 0 .Field }}1'}
@@ -46,7 +46,7 @@ fn documented_event() -> Value {
 }
 
 #[test]
-fn the_documented_pair_comes_out_exactly() {
+fn the_documented_notification_gives_the_documented_event() {
     let broker = Broker::shared();
     let vhost = broker.fresh_vhost();
     let connector = Connector::with(&config(&broker.url(&vhost), "", DOCUMENTED), &[]);
@@ -69,7 +69,7 @@ fn the_documented_pair_comes_out_exactly() {
 }
 
 #[test]
-fn the_shipped_configuration_takes_every_captured_notification() {
+fn the_shipped_configuration_maps_every_captured_notification() {
     let broker = Broker::shared();
     let vhost = broker.fresh_vhost();
     let shipped = include_str!("../config.yml")
@@ -117,7 +117,7 @@ fn the_shipped_configuration_takes_every_captured_notification() {
             assert_eq!(received.event["output"].as_str(), message, "{name}");
         }
         if name == "firing-one" {
-            // The documented event, but for the sensible default of its state.
+            // The documented event, except for the state: the shipped table maps critical to 3.
             let mut expected = documented_event();
             expected["state"] = json!(3);
             assert_eq!(received[0].event, expected);
@@ -137,7 +137,7 @@ fn the_shipped_configuration_takes_every_captured_notification() {
 }
 
 #[test]
-fn order_is_kept_and_long_labels_do_no_harm() {
+fn events_keep_their_order_and_routing_keys_fit() {
     let broker = Broker::shared();
     let vhost = broker.fresh_vhost();
     let connector = Connector::on(&broker.url(&vhost));
@@ -185,11 +185,11 @@ fn rejected_alerts_are_named_and_the_others_published() {
     );
 }
 
-/// Method, path, headers, body; status, a part of the answer.
+/// Method, path, headers, body; expected status, and a part of the response.
 type Case<'a> = (&'a str, &'a str, &'a [&'a str], &'a str, u16, &'a str);
 
 #[test]
-fn each_wrong_request_gets_its_answer_and_publishes_nothing() {
+fn invalid_requests_get_their_status_and_publish_nothing() {
     let broker = Broker::shared();
     let vhost = broker.fresh_vhost();
     let connector = Connector::with(
@@ -295,7 +295,7 @@ fn each_wrong_request_gets_its_answer_and_publishes_nothing() {
             assert_eq!(reply.header(name), Some(value));
         }
     }
-    // The same connection still serves, whatever went over it; a scheme's case does not matter.
+    // The same connection still works after all the errors. The authentication scheme is case-insensitive.
     let reply = client
         .send(
             "POST",
@@ -320,7 +320,7 @@ fn each_wrong_request_gets_its_answer_and_publishes_nothing() {
 }
 
 #[test]
-fn tokens_are_nowhere_to_be_seen() {
+fn no_secret_is_in_the_log_or_the_command_line() {
     let broker = Broker::shared();
     let connector = Connector::with(
         &config(&broker.url(&broker.fresh_vhost()), "", MAPPING),

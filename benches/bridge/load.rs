@@ -1,6 +1,6 @@
-//! Senders as Alertmanager is one: each keeps a connection and posts a notification at a time. Lean, for it shares two cores
-//! with what it measures: one thread serves all of them, the requests are made beforehand, and an answer is looked at for its
-//! status and its end.
+//! Senders that behave as Alertmanager: each keeps a connection and posts one notification at a time. They share the processors
+//! with the bridge under test, so they use little CPU time: one thread for all connections, requests prepared in advance, and of a
+//! response only the status and the length are parsed.
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -12,26 +12,26 @@ use serde_json::json;
 
 use crate::support::{TOKEN, payload};
 
-/// A notification that is posted again and again.
-pub struct Notifications {
+/// A notification that is posted repeatedly.
+pub struct Load {
     request: Vec<u8>,
-    /// In each.
+    /// Alerts per notification.
     pub alerts: usize,
 }
 
-impl Notifications {
-    /// A captured notification, with so many alerts, each of another host.
-    pub fn of(alerts: usize) -> Self {
+impl Load {
+    /// A captured notification with this number of alerts, each of another host.
+    pub fn with_alerts(alerts: usize) -> Self {
         let mut notification: serde_json::Value =
             serde_json::from_str(&payload("firing-one")).unwrap();
         let alert = notification["alerts"][0].clone();
-        let of_host = |number: usize| {
+        let alert_of_host = |number: usize| {
             let mut alert = alert.clone();
             alert["labels"]["instance"] = json!(format!("node{number:05}:9100"));
             alert["fingerprint"] = json!(format!("86714e72{number:08x}"));
             alert
         };
-        notification["alerts"] = (0..alerts).map(of_host).collect();
+        notification["alerts"] = (0..alerts).map(alert_of_host).collect();
         let body = notification.to_string();
         let request = format!(
             "POST /webhook HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: Alertmanager/0.25.0\r\nContent-Length: {}\r\n\
@@ -44,7 +44,7 @@ impl Notifications {
         }
     }
 
-    /// Posts it on so many connections, so many times on each; the whole time, and that of each until its answer.
+    /// Posts it `posts` times on each connection. Returns the total time, and the time of each post to its response.
     pub fn post(
         &self,
         address: SocketAddr,
@@ -54,7 +54,7 @@ impl Notifications {
         let poll = Poll::new().unwrap();
         let mut senders: Vec<Sender> = (0..connections)
             .map(|number| {
-                // Connected before the time counts.
+                // Connects before the measured time starts.
                 let stream = std::net::TcpStream::connect(address).unwrap();
                 stream.set_nodelay(true).unwrap();
                 let stream = TcpStream::from_stream(stream).unwrap();
@@ -68,9 +68,9 @@ impl Notifications {
                 Sender {
                     stream,
                     posts,
-                    since: Instant::now(),
+                    posted_at: Instant::now(),
                     sent: 0,
-                    answer: Vec::with_capacity(1024),
+                    response: Vec::with_capacity(1024),
                 }
             })
             .collect();
@@ -80,32 +80,31 @@ impl Notifications {
         );
         let start = Instant::now();
         for sender in &mut senders {
-            sender.since = start;
+            sender.posted_at = start;
         }
         while latencies.len() < connections * posts {
             poll.poll(&mut events, None).unwrap();
             for event in &events {
-                senders[event.token().0].go_on(&self.request, &mut latencies);
+                senders[event.token().0].advance(&self.request, &mut latencies);
             }
         }
         (start.elapsed(), latencies)
     }
 }
 
-/// One connection.
 struct Sender {
     stream: TcpStream,
-    /// What is still to be posted, that which is under way included.
+    /// Remaining posts, including the one in flight.
     posts: usize,
-    since: Instant,
-    /// So many bytes of the request are on their way.
+    posted_at: Instant,
+    /// Bytes of the request that are written.
     sent: usize,
-    answer: Vec<u8>,
+    response: Vec<u8>,
 }
 
 impl Sender {
-    /// Does what can be done without waiting.
-    fn go_on(&mut self, request: &[u8], latencies: &mut Vec<Duration>) {
+    /// Writes and reads until that would block.
+    fn advance(&mut self, request: &[u8], latencies: &mut Vec<Duration>) {
         while self.posts > 0 {
             while self.sent < request.len() {
                 match self.stream.write(&request[self.sent..]) {
@@ -117,37 +116,37 @@ impl Sender {
             let mut buffer = [0; 4096];
             match self.stream.read(&mut buffer) {
                 Ok(0) => panic!(
-                    "the connection ended: {}",
-                    String::from_utf8_lossy(&self.answer)
+                    "connection closed: {}",
+                    String::from_utf8_lossy(&self.response)
                 ),
-                Ok(count) => self.answer.extend_from_slice(&buffer[..count]),
+                Ok(count) => self.response.extend_from_slice(&buffer[..count]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => panic!("{error}"),
             }
-            if is_whole(&self.answer) {
+            if is_complete(&self.response) {
                 assert!(
-                    self.answer.starts_with(b"HTTP/1.1 200 "),
+                    self.response.starts_with(b"HTTP/1.1 200 "),
                     "{}",
-                    String::from_utf8_lossy(&self.answer)
+                    String::from_utf8_lossy(&self.response)
                 );
                 let now = Instant::now();
-                latencies.push(now - self.since);
-                (self.since, self.sent) = (now, 0);
+                latencies.push(now - self.posted_at);
+                (self.posted_at, self.sent) = (now, 0);
                 self.posts -= 1;
-                self.answer.clear();
+                self.response.clear();
             }
         }
     }
 }
 
-/// Whether an answer has come to its end, which its Content-Length tells.
-fn is_whole(answer: &[u8]) -> bool {
-    let Some(head) = answer.windows(4).position(|window| window == b"\r\n\r\n") else {
+/// Whether the response is complete according to its Content-Length.
+fn is_complete(response: &[u8]) -> bool {
+    let Some(head) = response.windows(4).position(|window| window == b"\r\n\r\n") else {
         return false;
     };
     let is_length =
         |line: &&[u8]| line.len() > 15 && line[..15].eq_ignore_ascii_case(b"content-length:");
-    let line = answer[..head]
+    let line = response[..head]
         .split(|byte| *byte == b'\n')
         .find(is_length)
         .expect("a Content-Length");
@@ -156,5 +155,5 @@ fn is_whole(answer: &[u8]) -> bool {
         .trim()
         .parse()
         .unwrap();
-    answer.len() >= head + 4 + length
+    response.len() >= head + 4 + length
 }

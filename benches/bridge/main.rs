@@ -1,13 +1,13 @@
-//! The whole bridge, measured: the real release binary between a load of HTTP and a RabbitMQ node of its own, beside a bare
-//! AMQP loop and beside bridges in other languages. Prints Markdown; `scripts/bench` runs it.
+//! End-to-end benchmark: the real binary between HTTP senders and a private RabbitMQ node, compared with a bare AMQP loop and with
+//! bridges in other languages. Prints Markdown; `scripts/bench` runs it.
 //!
-//! Nothing here is compared with a figure of another run: the machine may be shared. What is compared is measured in turn,
-//! A B A B, and each pair gives a ratio of its own; the medians are printed. Each run also has to balance: as many events in
-//! the queue as alerts were answered with 200.
+//! The machine may be shared, so results of different times are not comparable: alternatives run alternately (A B A B), each pair
+//! gives a ratio, and the median is printed. Each run checks that the queue holds exactly the events that were answered with 200.
 //!
 //!     cargo bench --bench bridge -- [--pairs N] [--peers DIR] [--connector FILE] [storm|single|latency|peers|footprint|growth]...
 //!
-//! `--connector` names the binary that is measured: the one that cargo builds along with this has what only tests need.
+//! `--connector` sets the binary to measure. The default is the one that cargo builds for this benchmark, which has the features of
+//! dev-dependencies as well.
 
 #![allow(missing_docs)]
 #![allow(
@@ -15,10 +15,10 @@
     reason = "no count or size here is beyond 2^52"
 )]
 
-mod bare;
-mod clocks;
+mod bare_loop;
+mod bridge_process;
+mod cpu_times;
 mod load;
-mod subject;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 mod table;
@@ -26,25 +26,23 @@ mod table;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bare::Bare;
-use clocks::Clocks;
-use load::Notifications;
-use subject::Subject;
+use bare_loop::BareLoop;
+use bridge_process::BridgeProcess;
+use cpu_times::CpuTimes;
+use load::Load;
 use support::broker::{Admin, Broker, ReceivedMessage};
 use support::connector::BINARY;
 use support::wait_until;
 use table::{Table, median, percentile};
 
-/// The connector's own window, and so that of the bare loop in a storm.
+/// The connector's window of unconfirmed messages, which the bare loop uses in a storm as well.
 const WINDOW: usize = 1000;
 
-/// So much is in flight where the number of connections is not what is measured.
+/// Alerts in flight while the size of notifications varies.
 const IN_FLIGHT: usize = 1600;
 
-/// A table, or several.
 type Part = fn(&Bench);
 
-/// What runs are made on.
 struct Bench {
     broker: Broker,
     vhost: String,
@@ -56,16 +54,16 @@ struct Bench {
 
 fn main() {
     let mut bench = Bench::start();
-    let mut wanted = Vec::new();
+    let mut selected = Vec::new();
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--pairs" => bench.pairs = arguments.next().unwrap().parse().unwrap(),
             "--connector" => bench.connector = arguments.next().unwrap(),
             "--peers" => bench.peers = Some(arguments.next().unwrap().into()),
-            // Cargo's own.
+            // cargo bench passes it to every benchmark.
             "--bench" => {}
-            _ => wanted.push(argument),
+            _ => selected.push(argument),
         }
     }
     let parts: [(&str, Part); 6] = [
@@ -76,14 +74,14 @@ fn main() {
         ("footprint", Bench::footprint),
         ("growth", Bench::growth),
     ];
-    for name in &wanted {
+    for name in &selected {
         assert!(
             parts.iter().any(|(known, _)| known == name),
-            "no such part: {name}"
+            "unknown part: {name}"
         );
     }
     for (name, part) in parts {
-        if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
+        if selected.is_empty() || selected.iter().any(|selected| selected == name) {
             part(&bench);
         }
     }
@@ -108,22 +106,22 @@ impl Bench {
         self.broker.url(&self.vhost)
     }
 
-    fn connector(&self) -> Subject {
-        self.warm(Subject::connector(&self.connector, &self.url()))
+    fn connector(&self) -> BridgeProcess {
+        self.warm_up(BridgeProcess::connector(&self.connector, &self.url()))
     }
 
-    /// A bridge that has done everything for the first time; nothing of that is left in the queue.
-    fn warm(&self, subject: Subject) -> Subject {
-        let notifications = Notifications::of(100);
-        self.run(500, || notifications.post(subject.address, 1, 5).0);
-        subject
+    /// Sends some notifications, and removes their events from the queue.
+    fn warm_up(&self, bridge: BridgeProcess) -> BridgeProcess {
+        let load = Load::with_alerts(100);
+        self.run(500, || load.post(bridge.address, 1, 5).0);
+        bridge
     }
 
-    /// A run that has to balance; how long it took.
+    /// Returns the time that `run` returns, after checking that it left exactly this number of events in the queue.
     fn run(&self, events: usize, run: impl FnOnce() -> Duration) -> Duration {
         let time = run();
         let mut counted = 0;
-        // What is confirmed is on disk; the queue's own count may be a moment behind.
+        // The queue's message count may lag behind the confirms.
         wait_until("every event that was answered 200 is in the queue", || {
             counted += self.admin.purge();
             counted >= events
@@ -132,52 +130,45 @@ impl Bench {
         time
     }
 
-    /// The messages that the connector makes of a notification, to be published by others, too.
-    fn messages(&self, connector: &Subject, notification: &Notifications) -> Vec<ReceivedMessage> {
-        notification.post(connector.address, 1, 1);
+    /// The messages that the connector publishes for one notification, for the bare loop to publish.
+    fn messages(&self, connector: &BridgeProcess, load: &Load) -> Vec<ReceivedMessage> {
+        load.post(connector.address, 1, 1);
         let mut messages = Vec::new();
         wait_until("the events are in the queue", || {
             messages.extend(self.admin.drain());
-            messages.len() >= notification.alerts
+            messages.len() >= load.alerts
         });
-        assert_eq!(messages.len(), notification.alerts);
+        assert_eq!(messages.len(), load.alerts);
         messages
     }
 
-    /// Events per second of the bare loop and of the connector, in turn; and who had the processors.
-    fn in_turn(
-        &self,
-        connections: usize,
-        notifications: &Notifications,
-        posts: usize,
-        window: usize,
-    ) {
+    /// Events per second and CPU time of the bare loop and of the connector, run alternately.
+    fn compare_throughput(&self, connections: usize, load: &Load, posts: usize, window: usize) {
         let connector = self.connector();
-        let messages = self.messages(&connector, notifications);
-        let mut bare = Bare::open(&self.url());
-        let events = connections * posts * notifications.alerts;
+        let messages = self.messages(&connector, load);
+        let mut bare = BareLoop::open(&self.url());
+        let events = connections * posts * load.alerts;
         let mut table = Table::new(&[
             "pair",
             "bare loop, events/s",
             "connector, alerts/s",
             "ratio",
         ]);
-        let (mut ratios, mut clocks) = (Vec::new(), (Clocks::default(), Clocks::default()));
+        let mut ratios = Vec::new();
+        let (mut bare_cpu, mut bridged_cpu) = (CpuTimes::default(), CpuTimes::default());
         for pair in 0..=self.pairs {
             let alone = self.run(events, || {
-                clocks
-                    .0
-                    .during(&connector, || bare.publish(&messages, events, window).0)
+                bare_cpu.measure(&connector, || bare.publish(&messages, events, window).0)
             });
             let bridged = self.run(events, || {
-                clocks.1.during(&connector, || {
-                    notifications.post(connector.address, connections, posts).0
+                bridged_cpu.measure(&connector, || {
+                    load.post(connector.address, connections, posts).0
                 })
             });
             let (alone, bridged) = (rate(events, alone), rate(events, bridged));
             if pair == 0 {
                 // The first pair warms up.
-                clocks = (Clocks::default(), Clocks::default());
+                (bare_cpu, bridged_cpu) = (CpuTimes::default(), CpuTimes::default());
             } else {
                 ratios.push(bridged / alone);
                 table.row(&[
@@ -197,31 +188,31 @@ impl Bench {
         println!("{table}");
         println!(
             "{}",
-            Clocks::table(&clocks.0, &clocks.1, events * self.pairs)
+            CpuTimes::table(&bare_cpu, &bridged_cpu, events * self.pairs)
         );
     }
 
     fn storm(&self) {
         let (connections, alerts) = (16, 100);
         println!(
-            "### Storm: {connections} connections, {alerts} alerts a notification; bare loop with window {WINDOW}\n"
+            "### Storm: {connections} connections, {alerts} alerts per notification; bare loop with window {WINDOW}\n"
         );
-        self.in_turn(connections, &Notifications::of(alerts), 20, WINDOW);
+        self.compare_throughput(connections, &Load::with_alerts(alerts), 20, WINDOW);
     }
 
     fn single(&self) {
         let connections = 64;
         println!(
-            "### Single alerts: {connections} connections, one alert a notification; bare loop with window {connections}\n"
+            "### Single alerts: {connections} connections, one alert per notification; bare loop with window {connections}\n"
         );
-        self.in_turn(connections, &Notifications::of(1), 200, connections);
+        self.compare_throughput(connections, &Load::with_alerts(1), 200, connections);
     }
 
     fn latency(&self) {
         println!("### Latency: one connection, one alert at a time; bare loop with window 1\n");
-        let (connector, notifications, count) = (self.connector(), Notifications::of(1), 1000);
-        let messages = self.messages(&connector, &notifications);
-        let mut bare = Bare::open(&self.url());
+        let (connector, load, count) = (self.connector(), Load::with_alerts(1), 1000);
+        let messages = self.messages(&connector, &load);
+        let mut bare = BareLoop::open(&self.url());
         let mut table = Table::new(&[
             "pair",
             "bare loop, p50",
@@ -240,7 +231,7 @@ impl Bench {
                 time
             });
             self.run(count, || {
-                let (time, latencies) = notifications.post(connector.address, 1, count);
+                let (time, latencies) = load.post(connector.address, 1, count);
                 bridged = latencies;
                 time
             });
@@ -269,31 +260,32 @@ impl Bench {
 
     fn peers(&self) {
         let Some(dir) = &self.peers else {
-            println!("(no peers: --peers DIR says where scripts/bench-peers has put them)\n");
+            println!("(no other bridges: set --peers DIR, the directory of scripts/bench-peers)\n");
             return;
         };
         for (connections, alerts, posts) in [(16, 100, 20), (64, 1, 100)] {
             println!(
-                "### Other bridges: {connections} connections, alerts a notification: {alerts}\n"
+                "### Other bridges: {connections} connections, alerts per notification: {alerts}\n"
             );
-            let notifications = Notifications::of(alerts);
-            let subjects = [
+            let load = Load::with_alerts(alerts);
+            let bridges = [
                 ("connector", self.connector()),
-                ("Python", self.warm(Subject::python(dir, &self.url()))),
-                ("Node", self.warm(Subject::node(dir, &self.url()))),
+                (
+                    "Python",
+                    self.warm_up(BridgeProcess::python(dir, &self.url())),
+                ),
+                ("Node", self.warm_up(BridgeProcess::node(dir, &self.url()))),
             ];
             let events = connections * posts * alerts;
-            let mut rates = vec![(Vec::new(), Vec::new(), Vec::new()); subjects.len()];
-            for turn in 0..=self.pairs {
+            let mut rates = vec![(Vec::new(), Vec::new(), Vec::new()); bridges.len()];
+            for round in 0..=self.pairs {
                 let mut first = None;
-                for ((_, subject), rates) in subjects.iter().zip(&mut rates) {
-                    let before = subject.cpu();
-                    let time = self.run(events, || {
-                        notifications.post(subject.address, connections, posts).0
-                    });
-                    let per_cpu = rate(events, subject.cpu_since(before));
+                for ((_, bridge), rates) in bridges.iter().zip(&mut rates) {
+                    let before = bridge.cpu_time();
+                    let time = self.run(events, || load.post(bridge.address, connections, posts).0);
+                    let per_cpu = rate(events, bridge.cpu_time_since(before));
                     let first = *first.get_or_insert(per_cpu);
-                    if turn > 0 {
+                    if round > 0 {
                         rates.0.push(rate(events, time));
                         rates.1.push(per_cpu);
                         rates.2.push(first / per_cpu);
@@ -307,18 +299,17 @@ impl Bench {
                 "the connector's, as a multiple",
                 "peak resident",
             ]);
-            for ((name, subject), (throughput, per_cpu, multiple)) in
-                subjects.iter().zip(&mut rates)
+            for ((name, bridge), (throughput, per_cpu, multiple)) in bridges.iter().zip(&mut rates)
             {
                 table.row(&[
                     (*name).to_owned(),
                     round(median(throughput)),
                     round(median(per_cpu)),
                     format!("{:.1}", median(multiple)),
-                    mib(subject.memory("VmHWM:")),
+                    mib(bridge.memory("VmHWM:")),
                 ]);
             }
-            println!("Medians of {} turns.\n\n{table}", self.pairs);
+            println!("Medians of {} rounds.\n\n{table}", self.pairs);
         }
     }
 
@@ -326,7 +317,9 @@ impl Bench {
         println!("### Footprint\n");
         let mut table = Table::new(&["what", "figure"]);
         let mut starts: Vec<f64> = (0..21)
-            .map(|_| Subject::time_to_listen(&self.connector, &self.url()).as_secs_f64() * 1000.0)
+            .map(|_| {
+                BridgeProcess::time_to_listen(&self.connector, &self.url()).as_secs_f64() * 1000.0
+            })
             .collect();
         table.row(&[
             "start to listening, median of 21".to_owned(),
@@ -337,9 +330,9 @@ impl Bench {
             "resident, idle, connected".to_owned(),
             mib(connector.memory("VmRSS:")),
         ]);
-        let notifications = Notifications::of(100);
+        let storm = Load::with_alerts(100);
         for _ in 0..3 {
-            self.run(32_000, || notifications.post(connector.address, 16, 20).0);
+            self.run(32_000, || storm.post(connector.address, 16, 20).0);
         }
         table.row(&[
             "resident, peak of 3 storms".to_owned(),
@@ -349,8 +342,8 @@ impl Bench {
             "resident, after them".to_owned(),
             mib(connector.memory("VmRSS:")),
         ]);
-        let ones = Notifications::of(1);
-        self.run(5000, || ones.post(connector.address, 1000, 5).0);
+        let single = Load::with_alerts(1);
+        self.run(5000, || single.post(connector.address, 1000, 5).0);
         table.row(&[
             "resident, peak with 1,000 connections".to_owned(),
             mib(connector.memory("VmHWM:")),
@@ -368,7 +361,7 @@ impl Bench {
     }
 
     fn growth(&self) {
-        println!("### Growth: alerts in a notification, about {IN_FLIGHT} of them in flight\n");
+        println!("### Growth: alerts per notification, about {IN_FLIGHT} alerts in flight\n");
         let mut table = Table::new(&[
             "alerts",
             "connections",
@@ -377,10 +370,10 @@ impl Bench {
         ]);
         for alerts in [1, 10, 100, 1000, 10_000] {
             let connections = (IN_FLIGHT / alerts).clamp(1, 1000);
-            self.grown(&mut table, alerts, connections);
+            self.measure_growth(&mut table, alerts, connections);
         }
         println!("Medians of {} runs.\n\n{table}", self.pairs);
-        println!("### Growth: connections, 10 alerts a notification\n");
+        println!("### Growth: connections, 10 alerts per notification\n");
         let mut table = Table::new(&[
             "alerts",
             "connections",
@@ -388,24 +381,24 @@ impl Bench {
             "CPU of the connector, per alert",
         ]);
         for connections in [1, 10, 100, 1000] {
-            self.grown(&mut table, 10, connections);
+            self.measure_growth(&mut table, 10, connections);
         }
         println!("Medians of {} runs.\n\n{table}", self.pairs);
     }
 
-    fn grown(&self, table: &mut Table, alerts: usize, connections: usize) {
-        let (connector, notifications) = (self.connector(), Notifications::of(alerts));
+    fn measure_growth(&self, table: &mut Table, alerts: usize, connections: usize) {
+        let (connector, load) = (self.connector(), Load::with_alerts(alerts));
         let posts = 20_000_usize.div_ceil(alerts * connections);
         let events = alerts * connections * posts;
         let (mut rates, mut costs) = (Vec::new(), Vec::new());
-        for turn in 0..=self.pairs {
-            let before = connector.cpu();
+        for round in 0..=self.pairs {
+            let before = connector.cpu_time();
             let time = self.run(events, || {
-                notifications.post(connector.address, connections, posts).0
+                load.post(connector.address, connections, posts).0
             });
-            if turn > 0 {
+            if round > 0 {
                 rates.push(rate(events, time));
-                costs.push(connector.cpu_since(before).as_secs_f64() * 1e6 / events as f64);
+                costs.push(connector.cpu_time_since(before).as_secs_f64() * 1e6 / events as f64);
             }
         }
         table.row(&[

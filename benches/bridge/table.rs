@@ -1,4 +1,4 @@
-//! Markdown, and the figures in it.
+//! Markdown tables, and the statistics for them.
 
 use std::fmt;
 use std::time::Duration;

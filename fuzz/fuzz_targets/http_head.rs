@@ -1,4 +1,5 @@
-//! Any bytes as a request's head: refused, incomplete, or read within its limits, and the same when more follows.
+//! Parses arbitrary bytes as a request head: the result is an error, incomplete, or a head within the limits, and does not depend on
+//! the bytes after the head.
 #![no_main]
 
 use canopsis_connector_prometheus::http::request;

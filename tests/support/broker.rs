@@ -1,4 +1,4 @@
-//! A RabbitMQ node of the test's own, with Canopsis's topology in several virtual hosts.
+//! A private RabbitMQ node with Canopsis's topology in several virtual hosts.
 
 use std::net::TcpStream;
 use std::path::PathBuf;
@@ -10,12 +10,12 @@ use amiquip::{
 };
 use serde_json::Value;
 
-use super::{Kept, free_port, scratch, wait_until};
+use super::{ProcessGroup, free_port, temp_path, wait_until};
 
 pub const EXCHANGE: &str = "canopsis.events";
 pub const QUEUE: &str = "Engine_fifo";
 
-/// As many tests can share one node.
+/// One virtual host for each test that shares the node.
 const VHOSTS: usize = 24;
 
 pub struct Broker {
@@ -23,12 +23,12 @@ pub struct Broker {
     pub port: u16,
     dist: u16,
     epmd: u16,
-    node: Option<Kept>,
+    node: Option<ProcessGroup>,
     vhosts_taken: AtomicUsize,
 }
 
 impl Broker {
-    /// A node for tests that do it no harm, shared by all of one file.
+    /// The node that all tests of one file share, unless they stop or change it.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Broker> = OnceLock::new();
         SHARED.get_or_init(Self::start)
@@ -50,7 +50,7 @@ impl Broker {
     /// A node that is not running yet.
     pub fn prepare() -> Self {
         Self {
-            dir: scratch("broker"),
+            dir: temp_path("broker"),
             port: free_port(),
             dist: free_port(),
             epmd: free_port(),
@@ -59,7 +59,7 @@ impl Broker {
         }
     }
 
-    /// Starts the node, again if need be, and waits until it takes connections.
+    /// Starts or restarts the node, and waits until it accepts connections.
     pub fn run(&mut self) {
         std::fs::create_dir_all(&self.dir).unwrap();
         let (dir, log) = (self.dir.to_str().unwrap().to_owned(), self.log());
@@ -73,14 +73,14 @@ impl Broker {
             &ports[2],
         ];
         command.extend(vhosts.iter().map(String::as_str));
-        // The port mapper is a daemon that outlives its node.
-        let afterwards = format!(
+        // epmd is a daemon that survives its node. The file keep prevents the removal of the directory between two runs.
+        let cleanup = format!(
             "for try in 1 2 3 4 5; do ERL_EPMD_PORT={} epmd -kill >/dev/null 2>&1 && break; sleep 0.1; done; \
              [ -e {dir}/keep ] || rm -rf {dir}",
             ports[2]
         );
         std::fs::write(self.dir.join("keep"), "").unwrap();
-        self.node = Some(Kept::start(&command, &log, &afterwards));
+        self.node = Some(ProcessGroup::start(&command, &log, &cleanup));
         std::fs::remove_file(self.dir.join("keep")).unwrap();
         wait_until(
             &format!("a RabbitMQ node starts (rabbitmq-server must be installed); see {log}"),
@@ -99,14 +99,14 @@ impl Broker {
         self.dir.join("node.log").to_str().unwrap().to_owned()
     }
 
-    /// SIGKILL, as by the kernel or a power cut; the data stays.
+    /// Kills the node with SIGKILL and keeps its data.
     pub fn kill(&mut self) {
         std::fs::write(self.dir.join("keep"), "").unwrap();
         self.node = None;
         std::fs::remove_file(self.dir.join("keep")).unwrap();
     }
 
-    /// The node hangs from here on: nothing of it runs until [`Broker::thaw`].
+    /// Stops the node's processes until [`Broker::thaw`].
     pub fn freeze(&self) {
         self.node.as_ref().unwrap().freeze();
     }
@@ -137,7 +137,7 @@ impl Broker {
         );
     }
 
-    /// For the connector, which may publish and nothing else.
+    /// The URL for the connector, whose user may only publish.
     pub fn url(&self, vhost: &str) -> String {
         format!("amqp://cpsrabbit:canopsis@127.0.0.1:{}/{vhost}", self.port)
     }
@@ -151,7 +151,7 @@ impl Broker {
         }
     }
 
-    /// Makes a CA, a server's and a client's certificate; the node speaks TLS from its next start on.
+    /// Creates a CA, a server's and a client's certificate. The node uses TLS from its next start.
     pub fn make_certificates(&self) -> PathBuf {
         let tls = self.dir.join("tls");
         std::fs::create_dir_all(&tls).unwrap();
@@ -177,7 +177,7 @@ impl Broker {
     }
 }
 
-/// A message as it came out of the queue.
+/// A message from the queue.
 #[derive(Debug)]
 pub struct ReceivedMessage {
     pub event: Value,
@@ -199,15 +199,15 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Takes everything out of Canopsis's queue. Not while a load fills it: that may be faster.
+    /// Takes all messages from Canopsis's queue. Does not end while senders fill the queue faster.
     pub fn drain(&self) -> Vec<ReceivedMessage> {
         self.take(usize::MAX)
     }
 
-    /// Takes so many messages out of Canopsis's queue, or as many as there are.
-    pub fn take(&self, most: usize) -> Vec<ReceivedMessage> {
+    /// Takes at most `limit` messages from Canopsis's queue.
+    pub fn take(&self, limit: usize) -> Vec<ReceivedMessage> {
         let mut all = Vec::new();
-        while all.len() < most
+        while all.len() < limit
             && let Some(get) = self.channel.basic_get(QUEUE, true).unwrap()
         {
             let delivery = get.delivery;
@@ -221,7 +221,7 @@ impl Admin {
         all
     }
 
-    /// Throws away what is in Canopsis's queue; how much that was.
+    /// Removes all messages from Canopsis's queue, and returns their number.
     pub fn purge(&self) -> usize {
         usize::try_from(self.channel.queue_purge(QUEUE).unwrap()).unwrap()
     }
@@ -252,7 +252,7 @@ impl Admin {
             .unwrap();
     }
 
-    /// Replaces Canopsis's queue by one with arguments.
+    /// Deletes Canopsis's queue, and declares it with these arguments.
     pub fn redeclare_queue(&self, arguments: FieldTable) {
         self.channel
             .queue_delete(QUEUE, amiquip::QueueDeleteOptions::default())

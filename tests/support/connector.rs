@@ -1,4 +1,4 @@
-//! The real binary.
+//! Runs the real binary, as a service or to its end.
 
 use std::fs::Permissions;
 use std::io::{BufRead, BufReader};
@@ -9,11 +9,11 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
 use super::http::{Client, Reply};
-use super::{TOKEN, copy_program, scratch, signal, wait_until};
+use super::{TOKEN, copy_program, signal, temp_path, wait_until};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_canopsis-connector-prometheus");
 
-/// A mapping by which a test's alerts become events.
+/// A mapping for the alerts of [`notification`](super::notification).
 pub const MAPPING: &str = "
 connector: prometheus
 connector_name: p1
@@ -27,21 +27,21 @@ pub struct Connector {
     child: Child,
     pub address: SocketAddr,
     log: Arc<Mutex<String>>,
-    /// Reads the log until its end.
-    logging: Option<std::thread::JoinHandle<()>>,
+    /// Copies standard error to `log`.
+    log_reader: Option<std::thread::JoinHandle<()>>,
     stdout: Option<std::thread::JoinHandle<String>>,
     config: PathBuf,
 }
 
-/// A copy of the binary where any user may run it: the build may be in a directory that only its owner may enter.
-pub fn for_anybody() -> PathBuf {
-    let path = scratch("binary");
+/// Copies the binary to a path where other users can execute it: the build directory may be accessible only to its owner.
+pub fn copy_for_other_users() -> PathBuf {
+    let path = temp_path("binary");
     copy_program(BINARY, &path);
     std::fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
     path
 }
 
-/// Writes a configuration for the tests' token, and listening on a free port of 127.0.0.1.
+/// The text of a configuration with the tests' token that listens on a free port of 127.0.0.1.
 pub fn config(url: &str, extra_http: &str, rest: &str) -> String {
     format!(
         "amqp: {{url: '{url}'}}\nhttp: {{listen: '127.0.0.1:0', bearer_token: {TOKEN}, {extra_http}}}\n{rest}\n"
@@ -52,7 +52,7 @@ pub fn config(url: &str, extra_http: &str, rest: &str) -> String {
 pub fn run(arguments: &[&str], environment: &[(&str, &str)], input: &str) -> Output {
     use std::io::Write;
     let mut command = Command::new(BINARY);
-    clean(&mut command)
+    clear_environment(&mut command)
         .args(arguments)
         .envs(environment.iter().copied());
     let mut child = command
@@ -61,13 +61,13 @@ pub fn run(arguments: &[&str], environment: &[(&str, &str)], input: &str) -> Out
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // A program that does not want any input may have ended already.
+    // Fails if the program has ended without reading its input.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     child.wait_with_output().unwrap()
 }
 
-/// Whatever the tests were started by must not count.
-fn clean(command: &mut Command) -> &mut Command {
+/// Removes the variables that the program reads from the environment.
+fn clear_environment(command: &mut Command) -> &mut Command {
     let is_ours = |name: &str| {
         name.starts_with("CPS_AMQP_")
             || name.starts_with("PROMETHEUS_")
@@ -86,23 +86,23 @@ fn clean(command: &mut Command) -> &mut Command {
 }
 
 impl Connector {
-    /// Starts the binary on a broker with the tests' mapping, and waits until it listens.
+    /// Starts the binary with the URL of a broker and [`MAPPING`], and waits until it listens.
     pub fn on(url: &str) -> Self {
         Self::with(&config(url, "", MAPPING), &[])
     }
 
-    /// Starts the binary with any configuration and arguments, and waits until it listens.
+    /// Starts the binary with this configuration and these arguments, and waits until it listens.
     pub fn with(config: &str, arguments: &[&str]) -> Self {
-        Self::under(&["env"], BINARY, config, arguments)
+        Self::with_wrapper(&["env"], BINARY, config, arguments)
     }
 
-    /// As [`Connector::with`], started by a command that sets limits and then becomes the binary.
-    pub fn under(wrapper: &[&str], binary: &str, config: &str, arguments: &[&str]) -> Self {
-        let path = scratch("config").with_extension("yml");
+    /// Like [`Connector::with`], started through a command that sets limits and then executes the binary.
+    pub fn with_wrapper(wrapper: &[&str], binary: &str, config: &str, arguments: &[&str]) -> Self {
+        let path = temp_path("config").with_extension("yml");
         std::fs::write(&path, config).unwrap();
         std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         let mut command = Command::new(wrapper[0]);
-        clean(&mut command)
+        clear_environment(&mut command)
             .args(&wrapper[1..])
             .arg(binary)
             .arg("--config")
@@ -118,10 +118,10 @@ impl Connector {
             .spawn()
             .unwrap();
         let log = Arc::new(Mutex::new(String::new()));
-        let (stderr, written) = (child.stderr.take().unwrap(), Arc::clone(&log));
-        let logging = std::thread::spawn(move || {
+        let (stderr, shared_log) = (child.stderr.take().unwrap(), Arc::clone(&log));
+        let log_reader = std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                written.lock().unwrap().push_str(&(line + "\n"));
+                shared_log.lock().unwrap().push_str(&(line + "\n"));
             }
         });
         let stdout = child.stdout.take().unwrap();
@@ -130,7 +130,7 @@ impl Connector {
             child,
             address: ([127, 0, 0, 1], 0).into(),
             log,
-            logging: Some(logging),
+            log_reader: Some(log_reader),
             stdout: Some(stdout),
             config: path,
         };
@@ -173,7 +173,7 @@ impl Connector {
         });
     }
 
-    /// Asks with the right token: `/-/ready` tells more then.
+    /// Sends a GET request with the token, with which `/-/ready` includes the reason.
     pub fn get(&self, path: &str) -> Reply {
         let authorization = format!("Authorization: Bearer {TOKEN}");
         Client::new(self.address)
@@ -181,32 +181,32 @@ impl Connector {
             .unwrap()
     }
 
-    /// Posts a notification with the right token.
+    /// Posts a notification with the token.
     pub fn post(&self, body: &str) -> Reply {
         Client::new(self.address).post(body).unwrap()
     }
 
-    /// As [`Connector::post`], where a connection may be refused.
+    /// Like [`Connector::post`], but returns connection errors.
     pub fn try_post(&self, body: &str) -> std::io::Result<Reply> {
         Client::new(self.address).post(body)
     }
 
-    /// Resident now, in bytes.
+    /// The resident memory in bytes.
     pub fn memory(&self) -> usize {
         super::status_bytes(self.pid(), "VmRSS:")
     }
 
-    /// The most that has ever been resident, in bytes.
+    /// The peak of the resident memory in bytes.
     pub fn peak_memory(&self) -> usize {
         super::status_bytes(self.pid(), "VmHWM:")
     }
 
-    /// Changes the configuration's file.
+    /// Replaces the configuration file.
     pub fn rewrite(&self, config: &str) {
         std::fs::write(&self.config, config).unwrap();
     }
 
-    /// Changes the configuration's file, and has it read again. Waits until the log says what came of it.
+    /// Replaces the configuration file and reloads it. Waits until the log has the outcome.
     pub fn reload(&mut self, config: &str) {
         let outcomes = |log: &str| {
             log.matches("configuration reloaded").count()
@@ -215,25 +215,23 @@ impl Connector {
         let before = outcomes(&self.log());
         self.rewrite(config);
         signal(self.pid(), "HUP");
-        wait_until("the configuration is read again", || {
-            outcomes(&self.log()) > before
-        });
+        wait_until("the reload ends", || outcomes(&self.log()) > before);
     }
 
     pub fn terminate(&self) {
         signal(self.pid(), "TERM");
     }
 
-    /// Waits for the end, of the process and of its log.
+    /// Waits for the end of the process and of its log.
     pub fn wait(&mut self) -> ExitStatus {
         let status = self.child.wait().unwrap();
-        if let Some(logging) = self.logging.take() {
-            logging.join().unwrap();
+        if let Some(log_reader) = self.log_reader.take() {
+            log_reader.join().unwrap();
         }
         status
     }
 
-    /// Waits for the end, and gives what was written on standard output.
+    /// Waits for the end of the process, and returns its standard output.
     pub fn into_stdout(mut self) -> String {
         self.wait();
         self.stdout.take().unwrap().join().unwrap()
@@ -253,7 +251,7 @@ impl Drop for Connector {
             eprintln!("--- the connector's log:\n{}---", self.log());
             return;
         }
-        // Whatever the test did: no secret of the tests is in the log.
+        // In every test, no secret may be in the log.
         for secret in [TOKEN, "hunter2", "cpsrabbit:canopsis", "\"canopsis\""] {
             assert!(!self.log().contains(secret), "{secret} in the log");
         }

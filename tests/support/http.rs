@@ -1,4 +1,4 @@
-//! A plain HTTP/1.1 client that keeps its connection, as Alertmanager does.
+//! An HTTP/1.1 client that keeps its connection, as Alertmanager does.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{PATIENCE, TOKEN};
+use super::{TIMEOUT, TOKEN};
 
 #[derive(Debug, Clone)]
 pub struct Reply {
     pub status: u16,
-    /// The whole head.
+    /// The status line and the headers.
     pub head: String,
     pub body: String,
 }
@@ -37,7 +37,7 @@ impl Reply {
 pub struct Client {
     address: SocketAddr,
     connection: Option<BufReader<TcpStream>>,
-    patience: Duration,
+    timeout: Duration,
 }
 
 impl Client {
@@ -45,13 +45,13 @@ impl Client {
         Self {
             address,
             connection: None,
-            patience: PATIENCE,
+            timeout: TIMEOUT,
         }
     }
 
-    /// How long an answer may take.
-    pub fn patience(&mut self, patience: Duration) {
-        self.patience = patience;
+    /// Sets the timeout of each read.
+    pub fn set_timeout(&mut self, timeout: Duration) {
+        self.timeout = timeout;
     }
 
     /// Posts a notification with the right token.
@@ -65,7 +65,7 @@ impl Client {
         )
     }
 
-    /// Sends a request and reads its reply. After an error the next request takes a new connection.
+    /// Sends a request and reads its reply. After an error, the next request uses a new connection.
     pub fn send(
         &mut self,
         method: &str,
@@ -92,7 +92,7 @@ impl Client {
             none => {
                 let stream = TcpStream::connect(self.address)?;
                 stream.set_nodelay(true)?;
-                stream.set_read_timeout(Some(self.patience))?;
+                stream.set_read_timeout(Some(self.timeout))?;
                 none.insert(BufReader::new(stream))
             }
         };
@@ -105,13 +105,13 @@ impl Client {
         }
         let mut bytes = (request + "\r\n").into_bytes();
         bytes.extend_from_slice(body);
-        // Who refuses a long body may answer, and close, before it has come whole.
+        // A server that rejects a long body may respond and close before it has read all of it.
         let written = connection.get_mut().write_all(&bytes);
         read_reply(connection).map_err(|error| written.err().unwrap_or(error))
     }
 }
 
-/// Reads one reply.
+/// Reads one reply, whose body has a Content-Length or is empty.
 pub fn read_reply(connection: &mut impl BufRead) -> io::Result<Reply> {
     let mut head = String::new();
     loop {

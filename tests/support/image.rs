@@ -1,5 +1,5 @@
-//! The container image, built from the Dockerfile as it is, on base images that are made here; and containers of it. In storage
-//! of its own, below the build directory, where the base images and the layers are kept for the next run.
+//! Builds the container image from the Dockerfile with the base images of `scripts/base-images`, and runs containers. Uses a separate
+//! storage in the build directory, which caches base images and layers between runs.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Kept, PATIENCE, scratch, wait_within};
+use super::{ProcessGroup, TIMEOUT, temp_path, wait_within};
 
 pub const VERSION: &str = "v9.8-rc7";
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
@@ -17,15 +17,15 @@ pub const SOURCE: &str = "https://git.example/connector";
 
 const NAME: &str = "localhost/ccp-test/connector";
 
-/// A Debian system, and a release build with all crates on a small machine.
-const BUILD_PATIENCE: Duration = Duration::from_mins(15);
+/// For debootstrap and a release build of all crates on a small machine.
+const BUILD_TIMEOUT: Duration = Duration::from_mins(15);
 
 pub struct Image {
     dir: PathBuf,
 }
 
 impl Image {
-    /// Built once for all of one file; where that fails, all of them fail at once.
+    /// The image that all tests of one file share. It is built once; if that fails, all of them fail.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Result<Image, String>> = OnceLock::new();
         let made = SHARED.get_or_init(|| {
@@ -36,10 +36,10 @@ impl Image {
                 .map_err(|log| format!("the image was not built:\n{log}"))?;
             Ok(image)
         });
-        made.as_ref().unwrap_or_else(|problem| panic!("{problem}"))
+        made.as_ref().unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Makes the base images.
+    /// Makes the base images, unless they exist.
     fn prepare() -> Result<Self, String> {
         for tool in ["buildah", "debootstrap", "podman", "runc"] {
             let there = Command::new("sh")
@@ -56,12 +56,12 @@ impl Image {
         let image = Self { dir };
         run(&["scripts/base-images", image.dir.to_str().unwrap()])
             .map_err(|log| format!("the base images were not made:\n{log}"))?;
-        // What earlier states of the sources left is of no use; the images of a day are kept as a cache.
+        // Removes layers of earlier sources; layers of the last day stay as a cache.
         image.podman(&["image", "prune", "--force", "--filter", "until=24h"]);
         Ok(image)
     }
 
-    /// Builds the Dockerfile. Either way, what was printed.
+    /// Builds the Dockerfile. Returns the output, as the error if the build fails.
     pub fn build(&self, tag: &str, settings: &[(&str, &str)]) -> Result<String, String> {
         let home = std::env::var("CARGO_HOME")
             .unwrap_or_else(|_| format!("{}/.cargo", std::env::var("HOME").unwrap()));
@@ -73,7 +73,7 @@ impl Image {
             "{}:/usr/local/rust:ro",
             String::from_utf8(sysroot.stdout).unwrap().trim()
         );
-        // The crates are there: this test was built of them.
+        // Cargo's registry has all crates, because cargo built this test.
         let crates = format!("{home}/registry:/usr/local/cargo/registry:ro");
         let mut command = vec![
             "env".to_owned(),
@@ -109,7 +109,7 @@ impl Image {
         );
         command.extend(["--tag", tag, "."].map(str::to_owned));
         let built = run(&command.iter().map(String::as_str).collect::<Vec<_>>());
-        // The stages' working containers would stay, and stay mounted.
+        // The containers of the build stages would stay mounted.
         let mut remove = Command::new("buildah");
         assert!(
             remove
@@ -123,12 +123,12 @@ impl Image {
         built
     }
 
-    /// As podman tells of it.
+    /// The output of `podman image inspect`.
     pub fn inspect(&self) -> Value {
         self.inspect_any(NAME)
     }
 
-    /// How large the image is that it is made from, in bytes.
+    /// The size of the base image in bytes.
     pub fn base_size(&self) -> u64 {
         self.inspect_any("localhost/ccp-test/busybox")["Size"]
             .as_u64()
@@ -136,12 +136,12 @@ impl Image {
     }
 
     fn inspect_any(&self, name: &str) -> Value {
-        let told = self.podman(&["image", "inspect", name]);
-        let told: Value = serde_json::from_slice(&told.stdout).unwrap();
-        told[0].clone()
+        let output = self.podman(&["image", "inspect", name]);
+        let images: Value = serde_json::from_slice(&output.stdout).unwrap();
+        images[0].clone()
     }
 
-    /// Runs the image to its end, as restricted as it may be.
+    /// Runs a restricted container to its end.
     pub fn run(&self, options: &[&str], arguments: &[&str]) -> Output {
         let restrictions = restrictions();
         let mut command = vec!["run", "--rm"];
@@ -150,10 +150,10 @@ impl Image {
         self.try_podman(&command)
     }
 
-    /// Starts a container, as restricted as it may be, and waits until the connector listens. The options have it do so on this
-    /// port of 127.0.0.1.
+    /// Starts a restricted container, and waits until the connector listens. The options must set the address to this port of
+    /// 127.0.0.1.
     pub fn start(&'static self, port: u16, options: &[&str]) -> Container {
-        let path = scratch("container");
+        let path = temp_path("container");
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         let log = path.with_extension("log").to_str().unwrap().to_owned();
         let mut command = self.podman_command();
@@ -162,12 +162,11 @@ impl Image {
         command.extend(options.iter().map(|&option| option.to_owned()));
         command.push(NAME.to_owned());
         let podman = self.podman_command().join(" ");
-        let afterwards =
-            format!("{podman} rm --force --time 0 {name} >/dev/null 2>&1; rm -f {log}");
-        let process = Kept::start(
+        let cleanup = format!("{podman} rm --force --time 0 {name} >/dev/null 2>&1; rm -f {log}");
+        let process = ProcessGroup::start(
             &command.iter().map(String::as_str).collect::<Vec<_>>(),
             &log,
-            &afterwards,
+            &cleanup,
         );
         let container = Container {
             image: self,
@@ -177,7 +176,7 @@ impl Image {
             address: ([127, 0, 0, 1], port).into(),
         };
         wait_within(
-            PATIENCE,
+            TIMEOUT,
             &format!("a container listens; see {}", container.log),
             || container.log().contains("listening"),
         );
@@ -201,7 +200,7 @@ impl Image {
             "--tmpdir".to_owned(),
             self.dir.join("tmp").to_str().unwrap().to_owned(),
         ]);
-        // No systemd is needed, and crun not, which fails where control groups are of version 1.
+        // Works without systemd. runc, because crun fails with cgroup version 1.
         command.extend(
             [
                 "--runtime=runc",
@@ -233,42 +232,42 @@ impl Image {
     }
 }
 
-/// Nothing may be written and nothing gained. The limits are what a container of a container may still have.
+/// A read-only file system and no privileges. The ulimits are those that a nested container can set.
 fn restrictions() -> Vec<String> {
     let options = "--network=host --read-only --read-only-tmpfs=false --cap-drop=all --security-opt=no-new-privileges \
                    --ulimit=nofile=1024:20000 --ulimit=nproc=4096:4096";
     options.split_whitespace().map(str::to_owned).collect()
 }
 
-/// Runs a command that takes minutes; it ends with the test. Either way, what it printed.
+/// Runs a command that takes minutes and ends with the test. Returns its output, as the error if it fails.
 fn run(command: &[&str]) -> Result<String, String> {
-    let (log, status) = (scratch("log"), scratch("status"));
+    let (log, status) = (temp_path("log"), temp_path("status"));
     let (log_path, status_path) = (log.to_str().unwrap(), status.to_str().unwrap());
     let script =
         "status=$1; shift; \"$@\"; echo $? >\"$status.new\"; mv \"$status.new\" \"$status\"";
     let mut wrapped = vec!["nice", "sh", "-c", script, "run", status_path];
     wrapped.extend(command);
-    let kept = Kept::start(&wrapped, log_path, "");
+    let process = ProcessGroup::start(&wrapped, log_path, "");
     wait_within(
-        BUILD_PATIENCE,
+        BUILD_TIMEOUT,
         &format!("{command:?} ends; see {log_path}"),
         || status.exists(),
     );
-    drop(kept);
-    let printed = std::fs::read_to_string(&log).unwrap();
+    drop(process);
+    let output = std::fs::read_to_string(&log).unwrap();
     let succeeded = std::fs::read_to_string(&status).unwrap().trim() == "0";
     for file in [&log, &status] {
         std::fs::remove_file(file).unwrap();
     }
-    if succeeded { Ok(printed) } else { Err(printed) }
+    if succeeded { Ok(output) } else { Err(output) }
 }
 
-/// A running container of the image; it is removed at the end of the test, whatever that is.
+/// A running container of the image, removed at the end of the test, even if the test is killed.
 pub struct Container {
     image: &'static Image,
     name: String,
     log: String,
-    _process: Kept,
+    _process: ProcessGroup,
     pub address: SocketAddr,
 }
 
@@ -277,7 +276,7 @@ impl Container {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// What the image's own check says: whether it is healthy.
+    /// Runs the image's health check.
     pub fn is_healthy(&self) -> bool {
         self.image
             .try_podman(&["healthcheck", "run", &self.name])
@@ -285,7 +284,7 @@ impl Container {
             .success()
     }
 
-    /// Stops it, with the image's own signal first, and tells its exit code.
+    /// Stops the container with the image's stop signal, and returns its exit code.
     pub fn stop(&self) -> String {
         self.image.podman(&["stop", "--time", "60", &self.name]);
         let code = self.image.podman(&["wait", &self.name]);

@@ -1,4 +1,4 @@
-//! Many senders at once, and the account of what they were told.
+//! Concurrent senders, and the responses that they got.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -13,21 +13,21 @@ use super::notification;
 /// Alerts in each notification of a load.
 pub const ALERTS: usize = 3;
 
-/// Senders that post notifications, each of alerts that nobody else has, until they are stopped.
+/// Senders that post notifications, with different alerts in each, until they are stopped.
 pub struct Load {
     stop: Arc<AtomicBool>,
     confirmed: Arc<AtomicUsize>,
-    senders: Vec<JoinHandle<Account>>,
+    senders: Vec<JoinHandle<LoadResult>>,
 }
 
-/// What the senders were told.
+/// The responses that the senders got.
 #[derive(Debug, Default)]
-pub struct Account {
-    /// The alerts of notifications that were answered 200.
+pub struct LoadResult {
+    /// The alerts of notifications that were answered with 200.
     pub confirmed: Vec<String>,
-    /// All alerts that were sent.
+    /// The number of alerts in all notifications.
     pub sent: usize,
-    /// How often each status came; 0 where there was no answer.
+    /// The number of responses by status; 0 is the status of requests without a response.
     pub statuses: HashMap<u16, usize>,
 }
 
@@ -50,31 +50,31 @@ impl Load {
         }
     }
 
-    /// How many notifications have been answered 200 so far.
+    /// The number of notifications that have been answered with 200 so far.
     pub fn confirmed(&self) -> usize {
         self.confirmed.load(Ordering::SeqCst)
     }
 
-    /// Waits until so many more notifications have been answered 200.
+    /// Waits until `count` more notifications have been answered with 200.
     pub fn wait_for_more(&self, count: usize) {
         let start = self.confirmed();
-        super::wait_until("notifications get through", || {
+        super::wait_until("more notifications are answered with 200", || {
             self.confirmed() >= start + count
         });
     }
 
-    /// Ends all senders, each after the answer it waits for.
-    pub fn stop(self) -> Account {
+    /// Stops all senders, each after its current request.
+    pub fn stop(self) -> LoadResult {
         self.stop.store(true, Ordering::SeqCst);
-        let mut total = Account::default();
-        for account in self
+        let mut total = LoadResult::default();
+        for result in self
             .senders
             .into_iter()
             .map(|sender| sender.join().unwrap())
         {
-            total.confirmed.extend(account.confirmed);
-            total.sent += account.sent;
-            for (status, count) in account.statuses {
+            total.confirmed.extend(result.confirmed);
+            total.sent += result.sent;
+            for (status, count) in result.statuses {
                 *total.statuses.entry(status).or_default() += count;
             }
         }
@@ -82,35 +82,41 @@ impl Load {
     }
 }
 
-fn send(address: SocketAddr, sender: usize, stop: &AtomicBool, confirmed: &AtomicUsize) -> Account {
-    let (mut client, mut account) = (Client::new(address), Account::default());
-    // Alertmanager's shortest window: an answer that comes later is none.
-    client.patience(Duration::from_secs(10));
+fn send(
+    address: SocketAddr,
+    sender: usize,
+    stop: &AtomicBool,
+    confirmed: &AtomicUsize,
+) -> LoadResult {
+    let (mut client, mut result) = (Client::new(address), LoadResult::default());
+    // Alertmanager's timeout is at least 10 s. A later response counts as none.
+    client.set_timeout(Duration::from_secs(10));
     let mut number = 0;
     while !stop.load(Ordering::SeqCst) {
         let names: Vec<String> = (0..ALERTS)
             .map(|alert| format!("s{sender}-n{number}-a{alert}"))
             .collect();
         number += 1;
-        account.sent += names.len();
+        result.sent += names.len();
         let status = client
             .post(&notification(&names))
             .map_or(0, |reply| reply.status);
-        *account.statuses.entry(status).or_default() += 1;
+        *result.statuses.entry(status).or_default() += 1;
         if status == 200 {
-            account.confirmed.extend(names);
+            result.confirmed.extend(names);
             confirmed.fetch_add(1, Ordering::SeqCst);
         } else {
-            // As a sender would: not at once again.
+            // Senders do not retry immediately.
             std::thread::sleep(Duration::from_millis(50));
         }
     }
-    account
+    result
 }
 
-impl Account {
-    /// The promise: whatever was answered 200 is in the queue. Prints the account.
-    pub fn check(&self, what: &str, received: &[String]) {
+impl LoadResult {
+    /// Asserts that every alert that was answered with 200 is in the queue, and that every response was 200 or 503. Prints the counts
+    /// of the README's table.
+    pub fn assert_no_loss(&self, what: &str, received: &[String]) {
         let distinct: HashSet<&String> = received.iter().collect();
         let lost: Vec<&String> = self
             .confirmed
@@ -127,7 +133,7 @@ impl Account {
         );
         assert!(
             lost.is_empty(),
-            "{what}: answered 200 and not in the queue: {lost:?}"
+            "{what}: answered with 200 and not in the queue: {lost:?}"
         );
         assert!(
             self.statuses

@@ -1,5 +1,5 @@
-//! What the tests share: a real RabbitMQ node, the real binary, a plain HTTP client. Everything that a test starts ends with
-//! it, also when it is killed.
+//! Support for the tests: a real RabbitMQ node, the real binary, an HTTP client. Processes that a test starts end with it, even if it
+//! is killed.
 #![allow(dead_code, missing_docs)]
 
 pub mod broker;
@@ -19,76 +19,77 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-/// The token of the tests' configurations.
+/// The bearer token in the configurations of the tests.
 pub const TOKEN: &str = "sesame-of-the-tests";
 
-/// How long anything may take before a test gives up on it. No test measures time; this only ends those that hang.
-pub const PATIENCE: Duration = Duration::from_mins(1);
+/// The limit for every wait. No test measures time; this only ends those that hang.
+pub const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Waits until a condition holds.
 pub fn wait_until(what: &str, condition: impl FnMut() -> bool) {
-    wait_within(PATIENCE, what, condition);
+    wait_within(TIMEOUT, what, condition);
 }
 
-/// As [`wait_until`], where the time is a part of the promise.
+/// Like [`wait_until`], for a guarantee that includes a time.
 pub fn wait_within(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + limit;
     while !condition() {
-        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        assert!(Instant::now() < deadline, "timed out waiting: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
-/// A program, and all that it starts, that ends when this is dropped, or when the test's process ends in any way: a shell
-/// beside it waits for the end of its standard input.
-pub struct Kept {
-    keeper: Child,
-    life: Option<ChildStdin>,
-    /// Also its process group's.
+/// A program in a new process group, which is killed on drop, or when the test's process ends in any way: a supervising shell kills
+/// the group at the end of its own standard input.
+pub struct ProcessGroup {
+    supervisor: Child,
+    /// `None` after the drop has closed it.
+    supervisor_stdin: Option<ChildStdin>,
+    /// The PID of the program, and the id of its process group.
     pub pid: u32,
 }
 
-impl Kept {
-    /// Starts a command with its output in a file; `afterwards` is a shell command that cleans up.
-    pub fn start(command: &[&str], log: &str, afterwards: &str) -> Self {
+impl ProcessGroup {
+    /// Starts a command with its output in a file. `cleanup` is a shell command that runs after the group's end.
+    pub fn start(command: &[&str], log: &str, cleanup: &str) -> Self {
         let script = format!(
-            "setsid sh -c 'echo $$; log=$1; shift; exec \"$@\" </dev/null >>\"$log\" 2>&1' kept \"$@\" & pid=$!; cat >/dev/null; \
-             kill -s KILL -- -$pid 2>/dev/null; wait $pid 2>/dev/null; {afterwards}"
+            "setsid sh -c 'echo $$; log=$1; shift; exec \"$@\" </dev/null >>\"$log\" 2>&1' program \"$@\" & pid=$!; cat >/dev/null; \
+             kill -s KILL -- -$pid 2>/dev/null; wait $pid 2>/dev/null; {cleanup}"
         );
-        let mut keeper = Command::new("sh")
-            .args(["-c", &script, "keeper", log])
+        let mut supervisor = Command::new("sh")
+            .args(["-c", &script, "supervisor", log])
             .args(command)
-            // What ends the tests' whole group (Ctrl-C, timeout) must not end it before it has done its work.
+            // A separate group: a signal to the tests' group (Ctrl-C, timeout) must not kill the supervisor.
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        // It says its number once it leads a process group.
+        // The program's shell prints its PID when setsid has created the group.
         let mut line = String::new();
-        BufReader::new(keeper.stdout.take().unwrap())
+        BufReader::new(supervisor.stdout.take().unwrap())
             .read_line(&mut line)
             .unwrap();
         Self {
-            life: keeper.stdin.take(),
-            keeper,
+            supervisor_stdin: supervisor.stdin.take(),
+            supervisor,
             pid: line.trim().parse().unwrap(),
         }
     }
 
-    /// Stops the program and its process group, and waits until nothing of it runs any more.
+    /// Sends SIGSTOP to the process group, and waits until all its threads are stopped.
     pub fn freeze(&self) {
         signal_group(self.pid, "STOP");
-        // The signal is sent to one thread of a process, and the others go on until that one has had a processor: a broker on a
-        // busy machine still confirms what comes meanwhile.
-        wait_until("everything has stopped", || {
+        // A stop signal reaches one thread first, and the others run until that thread is scheduled: on a busy machine, a broker would
+        // still confirm messages meanwhile.
+        wait_until("all threads are stopped", || {
             let states = thread_states(self.pid);
             !states.is_empty() && states.chars().all(|state| matches!(state, 'T' | 'Z'))
         });
     }
 
-    /// Lets it go on.
+    /// Sends SIGCONT to the process group.
     pub fn thaw(&self) {
         signal_group(self.pid, "CONT");
     }
@@ -107,7 +108,7 @@ fn kill(arguments: &[&str]) -> bool {
         .success()
 }
 
-/// Sends a signal to all of a process group.
+/// Sends a signal to every process of a group.
 pub fn signal_group(group: u32, name: &str) {
     assert!(
         kill(&["-s", name, "--", &format!("-{group}")]),
@@ -115,12 +116,12 @@ pub fn signal_group(group: u32, name: &str) {
     );
 }
 
-/// Whether there is any process of a group.
+/// Whether a process group exists.
 pub fn group_runs(group: u32) -> bool {
     kill(&["-0", "--", &format!("-{group}")])
 }
 
-/// The state of each thread of a process group, a letter each: see proc(5), `/proc/PID/stat`.
+/// The states of all threads of a process group, one letter each (see proc(5), `/proc/PID/stat`).
 fn thread_states(group: u32) -> String {
     let entries = |path: &str| {
         std::fs::read_dir(path)
@@ -129,7 +130,7 @@ fn thread_states(group: u32) -> String {
             .flatten()
             .map(|entry| entry.path())
     };
-    // The state, the parent, and the process group.
+    // The first fields are the state, the parent's PID, and the process group.
     let state_of = |thread: &Path| {
         let mut fields = stat(thread)?;
         (fields.get(2)?.parse() == Ok(group)).then(|| fields.swap_remove(0))
@@ -139,10 +140,10 @@ fn thread_states(group: u32) -> String {
     threads.filter_map(|thread| state_of(&thread)).collect()
 }
 
-/// What `stat` says of a process or a thread, from its state on: see proc(5), where that is field 3. `None` where it has ended.
+/// The fields of `/proc/PID/stat` from the third on, the state (see proc(5)). `None` if the process or thread has ended.
 pub fn stat(process: &Path) -> Option<Vec<String>> {
     let line = std::fs::read_to_string(process.join("stat")).ok()?;
-    // The name before it, in parentheses, may hold anything.
+    // The name, in parentheses, may contain spaces and parentheses.
     Some(
         line.rsplit_once(')')?
             .1
@@ -157,14 +158,14 @@ pub fn signal(pid: u32, name: &str) {
     assert!(kill(&["-s", name, &pid.to_string()]), "no process {pid}");
 }
 
-impl Drop for Kept {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
-        drop(self.life.take());
-        let _ = self.keeper.wait();
+        drop(self.supervisor_stdin.take());
+        let _ = self.supervisor.wait();
     }
 }
 
-/// What `/proc/PID/status` says of a process under a name (`VmRSS:`, `VmHWM:`), in bytes.
+/// A line of `/proc/PID/status` (`VmRSS:`, `VmHWM:`), in bytes.
 pub fn status_bytes(pid: u32, name: &str) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with(name)).unwrap();
@@ -176,36 +177,32 @@ pub fn status_bytes(pid: u32, name: &str) -> usize {
         << 10
 }
 
-/// How many threads a process has.
+/// The number of threads of a process.
 pub fn threads(pid: u32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/task"))
         .unwrap()
         .count()
 }
 
-/// Copies a program that is to be run. Were it written by this process, whatever another test starts at that moment would have it
-/// open for writing, too, and it could not be run ("Text file busy").
+/// Copies a program with cp. If this process wrote the file, a child that another test forks at that moment would inherit the file
+/// descriptor, and executing the copy would fail with "Text file busy".
 pub fn copy_program(from: &str, to: &Path) {
     let copied = Command::new("cp")
         .args(["--preserve=mode", "--", from])
         .arg(to)
         .status()
         .unwrap();
-    assert!(
-        copied.success(),
-        "{from} can't be copied to {}",
-        to.display()
-    );
+    assert!(copied.success(), "cannot copy {from} to {}", to.display());
 }
 
-/// A fresh directory's path; nothing is made.
-pub fn scratch(name: &str) -> PathBuf {
+/// A unique path in the system's temporary directory. Creates nothing.
+pub fn temp_path(name: &str) -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::SeqCst);
     std::env::temp_dir().join(format!("ccp-{name}-{}-{number}", std::process::id()))
 }
 
-/// A port that is free now, below those that the kernel gives to outgoing connections.
+/// A free port below the kernel's range for outgoing connections, which starts at 32768.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let start = std::process::id().wrapping_mul(97);
@@ -218,12 +215,12 @@ pub fn free_port() -> u16 {
     }
 }
 
-/// A captured notification of a real Alertmanager.
+/// The captured notification of this name from a real Alertmanager.
 pub fn payload(name: &str) -> String {
     std::fs::read_to_string(format!("tests/data/payloads/{name}.json")).unwrap()
 }
 
-/// A notification with a firing alert for each name.
+/// A notification with one firing alert for each name.
 pub fn notification<S: AsRef<str>>(names: &[S]) -> String {
     let alerts: Vec<Value> = names
         .iter()

@@ -1,23 +1,25 @@
-//! Scratch repositories, and the tools that make packages of them.
+//! Temporary git repositories, and the tools that build packages from them.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use super::scratch;
+use super::temp_path;
 
 pub const NAME: &str = "canopsis-connector-prometheus";
 
-/// When every commit of a scratch repository was made.
+/// The time of every commit, so that builds are reproducible.
 pub const DATE: &str = "1795000000";
 
-/// A directory that ends with the test. Within the build's: a whole build, which may go in there, is too large for a /tmp in memory.
+/// A temporary directory, removed on drop. It is in the build directory, because it may hold a build, for which a /tmp in memory is
+/// too small.
 pub struct Dir(PathBuf);
 
 impl Dir {
     pub fn new(name: &str) -> Self {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(scratch(name).file_name().unwrap());
+        let path =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(temp_path(name).file_name().unwrap());
         fs::create_dir_all(&path).unwrap();
         Self(path)
     }
@@ -37,7 +39,7 @@ impl Drop for Dir {
     }
 }
 
-/// A command with nothing in its environment that cargo, make or git have put there for this test.
+/// A command without the variables that cargo, make or git set for this test.
 pub fn command(dir: &Path, words: &[&str]) -> Command {
     let mut command = Command::new(words[0]);
     command.args(&words[1..]).current_dir(dir).env_clear();
@@ -55,11 +57,11 @@ pub fn command(dir: &Path, words: &[&str]) -> Command {
             .iter()
             .filter_map(|name| Some((name, std::env::var_os(name)?))),
     );
-    for who in ["AUTHOR", "COMMITTER"] {
+    for role in ["AUTHOR", "COMMITTER"] {
         command
-            .env(format!("GIT_{who}_NAME"), "test")
-            .env(format!("GIT_{who}_EMAIL"), "test@localhost");
-        command.env(format!("GIT_{who}_DATE"), format!("{DATE} +0000"));
+            .env(format!("GIT_{role}_NAME"), "test")
+            .env(format!("GIT_{role}_EMAIL"), "test@localhost");
+        command.env(format!("GIT_{role}_DATE"), format!("{DATE} +0000"));
     }
     command
 }
@@ -74,7 +76,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).trim_end().to_owned()
 }
 
-/// Runs a command that must succeed; gives what it printed.
+/// Runs a command that must succeed, and returns its standard output.
 pub fn run(dir: &Path, words: &[&str]) -> String {
     let output = output(dir, words);
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
@@ -87,8 +89,8 @@ pub fn run(dir: &Path, words: &[&str]) -> String {
     stdout
 }
 
-/// Runs a command that must fail; gives what it said on standard error.
-pub fn refused(dir: &Path, words: &[&str]) -> String {
+/// Runs a command that must fail, and returns its standard error.
+pub fn run_failing(dir: &Path, words: &[&str]) -> String {
     let output = output(dir, words);
     assert!(
         !output.status.success(),
@@ -99,9 +101,9 @@ pub fn refused(dir: &Path, words: &[&str]) -> String {
     text(&output.stderr)
 }
 
-/// A repository of one commit with these files, a path being relative to this project's top.
+/// Creates a repository of one commit with copies of these files of this project.
 pub fn repository(path: &Path, files: &[&str]) {
-    // By another process, for the sake of the programs among them: see copy_program.
+    // With cp, because some are programs: see copy_program.
     let mut copy = vec![
         "cp",
         "--no-dereference",
@@ -117,8 +119,8 @@ pub fn repository(path: &Path, files: &[&str]) {
     run(path, &["git", "commit", "-q", "--message=all"]);
 }
 
-/// All files of this project as they are now, committed or not.
-pub fn whole_project(path: &Path) {
+/// Creates a repository with all files of this project, including uncommitted changes.
+pub fn copy_project(path: &Path) {
     let listed = run(
         Path::new("."),
         &[
@@ -153,15 +155,15 @@ pub fn commit(repository: &Path) {
     );
 }
 
-/// How rpm itself orders two versions: -1, 0 or 1.
+/// Compares two versions with rpm's own function: -1, 0 or 1.
 pub fn rpm_order(a: &str, b: &str) -> i32 {
-    let asked = format!("%{{lua:print(rpm.vercmp('{a}', '{b}'))}}");
-    run(Path::new("."), &["rpm", "--eval", &asked])
+    let expression = format!("%{{lua:print(rpm.vercmp('{a}', '{b}'))}}");
+    run(Path::new("."), &["rpm", "--eval", &expression])
         .parse()
         .unwrap()
 }
 
-/// Every file and directory below a root, sorted: "0755 /usr/bin/x", with "/" behind a directory.
+/// Every file and directory below a root with its mode, sorted: `0755 /usr/bin/x`; directories end with `/`.
 pub fn listing(root: &Path) -> Vec<String> {
     fn walk(root: &Path, dir: &Path, found: &mut Vec<(String, u32)>) {
         for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
@@ -185,7 +187,7 @@ pub fn listing(root: &Path) -> Vec<String> {
         .collect()
 }
 
-/// The first of these prefixes under which a command may run here.
+/// The first of these command prefixes that this system permits.
 fn permitted(prefixes: &[&[&'static str]]) -> Option<Vec<&'static str>> {
     let works = |prefix: &&&[&'static str]| {
         let words: Vec<&str> = prefix.iter().copied().chain(["true"]).collect();
@@ -196,19 +198,19 @@ fn permitted(prefixes: &[&[&'static str]]) -> Option<Vec<&'static str>> {
     prefixes.iter().find(works).map(|prefix| prefix.to_vec())
 }
 
-/// What stands before a command that is to have no network, where the system allows that.
+/// The prefix of a command that runs without network, if the system permits one.
 pub fn without_network() -> Vec<&'static str> {
     permitted(&[
         &["unshare", "--net"],
         &["unshare", "--net", "--map-root-user"],
     ])
     .unwrap_or_else(|| {
-        eprintln!("no network namespace may be made here: the build could reach the network");
+        eprintln!("cannot create a network namespace: the build has network access");
         Vec::new()
     })
 }
 
-/// What stands before a command that calls chroot.
+/// The prefix of a command that calls chroot.
 pub fn as_root() -> Vec<&'static str> {
     if is_root() {
         Vec::new()

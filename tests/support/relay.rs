@@ -1,4 +1,4 @@
-//! A network that can be spoilt: forwards bytes to a broker until it is told otherwise.
+//! A TCP relay in front of a broker that can simulate network faults.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -9,12 +9,11 @@ use std::time::Duration;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Everything arrives.
     Forward = 0,
-    /// Nothing arrives, in neither direction, and nobody hears of it.
-    Cut = 1,
-    /// From the broker comes a byte now and then.
-    Drip = 2,
+    /// Drops all bytes in both directions, without closing the connections.
+    Blackhole = 1,
+    /// Forwards one byte of the broker every 200 ms.
+    Trickle = 2,
 }
 
 pub struct Relay {
@@ -55,9 +54,9 @@ fn forward(mut from: TcpStream, mut to: TcpStream, mode: &AtomicU8, from_broker:
         let mut rest = &buffer[..count];
         while !rest.is_empty() {
             match mode.load(Ordering::SeqCst) {
-                // What a cut network has swallowed does not come later: both ends are left as they are, for good.
-                mode if mode == Mode::Cut as u8 => return std::mem::forget((from, to)),
-                mode if mode == Mode::Drip as u8 && from_broker => {
+                // Lost bytes do not arrive later: both sockets stay open, and this connection is never forwarded again.
+                mode if mode == Mode::Blackhole as u8 => return std::mem::forget((from, to)),
+                mode if mode == Mode::Trickle as u8 && from_broker => {
                     thread::sleep(Duration::from_millis(200));
                     if to.write_all(&rest[..1]).is_err() {
                         return;

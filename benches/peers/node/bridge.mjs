@@ -1,7 +1,7 @@
-// The connector's way from webhook to RabbitMQ as one would write it for Node.js: fastify, amqplib's confirm channel.
+// A bridge from webhook to RabbitMQ in Node.js (fastify, amqplib's confirm channel), only for comparison in the benchmark.
 //
-// For the benchmark that compares them, and for nothing else. The mapping is that of the shipped config.yml, in plain code; the
-// settings come from the connector's environment variables. One process, one connection, one channel.
+// The mapping of the shipped config.yml is hard-coded; settings come from the connector's environment variables. One process, one
+// connection, one channel.
 
 import { randomBytes, timingSafeEqual } from 'node:crypto';
 import amqp from 'amqplib';
@@ -21,21 +21,21 @@ const ROUTING_KEY_BYTES = 255;
 const CONNECTOR = 'prometheus';
 const STATES = new Map([['critical', 3], ['major', 2], ['warning', 1], ['minor', 1], ['info', 0]]);
 const UNKNOWN_STATE = 3;
-// [^\n], as a dot leaves out more line ends here than in Go.
+// [^\n], because a dot excludes more line terminators in JavaScript than in Go.
 const TITLE = /Instance (?<Substr>[^\n]* ?)(?:$|,)/u;
 
-// A random part for each run and a counter: unique as a UUID is, and cheaper.
+// Message ids of a random number per run and a counter cost less than UUIDs.
 const RUN = randomBytes(8).toString('hex');
 let sequence = 0;
 
-// The mapping
+// Mapping
 
-// In characters, not in UTF-16's units. What is short in those needs no look at its characters.
-function cut(text, length) {
+// Counts characters, not UTF-16 code units. A text short in code units is never long in characters.
+function truncate(text, length) {
   return text.length <= length ? text : Array.from(text.slice(0, 2 * length)).slice(0, length).join('');
 }
 
-// An alert as Canopsis takes it; undefined where it has no name. JSON leaves out the fields that are undefined.
+// Maps an alert to a Canopsis event, or to undefined without alertname. JSON.stringify omits undefined fields.
 function toEvent({ status, labels, annotations, fingerprint }) {
   const { alertname: resource, instance, pod, job, severity } = labels ?? {};
   if (!resource) return undefined;
@@ -51,8 +51,8 @@ function toEvent({ status, labels, annotations, fingerprint }) {
     component: instance || pod || job || 'prometheus',
     resource,
     state: status === 'resolved' ? 0 : (STATES.get(severity) ?? UNKNOWN_STATE),
-    output: output && cut(output, 255),
-    long_output: output && cut(output, 1024),
+    output: output && truncate(output, 255),
+    long_output: output && truncate(output, 1024),
     author: `${CONNECTOR}.${connectorName}`,
     prom_labels_severity: severity || undefined,
     prom_title: substr === undefined ? title || undefined : `Prometheus ${substr}`,
@@ -64,7 +64,7 @@ function toEvent({ status, labels, annotations, fingerprint }) {
   };
 }
 
-// By Canopsis's convention, cut between characters to what AMQP takes.
+// Canopsis's routing key, truncated at a character boundary to AMQP's limit of 255 bytes.
 function routingKey({ connector_name, component, resource }) {
   const key = `${CONNECTOR}.${connector_name}.check.resource.${component}.${resource}`;
   if (Buffer.byteLength(key) <= ROUTING_KEY_BYTES) return key;
@@ -74,31 +74,31 @@ function routingKey({ connector_name, component, resource }) {
   return bytes.toString('utf8', 0, end);
 }
 
-// The broker
+// AMQP
 
 let channel;
-// The ids of messages that no queue takes. The broker returns one before it confirms it.
+// Ids of unroutable messages. RabbitMQ sends basic.return before basic.ack.
 const returned = new Set();
 
-// After each connect, the first and those after a loss.
+// Called after each connect and reconnect.
 async function openChannel(connection) {
   const opened = await connection.createConfirmChannel();
-  // The broker has closed the channel over what was done on it; a new connection is the simplest way to a new one.
+  // A channel error: reconnecting is the simplest way to a new channel.
   opened.on('error', () => connection.close().catch(() => {}));
   opened.on('close', () => {
     if (channel === opened) channel = undefined;
   });
   opened.on('return', ({ properties }) => returned.add(properties.messageId));
-  // Passively: Canopsis declares it.
+  // A passive declaration, which only checks: Canopsis declares the exchange.
   await opened.checkExchange(EXCHANGE);
   returned.clear();
   channel = opened;
 }
 
-// Publishes all of the events, then waits until the broker has confirmed every one of them, each routed to a queue.
+// Publishes all events, and resolves when RabbitMQ has confirmed each of them and returned none.
 function deliver(events) {
   return new Promise((resolve, reject) => {
-    if (!channel) throw new Error('not connected to the broker');
+    if (!channel) throw new Error('not connected to RabbitMQ');
     if (events.length === 0) return resolve();
     const timer = setTimeout(() => reject(new Error('not confirmed in time')), ANSWER_TIMEOUT);
     const fail = (error) => {
@@ -117,7 +117,7 @@ function deliver(events) {
       };
       channel.publish(EXCHANGE, routingKey(event), Buffer.from(JSON.stringify(event)), properties, (error) => {
         if (error) return fail(error);
-        if (returned.delete(messageId)) return fail(new Error('the broker returned an event'));
+        if (returned.delete(messageId)) return fail(new Error('RabbitMQ returned an event'));
         waiting -= 1;
         if (waiting > 0) return;
         clearTimeout(timer);
@@ -127,10 +127,10 @@ function deliver(events) {
   });
 }
 
-// The sender's side
+// HTTP
 
-// Compiled by fastify, once. As far as the mapping looks at a notification; a nil map of Go is written as null.
-const texts = { type: 'object', nullable: true, additionalProperties: { type: 'string' } };
+// Validates only the fields that the mapping uses. Go encodes a nil map as null.
+const stringMap = { type: 'object', nullable: true, additionalProperties: { type: 'string' } };
 const notification = {
   type: 'object',
   required: ['version', 'alerts'],
@@ -143,8 +143,8 @@ const notification = {
         required: ['status'],
         properties: {
           status: { enum: ['firing', 'resolved'] },
-          labels: texts,
-          annotations: texts,
+          labels: stringMap,
+          annotations: stringMap,
           fingerprint: { type: 'string' },
         },
       },
@@ -162,19 +162,19 @@ function isAuthorized(header = '') {
 
 const app = Fastify({
   bodyLimit: MAX_BODY_BYTES,
-  // A body is refused, not mended.
+  // Invalid bodies are rejected, not converted.
   ajv: { customOptions: { coerceTypes: false, removeAdditional: false, useDefaults: false } },
 });
-// Whatever a sender calls its body, it is JSON. Names such as __proto__ do no harm here, as nothing is copied by name.
+// Every body is parsed as JSON, whatever its Content-Type. __proto__ is harmless: the code never copies properties by name.
 app.removeAllContentTypeParsers();
 app.addContentTypeParser('*', { parseAs: 'string' }, app.getDefaultJsonParser('ignore', 'ignore'));
 
 app.post('/webhook', {
   schema: { body: notification, response: { 200: published } },
-  // Before the body is read.
+  // Before the body is read, as the connector does.
   onRequest(request, reply, done) {
     if (isAuthorized(request.headers.authorization)) return done();
-    reply.code(401).send({ error: 'a valid bearer token is needed' });
+    reply.code(401).send({ error: 'a valid bearer token is required' });
   },
 }, async (request, reply) => {
   const { alerts } = request.body;
@@ -182,17 +182,17 @@ app.post('/webhook', {
   try {
     await deliver(events);
   } catch (error) {
-    // Whatever it is, Alertmanager is to try again.
+    // Any failure gets 503, so that Alertmanager retries.
     return reply.code(503).send({ error: `not every event is in the queue: ${error.message}` });
   }
   if (events.length < alerts.length) {
-    return reply.code(422).send({ error: 'some alerts have no name, the others are published', published: events.length });
+    return reply.code(422).send({ error: 'alerts without alertname were rejected', published: events.length });
   }
   return { published: events.length };
 });
 
 if (TOKEN.length === 0) {
-  console.error('bridge.mjs: PROMETHEUS_BEARER_TOKEN is missing');
+  console.error('bridge.mjs: PROMETHEUS_BEARER_TOKEN is not set');
   process.exit(1);
 }
 const connection = await amqp.connect(AMQP_URL, { noDelay: true, recovery: { initialMaxRetries: 0, setup: openChannel } });

@@ -1,7 +1,7 @@
-"""The connector's way from webhook to RabbitMQ as one would write it in Python: aiohttp, aio-pika, uvloop, orjson.
+"""A bridge from webhook to RabbitMQ in Python (aiohttp, aio-pika, uvloop, orjson), only for comparison in the benchmark.
 
-For the benchmark that compares them, and for nothing else. The mapping is that of the shipped config.yml, in plain code; the
-settings come from the connector's environment variables. One process, one connection, one channel.
+The mapping of the shipped config.yml is hard-coded; settings come from the connector's environment variables. One process, one
+connection, one channel.
 """
 
 import asyncio
@@ -30,47 +30,47 @@ ROUTING_KEY_BYTES = 255
 CONNECTOR = "prometheus"
 STATES = {"critical": 3, "major": 2, "warning": 1, "minor": 1, "info": 0}
 UNKNOWN_STATE = 3
-# \Z, as $ also matches before a last line end here, which it does not in Go.
+# \Z, because $ in Python also matches before a newline at the end, unlike in Go.
 TITLE = re.compile(r"Instance (?P<Substr>.* ?)(\Z|,)")
 
-# A random part for each run and a counter: unique as a UUID is, and cheaper.
+# Message ids of a random number per run and a counter cost less than UUIDs.
 RUN = secrets.token_hex(8)
 SEQUENCE = itertools.count()
 
 
-class NotANotification(ValueError):
-    """The body is something else."""
+class InvalidNotification(ValueError):
+    pass
 
 
-def alerts_of(body):
-    """The alerts of a notification, checked as far as the mapping looks at them."""
+def decode_alerts(body):
+    """Returns the alerts of a notification; validates only the fields that the mapping uses."""
     try:
         notification = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise NotANotification(str(error)) from error
+        raise InvalidNotification(str(error)) from error
     match notification:
         case {"version": "4", "alerts": list(alerts)}:
             return alerts
-    raise NotANotification("neither version 4 nor alerts")
+    raise InvalidNotification("version is not 4, or alerts is not a list")
 
 
-def texts(value):
-    """A map of texts; a nil map of Go is written as null."""
+def string_map(value):
+    """Validates a map of strings. Go encodes a nil map as null."""
     if value is None:
         return {}
     if type(value) is not dict or not all(type(text) is str for text in value.values()):
-        raise NotANotification("labels and annotations are maps of texts")
+        raise InvalidNotification("labels and annotations must be maps of strings")
     return value
 
 
 def to_event(alert):
-    """An alert as Canopsis takes it; None where it has no name."""
+    """Maps an alert to a Canopsis event, or to None without alertname."""
     if type(alert) is not dict:
-        raise NotANotification("an alert is an object")
+        raise InvalidNotification("an alert must be an object")
     status, fingerprint = alert.get("status"), alert.get("fingerprint", "")
     if status not in ("firing", "resolved") or type(fingerprint) is not str:
-        raise NotANotification("an alert's status or fingerprint is no such thing")
-    labels, annotations = texts(alert.get("labels")), texts(alert.get("annotations"))
+        raise InvalidNotification("an alert has an invalid status or fingerprint")
+    labels, annotations = string_map(alert.get("labels")), string_map(alert.get("annotations"))
 
     resource = labels.get("alertname")
     if not resource:
@@ -91,7 +91,7 @@ def to_event(alert):
         "prom_type_ack": "auto",
         "prom_tags": labels,
     }
-    # What would be empty is left out.
+    # Empty fields are omitted, as the connector does.
     output = annotations.get("description") or annotations.get("summary") or title
     if output:
         event["output"] = output[:255]
@@ -107,7 +107,7 @@ def to_event(alert):
 
 
 def routing_key(event):
-    """By Canopsis's convention, cut between characters to what AMQP takes."""
+    """Canopsis's routing key, truncated at a character boundary to AMQP's limit of 255 bytes."""
     key = f"{CONNECTOR}.{event['connector_name']}.check.resource.{event['component']}.{event['resource']}"
     encoded = key.encode()
     return key if len(encoded) <= ROUTING_KEY_BYTES else encoded[:ROUTING_KEY_BYTES].decode(errors="ignore")
@@ -124,16 +124,16 @@ def to_message(event):
 
 
 async def deliver(exchange, events):
-    """All of them are under way before the first confirm is waited for. A nack or a return is raised."""
+    """Publishes all events, then waits for the confirms. Raises after a nack or a return."""
     publishes = [exchange.publish(to_message(event), routing_key(event), mandatory=True) for event in events]
     if len(publishes) == 1:
-        # The most common case. A task of its own would cost a tenth of the whole request.
+        # The most common case. gather would create a task, which takes a tenth of the request's time.
         await publishes[0]
     else:
         await asyncio.gather(*publishes)
 
 
-def answer(status, **fields):
+def json_response(status, **fields):
     return web.Response(status=status, body=orjson.dumps(fields), content_type="application/json")
 
 
@@ -144,22 +144,22 @@ def is_authorized(request):
 
 def webhook(exchange):
     async def handle(request):
-        # First of all: nobody without the token has a body read.
+        # Before the body is read, as the connector does.
         if not is_authorized(request):
-            return answer(401, error="a valid bearer token is needed")
+            return json_response(401, error="a valid bearer token is required")
         try:
-            mapped = [to_event(alert) for alert in alerts_of(await request.read())]
-        except NotANotification as error:
-            return answer(400, error=str(error))
+            mapped = [to_event(alert) for alert in decode_alerts(await request.read())]
+        except InvalidNotification as error:
+            return json_response(400, error=str(error))
         events = [event for event in mapped if event is not None]
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT):
                 await deliver(exchange, events)
-        except Exception as error:  # Whatever it is, Alertmanager is to try again.
-            return answer(503, error=f"not every event is in the queue: {error!r}")
+        except Exception as error:  # Any failure gets 503, so that Alertmanager retries.
+            return json_response(503, error=f"not every event is in the queue: {error!r}")
         if len(events) < len(mapped):
-            return answer(422, error="some alerts have no name, the others are published", published=len(events))
-        return answer(200, published=len(events))
+            return json_response(422, error="alerts without alertname were rejected", published=len(events))
+        return json_response(200, published=len(events))
 
     return handle
 
@@ -168,7 +168,7 @@ async def main():
     connection = await aio_pika.connect_robust(AMQP_URL)
     async with connection:
         channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
-        # Passively: Canopsis declares it.
+        # A passive declaration, which only checks: Canopsis declares the exchange.
         exchange = await channel.get_exchange(EXCHANGE, ensure=True)
 
         app = web.Application(client_max_size=MAX_BODY_BYTES)
@@ -188,5 +188,5 @@ async def main():
 
 if __name__ == "__main__":
     if not TOKEN:
-        sys.exit("bridge.py: PROMETHEUS_BEARER_TOKEN is missing")
+        sys.exit("bridge.py: PROMETHEUS_BEARER_TOKEN is not set")
     uvloop.run(main())

@@ -1,11 +1,11 @@
-//! A stand-in for built 0.5, made for one caller: the build script of amiquip 0.4, which tells the broker these four things.
+//! A substitute for built 0.5 with one caller, the build script of amiquip 0.4, which uses four constants.
 
 use std::io;
 use std::path::Path;
 use std::process::Command;
 use std::{env, fs};
 
-/// Writes them as constants to `built.rs` in `OUT_DIR`.
+/// Writes the constants to `built.rs` in `OUT_DIR`.
 pub fn write_built_file() -> io::Result<()> {
     let rustc = Command::new(variable("RUSTC")?).arg("-V").output()?;
     if !rustc.status.success() {

@@ -1,9 +1,8 @@
-//! A stand-in for handlebars 1.1, made for one caller: amq-protocol-codegen 1.4, with the one template of amq-protocol 1.4.
+//! A substitute for handlebars 1.1 with one caller, amq-protocol-codegen 1.4, and one template, that of amq-protocol 1.4.
 //!
-//! It knows values, helpers with paths and nested calls as arguments, `each` (over a list, with a block parameter), `if`, `unless`,
-//! `else` and `~`. Anything else fails the build of amq-protocol. It is always strict: a name that there is not is an error. A
-//! name means the innermost thing of that name: a value has no path of its own, so that what a helper says about paths
-//! changes nothing.
+//! It implements values, helpers with paths and nested calls as arguments, `each` (over a list, with a block parameter), `if`,
+//! `unless`, `else` and `~`. Anything else fails the build of amq-protocol. It is always strict: an undefined name is an error. A name
+//! refers to the innermost scope that defines it. Values have no paths, so the functions for paths do nothing.
 
 mod template;
 
@@ -18,18 +17,18 @@ pub use serde_json::Value as JsonValue;
 pub use template::Template;
 use template::{Argument, Expression, Node};
 
-/// How a value's text gets into the output.
+/// Escapes the text of a `{{value}}` before it is written.
 pub type EscapeFn = fn(&str) -> String;
 
-/// What a helper gives.
+/// The result of a helper that writes text.
 pub type HelperResult = Result<(), RenderError>;
 
-/// Does not escape.
+/// An [`EscapeFn`] that returns the text unchanged.
 pub fn no_escape(text: &str) -> String {
     text.to_owned()
 }
 
-/// Anything as JSON; null where that can't be.
+/// Converts a value to JSON; null if that fails.
 pub fn to_json<T: Serialize + ?Sized>(value: &T) -> JsonValue {
     serde_json::to_value(value).unwrap_or_default()
 }
@@ -41,7 +40,7 @@ macro_rules! error {
         pub struct $name(String);
 
         impl $name {
-            /// With that message.
+            /// An error with this message.
             pub fn new(message: &str) -> Self {
                 Self(message.to_owned())
             }
@@ -57,9 +56,9 @@ macro_rules! error {
     )* };
 }
 error!(
-    /// Why a template can't be read.
+    /// A template is invalid, or uses what this crate does not implement.
     TemplateError,
-    /// Why a template can't be rendered.
+    /// Rendering failed.
     RenderError
 );
 
@@ -69,9 +68,9 @@ impl From<io::Error> for RenderError {
     }
 }
 
-/// Where the text goes.
+/// Receives the rendered text.
 pub trait Output {
-    /// Appends.
+    /// Appends a text.
     fn write(&mut self, text: &str) -> io::Result<()>;
 }
 
@@ -85,14 +84,14 @@ impl Output for String {
 #[derive(Debug)]
 pub struct Context(JsonValue);
 
-/// A value that was found in the data or the template, or made.
+/// A value, by origin.
 #[derive(Debug)]
 pub enum ScopedJson<'reg: 'rc, 'rc> {
-    /// It stands in the template. (The stand-in reads no such thing.)
+    /// A literal of the template, which this crate does not parse.
     Constant(&'reg JsonValue),
-    /// It stands in the data.
+    /// From the data.
     Context(&'rc JsonValue),
-    /// Made by a helper, or known by a name of the template.
+    /// From a helper or from a scope of the template.
     Derived(JsonValue),
 }
 
@@ -101,7 +100,7 @@ pub enum ScopedJson<'reg: 'rc, 'rc> {
 pub struct Param<'reg: 'rc, 'rc>(ScopedJson<'reg, 'rc>);
 
 impl Param<'_, '_> {
-    /// What it is.
+    /// The argument's value.
     pub fn value(&self) -> &JsonValue {
         match &self.0 {
             ScopedJson::Constant(value) | ScopedJson::Context(value) => value,
@@ -128,25 +127,25 @@ pub struct Helper<'reg: 'rc, 'rc> {
 }
 
 impl<'reg, 'rc> Helper<'reg, 'rc> {
-    /// An argument.
+    /// The argument at this index, from 0.
     pub fn param(&self, index: usize) -> Option<&Param<'reg, 'rc>> {
         self.params.get(index)
     }
 
-    /// The inside of the block.
+    /// The body of a block helper.
     pub fn template(&self) -> Option<&'reg Template> {
         self.block.map(|(template, _)| template)
     }
 
-    /// The name between `|` and `|`.
+    /// The name in `as |name|`.
     pub fn block_param(&self) -> Option<&'reg str> {
         self.block.and_then(|(_, name)| name)
     }
 }
 
-/// A helper: either of its functions.
+/// A helper, which implements one of the two functions.
 pub trait HelperDef {
-    /// Gives a value.
+    /// Returns a value.
     fn call_inner<'reg: 'rc, 'rc>(
         &self,
         _helper: &Helper<'reg, 'rc>,
@@ -168,65 +167,65 @@ pub trait HelperDef {
     ) -> HelperResult {
         match self.call_inner(helper, registry, context, render)? {
             Some(value) => Ok(out.write(&text(Param(value).value())?)?),
-            None => Err(RenderError::new("a helper gives nothing")),
+            None => Err(RenderError::new("helper returned no value")),
         }
     }
 }
 
-/// What names mean at a place of the template.
+/// The scopes at a position of the template.
 #[derive(Debug, Clone, Default)]
 pub struct RenderContext<'reg> {
-    /// The innermost is the last.
+    /// Outermost first.
     scopes: Vec<Rc<BTreeMap<String, JsonValue>>>,
-    /// `@index` and the like.
+    /// `@index`, `@first`, `@last`.
     locals: BTreeMap<String, JsonValue>,
     registry: std::marker::PhantomData<&'reg ()>,
 }
 
 impl RenderContext<'_> {
-    /// Another one, in which the same is known.
+    /// A copy, whose changes do not affect this one.
     #[must_use]
     pub fn derive(&self) -> Self {
         self.clone()
     }
 
-    /// Names the values of a map.
+    /// Adds an innermost scope with the entries of a map.
     pub fn push_block_context<T: Serialize>(&mut self, names: &T) -> HelperResult {
         match to_json(names) {
             JsonValue::Object(names) => self.scopes.push(Rc::new(names.into_iter().collect())),
-            _ => return Err(RenderError::new("a block's context is no map")),
+            _ => return Err(RenderError::new("block context is not a map")),
         }
         Ok(())
     }
 
-    /// Forgets what was named last.
+    /// Removes the innermost scope.
     pub fn pop_block_context(&mut self) {
         self.scopes.pop();
     }
 
-    /// Sets `@index` and the like.
+    /// Sets a local variable such as `@index`.
     pub fn set_local_var(&mut self, name: String, value: JsonValue) {
         self.locals.insert(name, value);
     }
 
-    /// Nothing to do: [`RenderContext::derive`] has made a copy.
+    /// Does nothing: [`RenderContext::derive`] copies local variables.
     pub fn promote_local_vars(&mut self) {}
 
-    /// Nothing to do: what is derived has its own.
+    /// Does nothing: [`RenderContext::derive`] copies local variables.
     pub fn demote_local_vars(&mut self) {}
 
-    /// Always empty: nothing has a path.
+    /// Always empty: values have no paths.
     pub fn get_path(&self) -> &'static str {
         ""
     }
 
-    /// Nothing to do: nothing has a path.
+    /// Does nothing: values have no paths.
     pub fn set_path(&mut self, _path: String) {}
 
-    /// Nothing to do: nothing has a path.
+    /// Does nothing: values have no paths.
     pub fn push_local_path_root(&mut self, _path: String) {}
 
-    /// Nothing to do: nothing has a path.
+    /// Does nothing: values have no paths.
     pub fn pop_local_path_root(&mut self) {}
 
     fn find<'r: 'rc, 'rc>(
@@ -234,7 +233,7 @@ impl RenderContext<'_> {
         path: &str,
         context: &'rc Context,
     ) -> Result<ScopedJson<'r, 'rc>, RenderError> {
-        let missing = || RenderError(format!("there is no {path}"));
+        let missing = || RenderError(format!("undefined: {path}"));
         let mut names = path.split('.');
         let first = names.next().unwrap_or(path);
         let scopes = self.scopes.iter().rev().map(Rc::as_ref);
@@ -255,9 +254,9 @@ impl RenderContext<'_> {
     }
 }
 
-/// What can be rendered.
+/// A node or template that can be rendered.
 pub trait Renderable {
-    /// Writes its text.
+    /// Writes the rendered text to `out`.
     fn render<'reg: 'rc, 'rc>(
         &'reg self,
         registry: &'reg Handlebars,
@@ -316,7 +315,7 @@ struct Block<'reg> {
     otherwise: Option<&'reg Template>,
 }
 
-/// Templates, and the helpers for them.
+/// The registry of templates and helpers.
 #[derive(Default)]
 pub struct Handlebars {
     escape: Option<EscapeFn>,
@@ -325,22 +324,22 @@ pub struct Handlebars {
 }
 
 impl Handlebars {
-    /// Without any.
+    /// An empty registry.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// There must be one before something is rendered.
+    /// Sets the escape function, without which rendering a `{{value}}` fails.
     pub fn register_escape_fn(&mut self, escape: EscapeFn) {
         self.escape = Some(escape);
     }
 
-    /// Adds a helper.
+    /// Adds a helper under a name.
     pub fn register_helper(&mut self, name: &str, helper: Box<dyn HelperDef>) {
         self.helpers.insert(name.to_owned(), helper);
     }
 
-    /// Adds a template.
+    /// Parses a template and adds it under a name.
     #[expect(clippy::needless_pass_by_value, reason = "the caller has a String")]
     pub fn register_template_string(
         &mut self,
@@ -352,19 +351,21 @@ impl Handlebars {
         Ok(())
     }
 
+    /// Does nothing, because rendering is always strict.
+    ///
     /// # Panics
     ///
-    /// When it should not be strict: it always is.
+    /// If `strict` is false.
     pub fn set_strict_mode(&mut self, strict: bool) {
-        assert!(strict, "the stand-in for handlebars is always strict");
+        assert!(strict, "only strict mode is implemented");
     }
 
-    /// Renders a template.
+    /// Renders the template of this name.
     pub fn render<T: Serialize>(&self, name: &str, data: &T) -> Result<String, RenderError> {
         let template = self
             .templates
             .get(name)
-            .ok_or_else(|| RenderError(format!("there is no template {name}")))?;
+            .ok_or_else(|| RenderError(format!("unknown template: {name}")))?;
         let context =
             Context(serde_json::to_value(data).map_err(|error| RenderError(error.to_string()))?);
         let mut out = String::new();
@@ -375,14 +376,14 @@ impl Handlebars {
     fn escape(&self, text: &str) -> Result<String, RenderError> {
         self.escape
             .map(|escape| escape(text))
-            .ok_or_else(|| RenderError::new("there is no escape function"))
+            .ok_or_else(|| RenderError::new("no escape function is registered"))
     }
 
     fn helper(&self, name: &str) -> Result<&dyn HelperDef, RenderError> {
         self.helpers
             .get(name)
             .map(Box::as_ref)
-            .ok_or_else(|| RenderError(format!("there is no helper {name}")))
+            .ok_or_else(|| RenderError(format!("unknown helper: {name}")))
     }
 
     fn params<'reg: 'rc, 'rc>(
@@ -403,7 +404,7 @@ impl Handlebars {
                     let value = self
                         .helper(name)?
                         .call_inner(&helper, self, context, render)?;
-                    value.ok_or_else(|| RenderError(format!("{name} gives no value")))?
+                    value.ok_or_else(|| RenderError(format!("helper {name} returned no value")))?
                 }
             }));
         }
@@ -444,7 +445,7 @@ impl Handlebars {
         if !matches!(name, "if" | "unless" | "each") {
             if block.otherwise.is_some() {
                 return Err(RenderError(format!(
-                    "{{{{else}}}} in {name} is not known to the stand-in"
+                    "{{{{else}}}} in {name} is not implemented"
                 )));
             }
             let helper = Helper {
@@ -494,11 +495,11 @@ fn is_true(value: &JsonValue) -> bool {
     }
 }
 
-/// What a value writes.
+/// The text that a value renders as.
 fn text(value: &JsonValue) -> Result<String, RenderError> {
     match value {
         JsonValue::String(text) => Ok(text.clone()),
         JsonValue::Number(_) | JsonValue::Bool(_) => Ok(value.to_string()),
-        _ => Err(RenderError(format!("{value} is no text"))),
+        _ => Err(RenderError(format!("cannot render as text: {value}"))),
     }
 }

@@ -1,18 +1,18 @@
-//! From text to a tree.
+//! The parser: from a template's text to its tree.
 
 use std::iter::Peekable;
 use std::vec::IntoIter;
 
 use crate::TemplateError;
 
-/// A template that has been read.
+/// A parsed template.
 #[derive(Debug, Default)]
 pub struct Template(pub(crate) Vec<Node>);
 
 #[derive(Debug)]
 pub(crate) enum Node {
     Text(String),
-    /// `{{expression}}`, or `{{{expression}}}` which is not escaped.
+    /// `{{expression}}`, which is escaped, or `{{{expression}}}`, which is not.
     Value {
         expression: Expression,
         escaped: bool,
@@ -26,7 +26,7 @@ pub(crate) enum Node {
     },
 }
 
-/// A name and what follows it: a path, or a helper with its arguments.
+/// A path, or a helper with its arguments.
 #[derive(Debug)]
 pub(crate) struct Expression {
     pub name: String,
@@ -57,15 +57,15 @@ impl Template {
         let mut tokens = tokens(text)?.into_iter().peekable();
         match nodes(&mut tokens)? {
             (template, End::Text) => Ok(template),
-            (_, End::Else) => Err(TemplateError::new("{{else}} outside of a block")),
+            (_, End::Else) => Err(TemplateError::new("{{else}} outside a block")),
             (_, End::Close(name)) => Err(TemplateError::new(&format!(
-                "{{{{/{name}}}}} closes nothing"
+                "{{{{/{name}}}}} without an open block"
             ))),
         }
     }
 }
 
-/// Cuts text from tags. A tag's `~` takes the white space away on its side, as far as the next tag.
+/// Splits a template into text and tags. A tag's `~` removes the white space on its side, up to the next tag.
 fn tokens(text: &str) -> Result<Vec<Token>, TemplateError> {
     let mut tokens = Vec::new();
     let mut rest = text;
@@ -174,7 +174,7 @@ fn expression(text: &str) -> Result<Expression, TemplateError> {
     }
 }
 
-/// As far as the words go, or a closing parenthesis.
+/// Parses up to the last word or a closing parenthesis.
 fn words_of<'a>(
     words: &mut Peekable<impl Iterator<Item = &'a str>>,
     text: &str,
@@ -199,7 +199,7 @@ fn words_of<'a>(
     Ok(Expression { name, arguments })
 }
 
-/// Names with dots between them; a first one may be `@index` and the like.
+/// Names separated by dots; the first may begin with `@`.
 fn is_path(text: &str) -> bool {
     let name = |name: &str| {
         !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
@@ -208,7 +208,5 @@ fn is_path(text: &str) -> bool {
 }
 
 fn unknown(text: &str) -> TemplateError {
-    TemplateError::new(&format!(
-        "this is more than the stand-in for handlebars understands: {{{{{text}}}}}"
-    ))
+    TemplateError::new(&format!("not implemented: {{{{{text}}}}}"))
 }

@@ -1,4 +1,4 @@
-//! A stand-in for url 1.7, made for one caller: amq-protocol 1.4. The names that it uses, on the code of url 2.
+//! A substitute for url 1.7 with one caller, amq-protocol 1.4: re-exports url 2 under the names that it uses.
 
 pub use percent_encoding;
 pub use url2::Url;

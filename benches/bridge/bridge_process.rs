@@ -1,27 +1,29 @@
-//! A bridge that is measured: its process, from its start to its end.
+//! The process of a bridge under test: the connector, or one of `benches/peers`. It ends when the value is dropped.
 
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::clocks::cpu_of;
-use crate::support::{Kept, TOKEN, free_port, scratch, status_bytes, threads, wait_until};
+use crate::cpu_times::process_cpu_time;
+use crate::support::{
+    ProcessGroup, TOKEN, free_port, status_bytes, temp_path, threads, wait_until,
+};
 
-/// What the service's environment is, counts for everything that is measured.
+/// Its `Environment=` lines apply to every bridge, so that all run as the service does.
 const UNIT: &str = include_str!("../../canopsis-connector-prometheus.service");
 
-pub struct Subject {
-    process: Kept,
+pub struct BridgeProcess {
+    process: ProcessGroup,
     pub address: SocketAddr,
 }
 
-impl Subject {
-    /// The connector, with the shipped configuration.
+impl BridgeProcess {
+    /// The connector with the shipped configuration.
     pub fn connector(binary: &str, url: &str) -> Self {
         Self::start(&[binary, "--config", "config.yml"], url)
     }
 
-    /// Its peer in Python, with what `scripts/bench-peers` has installed.
+    /// The bridge in Python, in the venv of `scripts/bench-peers`.
     pub fn python(peers: &Path, url: &str) -> Self {
         let python = peers.join("python/bin/python");
         Self::start(
@@ -30,7 +32,7 @@ impl Subject {
         )
     }
 
-    /// Its peer in Node.
+    /// The bridge in Node.js, as installed by `scripts/bench-peers`.
     pub fn node(peers: &Path, url: &str) -> Self {
         Self::start(
             &["node", peers.join("node/bridge.mjs").to_str().unwrap()],
@@ -38,13 +40,13 @@ impl Subject {
         )
     }
 
-    /// Starts it, and waits until it listens.
+    /// Starts the process and waits until it listens.
     fn start(command: &[&str], url: &str) -> Self {
-        let subject = Self::spawn(command, url);
+        let bridge = Self::spawn(command, url);
         wait_until(&format!("{command:?} listens"), || {
-            TcpStream::connect(subject.address).is_ok()
+            TcpStream::connect(bridge.address).is_ok()
         });
-        subject
+        bridge
     }
 
     fn spawn(command: &[&str], url: &str) -> Self {
@@ -54,26 +56,26 @@ impl Subject {
             format!("PROMETHEUS_LISTEN={address}"),
             format!("PROMETHEUS_BEARER_TOKEN={TOKEN}"),
         ];
-        let mut whole = vec!["env"];
-        whole.extend(
+        let mut env_command = vec!["env"];
+        env_command.extend(
             UNIT.lines()
                 .filter_map(|line| line.strip_prefix("Environment=")),
         );
-        whole.extend(settings.iter().map(String::as_str));
-        whole.extend(command);
-        let log = scratch("bench-log");
+        env_command.extend(settings.iter().map(String::as_str));
+        env_command.extend(command);
+        let log = temp_path("bench-log");
         let log = log.to_str().unwrap();
         Self {
-            process: Kept::start(&whole, log, &format!("rm -f {log}")),
+            process: ProcessGroup::start(&env_command, log, &format!("rm -f {log}")),
             address,
         }
     }
 
-    /// How long the connector takes from its start to its first accepted connection; as seen from outside.
+    /// The time from the connector's start to its first accepted connection, measured by a client.
     pub fn time_to_listen(binary: &str, url: &str) -> Duration {
         let start = Instant::now();
-        let subject = Self::spawn(&[binary, "--config", "config.yml"], url);
-        while TcpStream::connect(subject.address).is_err() {
+        let bridge = Self::spawn(&[binary, "--config", "config.yml"], url);
+        while TcpStream::connect(bridge.address).is_err() {
             assert!(
                 start.elapsed() < Duration::from_secs(10),
                 "the connector does not listen"
@@ -83,17 +85,16 @@ impl Subject {
         start.elapsed()
     }
 
-    /// User and system time of all its threads, those that have ended included.
-    pub fn cpu(&self) -> Duration {
-        cpu_of(&self.process.pid.to_string())
+    pub fn cpu_time(&self) -> Duration {
+        process_cpu_time(&self.process.pid.to_string())
     }
 
-    /// What it has used since.
-    pub fn cpu_since(&self, before: Duration) -> Duration {
-        self.cpu().saturating_sub(before)
+    /// The CPU time used after `before`, an earlier [`BridgeProcess::cpu_time`].
+    pub fn cpu_time_since(&self, before: Duration) -> Duration {
+        self.cpu_time().saturating_sub(before)
     }
 
-    /// In bytes, as `/proc/PID/status` names it.
+    /// A line of `/proc/PID/status` (`VmRSS:`, `VmHWM:`), in bytes.
     pub fn memory(&self, name: &str) -> usize {
         status_bytes(self.process.pid, name)
     }

@@ -1,5 +1,5 @@
-//! What one would write by hand with the same AMQP library as it comes: a loop that publishes messages that are ready, with the same
-//! properties, on the same kind of connection, and counts the confirms. No HTTP, no mapping, no deadlines, one thread.
+//! The baseline: a single-threaded loop with the same AMQP library that publishes ready-made messages with the connector's
+//! properties and counts confirms. It has no HTTP, no mapping and no deadlines.
 
 use std::collections::VecDeque;
 use std::net::TcpStream;
@@ -14,24 +14,24 @@ use crossbeam_channel::Receiver;
 use crate::support::broker::{EXCHANGE, ReceivedMessage};
 use canopsis_connector_prometheus::amqp_url::{AmqpUrl, Login};
 
-pub struct Bare {
+pub struct BareLoop {
     channel: Channel,
     confirms: Receiver<Confirm>,
     returns: Receiver<Return>,
     _connection: Connection,
     published: u64,
-    /// The delivery tag of the first slot of `open`.
+    /// The delivery tag of the oldest unconfirmed message, the first of `unconfirmed` in [`BareLoop::publish`].
     first_tag: u64,
 }
 
-impl Bare {
+impl BareLoop {
     pub fn open(url: &str) -> Self {
         let url = AmqpUrl::parse(url).unwrap();
         let socket = TcpStream::connect((url.host.as_str(), url.port)).unwrap();
-        // Without it one message at a time is twelve times slower: the comparison would be with a straw man.
+        // With Nagle's algorithm, one message at a time is 12 times slower, which would flatter the connector.
         socket.set_nodelay(true).unwrap();
         let Login::Plain { user, password } = &url.login else {
-            panic!("a login by password")
+            panic!("the URL has no password")
         };
         let auth = Auth::Plain {
             username: user.clone(),
@@ -57,7 +57,7 @@ impl Bare {
         }
     }
 
-    /// Publishes so many messages, with so many unconfirmed at most; the whole time, and that of each until its confirm.
+    /// Publishes `count` messages with at most `window` unconfirmed. Returns the total time, and each message's time to its confirm.
     pub fn publish(
         &mut self,
         messages: &[ReceivedMessage],
@@ -66,33 +66,34 @@ impl Bare {
     ) -> (Duration, Vec<Duration>) {
         let start = Instant::now();
         let mut latencies = Vec::with_capacity(count);
-        let mut open: VecDeque<Option<Instant>> = VecDeque::new();
-        let (mut sent, mut unconfirmed) = (0, 0);
-        let mut texts = messages.iter().cycle();
+        // `None` once confirmed: confirms may come out of order.
+        let mut unconfirmed: VecDeque<Option<Instant>> = VecDeque::new();
+        let (mut sent, mut in_flight) = (0, 0);
+        let mut next_message = messages.iter().cycle();
         while latencies.len() < count {
-            while sent < count && unconfirmed < window {
-                let message = texts.next().unwrap();
-                open.push_back(Some(Instant::now()));
+            while sent < count && in_flight < window {
+                let message = next_message.next().unwrap();
+                unconfirmed.push_back(Some(Instant::now()));
                 self.publish_one(message);
                 sent += 1;
-                unconfirmed += 1;
+                in_flight += 1;
             }
             let mut next = Some(self.confirms.recv().unwrap());
             while let Some(confirm) = next {
                 assert!(self.returns.try_recv().is_err(), "a message was returned");
                 let Confirm::Ack(ack) = confirm else {
-                    panic!("a message was refused")
+                    panic!("a message was nacked")
                 };
                 let end = usize::try_from(ack.delivery_tag - self.first_tag).unwrap();
                 let begin = if ack.multiple { 0 } else { end };
-                for slot in open.range_mut(begin..=end) {
-                    if let Some(since) = slot.take() {
-                        latencies.push(since.elapsed());
-                        unconfirmed -= 1;
+                for published_at in unconfirmed.range_mut(begin..=end) {
+                    if let Some(published_at) = published_at.take() {
+                        latencies.push(published_at.elapsed());
+                        in_flight -= 1;
                     }
                 }
-                while let Some(None) = open.front() {
-                    open.pop_front();
+                while let Some(None) = unconfirmed.front() {
+                    unconfirmed.pop_front();
                     self.first_tag += 1;
                 }
                 next = self.confirms.try_recv().ok();

@@ -1,4 +1,4 @@
-//! The tests' own promise: what a test has started ends with it, also when its whole process group is killed, as Ctrl-C does.
+//! A test of the test support: processes that a test started end with it, even if its process group is killed, as with Ctrl-C.
 
 mod support;
 
@@ -6,12 +6,12 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
-use support::{Kept, group_runs, signal_group, wait_until};
+use support::{ProcessGroup, group_runs, signal_group, wait_until};
 
-/// Set for the process that is killed, which is this test once more.
+/// The variable that is set for the killed process, which runs this same test.
 const VICTIM: &str = "VICTIM_OF_THE_TEST";
 
-/// Ends at the latest with the test, also where an assertion fails.
+/// The killed process; the drop kills it also after a failed assertion.
 struct Victim(Child);
 
 impl Drop for Victim {
@@ -22,22 +22,22 @@ impl Drop for Victim {
 }
 
 #[test]
-fn what_was_started_ends_with_the_process_group() {
+fn a_killed_test_leaves_no_process_behind() {
     if std::env::var_os(VICTIM).is_some() {
-        let kept = Kept::start(&["sleep", "1000"], "/dev/null", ":");
+        let kept = ProcessGroup::start(&["sleep", "1000"], "/dev/null", ":");
         println!("started {}", kept.pid);
         loop {
             std::thread::park();
         }
     }
     for signal in ["INT", "TERM", "KILL"] {
-        // Where these tests run in the background, SIGINT is ignored, by whatever they start, too.
+        // A background job ignores SIGINT, and its children inherit that.
         let victim = Command::new("env")
             .arg("--default-signal=INT,TERM")
             .arg(std::env::current_exe().unwrap())
             .args([
                 "--exact",
-                "what_was_started_ends_with_the_process_group",
+                "a_killed_test_leaves_no_process_behind",
                 "--nocapture",
             ])
             .env(VICTIM, "1")
@@ -50,10 +50,10 @@ fn what_was_started_ends_with_the_process_group() {
             .map(Result::unwrap);
         let started = lines
             .find_map(|line| line.rsplit_once("started ")?.1.parse().ok())
-            .expect("a process number");
+            .expect("the victim prints a PID");
         assert!(group_runs(started));
         signal_group(victim.0.id(), signal);
         victim.0.wait().unwrap();
-        wait_until("what the victim has started ends", || !group_runs(started));
+        wait_until("the victim's child process ends", || !group_runs(started));
     }
 }
