@@ -382,7 +382,7 @@ fn a_token_allows_no_more_than_it_should() {
         "{{\"version\":\"4\",\"alerts\":[{{\"status\":\"firing\",\"labels\":{{{}}}}}]}}",
         labels.join(",")
     );
-    assert_eq!(connector.post(&labels).status, 400);
+    assert_eq!(connector.post(&labels).status, 422);
     survives(&connector, "a million labels");
     assert!(
         connector.log().len() < 4 << 20,

@@ -52,6 +52,13 @@ impl<'b> Labels<'b> {
         self.0.len()
     }
 
+    /// The length of all names and values, in bytes.
+    pub fn text_len(&self) -> usize {
+        self.iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum()
+    }
+
     /// Whether there are no entries.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -125,17 +125,22 @@ pub enum DecodeError {
     /// A notification of a version that this program does not know.
     #[error("unsupported notification version {0:?}; the supported one is \"4\"")]
     Version(String),
-    /// One of the alerts has another shape.
-    #[error("alert {number} of the notification is malformed: {source}")]
-    Alert {
-        /// Which one, counted from 1.
-        number: usize,
-        /// What is wrong, and at which line and column of the alert.
-        source: serde_json::Error,
-    },
     /// More alerts than [`MAX_ALERTS`].
     #[error("the notification has more than {MAX_ALERTS} alerts")]
     TooManyAlerts,
+}
+
+/// An alert of another shape. As far as they can be read, its parts identify it.
+#[derive(Debug, Error)]
+#[error("{source} of the alert")]
+pub struct MalformedAlert {
+    /// The label `alertname`, or empty.
+    pub alertname: String,
+    /// The fingerprint, or empty.
+    pub fingerprint: String,
+    /// `None` where it is missing or unknown.
+    pub status: Option<Status>,
+    source: serde_json::Error,
 }
 
 impl<'b> Notification<'b> {
@@ -178,9 +183,10 @@ impl<'b> Notification<'b> {
         self.body.len() - self.alerts.get().len()
     }
 
-    /// Every key with its JSON, also those that only newer versions of Alertmanager send.
+    /// Every key with its JSON, also those that only newer versions of Alertmanager send. None where
+    /// [`Notification::json_len`] is above [`MAX_OBJECT`].
     pub fn entries(&self) -> Entries<'b> {
-        entries(self.body)
+        entries(self.body, self.json_len())
     }
 }
 
@@ -190,17 +196,40 @@ impl<'b> Alert<'b> {
         self.json.len()
     }
 
-    /// Every key with its JSON, also those that only newer versions of Alertmanager send.
+    /// Every key with its JSON, also those that only newer versions of Alertmanager send. None where [`Alert::json_len`]
+    /// is above [`MAX_OBJECT`].
     pub fn entries(&self) -> Entries<'b> {
-        entries(self.json)
+        entries(self.json, self.json.len())
     }
 }
+
+impl MalformedAlert {
+    fn new(json: &str, source: serde_json::Error) -> Self {
+        fn string<'b, T: Deserialize<'b>>(object: &Entries<'b>, key: &str) -> Option<T> {
+            serde_json::from_str(object.get(key)?.get()).ok()
+        }
+        let alert = entries(json, json.len());
+        let labels = alert.get("labels").map(|json| json.get());
+        let labels = labels.map_or_else(Entries::new, |json| entries(json, json.len()));
+        Self {
+            alertname: string(&labels, "alertname").unwrap_or_default(),
+            fingerprint: string(&alert, "fingerprint").unwrap_or_default(),
+            status: string(&alert, "status"),
+            source,
+        }
+    }
+}
+
+/// The longest JSON that is read as a map of its keys, in bytes: each key takes about 100 bytes of memory.
+pub const MAX_OBJECT: usize = 256 << 10;
 
 /// An object's keys with their JSON. Of a repeated key the last value counts, as for Go's decoder.
 pub type Entries<'b> = BTreeMap<String, &'b RawValue>;
 
-/// The entries of what has been decoded as an object before.
-fn entries(json: &str) -> Entries<'_> {
+fn entries(json: &str, len: usize) -> Entries<'_> {
+    if len > MAX_OBJECT {
+        return Entries::new();
+    }
     serde_json::from_str(json).unwrap_or_default()
 }
 
@@ -212,7 +241,7 @@ pub struct Alerts<'b> {
 }
 
 impl<'b> Iterator for Alerts<'b> {
-    type Item = serde_json::Result<Alert<'b>>;
+    type Item = Result<Alert<'b>, MalformedAlert>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let item = self.rest.trim_start_matches([' ', '\t', '\r', '\n', ',']);
@@ -232,10 +261,13 @@ impl<'b> Iterator for Alerts<'b> {
         };
         let (json, rest) = item.split_at(end);
         self.rest = rest;
-        Some(decoded.map(|mut alert| {
-            alert.json = json;
-            alert
-        }))
+        Some(match decoded {
+            Ok(mut alert) => {
+                alert.json = json;
+                Ok(alert)
+            }
+            Err(error) => Err(MalformedAlert::new(json, error)),
+        })
     }
 }
 
@@ -314,6 +346,40 @@ mod tests {
                     _ => panic!("{json}: {found:?}, not {expected:?}"),
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_malformed_alert_is_identified_as_far_as_possible() {
+        let long = format!(
+            r#"{{"status":"resolved","labels":{{"alertname":"A"}},"x":"{}","startsAt":1}}"#,
+            "x".repeat(MAX_OBJECT)
+        );
+        for (alert, expected) in [
+            (
+                r#"{"status":"resolved","labels":{"alertname":"A","n":1},"fingerprint":"f"}"#,
+                ("A", "f", Some(Status::Resolved)),
+            ),
+            (
+                r#"{"status":"odd","labels":{"alertname":"A"},"fingerprint":1}"#,
+                ("A", "", None),
+            ),
+            (
+                r#"{"status":"firing","labels":[1],"fingerprint":"f"}"#,
+                ("", "f", Some(Status::Firing)),
+            ),
+            ("[1]", ("", "", None)),
+            (&long, ("", "", None)),
+        ] {
+            let body = format!("{{\"version\":\"4\",\"alerts\":[{alert}]}}");
+            let notification = Notification::decode(body.as_bytes()).unwrap();
+            let malformed = notification.alerts().next().unwrap().unwrap_err();
+            let found = (
+                malformed.alertname.as_str(),
+                malformed.fingerprint.as_str(),
+                malformed.status,
+            );
+            assert_eq!(found, expected, "{alert:.60}");
         }
     }
 
