@@ -156,7 +156,7 @@ impl MappingReporter {
     fn log_truncated(&self, notification: &Notification<'_>) {
         if let Some(suppressed) = self.should_log("max_alerts") {
             warn!(
-                receiver:% = notification.receiver, suppressed;
+                receiver:% = shorten(&notification.receiver), suppressed;
                 "Alertmanager truncated the notification (max_alerts): {} alerts never reach Canopsis",
                 notification.truncated_alerts
             );

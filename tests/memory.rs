@@ -44,6 +44,8 @@ fn a_notification_takes_a_small_multiple_of_its_body() {
             .collect();
         labels.join(",")
     };
+    // A quoted control character takes six times as much.
+    let deleted = repeated("\u{7f}", BODY);
     let numbers = repeated("0,", BODY);
     let keys: Vec<String> = (0..BODY / 12)
         .map(|number| format!(r#""{number:07}":0"#))
@@ -102,6 +104,35 @@ fn a_notification_takes_a_small_multiple_of_its_body() {
             &[422],
         ),
         (
+            "a string for the labels",
+            one_alert(&format!(r#","annotations":"{deleted}""#), ""),
+            &[422],
+        ),
+        (
+            "a string for a number",
+            one_alert("", &format!(r#","truncatedAlerts":"{deleted}""#)),
+            &[400],
+        ),
+        (
+            "an unknown status",
+            one_alert(&format!(r#","status":"{deleted}""#), "")
+                .replace(r#""status":"firing","#, ""),
+            &[422],
+        ),
+        (
+            "a string for the notification",
+            format!("\"{deleted}\""),
+            &[400],
+        ),
+        (
+            "a long name",
+            one_alert(
+                "",
+                &format!(r#","truncatedAlerts":1,"receiver":"{deleted}""#),
+            ),
+            &[200],
+        ),
+        (
             "alerts without a name",
             format!(r#"{{"version":"4","alerts":[{empty}{{}}]}}"#),
             &[400, 422],
@@ -114,6 +145,8 @@ fn a_notification_takes_a_small_multiple_of_its_body() {
         let before = connector.memory();
         let reply = connector.post(&body);
         let taken = connector.peak_memory() - before;
+        let logged = connector.log().len();
+        assert!(logged < 10_000, "{what}: {logged} bytes of log");
         println!(
             "{what}: {} bytes, {taken} taken, {}",
             body.len(),

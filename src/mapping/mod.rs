@@ -211,9 +211,11 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
                 template, error, ..
             } = skipped
             {
+                // The error may quote a value.
+                let (source, error) = (shorten(template.source()), shorten(&error.to_string()));
                 self.warnings.push(Warning {
                     field: field.to_owned(),
-                    reason: format!("template {:?} failed: {error}", shorten(template.source())),
+                    reason: format!("template {source:?} failed: {error}"),
                     dropped: false,
                 });
             }
