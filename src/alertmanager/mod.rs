@@ -291,6 +291,9 @@ impl<'b> Iterator for Alerts<'b> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     fn alerts(json: &str) -> Vec<Result<Status, String>> {
@@ -362,6 +365,53 @@ mod tests {
                         assert!(found.contains(expected), "{json}: {found}");
                     }
                     _ => panic!("{json}: {found:?}, not {expected:?}"),
+                }
+            }
+        }
+    }
+
+    fn any_json() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(serde_json::Value::from),
+            any::<i64>().prop_map(serde_json::Value::from),
+            any::<f64>().prop_map(serde_json::Value::from),
+            "[\\PC\u{0}-\u{1f}]{0,8}".prop_map(serde_json::Value::from),
+            Just(serde_json::json!({"status": "firing", "labels": {"a": "b"}})),
+        ];
+        leaf.prop_recursive(4, 16, 4, |inner| {
+            let key = prop_oneof!["status", "labels", "startsAt", "[\\[\\]{},:\"]{0,3}"];
+            prop_oneof![
+                vec(inner.clone(), 0..4).prop_map(serde_json::Value::from),
+                vec((key, inner), 0..4)
+                    .prop_map(|entries| serde_json::Value::Object(entries.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn of_any_list_each_item_is_an_alert_or_an_error(
+            items in vec((any_json(), "[ \t\r\n]{0,2}", "[ \t\r\n]{0,2}"), 0..8)
+        ) {
+            let texts: Vec<String> = items
+                .iter()
+                .map(|(item, before, after)| format!("{before}{item}{after}"))
+                .collect();
+            let body = format!("{{\"version\":\"4\",\"alerts\":[{}]}}", texts.join(","));
+            let notification = Notification::decode(body.as_bytes()).unwrap();
+            let alerts: Vec<_> = notification.alerts().collect();
+            prop_assert_eq!(alerts.len(), items.len());
+            for (alert, (item, ..)) in alerts.iter().zip(&items) {
+                let is_known = matches!(item["status"].as_str(), Some("firing" | "resolved"));
+                match alert {
+                    Ok(alert) => {
+                        prop_assert_eq!(alert.status.as_str(), item["status"].as_str().unwrap());
+                        prop_assert_eq!(alert.json, item.to_string());
+                    }
+                    Err(_) => prop_assert!(
+                        !is_known || item.get("labels").or(item.get("startsAt")).is_some()
+                    ),
                 }
             }
         }
