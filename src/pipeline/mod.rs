@@ -2,20 +2,23 @@
 //!
 //! This module connects the others in their order. It knows nothing of HTTP.
 
-use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::time::Instant;
 
 use jiff::Timestamp;
-use log::{error, warn};
 use parking_lot::Mutex;
 
 use crate::alertmanager::{Alert, DecodeError, MAX_ALERTS, Notification, Status};
-use crate::logging::{RepeatLimiter, shorten};
-use crate::mapping::{AlertError, Context, Mapping, NotificationContext, Warning};
+use crate::logging::shorten;
+use crate::mapping::{AlertError, Context, Mapping, NotificationContext};
 use crate::memory::{BudgetError, Charge};
-use crate::metrics::{self, Metrics};
+use crate::metrics;
 use crate::publisher::{Batch, DeliveryError, EncodeError, Publisher};
+
+mod reporter;
+
+pub use reporter::MappingReporter;
+use reporter::{AlertCounts, Subject};
 
 /// Where events go.
 pub enum EventSink {
@@ -104,102 +107,6 @@ const NAMED_BYTES: usize = 2560;
 /// What the publisher holds for an event besides the event, in bytes.
 const EVENT_BOOKKEEPING: usize = 100;
 
-/// Counts and logs what happens to alerts.
-pub struct MappingReporter {
-    metrics: metrics::AlertMetrics,
-    /// For log lines that repeat with every notification.
-    repeats: Option<RepeatLimiter>,
-}
-
-/// What the metrics count of a notification. Its retries are not counted: only the one that is delivered.
-#[derive(Debug, Default)]
-struct AlertCounts {
-    firing: u64,
-    resolved: u64,
-    truncated: u64,
-    rejected: BTreeMap<&'static str, u64>,
-    dropped: BTreeMap<String, u64>,
-}
-
-impl MappingReporter {
-    /// For a service: each field is logged once a minute, with the number of suppressed lines.
-    pub fn new(metrics: metrics::AlertMetrics) -> Self {
-        Self {
-            metrics,
-            repeats: Some(RepeatLimiter::default()),
-        }
-    }
-
-    /// For `--dry-run`: every line is logged.
-    pub fn unlimited() -> Self {
-        Self {
-            metrics: Metrics::new().alerts,
-            repeats: None,
-        }
-    }
-
-    /// Creates the counters of a mapping's fields at 0, so that their first increase is seen.
-    pub fn preregister(&self, mapping: &Mapping) {
-        mapping
-            .extra_infos
-            .iter()
-            .for_each(|(name, _)| self.metrics.preregister(name.as_str()));
-    }
-
-    /// Whether a line about this may be logged; if so, how many were suppressed since the last one.
-    fn should_log(&self, what: &str) -> Option<u64> {
-        self.repeats
-            .as_ref()
-            .map_or(Some(0), |repeats| repeats.allow(what))
-    }
-
-    fn log_truncated(&self, notification: &Notification<'_>) {
-        if let Some(suppressed) = self.should_log("max_alerts") {
-            warn!(
-                receiver:% = shorten(&notification.receiver), suppressed;
-                "Alertmanager truncated the notification (max_alerts): {} alerts never reach Canopsis",
-                notification.truncated_alerts
-            );
-        }
-    }
-
-    fn log_warning(&self, alert: &Alert<'_>, warning: &Warning) {
-        if let Some(suppressed) = self.should_log(&warning.field) {
-            warn!(
-                alertname:% = shorten(name(alert)), fingerprint:% = shorten(&alert.fingerprint), field:% = warning.field,
-                suppressed;
-                "{}", warning.reason
-            );
-        }
-    }
-
-    fn log_rejected(&self, alertname: &str, fingerprint: &str, error: &AlertError) {
-        if let Some(suppressed) = self.should_log(error.field()) {
-            error!(
-                alertname:% = shorten(alertname), fingerprint:% = shorten(fingerprint), field = error.field(), suppressed;
-                "alert rejected: {error}"
-            );
-        }
-    }
-
-    fn count(&self, counts: &AlertCounts) {
-        self.metrics.received("firing", counts.firing);
-        self.metrics.received("resolved", counts.resolved);
-        self.metrics.truncated(counts.truncated);
-        for (field, alerts) in &counts.rejected {
-            self.metrics.rejected(field, *alerts);
-        }
-        for (field, events) in &counts.dropped {
-            self.metrics.dropped(field, *events);
-        }
-    }
-}
-
-/// The label by which people know an alert.
-fn name<'a>(alert: &'a Alert<'_>) -> &'a str {
-    alert.labels.get("alertname").unwrap_or_default()
-}
-
 /// The events of a notification, encoded. What it holds is charged to the budget until it is dropped.
 #[derive(Debug)]
 pub struct EncodedNotification {
@@ -279,11 +186,8 @@ impl Encoder<'_> {
     ) -> Result<(), PipelineError> {
         self.encoded.charge.grow(self.encoded.batch.bytes())?;
         let notification = Notification::decode(body)?;
-        self.reporter.metrics.notified();
+        self.reporter.notified(&notification);
         self.encoded.counts.truncated = notification.truncated_alerts;
-        if notification.truncated_alerts > 0 {
-            self.reporter.log_truncated(&notification);
-        }
         // Strings with escapes are copied: those of the notification, and those of one alert at a time.
         self.encoded.charge.grow(notification.json_len())?;
         let mut longest_alert = 0;
@@ -301,9 +205,13 @@ impl Encoder<'_> {
                     self.map(&alert, &context.with_alert(&alert))?;
                 }
                 Err(alert) => {
+                    let subject = Subject {
+                        alertname: &alert.alertname,
+                        fingerprint: &alert.fingerprint,
+                    };
                     let error = AlertError::Malformed(alert.to_string());
                     let status = alert.status.unwrap_or(Status::Firing);
-                    self.reject(&alert.alertname, &alert.fingerprint, status, vec![error])?;
+                    self.reject(subject, status, vec![error])?;
                 }
             }
             // After the alert: the event of one that was mapped at the deadline is incomplete.
@@ -315,13 +223,14 @@ impl Encoder<'_> {
     }
 
     fn map(&mut self, alert: &Alert<'_>, context: &Context<'_>) -> Result<(), PipelineError> {
+        let subject = Subject {
+            alertname: alert.labels.get("alertname").unwrap_or_default(),
+            fingerprint: &alert.fingerprint,
+        };
         let (event, warnings) = self.mapping.map(context);
         for warning in warnings {
-            self.reporter.log_warning(alert, &warning);
-            if warning.dropped {
-                let dropped = &mut self.encoded.counts.dropped;
-                *dropped.entry(warning.field).or_default() += 1;
-            }
+            self.reporter.warned(subject, &warning);
+            self.encoded.counts.warned(warning);
         }
         let batch = &mut self.encoded.batch;
         let before = batch.bytes();
@@ -339,21 +248,20 @@ impl Encoder<'_> {
             Ok(Err(error)) => return Err(DeliveryError::Output(error.to_string()).into()),
             Err(errors) => errors,
         };
-        self.reject(name(alert), &alert.fingerprint, alert.status, errors)
+        self.reject(subject, alert.status, errors)
     }
 
     fn reject(
         &mut self,
-        alertname: &str,
-        fingerprint: &str,
+        alert: Subject<'_>,
         status: Status,
         errors: Vec<AlertError>,
     ) -> Result<(), PipelineError> {
         let (counts, rejected) = (&mut self.encoded.counts, &mut self.encoded.rejected);
         counts.received(status);
         for error in &errors {
-            self.reporter.log_rejected(alertname, fingerprint, error);
-            *counts.rejected.entry(error.field()).or_default() += 1;
+            self.reporter.rejected(alert, error);
+            counts.rejected(error);
         }
         rejected.count += 1;
         rejected.firing += usize::from(status == Status::Firing);
@@ -361,21 +269,12 @@ impl Encoder<'_> {
             self.encoded.charge.grow(NAMED_BYTES)?;
             self.held += NAMED_BYTES;
             rejected.named.push(RejectedAlert {
-                alertname: shorten(alertname),
-                fingerprint: shorten(fingerprint),
+                alertname: shorten(alert.alertname),
+                fingerprint: shorten(alert.fingerprint),
                 errors: errors.into_iter().map(AlertError::shortened).collect(),
             });
         }
         Ok(())
-    }
-}
-
-impl AlertCounts {
-    fn received(&mut self, status: Status) {
-        match status {
-            Status::Firing => self.firing += 1,
-            Status::Resolved => self.resolved += 1,
-        }
     }
 }
 
@@ -441,7 +340,7 @@ mod tests {
     use super::*;
     use crate::mapping::tests::{NOW, mapping};
     use crate::memory::Budget;
-    use crate::metrics::Exposition;
+    use crate::metrics::{Exposition, Metrics};
 
     /// Has an event, is malformed, lacks its name, has a value that is too large for an event; then some that are resolved.
     const ALERTS: [&str; 4] = [
