@@ -60,6 +60,9 @@ pub enum UrlError {
     /// No host.
     #[error("has no host")]
     Host,
+    /// A list of hosts, as some other AMQP clients accept it.
+    #[error("has several hosts; set several URLs instead: amqp.url takes a list")]
+    SeveralHosts,
     /// A user, password or virtual host that is not UTF-8 once decoded.
     #[error("contains percent-encoded bytes that are not UTF-8")]
     Encoding,
@@ -86,23 +89,21 @@ pub enum UrlError {
 impl AmqpUrl {
     /// Parses a URL. The defaults are RabbitMQ's: port 5672 or 5671, user and password `guest`, virtual host `/`.
     pub fn parse(text: &str) -> Result<Self, UrlError> {
-        let scheme = text
-            .split_once("://")
-            .map(|(scheme, _)| scheme.to_ascii_lowercase());
-        let tls = match scheme.as_deref() {
-            Some("amqp") => false,
-            Some("amqps") => true,
+        let (scheme, rest) = text.split_once("://").ok_or(UrlError::Scheme)?;
+        let tls = match scheme.to_ascii_lowercase().as_str() {
+            "amqp" => false,
+            "amqps" => true,
             _ => return Err(UrlError::Scheme),
         };
-        let url = Url::parse(text).map_err(UrlError::Syntax)?;
-        let after_host = [Some(url.path()), url.query(), url.fragment()];
-        if after_host
-            .into_iter()
-            .flatten()
-            .any(|part| part.contains('@'))
-        {
+        let (authority, after) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        if after.contains('@') {
             return Err(UrlError::StrayAt);
         }
+        let (_, host_and_port) = authority.rsplit_once('@').unwrap_or(("", authority));
+        if host_and_port.contains(',') {
+            return Err(UrlError::SeveralHosts);
+        }
+        let url = Url::parse(text).map_err(UrlError::Syntax)?;
         if url.fragment().is_some() {
             return Err(UrlError::Syntax(url::ParseError::InvalidDomainCharacter));
         }
@@ -266,6 +267,18 @@ mod tests {
     }
 
     #[test]
+    fn a_list_of_hosts_is_recognized() {
+        for (text, expected) in [
+            ("amqp://h1,h2:5672/v", Err(UrlError::SeveralHosts)),
+            ("amqp://u:p@h1:5672,h2:5672/v", Err(UrlError::SeveralHosts)),
+            ("amqp://u:a,b@h/a,b", Ok("amqp://u@h:5672/a,b".to_owned())),
+        ] {
+            let shown = AmqpUrl::parse(text).map(|url| url.to_string());
+            assert_eq!(shown, expected, "{text}");
+        }
+    }
+
+    #[test]
     fn no_error_and_no_display_shows_the_password() {
         for text in [
             "http://u:hunter2@h/v",
@@ -284,6 +297,8 @@ mod tests {
             "amqp://u:12#hunter2@h/v",
             "amqp://u:/hunter2@h",
             "amqp://u:@h/v?hunter2=1",
+            "amqp://u:hunter2@h1,h2/v",
+            "amqp://u:hunter2@h1:5672,h2:5672/v",
         ] {
             let error = AmqpUrl::parse(text).unwrap_err();
             assert!(

@@ -1,9 +1,15 @@
 //! Suggestions for misspelt words.
 
+/// Longer words than any known one are not compared: that takes time by their length.
+const MAX_WORD_BYTES: usize = 64;
+
 /// `; did you mean "x"?` for the nearest known word; empty where none is near.
 ///
 /// A word is near within one edit, and one more for each four letters.
 pub fn did_you_mean(word: &str, known: &[&str]) -> String {
+    if word.len() > MAX_WORD_BYTES {
+        return String::new();
+    }
     let word = word.to_lowercase();
     known
         .iter()

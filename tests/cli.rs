@@ -75,8 +75,8 @@ fn check_distinguishes_valid_from_invalid_configurations() {
     let stderr = text(&faulty.stderr);
     for diagnostic in [
         "6 errors; configuration rejected",
-        "line 1: http.bearer_tokn: unknown key; did you mean \"bearer_token\"?",
-        "line 3: amqp.url: the URL must begin with amqp:// or amqps://",
+        "line 1, column 8: http.bearer_tokn: unknown key; did you mean \"bearer_token\"?",
+        "line 3, column 8: amqp.url: the URL must begin with amqp:// or amqps://",
         "component: required but not set",
     ] {
         assert!(stderr.contains(diagnostic), "{diagnostic} in {stderr}");
@@ -104,6 +104,81 @@ fn check_warns_about_what_is_probably_not_intended() {
         (1, false),
         "{stderr}"
     );
+}
+
+#[test]
+fn hostile_files_end_check_with_status_2() {
+    let token = format!("http: {{bearer_token_file: /dev/zero}}\n{MAPPING}\n");
+    let deep_list = format!("connector: {}", "[".repeat(100_000));
+    let laughs = (1..100)
+        .map(|n| format!("a{n}: &a{n} [*a{0}, *a{0}, *a{0}]\n", n - 1))
+        .collect::<Vec<String>>()
+        .concat();
+    for (path, reason) in [
+        (
+            written(&deep_list),
+            "line 1, column 43: invalid YAML: nested too deeply",
+        ),
+        (
+            written(&format!("a0: &a0 x\n{laughs}")),
+            "too many uses of large anchors",
+        ),
+        (
+            written(&"- x\n".repeat(50 << 18)),
+            "longer than 1048576 bytes",
+        ),
+        (
+            "/dev/zero".to_owned(),
+            "cannot read the configuration /dev/zero: longer than 1048576 bytes",
+        ),
+        (
+            written(&token),
+            "http.bearer_token_file: cannot read the file (path not shown; it may be a secret): longer than",
+        ),
+    ] {
+        let output = run(&["-c", &path, "--check"], &[], "");
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{reason}: {stderr}");
+        assert!(stderr.contains(reason), "{reason}: {stderr}");
+    }
+}
+
+#[test]
+fn paths_and_names_are_trimmed() {
+    let config = written(
+        "
+http: {bearer_token: t}
+connector: >
+  prometheus
+connector_name: ' p1 '
+component:
+  type: copy
+  value: >
+    labels.instance
+resource: {type: ' copy', value: 'labels.alertname '}
+state: {type: map, field: \"labels.alertname\\t\", values: {a: 1}}
+output: {type: template, field: ' labels.alertname', value: '{{ .Field }} '}
+extra_infos_prefix: 'x_ '
+extra_infos: {' a': {type: copy, value: ' labels.alertname'}}
+tags: {type: copy, value: ' labels'}
+",
+    );
+    let body = notification(&["a"]);
+    let output = run(&["-c", &config, "--dry-run", "-"], &[], &body);
+    assert_eq!(text(&output.stderr), "");
+    let event: Value = serde_json::from_slice(&output.stdout).unwrap();
+    for (field, expected) in [
+        ("connector", json!("prometheus")),
+        ("connector_name", json!("p1")),
+        ("component", json!("host:9100")),
+        ("resource", json!("a")),
+        ("state", json!(1)),
+        ("output", json!("a ")),
+        ("x_a", json!("a")),
+    ] {
+        assert_eq!(event[field], expected, "{field}");
+    }
+    assert_eq!(event["tags"]["alertname"], "a");
 }
 
 #[test]

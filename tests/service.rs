@@ -75,11 +75,25 @@ fn a_faulty_configuration_is_refused_as_a_whole() {
         "{log}"
     );
     assert!(
-        log.contains("line 2: http.bearer_tokn: unknown key; did you mean \"bearer_token\"?"),
+        log.contains("http.bearer_tokn: unknown key; did you mean \"bearer_token\"?"),
         "{log}"
     );
     assert_eq!(connector.post(&notification(&["A"])).status, 200);
     assert_eq!(broker.admin(&vhost).drain().len(), 1);
+}
+
+#[test]
+fn a_deeply_nested_configuration_is_rejected_at_reload() {
+    let broker = Broker::shared();
+    let vhost = broker.fresh_vhost();
+    let mut connector = Connector::on(&broker.url(&vhost));
+    connector.wait_until_ready();
+    for nested in ["[", "{a: ", "- "] {
+        connector.reload(&format!("connector: {}", nested.repeat(100_000)));
+    }
+    let log = connector.log();
+    assert_eq!(log.matches("nested too deeply").count(), 2, "{log}");
+    assert_eq!(connector.post(&notification(&["A"])).status, 200);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
 
 static CONFIG: LazyLock<Config> = LazyLock::new(|| {
-    let text = include_str!("../../config.yml").to_owned();
+    let text = include_str!("../../config.yml");
     Config::from_text(
         text,
         Path::new("config.yml"),

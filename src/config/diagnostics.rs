@@ -3,8 +3,13 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use super::document::{Node, NodeRef};
+use super::document::{Node, NodeRef, Position};
 use crate::suggest::did_you_mean;
+
+/// How many errors and warnings are listed: a file may have a hundred thousand.
+pub const MAX_LISTED: usize = 50;
+/// How long a message may be, in characters: it may quote a value of any length.
+const MAX_MESSAGE_CHARS: usize = 1000;
 
 /// One error or warning. Its message never shows a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +20,18 @@ pub struct Diagnostic {
     pub message: String,
 }
 
+impl Diagnostic {
+    fn new(place: impl Into<Place>, message: impl Into<String>) -> Self {
+        let mut message = message.into();
+        if let Some((end, _)) = message.char_indices().nth(MAX_MESSAGE_CHARS) {
+            message.truncate(end);
+            message.push('…');
+        }
+        let place = place.into();
+        Self { place, message }
+    }
+}
+
 /// A place in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
@@ -22,19 +39,45 @@ pub enum Place {
     File {
         /// The key's path; empty for the file itself.
         path: String,
-        /// Its line, counted from 1; `None` for a missing key.
-        line: Option<usize>,
+        /// The position of the key; `None` for a missing one.
+        position: Option<Position>,
     },
     /// An environment variable.
     Variable(String),
 }
 
+impl Place {
+    /// The place of a key that the file lacks.
+    pub fn missing(path: &str) -> Self {
+        Self::File {
+            path: path.to_owned(),
+            position: None,
+        }
+    }
+
+    fn position(&self) -> Option<Position> {
+        match self {
+            Self::File { position, .. } => *position,
+            Self::Variable(_) => None,
+        }
+    }
+}
+
+impl From<&NodeRef<'_>> for Place {
+    fn from(node: &NodeRef<'_>) -> Self {
+        Self::File {
+            path: node.path.clone(),
+            position: node.position,
+        }
+    }
+}
+
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
-            Place::File { path, line } => {
-                if let Some(line) = line {
-                    write!(f, "line {line}: ")?;
+            Place::File { path, position } => {
+                if let Some(position) = position {
+                    write!(f, "{position}: ")?;
                 }
                 if !path.is_empty() {
                     write!(f, "{path}: ")?;
@@ -54,69 +97,63 @@ pub struct Diagnostics {
 }
 
 impl Diagnostics {
-    fn push(&mut self, place: Place, message: impl Into<String>) {
-        let message = message.into();
-        self.errors.push(Diagnostic { place, message });
+    /// Adds an error.
+    pub fn error(&mut self, place: impl Into<Place>, message: impl Into<String>) {
+        self.errors.push(Diagnostic::new(place, message));
     }
 
-    /// Reports an error at a place of the file.
-    pub fn add(&mut self, at: &NodeRef<'_>, message: impl Into<String>) {
-        let (path, line) = (at.to_string(), at.line());
-        self.push(Place::File { path, line }, message);
+    /// Adds a warning about something that is valid and probably not intended.
+    pub fn warn(&mut self, place: impl Into<Place>, message: impl Into<String>) {
+        self.warnings.push(Diagnostic::new(place, message));
     }
 
-    /// Reports an error about a key that the file lacks.
-    pub fn add_missing(&mut self, path: &str, message: impl Into<String>) {
-        let (path, line) = (path.to_owned(), None);
-        self.push(Place::File { path, line }, message);
-    }
-
-    /// Reports an error in an environment variable.
-    pub fn add_variable(&mut self, name: &str, message: impl Into<String>) {
-        self.push(Place::Variable(name.to_owned()), message);
-    }
-
-    /// Reports something that is valid and probably not intended.
-    pub fn warn(&mut self, path: &str, message: impl Into<String>) {
-        let (path, line) = (path.to_owned(), None);
-        self.warnings.push(Diagnostic {
-            place: Place::File { path, line },
-            message: message.into(),
-        });
-    }
-
-    /// Reports a value that is not a mapping, unknown keys, and duplicate keys.
-    pub fn check_keys(&mut self, at: &NodeRef<'_>, known: &[&str]) {
-        if !matches!(at.node, Node::Map(_)) {
-            self.add(at, "must be a mapping");
+    /// Adds errors about a value that is not a mapping, unknown keys, and duplicate keys.
+    pub fn check_keys(&mut self, node: &NodeRef<'_>, known: &[&str]) {
+        if !matches!(node.node, Node::Map(_)) {
+            self.error(node, "must be a mapping");
             return;
         }
-        for (key, value) in at.entries() {
+        for (key, value) in node.entries() {
             if !known.contains(&key) {
-                self.add(&value, format!("unknown key{}", hint(key, known)));
+                self.error(&value, format!("unknown key{}", hint(key, known)));
             }
         }
-        self.check_duplicates(at);
+        self.check_duplicates(node);
     }
 
-    /// Reports duplicate keys.
-    pub fn check_duplicates(&mut self, at: &NodeRef<'_>) {
+    /// Adds errors about duplicate keys.
+    pub fn check_duplicates(&mut self, node: &NodeRef<'_>) {
         let mut seen = HashSet::new();
-        for (key, value) in at.entries() {
+        for (key, value) in node.entries() {
             if !seen.insert(key) {
-                self.add(&value, "duplicate key");
+                self.error(&value, "duplicate key");
             }
         }
     }
 
-    /// The errors, by line, and the warnings.
+    /// The errors, by position, and the warnings.
     pub fn into_parts(mut self) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
-        self.errors.sort_by_key(|error| match error.place {
-            Place::File { line, .. } => line.unwrap_or(usize::MAX),
-            Place::Variable(_) => usize::MAX,
-        });
+        let by_position = |error: &Diagnostic| {
+            let position = error.place.position();
+            (position.is_none(), position)
+        };
+        self.errors.sort_by_key(by_position);
+        if let Some(more) = more_than_listed(&self.warnings) {
+            self.warnings.truncate(MAX_LISTED);
+            self.warnings
+                .push(Diagnostic::new(Place::missing(""), more));
+        }
         (self.errors, self.warnings)
     }
+}
+
+/// How many there are beyond [`MAX_LISTED`], in words.
+pub fn more_than_listed(list: &[Diagnostic]) -> Option<String> {
+    let more = list
+        .len()
+        .checked_sub(MAX_LISTED)
+        .filter(|&more| more > 0)?;
+    Some(format!("and {more} more"))
 }
 
 /// The likely intention behind an unknown key.

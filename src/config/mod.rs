@@ -6,23 +6,24 @@
 
 use std::ffi::OsString;
 use std::fmt::{self, Write as _};
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 mod diagnostics;
 mod document;
+mod mapping;
 mod rules;
 mod settings;
 mod source;
 
 pub use diagnostics::{Diagnostic, Place};
-pub use rules::KEYS as EVENT_KEYS;
+pub use document::{MAX_FILE_BYTES, Position};
+pub use mapping::KEYS as EVENT_KEYS;
 pub use settings::{AMQP_KEYS, AMQP_PREFIX, DEFAULT_TOKEN, HTTP_KEYS, HTTP_PREFIX};
 
 use crate::mapping::Mapping;
 use crate::{http, publisher};
-use diagnostics::{Diagnostics, hint};
+use diagnostics::{Diagnostics, MAX_LISTED, hint, more_than_listed};
 use document::{Document, Node, NodeRef};
 
 /// The configuration file of an RPM installation.
@@ -65,12 +66,12 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// The file is not valid YAML.
-    #[error("{}: {}invalid YAML: {message}", path.display(), line.map_or_else(String::new, |line| format!("line {line}: ")))]
+    #[error("{}: {}invalid YAML: {message}", path.display(), position.map_or_else(String::new, |position| format!("{position}: ")))]
     Syntax {
         /// The file.
         path: PathBuf,
-        /// Counted from 1.
-        line: Option<usize>,
+        /// Where, as far as it is known.
+        position: Option<Position>,
         /// What the parser reports, without the text of the file.
         message: String,
     },
@@ -94,8 +95,11 @@ fn list(path: &Path, errors: &[Diagnostic]) -> String {
     };
     let noun = if errors.len() == 1 { "error" } else { "errors" };
     let mut text = format!("{origin}: {} {noun}; configuration rejected", errors.len());
-    for error in errors {
+    for error in errors.iter().take(MAX_LISTED) {
         let _ = write!(text, "\n  {error}");
+    }
+    if let Some(more) = more_than_listed(errors) {
+        let _ = write!(text, "\n  {more}");
     }
     text
 }
@@ -107,23 +111,23 @@ impl Config {
         overrides: &Overrides,
         environment: Environment<'_>,
     ) -> Result<Self, ConfigError> {
-        let text = fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        let text = source::read_file(path, MAX_FILE_BYTES).map_err(|source| ConfigError::Read {
             path: path.to_owned(),
             source,
         })?;
-        Self::from_text(text, path, overrides, environment)
+        Self::from_text(&text, path, overrides, environment)
     }
 
     /// Like [`Config::load`], with the text of the file. `path` is for messages.
     pub fn from_text(
-        text: String,
+        text: &str,
         path: &Path,
         overrides: &Overrides,
         environment: Environment<'_>,
     ) -> Result<Self, ConfigError> {
         let document = Document::parse(text).map_err(|error| ConfigError::Syntax {
             path: path.to_owned(),
-            line: error.line,
+            position: error.position,
             message: error.message,
         })?;
         let root = document.root();
@@ -131,7 +135,7 @@ impl Config {
         check_root(&root, &mut diagnostics);
         let publisher = settings::amqp(&root, environment, &mut diagnostics);
         let http = settings::http(&root, environment, overrides, &mut diagnostics);
-        let mapping = rules::mapping(&root, &mut diagnostics);
+        let mapping = mapping::mapping(&root, &mut diagnostics);
         let (errors, warnings) = diagnostics.into_parts();
         match mapping {
             Some(mapping) if errors.is_empty() => Ok(Self {
@@ -150,30 +154,21 @@ impl Config {
 
 fn check_root(root: &NodeRef<'_>, diagnostics: &mut Diagnostics) {
     if !matches!(root.node, Node::Map(_)) {
-        diagnostics.add(root, "the file must be a YAML mapping");
+        diagnostics.error(root, "the file must be a YAML mapping");
         return;
     }
-    let known: Vec<&str> = ["amqp", "http"]
-        .iter()
-        .chain(rules::KEYS)
-        .copied()
-        .collect();
+    let known = [&["amqp", "http"], mapping::KEYS].concat();
     for (key, value) in root.entries() {
-        if known.contains(&key) {
-            continue;
-        }
-        if key == "event_type" || key == "source_type" {
-            let constant = if key == "event_type" {
-                "check"
-            } else {
-                "resource"
-            };
-            diagnostics.add(&value, format!("cannot be set; it is always {constant}"));
-        } else if let Some(full) = settings::section_of(key) {
-            diagnostics.add(&value, format!("unknown key; did you mean \"{full}\"?"));
-        } else {
-            diagnostics.add(&value, format!("unknown key{}", hint(key, &known)));
-        }
+        let message = match key {
+            key if known.contains(&key) => continue,
+            "event_type" => "cannot be set; it is always check".to_owned(),
+            "source_type" => "cannot be set; it is always resource".to_owned(),
+            _ => match settings::section_of(key) {
+                Some(full_key) => format!("unknown key; did you mean \"{full_key}\"?"),
+                None => format!("unknown key{}", hint(key, &known)),
+            },
+        };
+        diagnostics.error(&value, message);
     }
     diagnostics.check_duplicates(root);
 }

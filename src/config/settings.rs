@@ -5,9 +5,9 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::diagnostics::Diagnostics;
+use super::diagnostics::{Diagnostics, Place};
 use super::document::NodeRef;
-use super::source::{SecretSource, Section, SettingSource};
+use super::source::{SecretSource, Section, Setting};
 use super::{Environment, Overrides};
 use crate::amqp_url::AmqpUrl;
 use crate::http::{self, ListenAddress};
@@ -42,6 +42,8 @@ pub const HTTP_PREFIX: &str = "PROMETHEUS_";
 
 const DEFAULT_URL: &str = "amqp://cpsrabbit:canopsis@localhost/canopsis";
 const DEFAULT_EXCHANGE: &str = "canopsis.events";
+/// The maximal length of an AMQP short string.
+const MAX_EXCHANGE_BYTES: usize = 255;
 const DEFAULT_PORT: u16 = 18401;
 const DEFAULT_MAX_BODY_BYTES: usize = 16 << 20;
 const MIN_BODY_BYTES: usize = 1024;
@@ -67,70 +69,66 @@ pub fn amqp(
     environment: Environment<'_>,
     diagnostics: &mut Diagnostics,
 ) -> publisher::Settings {
-    let section = section(
-        root,
-        "amqp",
-        AMQP_PREFIX,
-        AMQP_KEYS,
-        environment,
-        diagnostics,
-    );
+    let known = ("amqp", AMQP_PREFIX, AMQP_KEYS);
+    let mut section = Section::find(root, known, environment, diagnostics);
     let settings = publisher::Settings {
-        urls: urls(&section, diagnostics),
-        exchange: section.get("exchange", diagnostics).map_or_else(
-            || DEFAULT_EXCHANGE.to_owned(),
-            |source| exchange(&source, diagnostics),
-        ),
+        urls: urls(&mut section),
+        exchange: section
+            .value("exchange", exchange, "a name of 1 to 255 bytes")
+            .unwrap_or_else(|| DEFAULT_EXCHANGE.to_owned()),
         tls: TlsFiles {
-            ca: path(&section, "ca_file", diagnostics),
-            cert: path(&section, "cert_file", diagnostics),
-            key: path(&section, "key_file", diagnostics),
+            ca: path(&mut section, "ca_file"),
+            cert: path(&mut section, "cert_file"),
+            key: path(&mut section, "key_file"),
         },
     };
-    check_tls(&settings, &section, diagnostics);
+    check_tls(&settings, &mut section);
     settings
 }
 
-fn urls(section: &Section<'_, '_>, diagnostics: &mut Diagnostics) -> Vec<AmqpUrl> {
-    let (place, text) = match section.get_or_file("url", diagnostics) {
+fn exchange(setting: &Setting<'_>) -> Option<String> {
+    let name = setting.text()?;
+    (name.len() <= MAX_EXCHANGE_BYTES).then(|| name.to_owned())
+}
+
+fn urls(section: &mut Section<'_, '_>) -> Vec<AmqpUrl> {
+    // In a file or a variable, several URLs are separated by white space.
+    let (setting, text) = match section.secret("url") {
         SecretSource::Missing => return AmqpUrl::parse(DEFAULT_URL).into_iter().collect(),
         SecretSource::Conflict => return Vec::new(),
-        SecretSource::Inline(place @ SettingSource::File(_)) => {
-            let texts = place.texts(diagnostics);
-            return texts
+        SecretSource::Inline(setting @ Setting::File(_)) => {
+            let texts = section.texts(setting);
+            let urls = texts
                 .iter()
-                .filter_map(|(place, text)| url(place, text.trim(), diagnostics))
-                .collect();
+                .filter_map(|(setting, text)| url(section, setting, text.trim()));
+            return urls.collect();
         }
-        SecretSource::Inline(place @ SettingSource::Environment(..)) => {
-            let text = place.text();
-            (place, text)
+        SecretSource::Inline(setting @ Setting::Environment(..)) => {
+            let text = setting.text().map(str::to_owned);
+            (setting, text)
         }
-        SecretSource::File(place) => {
-            let text = place.contents(diagnostics);
-            (place, text)
+        SecretSource::File(setting) => {
+            let text = section.contents(&setting);
+            (setting, text)
         }
     };
     let Some(text) = text else { return Vec::new() };
     if text.trim().is_empty() {
-        place.report(diagnostics, "contains no URL");
+        section.error(&setting, "contains no URL");
     }
-    text.split_whitespace()
-        .filter_map(|text| url(&place, text, diagnostics))
-        .collect()
+    let urls = text
+        .split_whitespace()
+        .filter_map(|text| url(section, &setting, text));
+    urls.collect()
 }
 
-fn url(place: &SettingSource<'_>, text: &str, diagnostics: &mut Diagnostics) -> Option<AmqpUrl> {
+fn url(section: &mut Section<'_, '_>, setting: &Setting<'_>, text: &str) -> Option<AmqpUrl> {
     AmqpUrl::parse(text)
-        .map_err(|error| place.report(diagnostics, format!("the URL {error}")))
+        .map_err(|error| section.error(setting, format!("the URL {error}")))
         .ok()
 }
 
-fn check_tls(
-    settings: &publisher::Settings,
-    section: &Section<'_, '_>,
-    diagnostics: &mut Diagnostics,
-) {
+fn check_tls(settings: &publisher::Settings, section: &mut Section<'_, '_>) {
     let any_file = settings.tls != TlsFiles::default();
     if settings.urls.iter().any(|url| url.tls) {
         if let Err(error) = settings.tls.connector() {
@@ -145,25 +143,18 @@ fn check_tls(
                 }
                 _ => "ca_file",
             };
-            match section.get(key, diagnostics) {
-                Some(source) => source.report(diagnostics, error.to_string()),
-                None => diagnostics.add_missing("amqp", error.to_string()),
-            }
+            let place = match section.get(key) {
+                Some(setting) => Place::from(&setting),
+                None => Place::missing("amqp"),
+            };
+            section.diagnostics.error(place, error.to_string());
         }
     } else if any_file && !settings.urls.is_empty() {
-        diagnostics.warn(
-            "amqp",
+        section.diagnostics.warn(
+            Place::missing("amqp"),
             "ca_file, cert_file and key_file have no effect without an amqps:// URL",
         );
     }
-}
-
-fn exchange(source: &SettingSource<'_>, diagnostics: &mut Diagnostics) -> String {
-    let text = source.text().unwrap_or_default();
-    if text.is_empty() || text.len() > 255 {
-        source.report(diagnostics, "must be a name of 1 to 255 bytes");
-    }
-    text
 }
 
 /// Reads the section `http`, with `--host` and `--port`.
@@ -173,17 +164,12 @@ pub fn http(
     overrides: &Overrides,
     diagnostics: &mut Diagnostics,
 ) -> http::Settings {
-    let section = section(
-        root,
-        "http",
-        HTTP_PREFIX,
-        HTTP_KEYS,
-        environment,
-        diagnostics,
-    );
+    let known = ("http", HTTP_PREFIX, HTTP_KEYS);
+    let mut section = Section::find(root, known, environment, diagnostics);
+    let address = |setting: &Setting<'_>| ListenAddress::parse(setting.text()?);
+    let requirement = "HOST:PORT, such as 0.0.0.0:18401 or [::]:18401";
     let mut listen = section
-        .get("listen", diagnostics)
-        .and_then(|source| listen(&source, diagnostics))
+        .value("listen", address, requirement)
         .unwrap_or_else(|| ListenAddress {
             host: "0.0.0.0".to_owned(),
             port: DEFAULT_PORT,
@@ -194,157 +180,99 @@ pub fn http(
     if let Some(port) = overrides.port {
         listen.port = port;
     }
-    let tokens = tokens(&section, diagnostics);
-    if tokens.iter().any(|token| token.expose() == DEFAULT_TOKEN) {
-        diagnostics.warn(
-            "http.bearer_token",
-            "is still the published default; set a secret token",
-        );
-    }
     let bytes = MIN_BODY_BYTES..=MAX_BODY_BYTES;
     let connections = 1..=MAX_CONNECTIONS;
     http::Settings {
         listen,
-        tokens,
-        max_body_bytes: number(&section, "max_body_bytes", bytes, "bytes", diagnostics)
+        tokens: tokens(&mut section),
+        max_body_bytes: number(&mut section, "max_body_bytes", bytes, "bytes")
             .unwrap_or(DEFAULT_MAX_BODY_BYTES),
-        max_connections: number(
-            &section,
-            "max_connections",
-            connections,
-            "connections",
-            diagnostics,
-        )
-        .unwrap_or(DEFAULT_MAX_CONNECTIONS),
-        answer_timeout: section
-            .get("answer_timeout", diagnostics)
-            .map_or(DEFAULT_ANSWER_TIMEOUT, |source| {
-                answer_timeout(&source, diagnostics)
-            }),
+        max_connections: number(&mut section, "max_connections", connections, "connections")
+            .unwrap_or(DEFAULT_MAX_CONNECTIONS),
+        answer_timeout: answer_timeout(&mut section),
     }
-}
-
-fn listen(source: &SettingSource<'_>, diagnostics: &mut Diagnostics) -> Option<ListenAddress> {
-    let parsed = source.text().and_then(|text| ListenAddress::parse(&text));
-    if parsed.is_none() {
-        source.report(
-            diagnostics,
-            "must be HOST:PORT, such as 0.0.0.0:18401 or [::]:18401",
-        );
-    }
-    parsed
 }
 
 fn number(
-    section: &Section<'_, '_>,
+    section: &mut Section<'_, '_>,
     key: &str,
     range: RangeInclusive<usize>,
     unit: &str,
-    diagnostics: &mut Diagnostics,
 ) -> Option<usize> {
-    let source = section.get(key, diagnostics)?;
-    let number = source.number().filter(|number| range.contains(number));
-    if number.is_none() {
-        source.report(
-            diagnostics,
-            format!(
-                "must be a whole number of {unit}, {} to {}",
-                range.start(),
-                range.end()
-            ),
-        );
-    }
-    number
+    let requirement = format!(
+        "a whole number of {unit}, {} to {}",
+        range.start(),
+        range.end()
+    );
+    let number = |setting: &Setting<'_>| setting.number().filter(|number| range.contains(number));
+    section.value(key, number, &requirement)
 }
 
-fn answer_timeout(source: &SettingSource<'_>, diagnostics: &mut Diagnostics) -> Duration {
-    let parsed = source
-        .text()
-        .and_then(|text| text.trim().parse::<jiff::SignedDuration>().ok());
-    let timeout = parsed
-        .and_then(|duration| Duration::try_from(duration).ok())
-        .filter(|timeout| (MIN_ANSWER_TIMEOUT..=MAX_ANSWER_TIMEOUT).contains(timeout));
-    if timeout.is_some_and(|timeout| timeout > RECOMMENDED_ANSWER_TIMEOUT) {
-        diagnostics.warn(
-            &source.to_string(),
+fn answer_timeout(section: &mut Section<'_, '_>) -> Duration {
+    let parse = |setting: &Setting<'_>| {
+        let duration: jiff::SignedDuration = setting.text()?.parse().ok()?;
+        let timeout = Duration::try_from(duration).ok()?;
+        (MIN_ANSWER_TIMEOUT..=MAX_ANSWER_TIMEOUT)
+            .contains(&timeout)
+            .then_some(timeout)
+    };
+    let requirement = "a duration from 100ms to 60s, such as 8s";
+    let timeout = section
+        .value("answer_timeout", parse, requirement)
+        .unwrap_or(DEFAULT_ANSWER_TIMEOUT);
+    if timeout > RECOMMENDED_ANSWER_TIMEOUT
+        && let Some(setting) = section.get("answer_timeout")
+    {
+        section.diagnostics.warn(
+            &setting,
             "is over 9s: Alertmanager may give up before the response (after group_interval, at least 10 s)",
         );
     }
-    timeout.unwrap_or_else(|| {
-        source.report(
-            diagnostics,
-            "must be a duration from 100ms to 60s, such as 8s",
-        );
-        DEFAULT_ANSWER_TIMEOUT
-    })
+    timeout
 }
 
 /// The accepted tokens. Those of the environment replace those of the file.
-fn tokens(section: &Section<'_, '_>, diagnostics: &mut Diagnostics) -> Vec<Secret> {
-    let texts = match section.get_or_file("bearer_token", diagnostics) {
+fn tokens(section: &mut Section<'_, '_>) -> Vec<Secret> {
+    let texts = match section.secret("bearer_token") {
         SecretSource::Missing => {
             let variable = section.variable("bearer_token");
             let message = format!("required but not set; set it here or with {variable}");
-            diagnostics.add_missing("http.bearer_token", message);
+            let place = Place::missing("http.bearer_token");
+            section.diagnostics.error(place, message);
             return Vec::new();
         }
         SecretSource::Conflict => return Vec::new(),
-        SecretSource::Inline(source) => source.texts(diagnostics),
+        SecretSource::Inline(setting) => section.texts(setting),
         // Text editors end the last line; the line end is not part of the token.
-        SecretSource::File(source) => match source.contents(diagnostics) {
-            Some(text) => vec![(source, text.trim_end_matches(['\r', '\n']).to_owned())],
+        SecretSource::File(setting) => match section.contents(&setting) {
+            Some(text) => vec![(setting, text.trim_end_matches(['\r', '\n']).to_owned())],
             None => Vec::new(),
         },
     };
-    texts
+    let tokens = texts
         .into_iter()
-        .filter_map(|(source, text)| token(&source, text, diagnostics))
-        .collect()
+        .filter_map(|(setting, text)| token(section, &setting, text));
+    tokens.collect()
 }
 
-fn token(
-    source: &SettingSource<'_>,
-    text: String,
-    diagnostics: &mut Diagnostics,
-) -> Option<Secret> {
+fn token(section: &mut Section<'_, '_>, setting: &Setting<'_>, text: String) -> Option<Secret> {
     if text.is_empty() {
-        source.report(diagnostics, "must not be empty");
+        section.error(setting, "must not be empty");
         return None;
     }
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        source.report(
-            diagnostics,
-            "must consist of printable ASCII characters without spaces, as in an HTTP header",
-        );
+        let message =
+            "must consist of printable ASCII characters without spaces, as in an HTTP header";
+        section.error(setting, message);
         return None;
+    }
+    if text == DEFAULT_TOKEN {
+        let message = "is still the published default; set a secret token";
+        section.diagnostics.warn(setting, message);
     }
     Some(Secret::new(text))
 }
 
-fn section<'d, 'e>(
-    root: &NodeRef<'d>,
-    name: &'static str,
-    prefix: &'static str,
-    known: &[&str],
-    environment: Environment<'e>,
-    diagnostics: &mut Diagnostics,
-) -> Section<'d, 'e> {
-    let at = root.get(name);
-    if let Some(at) = &at {
-        diagnostics.check_keys(at, known);
-    }
-    Section {
-        prefix,
-        at,
-        environment,
-    }
-}
-
-fn path(section: &Section<'_, '_>, key: &str, diagnostics: &mut Diagnostics) -> Option<PathBuf> {
-    let source = section.get(key, diagnostics)?;
-    let text = source.text().filter(|text| !text.is_empty());
-    if text.is_none() {
-        source.report(diagnostics, "must be a path");
-    }
-    text.map(PathBuf::from)
+fn path(section: &mut Section<'_, '_>, key: &str) -> Option<PathBuf> {
+    section.value(key, |setting| setting.text().map(PathBuf::from), "a path")
 }

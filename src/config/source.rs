@@ -3,179 +3,224 @@
 //! The variable of `amqp.exchange` is `CPS_AMQP_EXCHANGE`, that of `http.listen` is `PROMETHEUS_LISTEN`. What a value means is up
 //! to `settings`.
 
-use std::fmt::{self, Display};
-use std::fs;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
 
 use serde_json::Value;
 
 use super::Environment;
-use super::diagnostics::Diagnostics;
+use super::diagnostics::{Diagnostics, Place};
 use super::document::{Node, NodeRef};
 
+/// The maximal length of a file with a secret.
+const MAX_SECRET_FILE_BYTES: usize = 64 << 10;
+
 /// A setting, with the place it comes from.
-pub enum SettingSource<'d> {
+pub enum Setting<'d> {
     File(NodeRef<'d>),
     /// The name and the value of the variable.
     Environment(String, String),
 }
 
-impl Display for SettingSource<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File(at) => at.fmt(f),
-            Self::Environment(name, _) => f.write_str(name),
+impl From<&Setting<'_>> for Place {
+    fn from(setting: &Setting<'_>) -> Self {
+        match setting {
+            Setting::File(node) => node.into(),
+            Setting::Environment(name, _) => Self::Variable(name.clone()),
         }
     }
 }
 
-impl<'d> SettingSource<'d> {
-    /// Reports an error at this place.
-    pub fn report(&self, diagnostics: &mut Diagnostics, message: impl Into<String>) {
+impl Setting<'_> {
+    /// The key's path, or the name of the variable.
+    pub fn name(&self) -> &str {
         match self {
-            Self::File(at) => diagnostics.add(at, message),
-            Self::Environment(name, _) => diagnostics.add_variable(name, message),
+            Self::File(node) => &node.path,
+            Self::Environment(name, _) => name,
         }
     }
 
-    /// The value as text; `None` for a list or a mapping.
-    pub fn text(&self) -> Option<String> {
-        match self {
-            Self::File(at) => at.text(),
-            Self::Environment(_, text) => Some(text.clone()),
-        }
+    /// The value as text without white space around it; `None` for an empty text, a list or a mapping.
+    pub fn text(&self) -> Option<&str> {
+        let text = match self {
+            Self::File(node) => node.text()?.trim(),
+            Self::Environment(_, text) => text.trim(),
+        };
+        (!text.is_empty()).then_some(text)
     }
 
     /// The value as a non-negative integer.
     pub fn number(&self) -> Option<usize> {
         match self {
             Self::File(NodeRef {
-                node: Node::Scalar(Value::Number(number)),
+                node: Node::Scalar(Value::Number(number), _),
                 ..
-            }) => number
-                .as_u64()
-                .and_then(|number| usize::try_from(number).ok()),
+            }) => usize::try_from(number.as_u64()?).ok(),
             Self::File(_) => None,
-            Self::Environment(_, text) => text.trim().parse().ok(),
+            Self::Environment(..) => self.text()?.parse().ok(),
         }
     }
-
-    /// The texts of a value that may be a list in the file, each with its place.
-    pub fn texts(self, diagnostics: &mut Diagnostics) -> Vec<(SettingSource<'d>, String)> {
-        let places = match self {
-            Self::File(at) if matches!(at.node, Node::List(_)) => {
-                let items = at.items();
-                if items.is_empty() {
-                    diagnostics.add(&at, "must not be an empty list");
-                }
-                items.into_iter().map(Self::File).collect()
-            }
-            single => vec![single],
-        };
-        let mut found = Vec::new();
-        for place in places {
-            match place.text() {
-                Some(text) => found.push((place, text)),
-                None => place.report(diagnostics, "must be a string"),
-            }
-        }
-        found
-    }
-
-    /// The contents of the file whose path is the value.
-    pub fn contents(&self, diagnostics: &mut Diagnostics) -> Option<String> {
-        let Some(path) = self.text().filter(|path| !path.is_empty()) else {
-            self.report(diagnostics, "must be a path");
-            return None;
-        };
-        let contents = fs::read_to_string(&path);
-        // Without the path: a user may have set the secret itself in its place.
-        contents
-            .map_err(|error| {
-                self.report(
-                    diagnostics,
-                    format!("cannot read the file (path not shown; it may be a secret): {error}"),
-                );
-            })
-            .ok()
-    }
-}
-
-/// A section of the file and its variables.
-pub struct Section<'d, 'e> {
-    /// The prefix of the variables' names.
-    pub prefix: &'static str,
-    /// The section; `None` where the file lacks it.
-    pub at: Option<NodeRef<'d>>,
-    pub environment: Environment<'e>,
 }
 
 /// Where a secret comes from.
 pub enum SecretSource<'d> {
     Missing,
-    Inline(SettingSource<'d>),
+    Inline(Setting<'d>),
     /// In the file whose path this is.
-    File(SettingSource<'d>),
+    File(Setting<'d>),
     /// Both inline and in a file, which has been reported.
     Conflict,
 }
 
-impl<'d> Section<'d, '_> {
+/// A section of the file and its variables.
+pub struct Section<'d, 'e> {
+    /// The prefix of the variables' names.
+    prefix: &'static str,
+    /// The section; `None` where the file lacks it.
+    node: Option<NodeRef<'d>>,
+    environment: Environment<'e>,
+    pub diagnostics: &'e mut Diagnostics,
+}
+
+impl<'d, 'e> Section<'d, 'e> {
+    /// Finds a section, and checks its keys.
+    pub fn find(
+        root: &NodeRef<'d>,
+        (name, prefix, keys): (&str, &'static str, &[&str]),
+        environment: Environment<'e>,
+        diagnostics: &'e mut Diagnostics,
+    ) -> Self {
+        let node = root.get(name);
+        if let Some(node) = &node {
+            diagnostics.check_keys(node, keys);
+        }
+        Self {
+            prefix,
+            node,
+            environment,
+            diagnostics,
+        }
+    }
+
+    /// Adds an error about a setting.
+    pub fn error(&mut self, setting: &Setting<'_>, message: impl Into<String>) {
+        self.diagnostics.error(setting, message);
+    }
+
     /// The name of a key's variable.
     pub fn variable(&self, key: &str) -> String {
         format!("{}{}", self.prefix, key.to_uppercase())
     }
 
     /// The setting of a key.
-    pub fn get(&self, key: &str, diagnostics: &mut Diagnostics) -> Option<SettingSource<'d>> {
-        self.in_environment(key, diagnostics)
-            .or_else(|| self.in_file(key))
+    pub fn get(&mut self, key: &str) -> Option<Setting<'d>> {
+        self.in_environment(key).or_else(|| self.in_file(key))
+    }
+
+    /// The setting of a key as a value; one without a value is reported with what it must be.
+    pub fn value<T>(
+        &mut self,
+        key: &str,
+        parse: impl FnOnce(&Setting<'_>) -> Option<T>,
+        requirement: &str,
+    ) -> Option<T> {
+        let setting = self.get(key)?;
+        let value = parse(&setting);
+        if value.is_none() {
+            self.error(&setting, format!("must be {requirement}"));
+        }
+        value
     }
 
     /// The source of a secret: the key, or the key with the suffix `_file`.
-    pub fn get_or_file(&self, key: &str, diagnostics: &mut Diagnostics) -> SecretSource<'d> {
+    pub fn secret(&mut self, key: &str) -> SecretSource<'d> {
         let file_key = format!("{key}_file");
-        let of_environment = (
-            self.in_environment(key, diagnostics),
-            self.in_environment(&file_key, diagnostics),
-        );
-        let found = match of_environment {
+        let found = match (self.in_environment(key), self.in_environment(&file_key)) {
             (None, None) => (self.in_file(key), self.in_file(&file_key)),
-            some => some,
+            found => found,
         };
         match found {
             (None, None) => SecretSource::Missing,
-            (Some(here), None) => SecretSource::Inline(here),
+            (Some(inline), None) => SecretSource::Inline(inline),
             (None, Some(file)) => SecretSource::File(file),
-            (Some(here), Some(file)) => {
-                file.report(
-                    diagnostics,
-                    format!("is set together with {here}; set only one of them"),
-                );
+            (Some(inline), Some(file)) => {
+                let other = inline.name();
+                let message = format!("is set together with {other}; set only one of them");
+                self.error(&file, message);
                 SecretSource::Conflict
             }
         }
     }
 
-    fn in_file(&self, key: &str) -> Option<SettingSource<'d>> {
-        self.at.as_ref()?.get(key).map(SettingSource::File)
-    }
-
-    fn in_environment(
-        &self,
-        key: &str,
-        diagnostics: &mut Diagnostics,
-    ) -> Option<SettingSource<'d>> {
-        let name = self.variable(key);
-        match (self.environment)(&name)? {
-            Ok(text) if text.trim().is_empty() => {
-                diagnostics.add_variable(&name, "is set but empty; unset it or give it a value");
-                None
+    /// The texts of a setting that may be a list in the file, each with its place, as they are written.
+    pub fn texts(&mut self, setting: Setting<'d>) -> Vec<(Setting<'d>, String)> {
+        let nodes = match setting {
+            Setting::Environment(_, ref text) => {
+                let text = text.clone();
+                return vec![(setting, text)];
             }
-            Ok(text) => Some(SettingSource::Environment(name, text)),
-            Err(_) => {
-                diagnostics.add_variable(&name, "is not UTF-8");
-                None
+            Setting::File(node) if matches!(node.node, Node::List(_)) => {
+                if node.items().is_empty() {
+                    self.diagnostics.error(&node, "must not be an empty list");
+                }
+                node.items()
+            }
+            Setting::File(node) => vec![node],
+        };
+        let mut texts = Vec::new();
+        for node in nodes {
+            match node.text() {
+                Some(text) => texts.push((Setting::File(node), text.to_owned())),
+                None => self.diagnostics.error(&node, "must be a string"),
             }
         }
+        texts
     }
+
+    /// The contents of the file whose path is the setting.
+    pub fn contents(&mut self, setting: &Setting<'_>) -> Option<String> {
+        let Some(path) = setting.text() else {
+            self.error(setting, "must be a path");
+            return None;
+        };
+        // Without the path: a user may have set the secret itself in its place.
+        read_file(Path::new(path), MAX_SECRET_FILE_BYTES)
+            .map_err(|error| {
+                let message =
+                    format!("cannot read the file (path not shown; it may be a secret): {error}");
+                self.error(setting, message);
+            })
+            .ok()
+    }
+
+    fn in_file(&self, key: &str) -> Option<Setting<'d>> {
+        self.node.as_ref()?.get(key).map(Setting::File)
+    }
+
+    fn in_environment(&mut self, key: &str) -> Option<Setting<'d>> {
+        let name = self.variable(key);
+        let message = match (self.environment)(&name)? {
+            Ok(text) if text.trim().is_empty() => "is set but empty; unset it or give it a value",
+            Ok(text) => return Some(Setting::Environment(name, text)),
+            Err(_) => "is not UTF-8",
+        };
+        self.diagnostics.error(Place::Variable(name), message);
+        None
+    }
+}
+
+/// Reads a text file up to a maximal length: a path may lead to a device that has no end.
+pub fn read_file(path: &Path, max_bytes: usize) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(max_bytes).unwrap_or(u64::MAX);
+    File::open(path)?
+        .take(limit.saturating_add(1))
+        .read_to_end(&mut bytes)?;
+    if bytes.len() > max_bytes {
+        let message = format!("longer than {max_bytes} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+    }
+    String::from_utf8(bytes)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))
 }

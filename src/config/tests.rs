@@ -25,12 +25,7 @@ fn load_with(
             .find(|(known, _)| *known == name)
             .map(|(_, value)| Ok((*value).to_owned()))
     };
-    Config::from_text(
-        text.to_owned(),
-        Path::new("test.yml"),
-        overrides,
-        &environment,
-    )
+    Config::from_text(text, Path::new("test.yml"), overrides, &environment)
 }
 
 fn load(text: &str) -> Result<Config, ConfigError> {
@@ -161,7 +156,7 @@ fn the_shipped_file_is_valid_and_warns_about_its_token() {
     let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(
-        warnings[0].starts_with("http.bearer_token: is still the published default"),
+        warnings[0].contains("column 3: http.bearer_token: is still the published default"),
         "{warnings:?}"
     );
 }
@@ -226,28 +221,28 @@ extra_infos:
 bearer_token: x
 ";
     let expected = [
-        "line 2: amqp.url: the URL must begin with amqp:// or amqps://",
-        "line 3: amqp.exchnge: unknown key; did you mean \"exchange\"?",
-        "line 5: http.listen: must be HOST:PORT, such as 0.0.0.0:18401 or [::]:18401",
-        "line 6: http.bearer_token: must not be empty",
-        "line 7: http.max_body_bytes: must be a whole number of bytes, 1024 to 67108864",
-        "line 8: http.answer_timeout: must be a duration from 100ms to 60s, such as 8s",
-        "line 9: event_type: cannot be set; it is always check",
-        "line 10: conector: unknown key; did you mean \"connector\"?",
-        "line 11: connector: must be a constant: write `connector: prometheus`, or `type: set`",
-        "line 13: connector_name.type: unknown type \"tempalte\"; did you mean \"template\"? (known: set, copy, template, map)",
-        "line 15: component.value: unknown path root \"lables\"; did you mean \"labels\"?",
-        "line 17: resource[0].value: labels is a mapping, but this field takes a string: use one of its entries, such as labels.NAME",
-        "line 18: resource[1].value: the template does not compile: blocks are not balanced: an {{end}} is missing, or there is one too many",
-        "line 19: state.values: must be a mapping of strings",
-        "line 20: output.regexp: the regexp does not compile: unclosed group",
-        "line 21: output_length: must be a whole number of characters, 1 or more",
-        "line 22: tags.value: labels.a is a string, but this field takes a mapping, such as labels",
-        "line 23: author: a rule must have a type (set, copy, template, map)",
-        "line 26: extra_infos.state: the name \"state\" is reserved by Canopsis; choose another name or prefix",
-        "line 27: extra_infos.fine.feild: unknown key",
-        "line 28: extra_infos.fine: duplicate key",
-        "line 29: bearer_token: unknown key; did you mean \"http.bearer_token\"?",
+        "line 2, column 3: amqp.url: the URL must begin with amqp:// or amqps://",
+        "line 3, column 3: amqp.exchnge: unknown key; did you mean \"exchange\"?",
+        "line 5, column 3: http.listen: must be HOST:PORT, such as 0.0.0.0:18401 or [::]:18401",
+        "line 6, column 3: http.bearer_token: must not be empty",
+        "line 7, column 3: http.max_body_bytes: must be a whole number of bytes, 1024 to 67108864",
+        "line 8, column 3: http.answer_timeout: must be a duration from 100ms to 60s, such as 8s",
+        "line 9, column 1: event_type: cannot be set; it is always check",
+        "line 10, column 1: conector: unknown key; did you mean \"connector\"?",
+        "line 11, column 1: connector: must be a constant: write `connector: prometheus`, or `type: set`",
+        "line 13, column 3: connector_name.type: unknown type \"tempalte\"; did you mean \"template\"? (known: set, copy, template, map)",
+        "line 15, column 25: component.value: unknown path root \"lables\"; did you mean \"labels\"?",
+        "line 17, column 18: resource[0].value: labels is a mapping, but this field takes a string: use one of its entries, such as labels.NAME",
+        "line 18, column 22: resource[1].value: the template does not compile: blocks are not balanced: an {{end}} is missing, or there is one too many",
+        "line 19, column 44: state.values: must be a mapping of strings",
+        "line 20, column 53: output.regexp: the regexp does not compile: unclosed group",
+        "line 21, column 1: output_length: must be a whole number of characters, 1 or more",
+        "line 22, column 20: tags.value: labels.a is a string, but this field takes a mapping, such as labels",
+        "line 23, column 1: author: a rule must have a type (set, copy, template, map)",
+        "line 26, column 3: extra_infos.state: the name \"state\" is reserved by Canopsis; choose another name or prefix",
+        "line 27, column 42: extra_infos.fine.feild: unknown key",
+        "line 28, column 3: extra_infos.fine: duplicate key",
+        "line 29, column 1: bearer_token: unknown key; did you mean \"http.bearer_token\"?",
     ];
     let errors = errors(text, &[]);
     assert_eq!(errors, expected, "{errors:#?}");
@@ -257,11 +252,7 @@ bearer_token: x
 #[test]
 fn missing_keys_and_invalid_variables_are_reported() {
     for (text, variables, expected) in [
-        (
-            "",
-            &[][..],
-            "connector: required but not set; the constant name",
-        ),
+        ("", &[][..], "connector: required but not set"),
         ("", &[], "resource: required but not set"),
         (
             "",
@@ -271,7 +262,7 @@ fn missing_keys_and_invalid_variables_are_reported() {
         (
             &MINIMAL.replace("connector_name: p1", "connector_name: ''"),
             &[],
-            "line 4: connector_name: must not be empty",
+            "line 4, column 1: connector_name: must not be empty",
         ),
         (
             &MINIMAL.replace("labels.instance", ".Alert.labels.instance"),
@@ -362,7 +353,7 @@ fn the_first_line_names_where_the_errors_are() {
         (
             &format!("{MINIMAL}a: 1"),
             &[("PROMETHEUS_LISTEN", "here")],
-            "test.yml and environment: 2 errors; configuration rejected\n  line 8: a: unknown key\n",
+            "test.yml and environment: 2 errors; configuration rejected\n  line 8, column 1: a: unknown key\n",
         ),
     ] {
         let error = load_with(text, variables, &Overrides::default()).unwrap_err();
@@ -493,15 +484,102 @@ fn a_file_that_cannot_be_read_is_reported() {
             .to_string()
     };
     assert!(load("/no/such.yml").contains("/no/such.yml: No such file"));
-    let error = Config::from_text(
-        "a: [".to_owned(),
-        Path::new("b.yml"),
-        &Overrides::default(),
-        &|_| None,
-    )
-    .unwrap_err();
+    let error = Config::from_text("a: [", Path::new("b.yml"), &Overrides::default(), &|_| None)
+        .unwrap_err();
     assert!(
-        error.to_string().starts_with("b.yml: line 2: invalid YAML"),
+        error
+            .to_string()
+            .starts_with("b.yml: line 2, column 1: invalid YAML"),
         "{error}"
     );
+}
+
+#[test]
+fn a_path_or_a_name_is_cut_at_a_line_break_with_a_warning() {
+    for (from, to, expected) in [
+        (
+            "p1",
+            "\"p1 \\n p2\"",
+            "line 4, column 1: connector_name: contains a line break; using \"p1\", which is before it",
+        ),
+        (
+            "labels.instance",
+            "\"labels.instance\\nlabels.job\"",
+            "line 5, column 25: component.value: contains a line break; using \"labels.instance\", which is before it",
+        ),
+    ] {
+        let config = load(&MINIMAL.replace(from, to)).unwrap();
+        assert_eq!(config.warnings[0].to_string(), expected);
+    }
+    let blank = errors(&MINIMAL.replace("p1", "' '"), &[]);
+    assert_eq!(
+        blank,
+        ["line 4, column 1: connector_name: must not be empty"]
+    );
+}
+
+#[test]
+fn merge_keys_give_a_rule_its_missing_keys() {
+    let text = MINIMAL.replace(
+        "resource: {type: copy, value: labels.alertname}",
+        "resource: {<<: *base, field: labels.alertname, value: 'alert {{ .Field }}'}",
+    );
+    let text = text.replace(
+        "component: {type: copy, value: labels.instance}",
+        "component: &base\n  type: template\n  field: labels.instance\n  value: '{{ split \":\" 0 .Field }}'",
+    );
+    load(&text).unwrap();
+    // What is wrong with a merged value is reported at the place where it is written.
+    let wrong = text.replace("type: template", "type: tmplate");
+    let errors = errors(&wrong, &[]);
+    assert!(
+        errors[0].starts_with("line 6, column 3: component.type: unknown type \"tmplate\"")
+            && errors[1].starts_with("line 6, column 3: resource.type: unknown type"),
+        "{errors:#?}"
+    );
+}
+
+#[test]
+fn a_value_that_begins_with_an_exclamation_mark_must_be_quoted() {
+    let error = load("http:\n  bearer_token: !S3cret\n").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "test.yml: line 2, column 17: invalid YAML: a value that begins with ! must be quoted"
+    );
+}
+
+#[test]
+fn a_list_of_hosts_in_a_url_is_reported() {
+    let text = format!("{MINIMAL}amqp: {{url: 'amqp://u:p@h1,h2:5672/v'}}");
+    let expected = "line 8, column 8: amqp.url: the URL has several hosts; set several URLs instead: amqp.url takes a list";
+    assert_eq!(errors(&text, &[]), [expected]);
+}
+
+#[test]
+fn long_lists_of_errors_and_warnings_are_cut() {
+    let unknown = (0..1000)
+        .map(|key| format!("k{key}: 1\n"))
+        .collect::<Vec<String>>()
+        .concat();
+    let error = load(&format!("{MINIMAL}{unknown}"))
+        .unwrap_err()
+        .to_string();
+    let lines: Vec<&str> = error.lines().collect();
+    assert_eq!(
+        (lines[0], lines[51], lines.len()),
+        (
+            "test.yml: 1000 errors; configuration rejected",
+            "  and 950 more",
+            52
+        )
+    );
+    let long = errors(
+        &format!("{MINIMAL}output: {{type: {}}}", "x".repeat(100_000)),
+        &[],
+    );
+    assert!(long[0].len() < 2000, "{}", long[0].len());
+    let constants = "  - labels.a\n".repeat(300);
+    let config = load(&format!("{MINIMAL}output:\n{constants}")).unwrap();
+    assert_eq!(config.warnings.len(), 51);
+    assert_eq!(config.warnings[50].to_string(), "and 250 more");
 }

@@ -402,7 +402,7 @@ mod tests {
     fn what_is_explained_is_what_is_published() {
         let text = std::fs::read_to_string("config.yml").unwrap();
         let config = Config::from_text(
-            text,
+            &text,
             std::path::Path::new("config.yml"),
             &Overrides::default(),
             &|_| None,

@@ -91,7 +91,7 @@ pub fn mapping(lines: &str) -> Mapping {
         }
     }
     let path = std::path::Path::new("test.yml");
-    crate::config::Config::from_text(text, path, &crate::config::Overrides::default(), &|_| None)
+    crate::config::Config::from_text(&text, path, &crate::config::Overrides::default(), &|_| None)
         .unwrap()
         .mapping
 }
