@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use canopsis_connector_prometheus::config::{Config, Overrides};
 use canopsis_connector_prometheus::mapping::Mapping;
+use canopsis_connector_prometheus::memory::Budget;
 use canopsis_connector_prometheus::metrics::Metrics;
 use canopsis_connector_prometheus::pipeline::{EncodedNotification, MappingReporter};
 use divan::{AllocProfiler, Bencher};
@@ -42,6 +43,7 @@ fn alerts(bencher: Bencher<'_, '_>, alerts: usize) {
         MappingReporter::new(Metrics::new().alerts),
         body(alerts),
     );
+    let budget = Budget::new(usize::MAX);
     let deadline = Instant::now() + Duration::from_hours(1);
     bencher
         .counter(divan::counter::ItemsCount::new(alerts))
@@ -50,6 +52,7 @@ fn alerts(bencher: Bencher<'_, '_>, alerts: usize) {
                 &mapping,
                 &reporter,
                 divan::black_box(&body),
+                budget.charge(body.len()).unwrap(),
                 jiff::Timestamp::UNIX_EPOCH,
                 deadline,
             )

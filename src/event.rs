@@ -7,6 +7,7 @@
 //! This module knows nothing of rules and brokers.
 
 use std::borrow::Cow;
+use std::io::Write;
 
 use serde::ser::{Serialize, Serializer};
 use serde_json::Value;
@@ -15,65 +16,22 @@ use crate::alertmanager::Labels;
 
 /// Every key that Canopsis knows. An extra information with one of these names would change the event's meaning, or make
 /// it undecodable and so lost.
-const RESERVED: &[&str] = &[
-    "_id",
-    "added_to_services",
-    "aid",
-    "alarm_change",
-    "author",
-    "component",
-    "connector",
-    "connector_name",
-    "current_alarm",
-    "current_entity",
-    "debug",
-    "delayed_scenario_data",
-    "delayed_scenario_id",
-    "display_name",
-    "duration",
-    "event_type",
-    "execution",
-    "extra",
-    "healthcheck",
-    "idle_rule_apply",
-    "initiator",
-    "instr_matched",
-    "instruction",
-    "long_output",
-    "ma_children",
-    "ma_parents",
-    "ma_updated",
-    "manual_meta_alarm_auto_resolve",
-    "metaalarm_rule_id",
-    "metaalarm_value_path",
-    "output",
-    "pbehavior_info",
-    "perf_data",
-    "removed_from_services",
-    "resource",
-    "role",
-    "routing_key",
-    "rt",
-    "source_type",
-    "stat_name",
-    "state",
-    "state_setting_updated",
-    "status",
-    "tags",
-    "ticket",
-    "ticket_comment",
-    "ticket_data",
-    "ticket_meta_alarm_id",
-    "ticket_rule_id",
-    "ticket_rule_name",
-    "ticket_system_name",
-    "ticket_url",
-    "timestamp",
-    "user_id",
-];
+const RESERVED: &str = "\
+    _id added_to_services aid alarm_change author component connector connector_name current_alarm \
+    current_entity debug delayed_scenario_data delayed_scenario_id display_name duration event_type \
+    execution extra healthcheck idle_rule_apply initiator instr_matched instruction long_output \
+    ma_children ma_parents ma_updated manual_meta_alarm_auto_resolve metaalarm_rule_id \
+    metaalarm_value_path output pbehavior_info perf_data removed_from_services resource role \
+    routing_key rt source_type stat_name state state_setting_updated status tags ticket \
+    ticket_comment ticket_data ticket_meta_alarm_id ticket_rule_id ticket_rule_name \
+    ticket_system_name ticket_url timestamp user_id";
 
 const EVENT_TYPE: &str = "check";
 const SOURCE_TYPE: &str = "resource";
+
+/// The longest encoded event. RabbitMQ closes the channel over its `max_message_size`, 16 MiB by default since 4.0: a
+/// longer event would end the deliveries of all others.
+pub const MAX_EVENT_BYTES: usize = 1 << 20;
 
 /// The longest routing key, in bytes: an AMQP short string. A longer one ends the connection.
 pub const ROUTING_KEY_BYTES: usize = 255;
@@ -113,7 +71,8 @@ impl ExtraName {
     pub fn new(name: impl Into<String>) -> Option<Self> {
         let name = name.into();
         let json_key = format!(",{}:", Value::from(name.as_str()));
-        (!name.is_empty() && !RESERVED.contains(&name.as_str())).then_some(Self { name, json_key })
+        (!name.is_empty() && RESERVED.split(' ').all(|reserved| reserved != name))
+            .then_some(Self { name, json_key })
     }
 
     /// The name as a string.
@@ -164,6 +123,17 @@ pub enum FieldValue<'a> {
     Constant(&'a Value),
 }
 
+impl FieldValue<'_> {
+    /// The length of the strings that come from a sender.
+    pub fn text_len(&self) -> usize {
+        match self {
+            Self::String(string) => string.len(),
+            Self::Labels(labels) => labels.text_len(),
+            Self::Constant(_) => 0,
+        }
+    }
+}
+
 impl Serialize for FieldValue<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
@@ -204,8 +174,11 @@ pub struct Event<'a> {
 impl Event<'_> {
     /// Appends the event as a JSON object. The keys are written as they are, with their separators: that takes 4,000
     /// instructions an event less than a serializer that quotes them each time.
-    pub fn write_json(&self, json: &mut Vec<u8>) -> serde_json::Result<()> {
-        json.extend_from_slice(b"{\"event_type\":\"check\",\"source_type\":\"resource\"");
+    pub fn write_json(&self, json: &mut impl Write) -> serde_json::Result<()> {
+        write(
+            json,
+            "{\"event_type\":\"check\",\"source_type\":\"resource\"",
+        )?;
         entry(json, ",\"connector\":", self.connector.as_str())?;
         entry(json, ",\"connector_name\":", self.connector_name.as_str())?;
         entry(json, ",\"component\":", self.component.as_str())?;
@@ -230,8 +203,7 @@ impl Event<'_> {
         for (name, value) in &self.extra {
             entry(json, &name.json_key, value)?;
         }
-        json.push(b'}');
-        Ok(())
+        write(json, "}")
     }
 
     /// Appends the routing key after Canopsis's convention, cut to [`ROUTING_KEY_BYTES`] on a character boundary. Canopsis
@@ -256,12 +228,17 @@ impl Event<'_> {
     }
 }
 
+fn write(json: &mut impl Write, text: &str) -> serde_json::Result<()> {
+    json.write_all(text.as_bytes())
+        .map_err(serde_json::Error::io)
+}
+
 fn entry(
-    json: &mut Vec<u8>,
+    json: &mut impl Write,
     key: &str,
     value: &(impl Serialize + ?Sized),
 ) -> serde_json::Result<()> {
-    json.extend_from_slice(key.as_bytes());
+    write(json, key)?;
     serde_json::to_writer(json, value)
 }
 

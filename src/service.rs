@@ -137,6 +137,9 @@ fn dry_run(config: &Config, path: &Path) -> Result<(), RunError> {
         &config.mapping,
         &MappingReporter::unlimited(),
         &body,
+        crate::memory::Budget::new(usize::MAX)
+            .charge(0)
+            .map_err(PipelineError::from)?,
         Timestamp::now(),
         deadline,
     )?;

@@ -38,7 +38,7 @@ fn map(config: &Config, labels: &Value) -> Result<Value, String> {
         json!({"version": "4", "alerts": [{"status": "firing", "labels": labels}]}).to_string();
     let notification = Notification::decode(body.as_bytes()).map_err(|error| error.to_string())?;
     let alert = notification.alerts().next().unwrap().unwrap();
-    let context = NotificationContext::new(&notification, jiff::Timestamp::UNIX_EPOCH);
+    let context = NotificationContext::new(&notification, jiff::Timestamp::UNIX_EPOCH, &|| false);
     let context = context.with_alert(&alert);
     let (event, _) = config.mapping.map(&context);
     event

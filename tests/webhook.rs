@@ -168,11 +168,12 @@ fn rejected_alerts_are_named_and_the_others_published() {
     let connector = Connector::on(&broker.url(&vhost));
     let body = notification(&["first", "", "third"]);
     let reply = connector.post(&body);
-    assert_eq!(reply.status, 422);
+    assert_eq!(reply.status, 200);
     let expected = json!({
-        "error": "rejected 1 of 3 alerts; published 2",
+        "warning": "rejected 1 of 3 alerts; published 2",
         "published": 2,
-        "rejected": [{"alertname": "", "fingerprint": "", "field": "resource", "reason": "labels.alertname is empty"}],
+        "rejected": [{"alertname": "", "fingerprint": "", "field": "resource",
+            "reason": "required field resource has no value: labels.alertname is empty"}],
     });
     assert_eq!(reply.json(), expected);
     let received = broker.admin(&vhost).drain();

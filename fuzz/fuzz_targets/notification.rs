@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use canopsis_connector_prometheus::alertmanager::Notification;
 use canopsis_connector_prometheus::config::{Config, Overrides};
+use canopsis_connector_prometheus::memory::Budget;
 use canopsis_connector_prometheus::pipeline::{EncodedNotification, MappingReporter};
 use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
@@ -28,6 +29,7 @@ fuzz_target!(|body: &[u8]| {
         &CONFIG.mapping,
         &MappingReporter::unlimited(),
         body,
+        Budget::new(usize::MAX).charge(body.len()).expect("it has no limit"),
         Timestamp::UNIX_EPOCH,
         deadline,
     );

@@ -52,6 +52,13 @@ impl<'b> Labels<'b> {
         self.0.len()
     }
 
+    /// The length of all names and values, in bytes.
+    pub fn text_len(&self) -> usize {
+        self.iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum()
+    }
+
     /// Whether there are no entries.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -69,11 +76,11 @@ impl Serialize for Labels<'_> {
 
 /// A string, borrowed from the body where it contains no escapes.
 #[derive(serde::Deserialize)]
-struct JsonString<'b>(#[serde(borrow)] Cow<'b, str>);
+pub struct JsonString<'b>(#[serde(borrow)] pub Cow<'b, str>);
 
 impl<'de: 'b, 'b> Deserialize<'de> for Labels<'b> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_option(LabelsVisitor)
+        deserializer.deserialize_any(LabelsVisitor)
     }
 }
 
@@ -88,12 +95,13 @@ impl<'de> Visitor<'de> for LabelsVisitor {
     }
 
     /// Go writes a nil map as null.
-    fn visit_none<E>(self) -> Result<Self::Value, E> {
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
         Ok(Labels::default())
     }
 
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_map(self)
+    /// The error that this replaces quotes the whole string.
+    fn visit_str<E: Error>(self, _: &str) -> Result<Self::Value, E> {
+        Err(E::custom("expected a map of strings"))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {

@@ -2,7 +2,8 @@
 //!
 //! The format is Alertmanager's (`notify/webhook` and `template.Data` in its sources). Keys that newer versions add are
 //! kept for templates and are never an error; keys that older versions lack have a default. Nothing is copied that the
-//! body holds unescaped, and one alert is decoded at a time: a body of many megabytes is never held in both forms.
+//! body holds unescaped, and one alert is decoded at a time: a body of many megabytes is never held in both forms. No error
+//! quotes a value, which may be as long as the body.
 //!
 //! This module knows no rules, events or answers.
 
@@ -10,21 +11,20 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::str::Utf8Error;
 
-use serde::Deserialize;
-use serde::de::{Error as _, IgnoredAny};
-use serde_json::Deserializer;
+use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
 mod labels;
 
+use labels::JsonString;
 pub use labels::Labels;
 
 /// The most alerts of one notification. Alertmanager's groups are rarely above hundreds.
 pub const MAX_ALERTS: usize = 50_000;
 
 /// One notification: a group of alerts that Alertmanager sends to one receiver.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Notification<'b> {
     #[serde(borrow)]
@@ -42,7 +42,7 @@ pub struct Notification<'b> {
     #[serde(borrow, default, rename = "externalURL")]
     pub external_url: Cow<'b, str>,
     /// How many alerts `max_alerts` cut off; Alertmanager never sends them.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "count")]
     pub truncated_alerts: u64,
     /// The labels by which the alerts are grouped.
     #[serde(borrow, default)]
@@ -60,7 +60,7 @@ pub struct Notification<'b> {
 }
 
 /// One alert of a notification.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Alert<'b> {
     /// Firing or resolved.
@@ -88,8 +88,7 @@ pub struct Alert<'b> {
 }
 
 /// Whether an alert is active or over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
     /// The alert is active.
     Firing,
@@ -105,6 +104,23 @@ impl Status {
             Self::Resolved => "resolved",
         }
     }
+}
+
+impl<'de> Deserialize<'de> for Status {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let JsonString(status) = JsonString::deserialize(deserializer)?;
+        [Self::Firing, Self::Resolved]
+            .into_iter()
+            .find(|known| known.as_str() == status)
+            .ok_or_else(|| D::Error::custom("unknown status"))
+    }
+}
+
+/// A number. Derived code would quote the whole of a long string in its place.
+fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let json = <&RawValue>::deserialize(deserializer)?;
+    let number = json.get().parse();
+    number.map_err(|_| D::Error::custom("truncatedAlerts: expected a number"))
 }
 
 /// Why a body is not a notification. `Display` is what the sender reads.
@@ -125,24 +141,31 @@ pub enum DecodeError {
     /// A notification of a version that this program does not know.
     #[error("unsupported notification version {0:?}; the supported one is \"4\"")]
     Version(String),
-    /// One of the alerts has another shape.
-    #[error("alert {number} of the notification is malformed: {source}")]
-    Alert {
-        /// Which one, counted from 1.
-        number: usize,
-        /// What is wrong, and at which line and column of the alert.
-        source: serde_json::Error,
-    },
     /// More alerts than [`MAX_ALERTS`].
     #[error("the notification has more than {MAX_ALERTS} alerts")]
     TooManyAlerts,
 }
 
+/// An alert of another shape. As far as they can be read, its parts identify it.
+#[derive(Debug, Error)]
+#[error("{source} of the alert")]
+pub struct MalformedAlert {
+    /// The label `alertname`, or empty.
+    pub alertname: String,
+    /// The fingerprint, or empty.
+    pub fingerprint: String,
+    /// `None` where it is missing or unknown.
+    pub status: Option<Status>,
+    source: serde_json::Error,
+}
+
 impl<'b> Notification<'b> {
     /// Decodes and checks a body, except for its alerts.
     pub fn decode(body: &'b [u8]) -> Result<Self, DecodeError> {
-        if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
-            return Err(DecodeError::FromPrometheus);
+        match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
+            Some(b'{') | None => {}
+            Some(b'[') => return Err(DecodeError::FromPrometheus),
+            Some(_) => return Err(serde_json::Error::custom("expected an object").into()),
         }
         let body = std::str::from_utf8(body)?;
         let mut notification: Self = serde_json::from_str(body)?;
@@ -178,9 +201,10 @@ impl<'b> Notification<'b> {
         self.body.len() - self.alerts.get().len()
     }
 
-    /// Every key with its JSON, also those that only newer versions of Alertmanager send.
+    /// Every key with its JSON, also those that only newer versions of Alertmanager send. None where
+    /// [`Notification::json_len`] is above [`MAX_OBJECT`].
     pub fn entries(&self) -> Entries<'b> {
-        entries(self.body)
+        entries(self.body, self.json_len())
     }
 }
 
@@ -190,17 +214,40 @@ impl<'b> Alert<'b> {
         self.json.len()
     }
 
-    /// Every key with its JSON, also those that only newer versions of Alertmanager send.
+    /// Every key with its JSON, also those that only newer versions of Alertmanager send. None where [`Alert::json_len`]
+    /// is above [`MAX_OBJECT`].
     pub fn entries(&self) -> Entries<'b> {
-        entries(self.json)
+        entries(self.json, self.json.len())
     }
 }
+
+impl MalformedAlert {
+    fn new(json: &str, source: serde_json::Error) -> Self {
+        fn string<'b, T: Deserialize<'b>>(object: &Entries<'b>, key: &str) -> Option<T> {
+            serde_json::from_str(object.get(key)?.get()).ok()
+        }
+        let alert = entries(json, json.len());
+        let labels = alert.get("labels").map(|json| json.get());
+        let labels = labels.map_or_else(Entries::new, |json| entries(json, json.len()));
+        Self {
+            alertname: string(&labels, "alertname").unwrap_or_default(),
+            fingerprint: string(&alert, "fingerprint").unwrap_or_default(),
+            status: string(&alert, "status"),
+            source,
+        }
+    }
+}
+
+/// The longest JSON that is read as a map of its keys, in bytes: each key takes about 100 bytes of memory.
+pub const MAX_OBJECT: usize = 256 << 10;
 
 /// An object's keys with their JSON. Of a repeated key the last value counts, as for Go's decoder.
 pub type Entries<'b> = BTreeMap<String, &'b RawValue>;
 
-/// The entries of what has been decoded as an object before.
-fn entries(json: &str) -> Entries<'_> {
+fn entries(json: &str, len: usize) -> Entries<'_> {
+    if len > MAX_OBJECT {
+        return Entries::new();
+    }
     serde_json::from_str(json).unwrap_or_default()
 }
 
@@ -212,11 +259,11 @@ pub struct Alerts<'b> {
 }
 
 impl<'b> Iterator for Alerts<'b> {
-    type Item = serde_json::Result<Alert<'b>>;
+    type Item = Result<Alert<'b>, MalformedAlert>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let item = self.rest.trim_start_matches([' ', '\t', '\r', '\n', ',']);
-        let mut values = Deserializer::from_str(item).into_iter::<Alert<'b>>();
+        let mut values = serde_json::Deserializer::from_str(item).into_iter::<Alert<'b>>();
         // Derived code would take a list of the values, too.
         let decoded = if item.is_empty() || item.starts_with('{') {
             values.next()?
@@ -226,21 +273,27 @@ impl<'b> Iterator for Alerts<'b> {
         let end = if decoded.is_ok() {
             values.byte_offset()
         } else {
-            let mut values = Deserializer::from_str(item).into_iter::<IgnoredAny>();
+            let mut values = serde_json::Deserializer::from_str(item).into_iter::<IgnoredAny>();
             values.next();
             values.byte_offset()
         };
         let (json, rest) = item.split_at(end);
         self.rest = rest;
-        Some(decoded.map(|mut alert| {
-            alert.json = json;
-            alert
-        }))
+        Some(match decoded {
+            Ok(mut alert) => {
+                alert.json = json;
+                Ok(alert)
+            }
+            Err(error) => Err(MalformedAlert::new(json, error)),
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     fn alerts(json: &str) -> Vec<Result<Status, String>> {
@@ -280,7 +333,7 @@ mod tests {
             ),
             (
                 r#"[{"status":"odd","x":"]},{"},{"status":"firing"}]"#,
-                &[Err("unknown variant `odd`"), FIRING],
+                &[Err("unknown status"), FIRING],
             ),
             (
                 r#"[1, null,"a,]",[[{"status":"firing"}]],["firing"],{"status":"firing"}]"#,
@@ -314,6 +367,87 @@ mod tests {
                     _ => panic!("{json}: {found:?}, not {expected:?}"),
                 }
             }
+        }
+    }
+
+    fn any_json() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(serde_json::Value::from),
+            any::<i64>().prop_map(serde_json::Value::from),
+            any::<f64>().prop_map(serde_json::Value::from),
+            "[\\PC\u{0}-\u{1f}]{0,8}".prop_map(serde_json::Value::from),
+            Just(serde_json::json!({"status": "firing", "labels": {"a": "b"}})),
+        ];
+        leaf.prop_recursive(4, 16, 4, |inner| {
+            let key = prop_oneof!["status", "labels", "startsAt", "[\\[\\]{},:\"]{0,3}"];
+            prop_oneof![
+                vec(inner.clone(), 0..4).prop_map(serde_json::Value::from),
+                vec((key, inner), 0..4)
+                    .prop_map(|entries| serde_json::Value::Object(entries.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn of_any_list_each_item_is_an_alert_or_an_error(
+            items in vec((any_json(), "[ \t\r\n]{0,2}", "[ \t\r\n]{0,2}"), 0..8)
+        ) {
+            let texts: Vec<String> = items
+                .iter()
+                .map(|(item, before, after)| format!("{before}{item}{after}"))
+                .collect();
+            let body = format!("{{\"version\":\"4\",\"alerts\":[{}]}}", texts.join(","));
+            let notification = Notification::decode(body.as_bytes()).unwrap();
+            let alerts: Vec<_> = notification.alerts().collect();
+            prop_assert_eq!(alerts.len(), items.len());
+            for (alert, (item, ..)) in alerts.iter().zip(&items) {
+                let is_known = matches!(item["status"].as_str(), Some("firing" | "resolved"));
+                match alert {
+                    Ok(alert) => {
+                        prop_assert_eq!(alert.status.as_str(), item["status"].as_str().unwrap());
+                        prop_assert_eq!(alert.json, item.to_string());
+                    }
+                    Err(_) => prop_assert!(
+                        !is_known || item.get("labels").or(item.get("startsAt")).is_some()
+                    ),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_malformed_alert_is_identified_as_far_as_possible() {
+        let long = format!(
+            r#"{{"status":"resolved","labels":{{"alertname":"A"}},"x":"{}","startsAt":1}}"#,
+            "x".repeat(MAX_OBJECT)
+        );
+        for (alert, expected) in [
+            (
+                r#"{"status":"resolved","labels":{"alertname":"A","n":1},"fingerprint":"f"}"#,
+                ("A", "f", Some(Status::Resolved)),
+            ),
+            (
+                r#"{"status":"odd","labels":{"alertname":"A"},"fingerprint":1}"#,
+                ("A", "", None),
+            ),
+            (
+                r#"{"status":"firing","labels":[1],"fingerprint":"f"}"#,
+                ("", "f", Some(Status::Firing)),
+            ),
+            ("[1]", ("", "", None)),
+            (&long, ("", "", None)),
+        ] {
+            let body = format!("{{\"version\":\"4\",\"alerts\":[{alert}]}}");
+            let notification = Notification::decode(body.as_bytes()).unwrap();
+            let malformed = notification.alerts().next().unwrap().unwrap_err();
+            let found = (
+                malformed.alertname.as_str(),
+                malformed.fingerprint.as_str(),
+                malformed.status,
+            );
+            assert_eq!(found, expected, "{alert:.60}");
         }
     }
 

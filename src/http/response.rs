@@ -11,7 +11,7 @@ use super::BodyError;
 use super::connection::HEAD_TIMEOUT;
 use super::request::InvalidRequest;
 use crate::alertmanager::DecodeError;
-use crate::mapping::FieldError;
+use crate::mapping::AlertError;
 use crate::pipeline::{Outcome, RejectedAlert};
 use crate::publisher::DeliveryError;
 
@@ -194,10 +194,10 @@ impl Response {
                 body: format!("{{\"published\":{published}}}\n"),
             };
         }
-        let entry = |alert: &RejectedAlert, error: &FieldError| {
+        let entry = |alert: &RejectedAlert, error: &AlertError| {
             json!({
                 "alertname": alert.alertname, "fingerprint": alert.fingerprint,
-                "field": error.field, "reason": error.reason,
+                "field": error.field(), "reason": error.to_string(),
             })
         };
         let named: Vec<_> = rejected
@@ -205,14 +205,19 @@ impl Response {
             .iter()
             .flat_map(|alert| alert.errors.iter().map(move |error| entry(alert, error)))
             .collect();
-        let error = format!(
+        let summary = format!(
             "rejected {} of {} alerts; published {published}",
             rejected.count,
             rejected.count + published
         );
+        let (status, key) = if outcome.is_failure() {
+            (422, "error")
+        } else {
+            (200, "warning")
+        };
         Self::json(
-            422,
-            &json!({ "error": error, "published": published, "rejected": named }),
+            status,
+            &json!({ key: summary, "published": published, "rejected": named }),
         )
     }
 }

@@ -235,13 +235,16 @@ impl Routes {
             EncodedNotification::from_body(
                 &runtime.mapping,
                 &self.reporter,
-                &body,
+                &*body,
+                crate::memory::Budget::new(usize::MAX)
+                    .charge(0)
+                    .map_err(PipelineError::from)?,
                 received_at,
                 deadline,
             )?
         };
         drop(body);
-        let outcome = encoded.deliver(&runtime.sink, deadline)?;
+        let outcome = encoded.deliver(&self.reporter, &runtime.sink, deadline)?;
         debug!(request = id, published = outcome.published, rejected = outcome.rejected.count; "notification delivered");
         Ok(Response::to_notification(&outcome))
     }
@@ -355,7 +358,9 @@ impl From<PipelineError> for HttpError {
     fn from(error: PipelineError) -> Self {
         match error {
             PipelineError::Decode(error) => Self::Decode(error),
-            PipelineError::TooLarge(_) => Self::EventsTooLarge(error.to_string()),
+            PipelineError::Memory(_) | PipelineError::TooLarge(_) => {
+                Self::EventsTooLarge(error.to_string())
+            }
             PipelineError::Delivery(error) => Self::Delivery(error),
         }
     }

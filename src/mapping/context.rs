@@ -11,16 +11,19 @@ use serde_json::Value;
 use super::rule::labels_to_template_value;
 use crate::alertmanager::{Alert, Entries, Notification};
 
+/// The JSON of the keys that only templates read: in memory it takes up to 64 times as much. What is beyond is absent.
+const MAX_OTHER_KEYS: usize = 64 << 10;
+
 /// A notification, for the rules of all its alerts.
-#[derive(Debug)]
 pub struct NotificationContext<'a> {
     pub(super) notification: &'a Notification<'a>,
     pub(super) received_at: Timestamp,
+    /// Whether the time for mapping is over.
+    pub(super) is_late: &'a dyn Fn() -> bool,
     value: OnceCell<TemplateValue>,
 }
 
 /// One alert of a notification.
-#[derive(Debug)]
 pub struct Context<'a> {
     pub(super) alert: &'a Alert<'a>,
     pub(super) shared: &'a NotificationContext<'a>,
@@ -28,11 +31,17 @@ pub struct Context<'a> {
 }
 
 impl<'a> NotificationContext<'a> {
-    /// The context of a notification that arrived at some time.
-    pub fn new(notification: &'a Notification<'a>, received_at: Timestamp) -> Self {
+    /// The context of a notification that arrived at some time. Once `is_late` is true, templates are not rendered any
+    /// more; the event of such an alert is incomplete and must not be used.
+    pub fn new(
+        notification: &'a Notification<'a>,
+        received_at: Timestamp,
+        is_late: &'a dyn Fn() -> bool,
+    ) -> Self {
         Self {
             notification,
             received_at,
+            is_late,
             value: OnceCell::new(),
         }
     }
@@ -104,20 +113,27 @@ impl Context<'_> {
     }
 }
 
-/// The known keys, which are there even where the JSON lacks them, and all others. A null is absent: reading below it is an
-/// error in Go, as is reading what is absent. So is a value that is nested too deeply for the parser.
+/// The known keys, which are present even where the JSON lacks them, and the others up to [`MAX_OTHER_KEYS`]. A null is
+/// absent: reading below it is an error in Go, as is reading what is absent. So is a value that is nested too deeply for the
+/// parser.
 fn object<const N: usize>(
     entries: &Entries<'_>,
     known: [(&str, TemplateValue); N],
 ) -> TemplateValue {
-    let is_other = |key: &str| known.iter().all(|(name, _)| *name != key);
-    let others = entries.iter().filter(|(key, _)| is_other(key));
-    let mut object: BTreeMap<Arc<str>, TemplateValue> = others
-        .filter_map(|(key, json)| {
-            let value: Value = serde_json::from_str(json.get()).ok()?;
-            (!value.is_null()).then(|| (Arc::from(key.as_str()), from_json(&value)))
-        })
-        .collect();
-    object.extend(known.map(|(key, value)| (Arc::from(key), value)));
+    let mut object = BTreeMap::from(known.map(|(key, value)| (Arc::from(key), value)));
+    let mut left = MAX_OTHER_KEYS;
+    for (key, json) in entries {
+        let rest = left.checked_sub(key.len() + json.get().len());
+        let (Some(rest), false) = (rest, object.contains_key(key.as_str())) else {
+            continue;
+        };
+        left = rest;
+        match serde_json::from_str(json.get()) {
+            Ok(Value::Null) | Err(_) => {}
+            Ok(value) => {
+                object.insert(Arc::from(key.as_str()), from_json(&value));
+            }
+        }
+    }
     TemplateValue::Map(Arc::new(object))
 }

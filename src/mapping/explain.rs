@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::quote::{quote, quote_value};
 use super::rule::{Rule, RuleValue, SkipReason};
-use super::{Context, Mapping, NotificationContext};
+use super::{AlertError, Context, Mapping, NotificationContext};
 use crate::alertmanager::{Alert, Notification};
 use crate::logging::one_line;
 
@@ -28,7 +28,7 @@ pub fn write(
             notification.truncated_alerts
         )?;
     }
-    let context = NotificationContext::new(notification, received_at);
+    let context = NotificationContext::new(notification, received_at, &|| false);
     let alerts: Vec<_> = notification.alerts().collect();
     if alerts.is_empty() {
         writeln!(out, "The notification has no alerts.")?;
@@ -39,12 +39,13 @@ pub fn write(
         match alert {
             Ok(alert) => {
                 let explanation = Explanation::new(mapping, &context.with_alert(alert))?;
-                rejected += usize::from(!explanation.published);
+                rejected += usize::from(!explanation.errors.is_empty());
                 write!(out, "{}\n\n{explanation}", heading(alert))?;
             }
             Err(error) => {
                 rejected += 1;
-                writeln!(out, "rejected: malformed: {}", one_line(&error.to_string()))?;
+                let error = AlertError::Malformed(error.to_string());
+                writeln!(out, "rejected: {}", one_line(&error.to_string()))?;
             }
         }
     }
@@ -67,8 +68,8 @@ fn heading(alert: &Alert<'_>) -> String {
 struct Explanation {
     /// In the order of the shipped configuration. Of a rejected alert, the required fields only.
     fields: Vec<FieldTrace>,
-    /// Whether the alert becomes an event.
-    published: bool,
+    /// Why the alert has no event.
+    errors: Vec<AlertError>,
 }
 
 /// How one field gets its value.
@@ -140,7 +141,7 @@ impl Explanation {
         }
         Ok(Self {
             fields,
-            published: event.is_ok(),
+            errors: event.err().unwrap_or_default(),
         })
     }
 }
@@ -151,20 +152,16 @@ impl fmt::Display for Explanation {
             let name = one_line(&field.name);
             match &field.value {
                 Some(value) => writeln!(f, "{name} = {}", quote_value(value))?,
-                None if self.published => writeln!(f, "{name}: omitted")?,
+                None if self.errors.is_empty() => writeln!(f, "{name}: omitted")?,
                 None => writeln!(f, "{name}: required, and has no value")?,
             }
             for line in field.rules.iter().chain(&field.notes) {
                 writeln!(f, "    {}", one_line(line))?;
             }
         }
-        if !self.published {
-            writeln!(
-                f,
-                "Alert rejected: no event is published, and no other field is evaluated."
-            )?;
-        }
-        Ok(())
+        self.errors
+            .iter()
+            .try_for_each(|error| writeln!(f, "Alert rejected: {}", one_line(&error.to_string())))
     }
 }
 
@@ -357,7 +354,7 @@ mod tests {
             connector = \"prometheus\"\n    constant\nconnector_name = \"p1\"\n    constant\n\
             component: required, and has no value\n    rule 1: labels.pod is absent\n    rule 2: labels.empty is empty\n\
             resource = \"InstanceDown\"\n    copied from labels.alertname\n\
-            Alert rejected: no event is published, and no other field is evaluated.\n";
+            Alert rejected: required field component has no value: labels.pod is absent; labels.empty is empty\n";
         assert_eq!(text, expected);
         for (body, result, expected) in [
             (
@@ -368,7 +365,7 @@ mod tests {
             (
                 r#"{"version":"4","alerts":[{}]}"#,
                 (1, 1),
-                "\nAlert 1 of 1: rejected: malformed: missing field `status` at line 1 column 2\n",
+                "\nAlert 1 of 1: rejected: malformed: missing field `status` at line 1 column 2 of the alert\n",
             ),
         ] {
             let mut out = Vec::new();
@@ -415,7 +412,7 @@ mod tests {
         for file in std::fs::read_dir("tests/data/payloads").unwrap() {
             let body = std::fs::read(file.unwrap().path()).unwrap();
             let notification = Notification::decode(&body).unwrap();
-            let shared = NotificationContext::new(&notification, NOW);
+            let shared = NotificationContext::new(&notification, NOW, &|| false);
             for alert in notification.alerts() {
                 let alert = alert.unwrap();
                 let context = shared.with_alert(&alert);

@@ -15,7 +15,7 @@ pub mod rule;
 pub use context::{Context, NotificationContext};
 
 use crate::alertmanager::{Labels, Status};
-use crate::event::{Event, ExtraName, FieldValue, Name, State};
+use crate::event::{Event, ExtraName, FieldValue, MAX_EVENT_BYTES, Name, State};
 use crate::logging::shorten;
 use explain::FieldTrace;
 use quote::quote;
@@ -71,13 +71,47 @@ pub struct Warning {
     pub dropped: bool,
 }
 
-/// A required field that has no value: its alert is rejected.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FieldError {
-    /// The event's field.
-    pub field: &'static str,
-    /// Why each of its rules has no value.
-    pub reason: String,
+/// Why an alert has no event.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AlertError {
+    /// A required field has no value.
+    #[error("required field {field} has no value: {reason}")]
+    NoValue {
+        /// The event's field.
+        field: &'static str,
+        /// Why each of its rules has no value.
+        reason: String,
+    },
+    /// The event exceeds [`MAX_EVENT_BYTES`].
+    #[error("the event is larger than {} KiB", MAX_EVENT_BYTES >> 10)]
+    EventTooLarge,
+    /// The alert cannot be decoded.
+    #[error("malformed: {0}")]
+    Malformed(String),
+}
+
+impl AlertError {
+    /// The same error with its reason shortened, to be kept.
+    #[must_use]
+    pub fn shortened(self) -> Self {
+        match self {
+            Self::NoValue { field, reason } => Self::NoValue {
+                field,
+                reason: shorten(&reason),
+            },
+            Self::EventTooLarge => self,
+            Self::Malformed(reason) => Self::Malformed(shorten(&reason)),
+        }
+    }
+
+    /// The part that is at fault, as a label of metrics.
+    pub fn field(&self) -> &'static str {
+        match self {
+            Self::NoValue { field, .. } => field,
+            Self::EventTooLarge => "event",
+            Self::Malformed(_) => "alert",
+        }
+    }
 }
 
 impl Mapping {
@@ -85,7 +119,7 @@ impl Mapping {
     pub fn map<'a>(
         &'a self,
         context: &Context<'a>,
-    ) -> (Result<Event<'a>, Vec<FieldError>>, Vec<Warning>) {
+    ) -> (Result<Event<'a>, Vec<AlertError>>, Vec<Warning>) {
         let mut builder = EventBuilder::new(context);
         (builder.event(self), builder.warnings)
     }
@@ -94,7 +128,7 @@ impl Mapping {
     fn map_traced<'a>(
         &'a self,
         context: &Context<'a>,
-    ) -> (Result<Event<'a>, Vec<FieldError>>, Vec<FieldTrace>) {
+    ) -> (Result<Event<'a>, Vec<AlertError>>, Vec<FieldTrace>) {
         let mut builder = EventBuilder::new(context);
         builder.trace = Some(Vec::new());
         (builder.event(self), builder.trace.unwrap_or_default())
@@ -107,6 +141,8 @@ struct EventBuilder<'a, 'w> {
     warnings: Vec<Warning>,
     /// Why rules of the current field have no value.
     skipped: Vec<SkipReason<'a>>,
+    /// The length of the event's strings so far.
+    text_len: usize,
     /// What `--explain` shows.
     trace: Option<Vec<FieldTrace>>,
 }
@@ -117,15 +153,17 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
             context,
             warnings: Vec::new(),
             skipped: Vec::new(),
+            text_len: 0,
             trace: None,
         }
     }
 
-    fn event(&mut self, mapping: &'a Mapping) -> Result<Event<'a>, Vec<FieldError>> {
+    fn event(&mut self, mapping: &'a Mapping) -> Result<Event<'a>, Vec<AlertError>> {
         let connector_name = self.required("connector_name", &mapping.connector_name);
         let component = self.required("component", &mapping.component);
         let resource = self.required("resource", &mapping.resource);
         let (connector_name, component, resource) = match (connector_name, component, resource) {
+            _ if self.is_too_large() => return Err(vec![AlertError::EventTooLarge]),
             (Ok(connector_name), Ok(component), Ok(resource)) => {
                 (connector_name, component, resource)
             }
@@ -134,7 +172,7 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
                 return Err(errors.collect());
             }
         };
-        Ok(Event {
+        let event = Event {
             state: self.state(mapping.state.as_ref()),
             output: self.truncated("output", mapping.output.as_ref()),
             long_output: self.truncated("long_output", mapping.long_output.as_ref()),
@@ -146,12 +184,26 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
             connector_name,
             component,
             resource,
-        })
+        };
+        if self.is_too_large() {
+            Err(vec![AlertError::EventTooLarge])
+        } else {
+            Ok(event)
+        }
+    }
+
+    /// Whether the values are too large for an event. Then no further rule is evaluated: together they could take any amount
+    /// of memory before the event is encoded.
+    fn is_too_large(&self) -> bool {
+        self.text_len > MAX_EVENT_BYTES
     }
 
     /// The value of a field's rule. Templates that failed are warnings.
     fn value(&mut self, field: &str, rule: Option<&'a Rule>) -> Option<FieldValue<'a>> {
         self.skipped.clear();
+        if self.is_too_large() {
+            return None;
+        }
         let found = rule.and_then(|rule| rule.evaluate(self.context, &mut self.skipped));
         let warned = self.warnings.len();
         for skipped in &self.skipped {
@@ -159,9 +211,11 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
                 template, error, ..
             } = skipped
             {
+                // The error may quote a value.
+                let (source, error) = (shorten(template.source()), shorten(&error.to_string()));
                 self.warnings.push(Warning {
                     field: field.to_owned(),
-                    reason: format!("template {:?} failed: {error}", shorten(template.source())),
+                    reason: format!("template {source:?} failed: {error}"),
                     dropped: false,
                 });
             }
@@ -201,14 +255,15 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
     }
 
     /// A string that must not be empty.
-    fn required(&mut self, field: &'static str, rule: &'a Rule) -> Result<Name<'a>, FieldError> {
+    fn required(&mut self, field: &'static str, rule: &'a Rule) -> Result<Name<'a>, AlertError> {
         let warned = self.warnings.len();
         let string = self.string(field, Some(rule)).unwrap_or_default();
+        self.text_len += string.len();
         Name::new(string).ok_or_else(|| {
             // The error gives the same reasons.
             self.warnings.truncate(warned);
             let reasons: Vec<String> = self.skipped.iter().map(ToString::to_string).collect();
-            FieldError {
+            AlertError::NoValue {
                 field,
                 reason: reasons.join("; "),
             }
@@ -224,7 +279,7 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
     }
 
     fn truncated(&mut self, field: &str, rule: Option<&'a TruncatedRule>) -> Option<Cow<'a, str>> {
-        let string = self.string(field, rule.map(|truncated| &truncated.rule))?;
+        let mut string = self.string(field, rule.map(|truncated| &truncated.rule))?;
         let length = rule?.length;
         // A string has at most as many characters as bytes.
         let end = if string.len() <= length {
@@ -232,21 +287,20 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
         } else {
             string.char_indices().nth(length)
         };
-        let Some((end, _)) = end else {
-            return Some(string);
-        };
-        self.note(|| format!("cut to {length} of {} characters", string.chars().count()));
-        Some(match string {
-            Cow::Borrowed(string) => Cow::Borrowed(&string[..end]),
-            Cow::Owned(mut string) => {
-                string.truncate(end);
-                Cow::Owned(string)
+        if let Some((end, _)) = end {
+            self.note(|| format!("cut to {length} of {} characters", string.chars().count()));
+            match &mut string {
+                Cow::Borrowed(string) => *string = &string[..end],
+                Cow::Owned(string) => string.truncate(end),
             }
-        })
+        }
+        self.text_len += string.len();
+        Some(string)
     }
 
     fn author(&mut self, rule: Option<&'a Rule>) -> Option<Cow<'a, str>> {
         let author = self.string("author", rule);
+        self.text_len += author.as_ref().map_or(0, |author| author.len());
         if author.is_none() {
             self.note(|| "default: <connector>.<connector_name>".to_owned());
         }
@@ -307,7 +361,10 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
 
     fn tags(&mut self, rule: Option<&'a Rule>) -> Option<&'a Labels<'a>> {
         match self.value("tags", rule)? {
-            FieldValue::Labels(labels) => Some(labels),
+            FieldValue::Labels(labels) => {
+                self.text_len += labels.text_len();
+                Some(labels)
+            }
             FieldValue::String(_) | FieldValue::Constant(_) => None,
         }
     }
@@ -316,6 +373,7 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
         let mut extra = Vec::with_capacity(rules.len());
         for (name, rule) in rules {
             if let Some(value) = self.value(name.as_str(), Some(rule)) {
+                self.text_len += value.text_len();
                 extra.push((name, value));
             }
         }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::Context;
-use crate::alertmanager::Labels;
+use crate::alertmanager::{Labels, Notification};
 
 /// Every root, for messages.
 pub const ROOTS: &[&str] = &[
@@ -26,40 +26,71 @@ pub const ROOTS: &[&str] = &[
     "receivedAt",
 ];
 
-/// A string of the alert or its notification, or the time at which that arrived.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum StringField {
-    Status,
-    StartsAt,
-    EndsAt,
-    GeneratorUrl,
-    Fingerprint,
-    GroupStatus,
-    GroupKey,
-    Receiver,
-    ExternalUrl,
-    TruncatedAlerts,
-    ReceivedAt,
+type StringField = for<'a> fn(&Context<'a>) -> Cow<'a, str>;
+
+/// The roots that are strings.
+const STRINGS: [(&str, StringField); 11] = [
+    ("status", |context| context.alert.status.as_str().into()),
+    ("startsAt", |context| (&*context.alert.starts_at).into()),
+    ("endsAt", |context| (&*context.alert.ends_at).into()),
+    ("generatorURL", |context| {
+        (&*context.alert.generator_url).into()
+    }),
+    ("fingerprint", |context| {
+        (&*context.alert.fingerprint).into()
+    }),
+    ("groupStatus", |context| {
+        (&*notification(context).status).into()
+    }),
+    ("groupKey", |context| {
+        (&*notification(context).group_key).into()
+    }),
+    ("receiver", |context| {
+        (&*notification(context).receiver).into()
+    }),
+    ("externalURL", |context| {
+        (&*notification(context).external_url).into()
+    }),
+    ("truncatedAlerts", |context| {
+        notification(context).truncated_alerts.to_string().into()
+    }),
+    ("receivedAt", |context| {
+        context.shared.received_at.to_string().into()
+    }),
+];
+
+type MapField = for<'a> fn(&Context<'a>) -> &'a Labels<'a>;
+
+/// The roots that are maps of strings.
+const MAPS: [(&str, MapField); 5] = [
+    ("labels", |context| &context.alert.labels),
+    ("annotations", |context| &context.alert.annotations),
+    ("groupLabels", |context| &notification(context).group_labels),
+    ("commonLabels", |context| {
+        &notification(context).common_labels
+    }),
+    ("commonAnnotations", |context| {
+        &notification(context).common_annotations
+    }),
+];
+
+fn notification<'a>(context: &Context<'a>) -> &'a Notification<'a> {
+    context.shared.notification
 }
 
-/// A map of strings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum MapField {
-    Labels,
-    Annotations,
-    GroupLabels,
-    CommonLabels,
-    CommonAnnotations,
+fn root<F: Copy>(roots: &[(&str, F)], name: &str) -> Option<F> {
+    let (_, field) = roots.iter().find(|(known, _)| *known == name)?;
+    Some(*field)
 }
 
 /// A checked path.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Path {
     source: String,
     target: Target,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 enum Target {
     String(StringField),
     Map(MapField),
@@ -74,6 +105,16 @@ pub enum PathValue<'a> {
     String(Cow<'a, str>),
     /// A whole map.
     Map(&'a Labels<'a>),
+}
+
+impl PathValue<'_> {
+    /// The length of its strings, in bytes.
+    pub fn text_len(&self) -> usize {
+        match self {
+            Self::String(string) => string.len(),
+            Self::Map(labels) => labels.text_len(),
+        }
+    }
 }
 
 /// Why there is no value at a path.
@@ -106,36 +147,24 @@ impl Path {
             Some((root, name)) => (root, Some(name)),
             None => (source, None),
         };
-        let field = match root {
-            "labels" => Err(MapField::Labels),
-            "annotations" => Err(MapField::Annotations),
-            "groupLabels" => Err(MapField::GroupLabels),
-            "commonLabels" => Err(MapField::CommonLabels),
-            "commonAnnotations" => Err(MapField::CommonAnnotations),
-            "status" => Ok(StringField::Status),
-            "startsAt" => Ok(StringField::StartsAt),
-            "endsAt" => Ok(StringField::EndsAt),
-            "generatorURL" => Ok(StringField::GeneratorUrl),
-            "fingerprint" => Ok(StringField::Fingerprint),
-            "groupStatus" => Ok(StringField::GroupStatus),
-            "groupKey" => Ok(StringField::GroupKey),
-            "receiver" => Ok(StringField::Receiver),
-            "externalURL" => Ok(StringField::ExternalUrl),
-            "truncatedAlerts" => Ok(StringField::TruncatedAlerts),
-            "receivedAt" => Ok(StringField::ReceivedAt),
-            _ => return Err(PathError::UnknownRoot(root.to_owned())),
-        };
-        let target = match (field, name) {
-            (Ok(string), None) => Target::String(string),
-            (Ok(_), Some(_)) => return Err(PathError::NotAMap(root.to_owned())),
-            (Err(map), None) => Target::Map(map),
-            (Err(_), Some("")) => return Err(PathError::NameMissing),
-            (Err(map), Some(name)) => Target::Entry(map, name.to_owned()),
+        let (string, map) = (self::root(&STRINGS, root), self::root(&MAPS, root));
+        let target = match (string, map, name) {
+            (Some(field), _, None) => Target::String(field),
+            (Some(_), _, Some(_)) => return Err(PathError::NotAMap(root.to_owned())),
+            (_, Some(field), None) => Target::Map(field),
+            (_, Some(_), Some("")) => return Err(PathError::NameMissing),
+            (_, Some(field), Some(name)) => Target::Entry(field, name.to_owned()),
+            (None, None, _) => return Err(PathError::UnknownRoot(root.to_owned())),
         };
         Ok(Self {
             source: source.to_owned(),
             target,
         })
+    }
+
+    /// The path as it is written.
+    pub fn as_str(&self) -> &str {
+        &self.source
     }
 
     /// Whether the value is a whole map, rather than a string.
@@ -145,54 +174,24 @@ impl Path {
 
     /// The value for an alert.
     pub fn find<'a>(&self, context: &Context<'a>) -> Result<PathValue<'a>, Missing> {
-        let string = match &self.target {
-            Target::Map(map) => {
-                let map = labels(*map, context);
-                return if map.is_empty() {
-                    Err(Missing::Empty)
-                } else {
-                    Ok(PathValue::Map(map))
-                };
+        let value = match &self.target {
+            Target::String(field) => PathValue::String(field(context)),
+            Target::Map(field) => PathValue::Map(field(context)),
+            Target::Entry(field, name) => {
+                let value = field(context).get(name).ok_or(Missing::Absent)?;
+                PathValue::String(value.into())
             }
-            Target::Entry(map, name) => {
-                Cow::Borrowed(labels(*map, context).get(name).ok_or(Missing::Absent)?)
-            }
-            Target::String(field) => string(*field, context),
         };
-        if string.is_empty() {
+        let is_empty = match &value {
+            PathValue::String(string) => string.is_empty(),
+            PathValue::Map(labels) => labels.is_empty(),
+        };
+        if is_empty {
             Err(Missing::Empty)
         } else {
-            Ok(PathValue::String(string))
+            Ok(value)
         }
     }
-}
-
-fn labels<'a>(map: MapField, context: &Context<'a>) -> &'a Labels<'a> {
-    match map {
-        MapField::Labels => &context.alert.labels,
-        MapField::Annotations => &context.alert.annotations,
-        MapField::GroupLabels => &context.shared.notification.group_labels,
-        MapField::CommonLabels => &context.shared.notification.common_labels,
-        MapField::CommonAnnotations => &context.shared.notification.common_annotations,
-    }
-}
-
-fn string<'a>(field: StringField, context: &Context<'a>) -> Cow<'a, str> {
-    Cow::Borrowed(match field {
-        StringField::Status => context.alert.status.as_str(),
-        StringField::StartsAt => &context.alert.starts_at,
-        StringField::EndsAt => &context.alert.ends_at,
-        StringField::GeneratorUrl => &context.alert.generator_url,
-        StringField::Fingerprint => &context.alert.fingerprint,
-        StringField::GroupStatus => &context.shared.notification.status,
-        StringField::GroupKey => &context.shared.notification.group_key,
-        StringField::Receiver => &context.shared.notification.receiver,
-        StringField::ExternalUrl => &context.shared.notification.external_url,
-        StringField::ReceivedAt => return Cow::Owned(context.shared.received_at.to_string()),
-        StringField::TruncatedAlerts => {
-            return Cow::Owned(context.shared.notification.truncated_alerts.to_string());
-        }
-    })
 }
 
 impl fmt::Display for Path {
@@ -256,7 +255,7 @@ mod tests {
             ("status.x", PathError::NotAMap("status".to_owned())),
             ("labels.", PathError::NameMissing),
         ] {
-            assert_eq!(Path::parse(path), Err(error), "{path}");
+            assert_eq!(Path::parse(path).unwrap_err(), error, "{path}");
         }
         for root in ROOTS {
             assert!(Path::parse(root).is_ok(), "{root}");

@@ -13,9 +13,12 @@ use serde_json::Value;
 use super::Context;
 use super::path::{Missing, Path, PathValue};
 use super::quote::quote;
-use crate::alertmanager::Labels;
+use crate::alertmanager::{Labels, MAX_OBJECT};
 use crate::event::FieldValue;
 use crate::logging::shorten;
+
+/// The longest input of a template or a regexp, in bytes. Strings that people read are far shorter.
+const MAX_INPUT: usize = MAX_OBJECT;
 
 /// A checked and compiled rule.
 #[derive(Debug)]
@@ -85,6 +88,10 @@ pub enum SkipReason<'a> {
     NotInTable(RuleInput<'a>),
     /// The table has an empty string for the key.
     EmptyEntry(RuleInput<'a>),
+    /// This input of a template is longer than [`MAX_INPUT`].
+    InputTooLong(&'a str),
+    /// The time for mapping is over. Nobody sees this reason: the notification has no event then.
+    Late,
     /// The regexp does not match the field.
     NoMatch(RuleInput<'a>),
     /// The template rendered an empty string.
@@ -247,9 +254,21 @@ fn look_up<'a>(
 
 impl TemplateRule {
     fn render<'a>(&'a self, context: &Context<'a>) -> RuleResult<'a> {
+        if (context.shared.is_late)() {
+            return Err(SkipReason::Late);
+        }
+        if self.uses.alert && context.alert.json_len() > MAX_INPUT {
+            return Err(SkipReason::InputTooLong(".Alert"));
+        }
+        if self.uses.notification && context.shared.notification.json_len() > MAX_INPUT {
+            return Err(SkipReason::InputTooLong(".Notification"));
+        }
         let (input, groups) = match &self.field {
             Some(path) => {
                 let input = read(context, path)?;
+                if input.value.text_len() > MAX_INPUT {
+                    return Err(SkipReason::InputTooLong(path.as_str()));
+                }
                 let (input, groups) = matched(input, self.regexp.as_ref(), self.uses)?;
                 (Some(input), groups)
             }
@@ -321,6 +340,10 @@ impl fmt::Display for SkipReason<'_> {
             Self::Missing(path, Missing::Empty) => write!(f, "{path} is empty"),
             Self::NotInTable(input) => write!(f, "{input}: not in the table"),
             Self::EmptyEntry(input) => write!(f, "{input}: empty in the table"),
+            Self::InputTooLong(input) => {
+                write!(f, "{input} is longer than {} KiB", MAX_INPUT >> 10)
+            }
+            Self::Late => f.write_str("out of time"),
             Self::NoMatch(input) => write!(f, "{input}: the regexp does not match"),
             Self::EmptyText(_) => f.write_str("the template rendered an empty string"),
             Self::Failed { error, .. } => {

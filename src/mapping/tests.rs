@@ -23,7 +23,7 @@ impl Sample {
     /// For as long as the tests run.
     pub fn context(self) -> Context<'static> {
         let sample: &'static Self = Box::leak(Box::new(self));
-        let shared = NotificationContext::new(&sample.notification, NOW);
+        let shared = NotificationContext::new(&sample.notification, NOW, &|| false);
         Box::leak(Box::new(shared)).with_alert(&sample.alert)
     }
 }
@@ -103,7 +103,7 @@ pub fn to_value(event: &Event<'_>) -> Value {
     serde_json::from_slice(&json).unwrap()
 }
 
-fn map(lines: &str, sample: Sample) -> (Result<Value, Vec<FieldError>>, Vec<Warning>) {
+fn map(lines: &str, sample: Sample) -> (Result<Value, Vec<AlertError>>, Vec<Warning>) {
     let mapping = mapping(lines);
     let context = sample.context();
     let (event, warnings) = mapping.map(&context);
@@ -258,7 +258,7 @@ fn a_required_name_without_a_value_rejects_the_alert() {
         let (event, _) = map(lines, sample());
         assert_eq!(
             event,
-            Err(vec![FieldError {
+            Err(vec![AlertError::NoValue {
                 field: name,
                 reason: reason.to_owned()
             }]),
@@ -282,7 +282,7 @@ fn every_required_name_that_fails_is_named_and_what_fails_before_a_fallback_is_a
         event
             .unwrap_err()
             .iter()
-            .map(|error| error.field)
+            .map(AlertError::field)
             .collect::<Vec<_>>(),
         ["component", "resource"]
     );
@@ -428,4 +428,124 @@ fn extra_informations_keep_their_type() {
     ] {
         assert_eq!(event[name], value, "{name}");
     }
+}
+
+/// [`sample`] with a label and an annotation of some length.
+fn large(length: usize) -> Sample {
+    let mut sample = sample();
+    for labels in [&mut sample.alert.labels, &mut sample.alert.annotations] {
+        let large = [
+            ("alertname", "A"),
+            ("instance", "h"),
+            ("large", &*"x".repeat(length)),
+        ];
+        *labels = Labels::new(
+            large
+                .map(|(name, value)| (name.into(), value.to_owned().into()))
+                .into(),
+        );
+    }
+    sample
+}
+
+#[test]
+fn an_event_that_would_be_too_large_rejects_its_alert() {
+    let copy = |name: &str| format!("{{type: copy, value: {name}}}");
+    for (lines, length, fits) in [
+        (
+            format!("output: {}", copy("annotations.large")),
+            2 << 20,
+            true,
+        ),
+        (
+            format!("author: {}", copy("annotations.large")),
+            (1 << 20) - 100,
+            true,
+        ),
+        (
+            format!("author: {}", copy("annotations.large")),
+            1 << 20,
+            false,
+        ),
+        (
+            format!("resource: {}", copy("annotations.large")),
+            2 << 20,
+            false,
+        ),
+        (
+            format!("component: {}", copy("annotations.large")),
+            2 << 20,
+            false,
+        ),
+        (format!("tags: {}", copy("labels")), 1 << 20, false),
+        (
+            format!("output: {}\noutput_length: 2000000", copy("labels.large")),
+            1 << 20,
+            false,
+        ),
+        (
+            format!(
+                "extra_infos: {{a: {0}, b: {0}, c: {0}}}\nextra_infos_prefix: x_",
+                copy("labels.large")
+            ),
+            350 << 10,
+            false,
+        ),
+    ] {
+        let (event, _) = map(&lines, large(length));
+        if fits {
+            assert!(event.is_ok(), "{lines}");
+        } else {
+            assert_eq!(event, Err(vec![AlertError::EventTooLarge]), "{lines}");
+        }
+    }
+}
+
+#[test]
+fn a_long_input_of_a_template_skips_its_rule() {
+    let body = r#"{"version":"4","x":"LARGE","alerts":[{"status":"firing","labels":{"alertname":"A","instance":"h"},"x":"LARGE"}]}"#;
+    let with = |length: usize| decoded(body.replace("LARGE", &"x".repeat(length)).leak());
+    for (rule, sample, expected) in [
+        (
+            "field: labels.large, value: '{{ strlen .Field }}'",
+            large(250 << 10),
+            "256000",
+        ),
+        ("field: labels.large, value: x", large(257 << 10), "last"),
+        (
+            "field: labels.large, regexp: x, value: x",
+            large(257 << 10),
+            "last",
+        ),
+        ("field: labels, value: x", large(257 << 10), "last"),
+        ("value: '{{ .Alert.status }}'", with(250 << 10), "firing"),
+        ("value: '{{ .Alert.status }}'", with(257 << 10), "last"),
+        ("value: '{{ .Notification.version }}'", with(250 << 10), "4"),
+        (
+            "value: '{{ .Notification.version }}'",
+            with(257 << 10),
+            "last",
+        ),
+        // What a sender may add is limited further: as values it takes much more memory.
+        ("value: '{{ .Alert.x }}'", with(63 << 10), "xxx"),
+        ("value: '{{ .Alert.x }}'", with(65 << 10), "last"),
+    ] {
+        let lines = format!("output: [{{type: template, {rule}}}, last]\noutput_length: 6");
+        let (event, _) = map(&lines, sample);
+        let output = event.unwrap()["output"].clone();
+        assert!(
+            output.as_str().unwrap().starts_with(expected),
+            "{rule}: {output}"
+        );
+    }
+}
+
+#[test]
+fn once_the_time_is_over_no_template_is_rendered() {
+    let sample: &'static Sample = Box::leak(Box::new(sample()));
+    let context = NotificationContext::new(&sample.notification, NOW, &|| true);
+    let mapping = mapping("output: [{type: template, value: x}, last]");
+    let (event, warnings) = mapping.map(&context.with_alert(&sample.alert));
+    assert_eq!(event.unwrap().output.as_deref(), Some("last"));
+    assert_eq!(warnings, []);
 }

@@ -79,7 +79,7 @@ metrics! {
         received: CounterBy<&'static str> = Family::default(), "alerts_received",
             "Alerts in notifications, by status";
         rejected: CounterBy<String> = Family::default(), "alerts_rejected",
-            "Alerts rejected because the rule for this required field yields no value";
+            "Alerts rejected: this required field has no value, the event is too large, or the alert is malformed";
         truncated: Counter = Counter::default(), "alerts_truncated",
             "Alerts that Alertmanager left out of notifications (max_alerts); they never reach Canopsis";
         dropped: CounterBy<String> = Family::default(), "event_fields_dropped",
@@ -206,7 +206,7 @@ impl AlertMetrics {
         for status in ["firing", "resolved"] {
             let _ = new.received.get_or_create(&[("status", status)]);
         }
-        for field in ["connector_name", "component", "resource"] {
+        for field in ["connector_name", "component", "resource", "event", "alert"] {
             let _ = new.rejected.get_or_create(&field_label(field));
         }
         for field in [
@@ -222,19 +222,25 @@ impl AlertMetrics {
         new
     }
 
-    /// Counts an alert, `firing` or `resolved`.
-    pub fn received(&self, status: &'static str) {
-        self.received.get_or_create(&[("status", status)]).inc();
+    /// Counts alerts, `firing` or `resolved`.
+    pub fn received(&self, status: &'static str, alerts: u64) {
+        self.received
+            .get_or_create(&[("status", status)])
+            .inc_by(alerts);
     }
 
-    /// Counts an alert that is not published because this field has no value.
-    pub fn rejected(&self, field: &str) {
-        self.rejected.get_or_create(&field_label(field)).inc();
+    /// Counts alerts without an event: this required field has no value, or the whole `event` or `alert` is at fault.
+    pub fn rejected(&self, field: &str, alerts: u64) {
+        self.rejected
+            .get_or_create(&field_label(field))
+            .inc_by(alerts);
     }
 
     /// Counts an event that lacks this field.
-    pub fn dropped(&self, field: &str) {
-        self.dropped.get_or_create(&field_label(field)).inc();
+    pub fn dropped(&self, field: &str, events: u64) {
+        self.dropped
+            .get_or_create(&field_label(field))
+            .inc_by(events);
     }
 
     /// Notes the time of a valid notification.
@@ -249,7 +255,8 @@ impl AlertMetrics {
 
     /// Counts alerts that Alertmanager left out.
     pub fn truncated(&self, alerts: u64) {
-        self.truncated.inc_by(alerts);
+        // A sender chooses the number: the counter must not overflow.
+        self.truncated.inc_by(alerts.min(u32::MAX.into()));
     }
 }
 

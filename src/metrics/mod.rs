@@ -117,8 +117,8 @@ mod tests {
         metrics
             .http
             .answered("/webhook", 401, Duration::from_millis(3));
-        metrics.alerts.received("firing");
-        metrics.alerts.dropped("prom_title");
+        metrics.alerts.received("firing", 1);
+        metrics.alerts.dropped("prom_title", 1);
         metrics.broker.failed(FailureReason::Blocked, 7);
         metrics.reloads.reloaded(false);
         let now = BrokerSnapshot {

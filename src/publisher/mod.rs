@@ -21,7 +21,7 @@ mod watchdog;
 mod window;
 mod write_gate;
 
-pub use batch::{Batch, Message};
+pub use batch::{Batch, EncodeError, Message};
 pub use status::{BrokerStatus, ConnectionState};
 pub use tls::{TlsError, TlsFiles};
 

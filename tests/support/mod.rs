@@ -2,6 +2,7 @@
 //! is killed.
 #![allow(dead_code, missing_docs)]
 
+pub mod alertmanager;
 pub mod broker;
 pub mod connector;
 pub mod http;

@@ -1,0 +1,143 @@
+//! What the log and the metrics say of alerts. It decides nothing about them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use log::Level;
+
+use crate::alertmanager::{Notification, Status};
+use crate::logging::{RepeatLimiter, shorten};
+use crate::mapping::{AlertError, Mapping, Warning};
+use crate::metrics::{AlertMetrics, Metrics};
+
+/// Counts and logs what happens to alerts.
+pub struct MappingReporter {
+    metrics: AlertMetrics,
+    /// For log lines that repeat with every notification.
+    repeats: Option<RepeatLimiter>,
+}
+
+/// An alert, for people.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Subject<'a> {
+    /// The label `alertname`, or empty.
+    pub alertname: &'a str,
+    pub fingerprint: &'a str,
+}
+
+/// What the metrics count of a notification. Its failed attempts are not counted: Alertmanager sends it again.
+#[derive(Debug, Default)]
+pub(super) struct AlertCounts {
+    firing: u64,
+    resolved: u64,
+    pub truncated: u64,
+    rejected: BTreeMap<&'static str, u64>,
+    dropped: BTreeMap<String, u64>,
+}
+
+impl AlertCounts {
+    pub fn received(&mut self, status: Status) {
+        match status {
+            Status::Firing => self.firing += 1,
+            Status::Resolved => self.resolved += 1,
+        }
+    }
+
+    pub fn rejected(&mut self, error: &AlertError) {
+        *self.rejected.entry(error.field()).or_default() += 1;
+    }
+
+    pub fn warned(&mut self, warning: Warning) {
+        if warning.dropped {
+            *self.dropped.entry(warning.field).or_default() += 1;
+        }
+    }
+}
+
+impl MappingReporter {
+    /// For a service: each field is logged once a minute, with the number of suppressed lines.
+    pub fn new(metrics: AlertMetrics) -> Self {
+        Self {
+            metrics,
+            repeats: Some(RepeatLimiter::default()),
+        }
+    }
+
+    /// For `--dry-run`: every line is logged.
+    pub fn unlimited() -> Self {
+        Self {
+            metrics: Metrics::new().alerts,
+            repeats: None,
+        }
+    }
+
+    /// Creates the counters of a mapping's fields at 0, so that their first increase is seen.
+    pub fn preregister(&self, mapping: &Mapping) {
+        for (name, _) in &mapping.extra_infos {
+            self.metrics.preregister(name.as_str());
+        }
+    }
+
+    /// A valid notification has arrived.
+    pub(super) fn notified(&self, notification: &Notification<'_>) {
+        self.metrics.notified();
+        if notification.truncated_alerts == 0 {
+            return;
+        }
+        if let Some(suppressed) = self.should_log("max_alerts") {
+            log::warn!(
+                receiver:% = shorten(&notification.receiver), suppressed;
+                "Alertmanager truncated the notification (max_alerts): {} alerts never reach Canopsis",
+                notification.truncated_alerts
+            );
+        }
+    }
+
+    pub(super) fn warned(&self, alert: Subject<'_>, warning: &Warning) {
+        self.log(
+            Level::Warn,
+            alert,
+            &warning.field,
+            format_args!("{}", warning.reason),
+        );
+    }
+
+    pub(super) fn rejected(&self, alert: Subject<'_>, error: &AlertError) {
+        self.log(
+            Level::Error,
+            alert,
+            error.field(),
+            format_args!("alert rejected: {error}"),
+        );
+    }
+
+    fn log(&self, level: Level, alert: Subject<'_>, field: &str, message: fmt::Arguments<'_>) {
+        if let Some(suppressed) = self.should_log(field) {
+            log::log!(
+                level,
+                alertname:% = shorten(alert.alertname), fingerprint:% = shorten(alert.fingerprint), field, suppressed;
+                "{message}"
+            );
+        }
+    }
+
+    /// Whether a line about this may be logged; if so, how many were suppressed since the last one.
+    fn should_log(&self, what: &str) -> Option<u64> {
+        self.repeats
+            .as_ref()
+            .map_or(Some(0), |repeats| repeats.allow(what))
+    }
+
+    /// Counts a notification that is delivered.
+    pub(super) fn count(&self, counts: &AlertCounts) {
+        self.metrics.received("firing", counts.firing);
+        self.metrics.received("resolved", counts.resolved);
+        self.metrics.truncated(counts.truncated);
+        for (field, alerts) in &counts.rejected {
+            self.metrics.rejected(field, *alerts);
+        }
+        for (field, events) in &counts.dropped {
+            self.metrics.dropped(field, *events);
+        }
+    }
+}

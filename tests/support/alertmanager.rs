@@ -1,0 +1,83 @@
+//! A real Alertmanager (Debian's), which sends to a connector.
+
+use serde_json::{Value, json};
+
+use super::connector::Connector;
+use super::http::Client;
+use super::{Kept, TOKEN, free_port, scratch, wait_until};
+
+pub struct Alertmanager {
+    _process: Kept,
+    client: Client,
+}
+
+impl Alertmanager {
+    /// Starts one whose notifications go to the connector, with other settings of its route in addition.
+    pub fn start(connector: &Connector, route: &str) -> Self {
+        let (dir, port) = (scratch("alertmanager"), free_port());
+        std::fs::create_dir_all(&dir).unwrap();
+        let dir = dir.to_str().unwrap();
+        let config = format!(
+            "route: {{receiver: canopsis, group_interval: 1s, repeat_interval: 1h, {route}}}\n\
+             receivers:\n- name: canopsis\n  webhook_configs:\n  - url: http://{}/webhook\n    http_config:\n      \
+             authorization: {{credentials: {TOKEN}}}\n",
+            connector.address
+        );
+        std::fs::write(format!("{dir}/alertmanager.yml"), config).unwrap();
+        let (file, storage) = (
+            format!("--config.file={dir}/alertmanager.yml"),
+            format!("--storage.path={dir}/data"),
+        );
+        let listen = format!("--web.listen-address=127.0.0.1:{port}");
+        let command = [
+            "prometheus-alertmanager",
+            &file,
+            &storage,
+            &listen,
+            "--cluster.listen-address=",
+        ];
+        let process = Kept::start(&command, &format!("{dir}/log"), &format!("rm -rf {dir}"));
+        let address = ([127, 0, 0, 1], port).into();
+        wait_until(
+            "Alertmanager starts (prometheus-alertmanager must be installed)",
+            || {
+                Client::new(address)
+                    .send("GET", "/-/ready", &[], b"")
+                    .is_ok_and(|reply| reply.status == 200)
+            },
+        );
+        Self {
+            _process: process,
+            client: Client::new(address),
+        }
+    }
+
+    /// Posts alerts, as a Prometheus server does. With an end in the past they are resolved.
+    pub fn post_alerts(&mut self, labels: &[Value], ends_at: Option<&str>) {
+        let alerts: Vec<Value> = labels
+            .iter()
+            .map(|labels| {
+                let mut alert = json!({
+                    "labels": labels,
+                    "annotations": {"summary": "é « ça » 🔥"},
+                    "startsAt": "2026-01-01T00:00:00Z",
+                });
+                if let Some(ends_at) = ends_at {
+                    alert["endsAt"] = json!(ends_at);
+                }
+                alert
+            })
+            .collect();
+        let body = Value::from(alerts).to_string();
+        let reply = self
+            .client
+            .send(
+                "POST",
+                "/api/v2/alerts",
+                &["Content-Type: application/json"],
+                body.as_bytes(),
+            )
+            .unwrap();
+        assert_eq!(reply.status, 200, "{}", reply.body);
+    }
+}
