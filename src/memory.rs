@@ -1,0 +1,251 @@
+//! One limit for the memory of all notifications together.
+//!
+//! Whatever holds bytes of a notification (its body, decoded form, encoded events, bookkeeping) holds a [`Charge`] for them,
+//! from the first byte of the body to the response. Growing either succeeds at once or fails at once: nothing waits for memory,
+//! so nothing can deadlock. This module knows no thread, socket or clock, and not what the bytes are for.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// A charge up to this size is small: it may use the reserve. A notification with one alert takes less than 16 KiB.
+pub const MAX_SMALL_BYTES: usize = 64 << 10;
+
+/// This part of the limit is the reserve for small charges, so that large notifications cannot block small ones.
+const RESERVED_PART: usize = 4;
+
+/// Why a charge was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BudgetError {
+    /// Other notifications use the memory now: a later attempt may succeed.
+    #[error("memory for notifications is used up ({0} MiB)", .limit >> 20)]
+    Full {
+        /// The limit that is reached.
+        limit: usize,
+    },
+    /// It is more than one notification may ever use.
+    #[error("notification needs more than {0} MiB of memory", .limit >> 20)]
+    NeverFits {
+        /// The limit for one notification.
+        limit: usize,
+    },
+}
+
+/// The limit, and how much of it is used. Clones share one account.
+#[derive(Debug, Clone)]
+pub struct Budget(Arc<Account>);
+
+#[derive(Debug)]
+struct Account {
+    limit: usize,
+    used: AtomicUsize,
+    refused: AtomicU64,
+}
+
+/// Bytes that are charged to a budget until this is dropped.
+#[derive(Debug)]
+pub struct Charge {
+    budget: Budget,
+    bytes: usize,
+}
+
+impl Budget {
+    /// A budget of `limit` bytes.
+    pub fn new(limit: usize) -> Self {
+        Self(Arc::new(Account {
+            limit,
+            used: AtomicUsize::new(0),
+            refused: AtomicU64::new(0),
+        }))
+    }
+
+    /// Charges a number of bytes, which may be 0 for now.
+    pub fn charge(&self, bytes: usize) -> Result<Charge, BudgetError> {
+        let mut charge = Charge {
+            budget: self.clone(),
+            bytes: 0,
+        };
+        charge.grow(bytes)?;
+        Ok(charge)
+    }
+
+    /// The bytes that are charged now.
+    pub fn used(&self) -> usize {
+        self.0.used.load(Ordering::SeqCst)
+    }
+
+    /// The most bytes that are ever charged.
+    pub fn limit(&self) -> usize {
+        self.0.limit
+    }
+
+    /// How often a charge was refused.
+    pub fn refused(&self) -> u64 {
+        self.0.refused.load(Ordering::Relaxed)
+    }
+
+    /// The most bytes that are charged by and beside a charge of this size.
+    fn limit_for(&self, bytes: usize) -> usize {
+        if bytes <= MAX_SMALL_BYTES {
+            self.0.limit
+        } else {
+            self.0.limit - self.0.limit / RESERVED_PART
+        }
+    }
+}
+
+impl Charge {
+    /// Adds bytes. After an error, the charge is as it was.
+    pub fn grow(&mut self, more: usize) -> Result<(), BudgetError> {
+        let account = &self.budget.0;
+        let bytes = self.bytes.saturating_add(more);
+        let limit = self.budget.limit_for(bytes);
+        let add = |used: usize| used.checked_add(more).filter(|used| *used <= limit);
+        // Growing by 0 must not fail either where small charges use the reserve beside a large one.
+        if more > 0
+            && account
+                .used
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, add)
+                .is_err()
+        {
+            account.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(if bytes > limit {
+                BudgetError::NeverFits { limit }
+            } else {
+                BudgetError::Full { limit }
+            });
+        }
+        self.bytes = bytes;
+        Ok(())
+    }
+
+    /// Gives back all but `bytes`; does nothing where the charge is smaller.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        let excess = self.bytes.saturating_sub(bytes);
+        self.bytes -= excess;
+        self.budget.0.used.fetch_sub(excess, Ordering::SeqCst);
+    }
+
+    /// The bytes of this charge.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.shrink_to(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LIMIT: usize = 16 * MAX_SMALL_BYTES;
+    const LIMIT_OF_LARGE: usize = 12 * MAX_SMALL_BYTES;
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Charge(usize),
+        Grow(usize, usize),
+        ShrinkTo(usize, usize),
+        Drop(usize),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let bytes = || prop_oneof![0..MAX_SMALL_BYTES + 2, 0..LIMIT + 2, Just(usize::MAX)];
+        let step = prop_oneof![
+            bytes().prop_map(Step::Charge),
+            (any::<usize>(), bytes()).prop_map(|(which, more)| Step::Grow(which, more)),
+            (any::<usize>(), bytes()).prop_map(|(which, bytes)| Step::ShrinkTo(which, bytes)),
+            any::<usize>().prop_map(Step::Drop),
+        ];
+        vec(step, 1..60)
+    }
+
+    /// What the budget has to answer, by the sizes of all other charges.
+    fn expected(others: usize, old: usize, more: usize) -> Result<(), BudgetError> {
+        let new = old.saturating_add(more);
+        let limit = if new <= MAX_SMALL_BYTES {
+            LIMIT
+        } else {
+            LIMIT_OF_LARGE
+        };
+        if more == 0 || others.saturating_add(new) <= limit {
+            Ok(())
+        } else if new > limit {
+            Err(BudgetError::NeverFits { limit })
+        } else {
+            Err(BudgetError::Full { limit })
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn used_bytes_are_the_sum_of_all_charges_and_within_the_limits(steps in steps()) {
+            let budget = Budget::new(LIMIT);
+            let mut charges: Vec<Charge> = Vec::new();
+            let mut refused = 0;
+            for step in steps {
+                let before: Vec<usize> = charges.iter().map(Charge::bytes).collect();
+                let sum: usize = before.iter().sum();
+                let count = charges.len();
+                match step {
+                    Step::Charge(bytes) => {
+                        let charge = budget.charge(bytes);
+                        prop_assert_eq!(charge.as_ref().map(|_| ()).map_err(|error| *error), expected(sum, 0, bytes));
+                        refused += u64::from(charge.is_err());
+                        charges.extend(charge);
+                    }
+                    Step::Grow(which, more) if count > 0 => {
+                        let (which, old) = (which % count, before[which % count]);
+                        let grown = charges[which].grow(more);
+                        prop_assert_eq!(grown, expected(sum - old, old, more));
+                        refused += u64::from(grown.is_err());
+                        let new = if grown.is_ok() { old + more } else { old };
+                        prop_assert_eq!(charges[which].bytes(), new);
+                    }
+                    Step::ShrinkTo(which, bytes) if count > 0 => {
+                        let which = which % count;
+                        charges[which].shrink_to(bytes);
+                        prop_assert_eq!(charges[which].bytes(), before[which].min(bytes));
+                    }
+                    Step::Drop(which) if count > 0 => drop(charges.swap_remove(which % count)),
+                    _ => {}
+                }
+                let sizes: Vec<usize> = charges.iter().map(Charge::bytes).collect();
+                prop_assert_eq!(budget.used(), sizes.iter().sum::<usize>());
+                prop_assert!(budget.used() <= budget.limit());
+                prop_assert_eq!(budget.refused(), refused);
+                // However much large charges use, a quarter is left for small ones.
+                let large: usize = sizes.iter().filter(|bytes| **bytes > MAX_SMALL_BYTES).sum();
+                prop_assert!(large <= LIMIT_OF_LARGE);
+            }
+            drop(charges);
+            prop_assert_eq!(budget.used(), 0);
+        }
+    }
+
+    #[test]
+    fn threads_share_the_budget_without_exceeding_it() {
+        let budget = Budget::new(LIMIT);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for round in 0..2000 {
+                        let Ok(mut charge) = budget.charge(round % MAX_SMALL_BYTES) else {
+                            continue;
+                        };
+                        let _ = charge.grow(MAX_SMALL_BYTES);
+                        assert!(budget.used() <= LIMIT);
+                        charge.shrink_to(round);
+                    }
+                });
+            }
+        });
+        assert_eq!(budget.used(), 0);
+    }
+}
