@@ -1,6 +1,13 @@
 //! The encoded events of one notification, in one buffer: a few large allocations instead of many small ones.
 
+use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
+use std::io::{self, Write};
+use std::sync::LazyLock;
+
 use crate::event::Event;
+
+/// The longest encoded event. RabbitMQ closes the channel over its `max_message_size`, 16 MiB by default since 4.0.
+pub const MAX_EVENT_BYTES: usize = 1 << 20;
 
 /// A batch above this, in bytes, gives back its unused capacity: it may wait for the broker for a while.
 const SHRINK_ABOVE: usize = 64 << 10;
@@ -8,13 +15,46 @@ const SHRINK_ABOVE: usize = 64 << 10;
 /// For the first allocation only.
 const TYPICAL_KEY_BYTES: usize = 64;
 
+/// The random keys of this process: a sender can't construct colliding hashes.
+static HASH_KEYS: LazyLock<[RandomState; 2]> =
+    LazyLock::new(|| [RandomState::new(), RandomState::new()]);
+
+/// What Canopsis attaches an alarm to, component and resource, as a keyed hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Entity(pub u64);
+
+/// A notification as a keyed hash over its events and their alerts' times: the same for a retry, and another one for a
+/// later occurrence of the same alerts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Identity(pub [u64; 2]);
+
+/// Why an event is not part of a batch.
+#[derive(Debug, thiserror::Error)]
+pub enum EncodeError {
+    /// The encoded event, or the whole batch, exceeds its limit.
+    #[error("the event is larger than {} KiB", MAX_EVENT_BYTES >> 10)]
+    TooLarge,
+    /// The encoder failed.
+    #[error("cannot encode the event: {0}")]
+    Json(serde_json::Error),
+}
+
 /// Messages in order, ready to be published.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Batch {
     bodies: Vec<u8>,
     keys: String,
-    /// The end of each message's body and routing key.
-    ends: Vec<(usize, usize)>,
+    entries: Vec<Entry>,
+    /// Over entities and times; [`Batch::identity`] adds the bodies.
+    hasher: DefaultHasher,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    /// Ends of the message's body and routing key.
+    body_end: u32,
+    key_end: u32,
+    entity: Entity,
 }
 
 /// One message of a batch.
@@ -26,24 +66,63 @@ pub struct Message<'b> {
     pub body: &'b [u8],
 }
 
+impl Default for Batch {
+    fn default() -> Self {
+        Self::with_capacity(0, 0)
+    }
+}
+
 impl Batch {
     /// Allocates for `messages` messages, whose bodies have about `bytes` bytes in sum.
     pub fn with_capacity(messages: usize, bytes: usize) -> Self {
-        let keys = String::with_capacity(messages * TYPICAL_KEY_BYTES);
         Self {
             bodies: Vec::with_capacity(bytes),
-            keys,
-            ends: Vec::with_capacity(messages),
+            keys: String::with_capacity(messages * TYPICAL_KEY_BYTES),
+            entries: Vec::with_capacity(messages),
+            hasher: HASH_KEYS[0].build_hasher(),
         }
     }
 
-    /// Encodes an event and appends it.
-    pub fn push(&mut self, event: &Event<'_>) -> Result<(), serde_json::Error> {
+    /// Encodes an event and appends it; after an error the batch is as before. The times are its alert's `startsAt` and
+    /// `endsAt`.
+    pub fn push(
+        &mut self,
+        event: &Event<'_>,
+        starts_at: &str,
+        ends_at: &str,
+    ) -> Result<(), EncodeError> {
         let start = self.bodies.len();
-        serde_json::to_writer(&mut self.bodies, event)
-            .inspect_err(|_| self.bodies.truncate(start))?;
+        let mut writer = LimitedWriter {
+            bytes: &mut self.bodies,
+            limit: start + MAX_EVENT_BYTES,
+        };
+        if let Err(error) = serde_json::to_writer(&mut writer, event) {
+            self.bodies.truncate(start);
+            return Err(if error.is_io() {
+                EncodeError::TooLarge
+            } else {
+                EncodeError::Json(error)
+            });
+        }
+        let key_start = self.keys.len();
         event.write_routing_key(&mut self.keys);
-        self.ends.push((self.bodies.len(), self.keys.len()));
+        let ends = (
+            u32::try_from(self.bodies.len()),
+            u32::try_from(self.keys.len()),
+        );
+        let (Ok(body_end), Ok(key_end)) = ends else {
+            self.bodies.truncate(start);
+            self.keys.truncate(key_start);
+            return Err(EncodeError::TooLarge);
+        };
+        let entity =
+            Entity(HASH_KEYS[1].hash_one((event.component.as_str(), event.resource.as_str())));
+        (entity, starts_at, ends_at).hash(&mut self.hasher);
+        self.entries.push(Entry {
+            body_end,
+            key_end,
+            entity,
+        });
         Ok(())
     }
 
@@ -52,20 +131,36 @@ impl Batch {
         if self.bytes() > SHRINK_ABOVE {
             self.bodies.shrink_to_fit();
             self.keys.shrink_to_fit();
-            self.ends.shrink_to_fit();
+            self.entries.shrink_to_fit();
         }
     }
 
     /// The message at `index`.
     pub fn get(&self, index: usize) -> Option<Message<'_>> {
-        let (body_end, key_end) = *self.ends.get(index)?;
-        let (body_start, key_start) = index
-            .checked_sub(1)
-            .map_or((0, 0), |previous| self.ends[previous]);
+        let entry = self.entries.get(index)?;
+        let (body_start, key_start) = index.checked_sub(1).map_or((0, 0), |previous| {
+            let previous = &self.entries[previous];
+            (previous.body_end as usize, previous.key_end as usize)
+        });
         Some(Message {
-            routing_key: &self.keys[key_start..key_end],
-            body: &self.bodies[body_start..body_end],
+            routing_key: &self.keys[key_start..entry.key_end as usize],
+            body: &self.bodies[body_start..entry.body_end as usize],
         })
+    }
+
+    /// The entity of the message at `index`.
+    pub fn entity(&self, index: usize) -> Option<Entity> {
+        self.entries.get(index).map(|entry| entry.entity)
+    }
+
+    /// Two halves: one over entities and times, one over the bodies and where each ends.
+    pub fn identity(&self) -> Identity {
+        let mut bodies = HASH_KEYS[1].build_hasher();
+        bodies.write(&self.bodies);
+        for entry in &self.entries {
+            bodies.write_u32(entry.body_end);
+        }
+        Identity([self.hasher.finish(), bodies.finish()])
     }
 
     /// All messages, in order.
@@ -75,12 +170,12 @@ impl Batch {
 
     /// The number of messages.
     pub fn len(&self) -> usize {
-        self.ends.len()
+        self.entries.len()
     }
 
     /// There are no messages.
     pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+        self.entries.is_empty()
     }
 
     /// The bytes of all bodies and routing keys.
@@ -90,9 +185,27 @@ impl Batch {
 
     /// The bytes allocated.
     pub fn bytes(&self) -> usize {
-        self.bodies.capacity()
-            + self.keys.capacity()
-            + self.ends.capacity() * size_of::<(usize, usize)>()
+        self.bodies.capacity() + self.keys.capacity() + self.entries.capacity() * size_of::<Entry>()
+    }
+}
+
+/// Fails instead of growing beyond its limit.
+struct LimitedWriter<'b> {
+    bytes: &'b mut Vec<u8>,
+    limit: usize,
+}
+
+impl Write for LimitedWriter<'_> {
+    fn write(&mut self, part: &[u8]) -> io::Result<usize> {
+        if part.len() > self.limit - self.bytes.len() {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(part);
+        Ok(part.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -103,30 +216,42 @@ mod tests {
     use super::*;
     use crate::event::{Name, State};
 
-    #[test]
-    fn each_message_is_found_by_its_index() {
-        let mut batch = Batch::default();
-        assert!(batch.is_empty() && batch.get(0).is_none());
-        let names = ["one", "zwei", "三"];
+    const NEVER: &str = "0001-01-01T00:00:00Z";
+
+    fn event(resource: &str, state: State) -> Event<'_> {
         let name = |text| Name::new(text).unwrap();
-        for resource in names {
-            let event = Event {
-                connector: name("c"),
-                connector_name: name("n"),
-                component: name("host"),
-                resource: name(resource),
-                state: State::Ok,
-                output: None,
-                long_output: None,
-                author: None,
-                timestamp: None,
-                tags: None,
-                extra: BTreeMap::new(),
-            };
-            batch.push(&event).unwrap();
+        Event {
+            connector: name("c"),
+            connector_name: name("n"),
+            component: name("host"),
+            resource: name(resource),
+            state,
+            output: None,
+            long_output: None,
+            author: None,
+            timestamp: None,
+            tags: None,
+            extra: BTreeMap::new(),
+        }
+    }
+
+    fn batch(events: &[(&str, State, &str, &str)]) -> Batch {
+        let mut batch = Batch::default();
+        for (resource, state, starts_at, ends_at) in events {
+            batch
+                .push(&event(resource, *state), starts_at, ends_at)
+                .unwrap();
         }
         batch.finish();
+        batch
+    }
+
+    #[test]
+    fn each_message_is_found_by_its_index() {
+        let names = ["one", "zwei", "三"];
+        let batch = batch(&names.map(|name| (name, State::Ok, "", "")));
         assert_eq!(batch.iter().count(), 3);
+        assert!(batch.get(3).is_none() && batch.entity(3).is_none());
         for (message, name) in batch.iter().zip(names) {
             assert_eq!(
                 message.routing_key,
@@ -150,5 +275,45 @@ mod tests {
         assert!(batch.bytes() > 1 << 20);
         batch.finish();
         assert_eq!(batch.bytes(), 0);
+    }
+
+    #[test]
+    fn only_a_retry_has_the_same_identity() {
+        let firing = |starts_at| ("r", State::Major, starts_at, NEVER);
+        let resolved = ("r", State::Ok, "1", "2");
+        let different = [
+            batch(&[]),
+            batch(&[firing("1")]),
+            batch(&[resolved]),
+            batch(&[firing("3")]),
+            batch(&[("s", State::Major, "1", NEVER)]),
+            batch(&[firing("1"), resolved]),
+            batch(&[resolved, firing("1")]),
+        ];
+        for (index, one) in different.iter().enumerate() {
+            for other in &different[index + 1..] {
+                assert_ne!(one.identity(), other.identity());
+            }
+        }
+        assert_eq!(
+            different[1].identity(),
+            batch(&[firing("1")]).identity(),
+            "a retry"
+        );
+        assert_eq!(different[1].entity(0), different[2].entity(0));
+        assert_ne!(different[1].entity(0), different[4].entity(0));
+    }
+
+    #[test]
+    fn an_event_above_the_limit_leaves_the_batch_as_it_was() {
+        let mut batch = batch(&[("r", State::Ok, "", "")]);
+        let (before, length) = (batch.identity(), batch.written());
+        let resource = "x".repeat(MAX_EVENT_BYTES);
+        let rejected = batch.push(&event(&resource, State::Ok), "", "");
+        assert!(matches!(rejected, Err(EncodeError::TooLarge)));
+        assert_eq!((batch.identity(), batch.written()), (before, length));
+        let fits = "x".repeat(MAX_EVENT_BYTES - 1000);
+        batch.push(&event(&fits, State::Ok), "", "").unwrap();
+        assert_eq!(batch.len(), 2);
     }
 }
