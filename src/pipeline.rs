@@ -13,8 +13,9 @@ use crate::alertmanager::{Alert, DecodeError, Notification};
 use crate::event::Event;
 use crate::logging::{RepeatLimiter, shorten};
 use crate::mapping::{Context, FieldError, Mapping, Warning};
+use crate::memory::Charge;
 use crate::metrics::{self, Metrics};
-use crate::publisher::{Batch, DeliveryError, Publisher};
+use crate::publisher::{AnswerTimeout, Batch, DeliveryError, Publisher};
 
 /// Where events go.
 pub enum EventSink {
@@ -186,7 +187,7 @@ fn map_each<'a, E>(
     reporter: &MappingReporter,
     notification: &'a Notification<'a>,
     received_at: Timestamp,
-    mut emit: impl FnMut(Option<Event<'a>>) -> Result<(), E>,
+    mut emit: impl FnMut(&Alert<'a>, Option<Event<'a>>) -> Result<(), E>,
 ) -> Result<RejectedAlerts, E> {
     reporter.metrics.notified();
     if notification.truncated_alerts > 0 {
@@ -209,7 +210,7 @@ fn map_each<'a, E>(
             }
             all_refused.add(alert, refusals);
         });
-        emit(event.ok())?;
+        emit(alert, event.ok())?;
     }
     Ok(all_refused)
 }
@@ -236,26 +237,40 @@ impl EncodedNotification {
         let most = (BATCH_TIMES * body.len()).clamp(LEAST_BATCH, MOST_BATCH);
         // An event is about as long as its alert.
         let mut batch = Batch::with_capacity(notification.alerts.len(), body.len());
-        let refused = map_each(mapping, reporter, &notification, received_at, |event| {
-            if Instant::now() >= deadline {
-                return Err(DeliveryError::MappingTimeout.into());
-            }
-            let pushed = event.map_or(Ok(()), |event| batch.push(&event));
-            pushed.map_err(|error| DeliveryError::Output(error.to_string()))?;
-            if batch.written() > most {
-                Err(PipelineError::TooLarge(most))
-            } else {
-                Ok(())
-            }
-        })?;
+        let refused = map_each(
+            mapping,
+            reporter,
+            &notification,
+            received_at,
+            |alert, event| {
+                if Instant::now() >= deadline {
+                    return Err(DeliveryError::MappingTimeout.into());
+                }
+                let pushed = event.map_or(Ok(()), |event| {
+                    batch.push(&event, &alert.starts_at, &alert.ends_at)
+                });
+                pushed.map_err(|error| DeliveryError::Output(error.to_string()))?;
+                if batch.written() > most {
+                    Err(PipelineError::TooLarge(most))
+                } else {
+                    Ok(())
+                }
+            },
+        )?;
         batch.finish();
         Ok(Self { batch, refused })
     }
 
     /// `Ok` means: every event that could be mapped is delivered.
-    pub fn deliver(self, sink: &EventSink, deadline: Instant) -> Result<Outcome, PipelineError> {
+    pub fn deliver(
+        self,
+        sink: &EventSink,
+        charge: Charge,
+        timeout: AnswerTimeout,
+        sender_is_gone: &dyn Fn() -> bool,
+    ) -> Result<Outcome, PipelineError> {
         let published = self.batch.len();
-        sink.deliver(self.batch, deadline)?;
+        sink.deliver(self.batch, charge, timeout, sender_is_gone)?;
         Ok(Outcome {
             published,
             refused: self.refused,
@@ -265,9 +280,15 @@ impl EncodedNotification {
 
 impl EventSink {
     /// Delivers all of the events, in order, or says why not.
-    fn deliver(&self, batch: Batch, deadline: Instant) -> Result<(), DeliveryError> {
+    fn deliver(
+        &self,
+        batch: Batch,
+        charge: Charge,
+        timeout: AnswerTimeout,
+        sender_is_gone: &dyn Fn() -> bool,
+    ) -> Result<(), DeliveryError> {
         match self {
-            Self::Broker(publisher) => publisher.deliver(batch, deadline),
+            Self::Broker(publisher) => publisher.deliver(batch, charge, timeout, sender_is_gone),
             Self::Stream(stream) => {
                 let mut stream = stream
                     .lock()

@@ -21,7 +21,7 @@ use crate::config::{Config, ConfigError, Overrides};
 use crate::http::{self, ListenAddress, ReloadError, Routes, Runtime, Server};
 use crate::metrics;
 use crate::pipeline::EventSink;
-use crate::publisher::{self, Publisher};
+use crate::publisher;
 use crate::systemd::Notifier;
 
 /// How long `POST /-/reload` waits for the result: below the 10 s after which senders give up.
@@ -220,13 +220,10 @@ impl ReloadController<'_> {
     /// ends with the last of them.
     fn sink(&self, broker: &publisher::Settings) -> io::Result<Arc<EventSink>> {
         let current = Arc::clone(&self.routes.runtime().sink);
-        match &*current {
-            EventSink::Broker(_) if *broker != self.broker => {
-                Publisher::start(broker.clone(), self.broker_metrics.clone())
-                    .map(|publisher| Arc::new(EventSink::Broker(publisher)))
-            }
-            EventSink::Broker(_) | EventSink::Stream(_) => Ok(current),
+        if let EventSink::Broker(publisher) = &*current {
+            publisher.reconfigure(broker.clone());
         }
+        Ok(current)
     }
 
     fn replace(&mut self, config: Config, sink: Arc<EventSink>) {

@@ -170,8 +170,12 @@ fn serve(cli: &Cli, config: Config) -> Result<(), RunError> {
     let sink = match cli.mode {
         Mode::ServeToStdout => EventSink::Stream(Mutex::new(Box::new(io::stdout()))),
         _ => EventSink::Broker(
-            Publisher::start(config.publisher.clone(), broker_metrics.clone())
-                .map_err(RunError::Publisher)?,
+            Publisher::start(
+                config.publisher.clone(),
+                broker_metrics.clone(),
+                crate::liveness::Heartbeat::new(),
+            )
+            .map_err(RunError::Publisher)?,
         ),
     };
     let (listen, broker, max_connections) = (
@@ -219,7 +223,7 @@ fn serve(cli: &Cli, config: Config) -> Result<(), RunError> {
     }
     if let EventSink::Broker(publisher) = &*routes.runtime().sink {
         let left = deadline.saturating_duration_since(Instant::now());
-        publisher.close(left.max(CLOSE_TIMEOUT));
+        publisher.stop(left.max(CLOSE_TIMEOUT));
     }
     info!("stopped");
     Ok(())

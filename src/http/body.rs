@@ -44,6 +44,20 @@ pub struct BodyReader<'c> {
     deadline: Instant,
 }
 
+impl BodyReader<'_> {
+    /// The sender has closed its connection.
+    pub fn sender_is_gone(&self) -> bool {
+        let socket = self.connection.socket();
+        let _ = socket.set_nonblocking(true);
+        let peeked = socket.peek(&mut [0]);
+        let _ = socket.set_nonblocking(false);
+        match peeked {
+            Ok(count) => count == 0,
+            Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
+        }
+    }
+}
+
 impl<'c> BodyReader<'c> {
     /// The body that belongs to a head; `on_complete` is called once all of it has been read.
     pub fn new(

@@ -55,6 +55,13 @@ pub enum ReadRequestError {
 }
 
 impl Connection {
+    /// Its socket.
+    pub fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+}
+
+impl Connection {
     /// Wraps an accepted socket.
     pub fn new(socket: Arc<TcpStream>) -> Self {
         Self {

@@ -116,16 +116,7 @@ impl HttpError {
     /// A name for the outage behind a 503, by which its log entries are limited; `None` for what is logged each time.
     pub fn outage(&self) -> Option<&'static str> {
         match self {
-            Self::Delivery(error) => Some(match error {
-                DeliveryError::Timeout { .. } => "timeout",
-                DeliveryError::MappingTimeout => "mapping timeout",
-                DeliveryError::Nacked => "nack",
-                DeliveryError::Returned(_) => "returned",
-                DeliveryError::ChannelClosed(_) => "channel closed",
-                DeliveryError::BacklogFull(_) => "backlog",
-                DeliveryError::Output(_) => "output",
-                DeliveryError::Stopped => "stopped",
-            }),
+            Self::Delivery(error) => Some(error.reason()),
             Self::Body(BodyError::Busy) => Some("memory"),
             Self::Body(BodyError::Incomplete(_)) => Some("incomplete body"),
             Self::Body(BodyError::TooSlow(_)) => Some("slow body"),
@@ -257,7 +248,10 @@ mod tests {
             (HttpError::HeadTooSlow, 408, None),
             (HttpError::Decode(DecodeError::FromPrometheus), 400, None),
             (
-                HttpError::Delivery(DeliveryError::Nacked),
+                HttpError::Delivery(DeliveryError::Nacked(crate::publisher::Progress {
+                    confirmed: 0,
+                    of: 1,
+                })),
                 503,
                 Some(("Retry-After", "5")),
             ),

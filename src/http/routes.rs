@@ -14,8 +14,10 @@ use super::request::RequestHead;
 use super::{BodyError, HttpError, Request, Response, Settings, auth};
 use crate::logging::{RateLimiter, RepeatLimiter, shorten};
 use crate::mapping::Mapping;
+use crate::memory::Budget;
 use crate::metrics::{Exposition, Metrics};
 use crate::pipeline::{EncodedNotification, EventSink, MappingReporter, PipelineError};
+use crate::publisher::AnswerTimeout;
 
 /// Bodies above this are decoded and mapped one at a time: that may take thirty times their length.
 const LARGE_BYTES: usize = 256 << 10;
@@ -55,6 +57,7 @@ pub struct Routes {
     reporter: MappingReporter,
     reload: Reload,
     stopping: AtomicBool,
+    budget: Budget,
     large: Semaphore,
     medium: Semaphore,
     /// For log entries that a sender without a token can cause.
@@ -76,6 +79,7 @@ impl Routes {
             metrics,
             reload,
             stopping: AtomicBool::new(false),
+            budget: Budget::new(128 << 20),
             large: Semaphore::new(1),
             medium: Semaphore::new(processors.max(MIN_MEDIUM_PERMITS)),
             unauthorized_entries: RateLimiter::default(),
@@ -241,7 +245,17 @@ impl Routes {
             )?
         };
         drop(body);
-        let outcome = encoded.deliver(&runtime.sink, deadline)?;
+        let charge = self
+            .budget
+            .charge(encoded.batch.bytes())
+            .map_err(|_| BodyError::Busy)?;
+        let timeout = AnswerTimeout {
+            without_progress: runtime.settings.answer_timeout,
+            in_all: std::time::Duration::from_secs(60),
+        };
+        let reader = &*request.body;
+        let outcome =
+            encoded.deliver(&runtime.sink, charge, timeout, &|| reader.sender_is_gone())?;
         debug!(request = id, published = outcome.published, rejected = outcome.refused.count; "notification delivered");
         Ok(Response::to_notification(&outcome))
     }
