@@ -40,7 +40,7 @@ pub enum EncodeError {
 }
 
 /// Messages in order, ready to be published.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Batch {
     bodies: Vec<u8>,
     keys: String,

@@ -159,6 +159,7 @@ impl<W: Waiter> Ledger<W> {
     pub fn unheard(&mut self, identity: Identity, events: usize, now: Instant) {
         if !self.deliveries.contains_key(&identity) {
             self.park_new(identity, events, EventState::Settled, now);
+            self.limit_parked();
         }
     }
 
@@ -388,7 +389,6 @@ impl<W: Waiter> Ledger<W> {
         let Some(window) = self.window.take() else {
             return 0;
         };
-        self.is_blocked = false;
         let in_flight: Vec<InFlight> = window.into_messages().collect();
         if let Loss::Channel(reason) = loss {
             if let [message] = in_flight.as_slice() {

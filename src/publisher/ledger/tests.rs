@@ -14,7 +14,7 @@ use crate::memory::Budget;
 use crate::publisher::error::Progress;
 
 /// The entities of each notification's events. One entity comes in several notifications, and twice in one of them.
-const NOTIFICATIONS: [&[usize]; 7] = [
+const NOTIFICATIONS: [&[usize]; 8] = [
     &[0],
     &[0],
     &[1, 2, 0],
@@ -22,17 +22,21 @@ const NOTIFICATIONS: [&[usize]; 7] = [
     &[3, 3],
     &[2],
     &[4, 1],
+    &[
+        9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31,
+        32, 33, 34, 35, 36, 37, 38, 39, 40,
+    ],
 ];
 
 /// The broker closes the channel over the first event of this notification.
 const POISON: usize = 6;
 
 const TIMEOUT: AnswerTimeout = AnswerTimeout {
-    without_progress: Duration::from_secs(8),
-    in_all: Duration::from_secs(20),
+    without_progress: Duration::from_secs(3),
+    in_all: Duration::from_secs(5),
 };
 
-fn batch(notification: usize) -> Batch {
+fn new_batch(notification: usize) -> Batch {
     let mut batch = Batch::default();
     for (index, entity) in NOTIFICATIONS[notification].iter().enumerate() {
         let name = |text| Name::new(text).unwrap();
@@ -52,6 +56,13 @@ fn batch(notification: usize) -> Batch {
         batch.push(&event, "", "").unwrap();
     }
     batch
+}
+
+static BATCHES: LazyLock<Vec<Batch>> =
+    LazyLock::new(|| (0..NOTIFICATIONS.len()).map(new_batch).collect());
+
+fn batch(notification: usize) -> Batch {
+    BATCHES[notification].clone()
 }
 
 /// An event: its notification, and its index there.
@@ -126,17 +137,17 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let fate = prop_oneof![8 => Just(Fate::Queue), 1 => Just(Fate::Return), 1 => Just(Fate::Nack)];
     let step = prop_oneof![
         6 => (0..NOTIFICATIONS.len()).prop_map(Step::Submit),
-        6 => (1_usize..6).prop_map(Step::Publish),
-        6 => (1_usize..6, fate).prop_map(|(count, fate)| Step::Handle(count, fate)),
+        6 => prop_oneof![4 => 1_usize..6, 1 => Just(50)].prop_map(Step::Publish),
+        6 => (prop_oneof![4 => 1_usize..6, 1 => Just(50)], fate).prop_map(|(count, fate)| Step::Handle(count, fate)),
         6 => (any::<usize>(), any::<bool>()).prop_map(|(which, multiple)| Step::Confirm(which, multiple)),
         1 => (any::<usize>(), any::<bool>(), any::<bool>()).prop_map(|(tag, multiple, is_ack)| Step::Stale(tag, multiple, is_ack)),
         1 => (0_usize..6).prop_map(Step::Lose),
         2 => Just(Step::Open),
         1 => prop_oneof![1 => Just(true), 2 => Just(false)].prop_map(Step::Block),
         2 => (any::<usize>(), any::<bool>()).prop_map(|(which, is_caller)| Step::Leave(which, is_caller)),
-        2 => prop_oneof![5 => 0_u64..3_000, 1 => 3_000_u64..9_000, 1 => Just(130_000)].prop_map(Step::Wait),
+        2 => prop_oneof![5 => 0_u64..1_500, 1 => 1_500_u64..5_000, 1 => Just(130_000)].prop_map(Step::Wait),
     ];
-    vec(step, 1..80)
+    vec(step, 1..60)
 }
 
 #[derive(Debug)]
@@ -185,6 +196,8 @@ struct Model {
     next_order: usize,
     /// When an event of each notification was settled last, and how many are.
     progress: Vec<(Instant, usize)>,
+    /// Since when each notification has had no caller.
+    parked_at: Vec<Option<Instant>>,
     /// What the broker has done to an event of each notification.
     was_refused: Vec<(bool, bool)>,
     /// Events of notifications whose verdict `Ok` was heard: entity, order, last place in the queue.
@@ -208,6 +221,7 @@ impl Model {
             known: HashMap::new(),
             next_order: 0,
             progress: vec![(now, 0); NOTIFICATIONS.len()],
+            parked_at: vec![None; NOTIFICATIONS.len()],
             was_refused: vec![(false, false); NOTIFICATIONS.len()],
             done: Vec::new(),
         }
@@ -247,10 +261,6 @@ impl Model {
         let states = self
             .delivery(notification)
             .map(|delivery| delivery.states.clone());
-        if states.is_none() {
-            // Forgotten, or never seen: it counts as a new one.
-            self.forget(notification);
-        }
         let is_live = self.delivery(notification).is_some_and(Delivery::is_live);
         for index in 0..batch.len() {
             let state = states
@@ -297,6 +307,7 @@ impl Model {
         self.known.retain(|id, _| id.0 != notification);
         self.progress[notification] = (self.now, 0);
         self.was_refused[notification] = (false, false);
+        self.parked_at[notification] = None;
     }
 
     /// Publishes a message, if the ledger wants to.
@@ -499,6 +510,7 @@ impl Model {
     fn check(&mut self) {
         self.note_settled();
         self.check_verdicts();
+        self.check_parked();
         self.check_order();
         self.check_ledger();
     }
@@ -611,6 +623,24 @@ impl Model {
         }
     }
 
+    /// What was not heard is remembered for the time of a retry.
+    fn check_parked(&mut self) {
+        for notification in 0..NOTIFICATIONS.len() {
+            match self.delivery(notification).map(Delivery::is_live) {
+                Some(true) => self.parked_at[notification] = None,
+                Some(false) => {
+                    self.parked_at[notification].get_or_insert(self.now);
+                }
+                None if self.known.keys().any(|id| id.0 == notification) => {
+                    let parked_at = self.parked_at[notification].expect("forgotten while live");
+                    assert!(self.now >= parked_at + PARKING_LIMIT, "forgotten too early");
+                    self.forget(notification);
+                }
+                None => {}
+            }
+        }
+    }
+
     fn check_order(&mut self) {
         self.done.sort_unstable();
         for pair in self.done.windows(2) {
@@ -704,12 +734,11 @@ impl Model {
             self.apply(&Step::Wait(1));
             while self.publish() {}
             self.check();
-            while !self.wire.is_empty() {
-                self.apply(&Step::Handle(1, Fate::Queue));
-            }
+            self.apply(&Step::Handle(50, Fate::Queue));
             while !self.handled.is_empty() {
-                self.apply(&Step::Confirm(0, false));
+                self.confirm(0, false);
             }
+            self.check();
         }
         self.apply(&Step::Lose(0));
         self.apply(&Step::Wait(20_000));
@@ -731,4 +760,45 @@ proptest! {
         }
         model.heal();
     }
+}
+
+fn submit(ledger: &mut Ledger<TestWaiter>, batch: Batch, now: Instant) -> TestWaiter {
+    let (caller, charge) = (TestWaiter::default(), Budget::new(64 << 20).charge(0));
+    ledger.submit(batch, charge.unwrap(), caller.clone(), TIMEOUT, now);
+    caller
+}
+
+#[test]
+fn deliveries_take_turns_message_by_message() {
+    let (mut ledger, now) = (Ledger::default(), Instant::now());
+    ledger.opened(now);
+    let _callers = [7, 4, 5, 2].map(|notification| submit(&mut ledger, batch(notification), now));
+    let order: Vec<usize> = std::iter::from_fn(|| {
+        let publication = ledger.publish_next(now)?;
+        Some(IDS[publication.message.body].0)
+    })
+    .take(11)
+    .collect();
+    // The last message of 2 is of no other's entity.
+    assert_eq!(order, [7, 4, 5, 2, 7, 4, 2, 7, 2, 7, 7]);
+}
+
+#[test]
+fn parked_deliveries_take_a_bounded_amount_of_memory() {
+    let (mut ledger, now) = (Ledger::<TestWaiter>::default(), Instant::now());
+    let events = 1_000;
+    for number in 0..10_000_u32 {
+        ledger.unheard(
+            Identity([u64::from(number), 0]),
+            events,
+            now + Duration::from_micros(number.into()),
+        );
+    }
+    let stats = ledger.stats();
+    assert_eq!(stats.parked, MAX_PARKED_BYTES / (events + DELIVERY_BYTES));
+    assert!(
+        !ledger.deliveries.contains_key(&Identity([0, 0])),
+        "the oldest is forgotten"
+    );
+    assert!(ledger.deliveries.contains_key(&Identity([9_999, 0])));
 }
