@@ -200,13 +200,7 @@ impl ReloadController<'_> {
 
     /// Replaces the configuration, or leaves everything as it is.
     fn apply(&mut self, loaded: LoadResult) -> ReloadResult {
-        let result = loaded.and_then(|config| match self.sink(&config.publisher) {
-            Ok(sink) => {
-                self.replace(config, sink);
-                Ok(())
-            }
-            Err(error) => Err(vec![format!("cannot start the publisher: {error}")]),
-        });
+        let result = loaded.map(|config| self.replace(config));
         if let Err(reasons) = &result {
             error!("configuration reload failed; still using the previous configuration");
             for reason in reasons {
@@ -216,17 +210,11 @@ impl ReloadController<'_> {
         result
     }
 
-    /// The current publisher, or another one if the broker settings changed. In-flight notifications stay with the old one, which
-    /// ends with the last of them.
-    fn sink(&self, broker: &publisher::Settings) -> io::Result<Arc<EventSink>> {
-        let current = Arc::clone(&self.routes.runtime().sink);
-        if let EventSink::Broker(publisher) = &*current {
-            publisher.reconfigure(broker.clone());
+    fn replace(&mut self, config: Config) {
+        let sink = Arc::clone(&self.routes.runtime().sink);
+        if let EventSink::Broker(publisher) = &*sink {
+            publisher.reconfigure(config.publisher.clone());
         }
-        Ok(current)
-    }
-
-    fn replace(&mut self, config: Config, sink: Arc<EventSink>) {
         if config.http.listen != self.listen {
             warn!(current:% = self.server.address(), changed_to:% = config.http.listen; "http.listen changed: restart the service to apply it");
         }

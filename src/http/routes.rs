@@ -251,7 +251,7 @@ impl Routes {
             .map_err(|_| BodyError::Busy)?;
         let timeout = AnswerTimeout {
             without_progress: runtime.settings.answer_timeout,
-            in_all: std::time::Duration::from_secs(60),
+            in_all: std::time::Duration::from_mins(1),
         };
         let reader = &*request.body;
         let outcome =

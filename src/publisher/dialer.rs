@@ -17,7 +17,7 @@ use crate::amqp_url::AmqpUrl;
 const PANICKED: &str = "internal error (please report)";
 
 enum Request {
-    Open(AmqpUrl, Settings),
+    Open(Box<(AmqpUrl, Settings)>),
     Close(Box<BrokerConnection>),
 }
 
@@ -66,7 +66,7 @@ impl Dialer {
     /// Tries every address of a broker.
     pub fn open(&self, url: AmqpUrl, settings: Settings) {
         // The thread ends with this value only.
-        let _ = self.requests.send(Request::Open(url, settings));
+        let _ = self.requests.send(Request::Open(Box::new((url, settings))));
     }
 
     /// Ends a connection. All of its sockets are closed when the reply comes.
@@ -77,7 +77,8 @@ impl Dialer {
 
 fn execute(request: Request, watchdog: &CallWatchdog) -> Reply {
     match request {
-        Request::Open(url, settings) => {
+        Request::Open(target) => {
+            let (url, settings) = *target;
             catch_unwind(AssertUnwindSafe(|| open(&url, &settings, watchdog)))
                 .unwrap_or_else(|_| Reply::NotOpened(vec![format!("{url}: {PANICKED}")]))
         }

@@ -202,7 +202,7 @@ impl PublisherThread {
                 }
             }
             recv(self.dialer.replies) -> reply => match reply {
-                Ok(Reply::Opened(connection, name)) => self.opened(connection, name),
+                Ok(Reply::Opened(connection, name)) => self.opened(connection, &name),
                 Ok(Reply::NotOpened(reasons)) => self.not_opened(&reasons),
                 Ok(Reply::Closed { reason, returns, confirms }) => {
                     self.closed(reason, &returns, confirms);
@@ -360,7 +360,7 @@ impl PublisherThread {
         }
     }
 
-    fn opened(&mut self, connection: Box<BrokerConnection>, name: String) {
+    fn opened(&mut self, connection: Box<BrokerConnection>, name: &str) {
         self.metrics.attempted(true);
         let now = Instant::now();
         let is_outdated = !matches!(self.link, Link::Opening { is_outdated: false });
@@ -368,7 +368,7 @@ impl PublisherThread {
         self.ledger.opened(now);
         self.link = Link::Up(Session {
             connection,
-            name: name.clone(),
+            name: name.to_owned(),
             opened_at: now,
             drain_until: is_outdated.then_some(now),
         });

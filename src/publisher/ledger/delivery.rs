@@ -131,10 +131,11 @@ impl<W: Waiter> Delivery<W> {
 
     /// Gives every caller the same verdict. True if at least one heard it.
     pub fn answer(&mut self, verdict: &Result<(), DeliveryError>) -> bool {
-        let waiting = std::mem::take(&mut self.waiting);
-        waiting.into_iter().fold(false, |is_heard, waiting| {
-            waiting.waiter.answer(verdict.clone()) || is_heard
-        })
+        let mut is_heard = false;
+        for waiting in self.waiting.drain(..) {
+            is_heard |= waiting.waiter.answer(verdict.clone());
+        }
+        is_heard
     }
 
     /// Answers the callers whose time is up, and returns when the next one's is.

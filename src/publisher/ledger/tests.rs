@@ -33,7 +33,7 @@ const POISON: usize = 6;
 
 const TIMEOUT: AnswerTimeout = AnswerTimeout {
     without_progress: Duration::from_secs(3),
-    in_all: Duration::from_secs(5),
+    in_all: Duration::from_secs(4),
 };
 
 fn new_batch(notification: usize) -> Batch {
@@ -242,7 +242,9 @@ impl Model {
     fn apply(&mut self, step: &Step) {
         match *step {
             Step::Submit(notification) => self.submit(notification),
-            Step::Publish(count) => (0..count).for_each(|_| drop(self.publish())),
+            Step::Publish(count) => {
+                let _ = (0..count).all(|_| self.publish());
+            }
             Step::Handle(count, fate) => (0..count).for_each(|_| self.handle(fate)),
             Step::Confirm(which, multiple) => self.confirm(which, multiple),
             Step::Stale(tag, multiple, is_ack) => self.stale(tag, multiple, is_ack),
@@ -613,11 +615,10 @@ impl Model {
                 self.note_settled();
                 continue;
             }
-            for index in 0..events {
+            for (index, entity) in NOTIFICATIONS[notification].iter().enumerate() {
                 let known = &self.known[&(notification, index)];
                 let last = *known.copies.last().unwrap();
-                self.done
-                    .push((NOTIFICATIONS[notification][index], known.order, last));
+                self.done.push((*entity, known.order, last));
             }
             self.forget(notification);
         }

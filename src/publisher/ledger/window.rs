@@ -150,7 +150,7 @@ impl Window {
 
     fn adapt(&mut self, latency: Duration, is_needed: bool, now: Instant) {
         self.fastest = self.fastest.min(latency);
-        let excess = latency - self.fastest;
+        let excess = latency.saturating_sub(self.fastest);
         if excess < SLOW {
             if is_needed {
                 self.limit = (self.limit + 1).min(MAX_MESSAGES);
