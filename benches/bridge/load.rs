@@ -12,36 +12,38 @@ use serde_json::json;
 
 use crate::support::{TOKEN, payload};
 
-/// A notification that is posted again and again.
+/// Notifications of one size, each posted again and again on its own connection.
 pub struct Notifications {
-    request: Vec<u8>,
     /// In each.
     pub alerts: usize,
 }
 
 impl Notifications {
-    /// A captured notification, with so many alerts, each of another host.
+    /// With so many alerts, each of another host.
     pub fn of(alerts: usize) -> Self {
+        Self { alerts }
+    }
+
+    /// A captured notification. Each connection has its own hosts: the connector publishes a notification once that two senders
+    /// post at the same time.
+    fn request(&self, connection: usize) -> Vec<u8> {
         let mut notification: serde_json::Value =
             serde_json::from_str(&payload("firing-one")).unwrap();
         let alert = notification["alerts"][0].clone();
         let of_host = |number: usize| {
             let mut alert = alert.clone();
-            alert["labels"]["instance"] = json!(format!("node{number:05}:9100"));
+            alert["labels"]["instance"] = json!(format!("n{connection:03}{number:05}:9100"));
             alert["fingerprint"] = json!(format!("86714e72{number:08x}"));
             alert
         };
-        notification["alerts"] = (0..alerts).map(of_host).collect();
+        notification["alerts"] = (0..self.alerts).map(of_host).collect();
         let body = notification.to_string();
         let request = format!(
             "POST /webhook HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: Alertmanager/0.25.0\r\nContent-Length: {}\r\n\
              Authorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\nAccept-Encoding: gzip\r\n\r\n{body}",
             body.len()
         );
-        Self {
-            request: request.into_bytes(),
-            alerts,
-        }
+        request.into_bytes()
     }
 
     /// Posts it on so many connections, so many times on each; the whole time, and that of each until its answer.
@@ -67,6 +69,7 @@ impl Notifications {
                 .unwrap();
                 Sender {
                     stream,
+                    request: self.request(number),
                     posts,
                     since: Instant::now(),
                     sent: 0,
@@ -85,7 +88,7 @@ impl Notifications {
         while latencies.len() < connections * posts {
             poll.poll(&mut events, None).unwrap();
             for event in &events {
-                senders[event.token().0].go_on(&self.request, &mut latencies);
+                senders[event.token().0].go_on(&mut latencies);
             }
         }
         (start.elapsed(), latencies)
@@ -95,6 +98,7 @@ impl Notifications {
 /// One connection.
 struct Sender {
     stream: TcpStream,
+    request: Vec<u8>,
     /// What is still to be posted, that which is under way included.
     posts: usize,
     since: Instant,
@@ -105,10 +109,10 @@ struct Sender {
 
 impl Sender {
     /// Does what can be done without waiting.
-    fn go_on(&mut self, request: &[u8], latencies: &mut Vec<Duration>) {
+    fn go_on(&mut self, latencies: &mut Vec<Duration>) {
         while self.posts > 0 {
-            while self.sent < request.len() {
-                match self.stream.write(&request[self.sent..]) {
+            while self.sent < self.request.len() {
+                match self.stream.write(&self.request[self.sent..]) {
                     Ok(count) => self.sent += count,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                     Err(error) => panic!("{error}"),
