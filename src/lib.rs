@@ -7,6 +7,7 @@
 #![warn(clippy::unwrap_used, clippy::expect_used)]
 
 pub mod alertmanager;
+pub mod allocator;
 pub mod amqp_url;
 pub mod cli;
 pub mod config;

@@ -6,7 +6,6 @@
 use std::ffi::OsString;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -21,7 +20,7 @@ use crate::config::{Config, ConfigError, Overrides};
 use crate::http::{self, ListenAddress, ReloadError, Routes, Runtime, Server};
 use crate::metrics;
 use crate::pipeline::EventSink;
-use crate::publisher::{self, Publisher};
+use crate::publisher;
 use crate::systemd::Notifier;
 
 /// How long `POST /-/reload` waits for the result: below the 10 s after which senders give up.
@@ -151,8 +150,6 @@ pub struct ReloadController<'s> {
     pub routes: &'s Routes,
     /// Gets the new number of connections.
     pub server: &'s Server,
-    /// For the next publisher.
-    pub broker_metrics: metrics::BrokerMetrics,
     /// Counts the reloads.
     pub reload_metrics: metrics::ReloadMetrics,
     /// Whether the last reload failed.
@@ -161,7 +158,15 @@ pub struct ReloadController<'s> {
 
 impl ReloadController<'_> {
     /// Executes commands until one asks for shutdown, and returns its signal.
-    pub fn run(&mut self, cli: &Cli, inbox: &Receiver<Command>, notifier: &Notifier) -> i32 {
+    pub fn run<S: Fn() -> String>(
+        &mut self,
+        cli: &Cli,
+        inbox: &Receiver<Command>,
+        notifier: &mut Notifier<S>,
+    ) -> i32 {
+        let ticks = notifier
+            .interval()
+            .map_or_else(never, crossbeam_channel::tick);
         // One reload at a time. A request that arrives during one may be about a newer file, so it gets its own.
         let mut requests: Vec<Option<Sender<ReloadResult>>> = Vec::new();
         let mut loading = never();
@@ -188,6 +193,10 @@ impl ReloadController<'_> {
                         let _ = sender.try_send(result);
                     }
                 }
+                recv(ticks) -> _ => {
+                    notifier.tick();
+                    continue;
+                }
             }
             loading = if requests.is_empty() {
                 never()
@@ -200,13 +209,7 @@ impl ReloadController<'_> {
 
     /// Replaces the configuration, or leaves everything as it is.
     fn apply(&mut self, loaded: LoadResult) -> ReloadResult {
-        let result = loaded.and_then(|config| match self.sink(&config.publisher) {
-            Ok(sink) => {
-                self.replace(config, sink);
-                Ok(())
-            }
-            Err(error) => Err(vec![format!("cannot start the publisher: {error}")]),
-        });
+        let result = loaded.map(|config| self.replace(config));
         if let Err(reasons) = &result {
             error!("configuration reload failed; still using the previous configuration");
             for reason in reasons {
@@ -216,30 +219,21 @@ impl ReloadController<'_> {
         result
     }
 
-    /// The current publisher, or another one if the broker settings changed. In-flight notifications stay with the old one, which
-    /// ends with the last of them.
-    fn sink(&self, broker: &publisher::Settings) -> io::Result<Arc<EventSink>> {
-        let current = Arc::clone(&self.routes.runtime().sink);
-        match &*current {
-            EventSink::Broker(_) if *broker != self.broker => {
-                Publisher::start(broker.clone(), self.broker_metrics.clone())
-                    .map(|publisher| Arc::new(EventSink::Broker(publisher)))
-            }
-            EventSink::Broker(_) | EventSink::Stream(_) => Ok(current),
-        }
-    }
-
-    fn replace(&mut self, config: Config, sink: Arc<EventSink>) {
+    fn replace(&mut self, config: Config) {
         if config.http.listen != self.listen {
             warn!(current:% = self.server.address(), changed_to:% = config.http.listen; "http.listen changed: restart the service to apply it");
         }
         let broker_changed = config.publisher != self.broker;
+        if broker_changed {
+            if let EventSink::Broker(publisher) = self.routes.sink() {
+                publisher.reconfigure(config.publisher.clone());
+            }
+            self.broker = config.publisher;
+        }
         self.server.resize(max_connections(&config.http));
-        self.broker = config.publisher;
         self.routes.replace(Runtime {
             settings: config.http,
             mapping: config.mapping,
-            sink,
         });
         info!(broker_changed; "configuration reloaded");
     }

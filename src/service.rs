@@ -14,16 +14,24 @@ use jiff::Timestamp;
 use log::{info, warn};
 
 use crate::alertmanager::{DecodeError, Notification};
+use crate::allocator;
 use crate::cli::{Cli, HELP, Mode, UsageError};
 use crate::config::{Config, ConfigError};
 use crate::http::{ListenError, Routes, Runtime, Server};
+use crate::liveness::Heartbeat;
 use crate::logging;
 use crate::mapping::explain;
+use crate::memory::Budget;
 use crate::metrics::Metrics;
 use crate::pipeline::{self, EncodedNotification, EventSink, MappingReporter, PipelineError};
 use crate::publisher::Publisher;
 use crate::reload::{self, ReloadController};
-use crate::{systemd, version};
+use crate::systemd::Notifier;
+use crate::version;
+
+/// The memory for all notifications together. What is not charged (threads, buffers of connections, the program itself) stays
+/// below the same size, so that the process stays below 256 MiB.
+const MEMORY_LIMIT: usize = 128 << 20;
 
 /// How long a shutdown waits for in-flight requests. With [`CLOSE_TIMEOUT`] it is 10 s, after which `docker stop` kills.
 const GRACE: Duration = Duration::from_millis(9_500);
@@ -46,9 +54,6 @@ pub enum RunError {
     /// The publisher's threads cannot start.
     #[error("cannot start the publisher: {0}")]
     Publisher(io::Error),
-    /// The thread that notifies systemd cannot start.
-    #[error("cannot start the thread for systemd: {0}")]
-    Notifier(io::Error),
     /// The signal handlers cannot be installed.
     #[error("cannot handle signals: {0}")]
     Signals(io::Error),
@@ -81,7 +86,6 @@ impl RunError {
             Self::Usage(_) | Self::Config(_) => 2,
             Self::Listen(_)
             | Self::Publisher(_)
-            | Self::Notifier(_)
             | Self::Signals(_)
             | Self::Read { .. }
             | Self::Decode(_)
@@ -94,11 +98,16 @@ impl RunError {
 
 /// Runs the task that the arguments (without the program's name) select.
 pub fn run(arguments: Vec<OsString>) -> Result<(), RunError> {
-    let cli = Cli::parse(arguments, &reload::variable)?;
+    let cli = Cli::parse(arguments.clone(), &reload::variable)?;
     match cli.mode {
         Mode::Help => return Ok(write!(io::stdout(), "{HELP}")?),
         Mode::Version => return Ok(writeln!(io::stdout(), "{}", version::LONG)?),
         _ => logging::start(cli.log_level, cli.log_format),
+    }
+    if matches!(cli.mode, Mode::Serve | Mode::ServeToStdout)
+        && let Err(error) = allocator::configure(&arguments)
+    {
+        warn!("cannot configure the memory allocator: {error}; more memory may be used");
     }
     let config = reload::load(&cli.config, &cli.overrides)?;
     match &cli.mode {
@@ -137,7 +146,7 @@ fn dry_run(config: &Config, path: &Path) -> Result<(), RunError> {
         &config.mapping,
         &MappingReporter::unlimited(),
         &body,
-        crate::memory::Budget::new(usize::MAX)
+        Budget::new(usize::MAX)
             .charge(0)
             .map_err(PipelineError::from)?,
         Timestamp::now(),
@@ -170,47 +179,55 @@ fn serve(cli: &Cli, config: Config) -> Result<(), RunError> {
     let (commands, inbox) = unbounded();
     reload::watch_signals(commands.clone()).map_err(RunError::Signals)?;
     let metrics = Metrics::new();
-    let (broker_metrics, reload_metrics) = (metrics.broker.clone(), metrics.reloads.clone());
+    let reload_metrics = metrics.reloads.clone();
+    let mut heartbeats = Vec::new();
+    let mut new_heartbeat = |name| {
+        let heartbeat = Heartbeat::new();
+        heartbeats.push((name, heartbeat.clone()));
+        heartbeat
+    };
     let sink = match cli.mode {
         Mode::ServeToStdout => EventSink::stream(io::stdout()),
         _ => EventSink::Broker(
-            Publisher::start(config.publisher.clone(), broker_metrics.clone())
-                .map_err(RunError::Publisher)?,
+            Publisher::start(
+                config.publisher.clone(),
+                metrics.broker.clone(),
+                new_heartbeat("publisher"),
+            )
+            .map_err(RunError::Publisher)?,
         ),
     };
-    let (listen, broker, max_connections) = (
-        config.http.listen.clone(),
-        config.publisher,
-        reload::max_connections(&config.http),
-    );
+    let (listen, broker) = (config.http.listen.clone(), config.publisher);
+    let max_connections = reload::max_connections(&config.http);
     let runtime = Runtime {
         settings: config.http,
         mapping: config.mapping,
-        sink: Arc::new(sink),
     };
+    let budget = Budget::new(MEMORY_LIMIT);
     let reload = Box::new(move || reload::request_reload(&commands));
-    let routes = Arc::new(Routes::new(runtime, metrics, reload));
-    let server = Server::start(&listen, max_connections, Arc::clone(&routes))?;
+    let routes = Arc::new(Routes::new(runtime, sink, metrics, budget, reload));
+    let server = Server::start(
+        &listen,
+        max_connections,
+        Arc::clone(&routes),
+        new_heartbeat("accept"),
+    )?;
     info!(version:% = version::VERSION, address:% = server.address(); "listening");
 
-    let reload_failed = Arc::new(AtomicBool::new(false));
-    let notifier = systemd::start(systemd::Service {
-        address: server.reachable_at(),
-        status: status(server.address(), &routes, &reload_failed),
-        accepted: server.accepted(),
-        is_saturated: server.is_saturated(),
-    })
-    .map_err(RunError::Notifier)?;
+    let reload_failed = AtomicBool::new(false);
+    let mut notifier = Notifier::start(
+        || status(server.address(), &routes, &reload_failed),
+        heartbeats,
+    );
     let mut controller = ReloadController {
         broker,
         listen,
         routes: &routes,
         server: &server,
-        broker_metrics,
         reload_metrics,
         reload_failed: &reload_failed,
     };
-    let signal = controller.run(cli, &inbox, &notifier);
+    let signal = controller.run(cli, &inbox, &mut notifier);
     let signal = signal_hook::low_level::signal_name(signal).unwrap_or("unknown");
     info!(signal; "shutting down: finishing in-flight requests (10 s at most)");
 
@@ -221,30 +238,21 @@ fn serve(cli: &Cli, config: Config) -> Result<(), RunError> {
     if unanswered > 0 {
         warn!("shutdown timeout: {unanswered} in-flight requests got no response");
     }
-    if let EventSink::Broker(publisher) = &*routes.runtime().sink {
+    if let EventSink::Broker(publisher) = routes.sink() {
         let left = deadline.saturating_duration_since(Instant::now());
-        publisher.close(left.max(CLOSE_TIMEOUT));
+        publisher.stop(left.max(CLOSE_TIMEOUT));
     }
     info!("stopped");
     Ok(())
 }
 
 /// The status line for systemd.
-fn status(
-    address: SocketAddr,
-    routes: &Arc<Routes>,
-    reload_failed: &Arc<AtomicBool>,
-) -> impl Fn() -> String + Send + 'static {
-    let (routes, reload_failed) = (Arc::clone(routes), Arc::clone(reload_failed));
-    move || {
-        let note = if reload_failed.load(Ordering::Relaxed) {
-            "; configuration reload failed; still using the previous configuration"
-        } else {
-            ""
-        };
-        format!(
-            "listening on {address}; {}{note}",
-            routes.runtime().sink.headline()
-        )
-    }
+fn status(address: SocketAddr, routes: &Routes, reload_failed: &AtomicBool) -> String {
+    let note = if reload_failed.load(Ordering::Relaxed) {
+        "; configuration reload failed; still using the previous configuration"
+    } else {
+        ""
+    };
+    let sink = routes.sink().headline();
+    format!("listening on {address}; {sink}{note}")
 }

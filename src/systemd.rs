@@ -1,61 +1,96 @@
 //! Notifies systemd (`sd_notify(3)`): ready, status, reloading, stopping, and the watchdog. Does nothing where `NOTIFY_SOCKET` is
 //! not set.
+//!
+//! The main thread calls it. The watchdog is fed while every loop that does the work is alive by its own [`Heartbeat`].
 
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use log::warn;
+use log::{error, warn};
 use sd_notify::NotifyState;
 
-use crate::logging::one_line;
+use crate::liveness::Heartbeat;
+use crate::logging::{RepeatLimiter, one_line};
 
-/// How often the status is compared; it is sent when it has changed.
+/// How often the status is compared, and sent when it has changed.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Checks per watchdog timeout, so that a single failed one is harmless.
-const CHECKS: u32 = 4;
+/// The watchdog is fed this often within its timeout, so that one delay is harmless.
+const FEEDS: u32 = 4;
 
-/// Longer than any request may take: 30 s for its body, and 60 s (the highest `http.answer_timeout`) for its response.
-const MAX_REQUEST_TIME: Duration = Duration::from_mins(2);
-
-/// What is known of the service.
-pub struct Service<Status, Accepted, Saturated> {
-    /// The address under which it is reached from here.
-    pub address: SocketAddr,
-    /// Its status in a line.
-    pub status: Status,
-    /// How many connections it has accepted so far.
-    pub accepted: Accepted,
-    /// Whether every connection slot is working, none for longer than a given time.
-    pub is_saturated: Saturated,
+/// Keeps systemd informed.
+pub struct Notifier<S> {
+    /// The status in a line.
+    status: S,
+    /// The loops that have to be alive, with their names.
+    heartbeats: Vec<(&'static str, Heartbeat)>,
+    /// `None` where systemd is not there.
+    schedule: Option<Schedule>,
+    log_limiter: RepeatLimiter,
 }
 
-/// Notifies systemd that the service is ready, and keeps it informed until the handle is dropped.
-pub fn start<S, A, F>(service: Service<S, A, F>) -> io::Result<Notifier>
-where
-    S: Fn() -> String + Send + 'static,
-    A: Fn() -> u64 + Send + 'static,
-    F: Fn(Duration) -> bool + Send + 'static,
-{
-    let (stop, stopped) = bounded(0);
-    if std::env::var_os("NOTIFY_SOCKET").is_some() {
-        notify(&[NotifyState::Ready, NotifyState::Status(&service.status())]);
-        thread::Builder::new()
-            .name("systemd".to_owned())
-            .spawn(move || service.run(&stopped))?;
+/// What is sent, and when.
+struct Schedule {
+    last_status: String,
+    feed_interval: Option<Duration>,
+    next_feed: Instant,
+}
+
+impl<S: Fn() -> String> Notifier<S> {
+    /// Notifies systemd that the service is ready.
+    pub fn start(status: S, heartbeats: Vec<(&'static str, Heartbeat)>) -> Self {
+        let mut notifier = Self {
+            status,
+            heartbeats,
+            schedule: None,
+            log_limiter: RepeatLimiter::default(),
+        };
+        if std::env::var_os("NOTIFY_SOCKET").is_some() {
+            let status = notifier.status();
+            notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
+            notifier.schedule = Some(Schedule {
+                last_status: status,
+                feed_interval: sd_notify::watchdog_enabled().map(|timeout| timeout / FEEDS),
+                next_feed: Instant::now(),
+            });
+        }
+        notifier
     }
-    Ok(Notifier { _stop: stop })
-}
 
-/// Keeps systemd informed while it exists.
-pub struct Notifier {
-    _stop: Sender<()>,
-}
+    /// How long the main thread may sleep before it calls [`Notifier::tick`]; `None` for ever.
+    pub fn interval(&self) -> Option<Duration> {
+        let schedule = self.schedule.as_ref()?;
+        Some(
+            schedule
+                .feed_interval
+                .map_or(STATUS_INTERVAL, |interval| interval.min(STATUS_INTERVAL)),
+        )
+    }
 
-impl Notifier {
+    /// Sends what is due.
+    pub fn tick(&mut self) {
+        let (now, status) = (Instant::now(), self.status());
+        let silent = self.silent_loop(now);
+        let Some(schedule) = &mut self.schedule else {
+            return;
+        };
+        if status != schedule.last_status {
+            notify(&[NotifyState::Status(&status)]);
+            schedule.last_status = status;
+        }
+        let Some(interval) = schedule.feed_interval.filter(|_| now >= schedule.next_feed) else {
+            return;
+        };
+        schedule.next_feed = now + interval;
+        match silent {
+            None => notify(&[NotifyState::Watchdog]),
+            Some(name) => {
+                if let Some(suppressed) = self.log_limiter.allow(name) {
+                    error!(suppressed; "watchdog self-check failed: the {name} loop does not respond");
+                }
+            }
+        }
+    }
+
     /// The configuration is being loaded; to be followed by [`Notifier::reloaded`].
     pub fn reloading(&self) {
         match NotifyState::monotonic_usec_now() {
@@ -76,6 +111,19 @@ impl Notifier {
             NotifyState::Status("shutting down: finishing in-flight requests"),
         ]);
     }
+
+    /// On one line: it may quote the broker, and a second line would be an instruction to systemd.
+    fn status(&self) -> String {
+        one_line(&(self.status)())
+    }
+
+    fn silent_loop(&self, now: Instant) -> Option<&'static str> {
+        let mut silent = self
+            .heartbeats
+            .iter()
+            .filter(|(_, heartbeat)| !heartbeat.is_alive(now));
+        silent.next().map(|(name, _)| *name)
+    }
 }
 
 fn notify(states: &[NotifyState<'_>]) {
@@ -84,126 +132,30 @@ fn notify(states: &[NotifyState<'_>]) {
     }
 }
 
-impl<S: Fn() -> String, A: Fn() -> u64, F: Fn(Duration) -> bool> Service<S, A, F> {
-    /// On one line: it may quote the broker, and a second line would be an instruction to systemd.
-    fn status(&self) -> String {
-        one_line(&(self.status)())
-    }
-
-    fn run(self, stopped: &Receiver<()>) {
-        let pause = sd_notify::watchdog_enabled().map(|timeout| timeout / CHECKS);
-        let mut next_check = Instant::now();
-        let mut sent = String::new();
-        let mut accepted = (self.accepted)();
-        loop {
-            let status = self.status();
-            if status != sent {
-                notify(&[NotifyState::Status(&status)]);
-                sent = status;
-            }
-            if let Some(pause) = pause.filter(|_| Instant::now() >= next_check) {
-                next_check = Instant::now() + pause;
-                match self.check(pause, &mut accepted) {
-                    Ok(()) => notify(&[NotifyState::Watchdog]),
-                    Err(error) => warn!("watchdog self-check failed: {error}"),
-                }
-            }
-            let sleep = pause.map_or(STATUS_INTERVAL, |_| {
-                STATUS_INTERVAL.min(next_check.saturating_duration_since(Instant::now()))
-            });
-            if stopped.recv_timeout(sleep) == Err(RecvTimeoutError::Disconnected) {
-                return;
-            }
-        }
-    }
-
-    /// Whether the service works: it responds to a request, or has accepted other connections since the last check (`accepted`
-    /// counts them), or is saturated. A flood of connections must not get it killed.
-    fn check(&self, limit: Duration, accepted: &mut u64) -> io::Result<()> {
-        let responded = self.request(limit / 2);
-        // The connection of this check is one of them.
-        *accepted += 1;
-        let now = (self.accepted)();
-        match responded {
-            Err(error) if now <= *accepted && !(self.is_saturated)(MAX_REQUEST_TIME) => Err(error),
-            _ => {
-                *accepted = now;
-                Ok(())
-            }
-        }
-    }
-
-    fn request(&self, limit: Duration) -> io::Result<()> {
-        let mut socket = TcpStream::connect_timeout(&self.address, limit)?;
-        socket.set_read_timeout(Some(limit))?;
-        socket.set_write_timeout(Some(limit))?;
-        let sent = socket
-            .write_all(b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        match sent.and_then(|()| socket.read(&mut [0; 64])) {
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-                ) =>
-            {
-                Err(io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    format!("no response within {limit:?}"),
-                ))
-            }
-            // A response, or an eviction.
-            Ok(_) | Err(_) => Ok(()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
-
     use super::*;
-
-    const LIMIT: Duration = Duration::from_millis(200);
-
-    /// Checks a service that had accepted ten connections at the last check, and `now` connections now.
-    fn check(address: SocketAddr, now: u64, saturated: bool) -> io::Result<()> {
-        let service = Service {
-            address,
-            status: String::new,
-            accepted: || now,
-            is_saturated: |_| saturated,
-        };
-        service.check(LIMIT, &mut 10)
-    }
-
-    #[test]
-    fn a_service_that_responds_or_closes_is_alive_and_a_silent_one_is_not() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        assert_eq!(
-            check(address, 11, false).unwrap_err().kind(),
-            io::ErrorKind::TimedOut
-        );
-        assert!(check(address, 12, false).is_ok(), "it accepts others");
-        assert!(check(address, 10, true).is_ok(), "it is saturated");
-        let closing = thread::spawn(move || {
-            // The connections of the cases without a response came first.
-            (0..4).for_each(|_| drop(listener.accept().unwrap()));
-        });
-        assert!(check(address, 10, false).is_ok());
-        closing.join().unwrap();
-        assert!(check(address, 10, false).is_err(), "connection refused");
-    }
 
     #[test]
     fn the_status_stays_on_one_line() {
         let status = || "blocked: go away\nWATCHDOG=trigger".to_owned();
-        let service = Service {
-            address: ([127, 0, 0, 1], 1).into(),
-            status,
-            accepted: || 0,
-            is_saturated: |_| false,
-        };
-        assert_eq!(service.status(), "blocked: go away\\nWATCHDOG=trigger");
+        let notifier = Notifier::start(status, Vec::new());
+        assert_eq!(notifier.status(), "blocked: go away\\nWATCHDOG=trigger");
+    }
+
+    #[test]
+    fn one_silent_loop_is_enough() {
+        let (accept, publisher) = (Heartbeat::new(), Heartbeat::new());
+        let heartbeats = vec![("accept", accept), ("publisher", publisher.clone())];
+        let notifier = Notifier::start(String::new, heartbeats);
+        let now = Instant::now();
+        assert_eq!(notifier.silent_loop(now), None);
+        let later = now + Duration::from_hours(1);
+        assert_eq!(notifier.silent_loop(later), Some("accept"));
+        publisher.expect_within(Duration::ZERO);
+        assert_eq!(
+            notifier.silent_loop(now + Duration::from_secs(1)),
+            Some("publisher")
+        );
     }
 }

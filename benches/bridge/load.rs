@@ -12,36 +12,37 @@ use serde_json::json;
 
 use crate::support::{TOKEN, payload};
 
-/// A notification that is posted repeatedly.
+/// Notifications of one size, each posted repeatedly on its own connection.
 pub struct Load {
-    request: Vec<u8>,
     /// Alerts per notification.
     pub alerts: usize,
 }
 
 impl Load {
-    /// A captured notification with this number of alerts, each of another host.
+    /// Notifications with this number of alerts, each of another host.
     pub fn with_alerts(alerts: usize) -> Self {
+        Self { alerts }
+    }
+
+    /// Each connection has its own hosts: the connector publishes a notification once that two senders post at the same time.
+    fn request(&self, connection: usize) -> Vec<u8> {
         let mut notification: serde_json::Value =
             serde_json::from_str(&payload("firing-one")).unwrap();
         let alert = notification["alerts"][0].clone();
         let alert_of_host = |number: usize| {
             let mut alert = alert.clone();
-            alert["labels"]["instance"] = json!(format!("node{number:05}:9100"));
+            alert["labels"]["instance"] = json!(format!("n{connection:03}{number:05}:9100"));
             alert["fingerprint"] = json!(format!("86714e72{number:08x}"));
             alert
         };
-        notification["alerts"] = (0..alerts).map(alert_of_host).collect();
+        notification["alerts"] = (0..self.alerts).map(alert_of_host).collect();
         let body = notification.to_string();
         let request = format!(
             "POST /webhook HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: Alertmanager/0.25.0\r\nContent-Length: {}\r\n\
              Authorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\nAccept-Encoding: gzip\r\n\r\n{body}",
             body.len()
         );
-        Self {
-            request: request.into_bytes(),
-            alerts,
-        }
+        request.into_bytes()
     }
 
     /// Posts it `posts` times on each connection. Returns the total time, and the time of each post to its response.
@@ -78,6 +79,9 @@ impl Load {
             Vec::with_capacity(connections * posts),
             Events::with_capacity(1024),
         );
+        let requests: Vec<Vec<u8>> = (0..connections)
+            .map(|number| self.request(number))
+            .collect();
         let start = Instant::now();
         for sender in &mut senders {
             sender.posted_at = start;
@@ -85,7 +89,7 @@ impl Load {
         while latencies.len() < connections * posts {
             poll.poll(&mut events, None).unwrap();
             for event in &events {
-                senders[event.token().0].advance(&self.request, &mut latencies);
+                senders[event.token().0].advance(&requests[event.token().0], &mut latencies);
             }
         }
         (start.elapsed(), latencies)

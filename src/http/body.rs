@@ -1,15 +1,21 @@
 //! Reads the body of a request, within its limits of size, time and memory.
 
 use std::io;
-use std::sync::Arc;
+use std::ops::Deref;
 use std::time::{Duration, Instant};
 
-use super::budget::{BodyBytes, Budget};
 use super::connection::{Connection, is_timeout};
 use super::request::{Framing, RequestHead};
+use crate::memory::{Budget, BudgetError, Charge};
 
 /// From the head to the last byte of the body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A body's memory grows by at least this, and else doubles: it is charged for what has arrived, not for what was announced.
+const MIN_GROWTH: usize = 16 << 10;
+
+/// The most bytes for one call of the kernel, for which memory is zeroed before.
+const MAX_READ_BYTES: usize = 64 << 10;
 
 const MAX_CHUNK_LINE_BYTES: usize = 256;
 const MAX_TRAILER_LINES: usize = 64;
@@ -29,33 +35,67 @@ pub enum BodyError {
     /// Its chunked encoding is invalid.
     #[error("invalid chunked body: {0}")]
     Malformed(&'static str),
-    /// The memory for large bodies is in use.
-    #[error("too many large bodies in progress")]
-    Busy,
+    /// There is no memory for it.
+    #[error(transparent)]
+    Memory(#[from] BudgetError),
+}
+
+/// A body, and the charge for its memory.
+#[derive(Debug)]
+pub struct Body {
+    bytes: Vec<u8>,
+    charge: Charge,
+}
+
+impl Body {
+    fn empty(budget: &Budget) -> Result<Self, BudgetError> {
+        Ok(Self {
+            bytes: Vec::new(),
+            charge: budget.charge(0)?,
+        })
+    }
+
+    /// Makes sure that there is space for a byte, and for not more than `more` bytes.
+    fn reserve(&mut self, more: usize) -> Result<(), BudgetError> {
+        if self.bytes.len() == self.bytes.capacity() {
+            let growth = self.bytes.capacity().max(MIN_GROWTH).min(more);
+            self.charge.grow(growth)?;
+            self.bytes.reserve_exact(growth);
+        }
+        Ok(())
+    }
+
+    fn free_capacity(&self) -> usize {
+        self.bytes.capacity() - self.bytes.len()
+    }
+
+    /// The bytes, and the charge for them.
+    pub fn into_parts(self) -> (Vec<u8>, Charge) {
+        (self.bytes, self.charge)
+    }
+}
+
+impl Deref for Body {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// The body of the current request, which can be read once.
 pub struct BodyReader<'c> {
     connection: &'c mut Connection,
-    budget: &'c Arc<Budget>,
-    on_complete: &'c mut dyn FnMut(),
     remaining: Framing,
     expects_continue: bool,
     deadline: Instant,
 }
 
 impl<'c> BodyReader<'c> {
-    /// The body that belongs to a head; `on_complete` is called once all of it has been read.
-    pub fn new(
-        connection: &'c mut Connection,
-        head: &RequestHead,
-        budget: &'c Arc<Budget>,
-        on_complete: &'c mut dyn FnMut(),
-    ) -> Self {
+    /// The body that belongs to a head.
+    pub fn new(connection: &'c mut Connection, head: &RequestHead) -> Self {
         Self {
             connection,
-            budget,
-            on_complete,
             remaining: head.framing,
             expects_continue: head.expects_continue,
             deadline: Instant::now() + BODY_TIMEOUT,
@@ -63,7 +103,7 @@ impl<'c> BodyReader<'c> {
     }
 
     /// Reads all of it. Fails as soon as it is known to be longer than `limit` bytes.
-    pub fn read(&mut self, limit: usize) -> Result<BodyBytes, BodyError> {
+    pub fn read(&mut self, limit: usize, budget: &Budget) -> Result<Body, BodyError> {
         let framing = self.remaining;
         let length = match framing {
             Framing::Length(length) => usize::try_from(length)
@@ -75,22 +115,18 @@ impl<'c> BodyReader<'c> {
         // After a failure below, what follows is not the next request.
         self.remaining = Framing::Length(u64::MAX);
         self.send_continue()?;
-        let mut body = BodyBytes::new(self.budget);
+        let mut body = Body::empty(budget)?;
         match framing {
             // The usual case of a small notification: the buffer holds the whole body and nothing else.
             Framing::Length(_) if length == self.connection.buffer.len() => {
-                let complete = std::mem::take(&mut self.connection.buffer);
-                body = BodyBytes::of(self.budget, complete).ok_or(BodyError::Busy)?;
+                body.charge.grow(self.connection.buffer.capacity())?;
+                body.bytes = std::mem::take(&mut self.connection.buffer);
             }
             Framing::Length(_) => self.take(length, &mut body)?,
             Framing::Chunked => self.read_chunks(limit, &mut body)?,
         }
         self.remaining = Framing::Length(0);
-        if self.connection.buffer.is_empty() {
-            // A connection that waits for the broker holds no buffer, either.
-            self.connection.buffer = Vec::new();
-        }
-        (self.on_complete)();
+        self.connection.release_buffer();
         Ok(body)
     }
 
@@ -107,7 +143,12 @@ impl<'c> BodyReader<'c> {
         self.remaining == Framing::Length(0)
     }
 
-    fn read_chunks(&mut self, limit: usize, body: &mut BodyBytes) -> Result<(), BodyError> {
+    /// Whether the sender has closed the connection.
+    pub fn is_sender_gone(&self) -> bool {
+        self.connection.is_closed_by_peer()
+    }
+
+    fn read_chunks(&mut self, limit: usize, body: &mut Body) -> Result<(), BodyError> {
         loop {
             let line = self.read_line()?;
             let digits = line
@@ -150,15 +191,23 @@ impl<'c> BodyReader<'c> {
         Ok(())
     }
 
-    /// Moves `count` bytes from the connection into the body.
-    fn take(&mut self, mut count: usize, body: &mut BodyBytes) -> Result<(), BodyError> {
+    /// Appends `count` bytes to the body: the ones in the buffer, and then from the socket without another copy.
+    fn take(&mut self, mut count: usize, body: &mut Body) -> Result<(), BodyError> {
         while count > 0 {
-            self.fill_if_empty()?;
-            let part = count.min(self.connection.buffer.len());
-            if !body.push(&self.connection.buffer[..part]) {
-                return Err(BodyError::Busy);
-            }
-            self.connection.buffer.drain(..part);
+            body.reserve(count)?;
+            let free = body.free_capacity().min(count).min(MAX_READ_BYTES);
+            let buffer = &mut self.connection.buffer;
+            let part = if buffer.is_empty() {
+                self.connection.release_buffer();
+                let read = self
+                    .connection
+                    .read_into(&mut body.bytes, free, self.deadline);
+                received(read)?
+            } else {
+                let part = free.min(buffer.len());
+                body.bytes.extend(buffer.drain(..part));
+                part
+            };
             count -= part;
         }
         Ok(())
@@ -188,14 +237,19 @@ impl<'c> BodyReader<'c> {
     }
 
     fn fill_if_empty(&mut self) -> Result<(), BodyError> {
-        if !self.connection.buffer.is_empty() {
-            return Ok(());
+        if self.connection.buffer.is_empty() {
+            received(self.connection.fill(self.deadline))?;
         }
-        match self.connection.fill(self.deadline) {
-            Ok(0) => Err(BodyError::Incomplete(io::ErrorKind::UnexpectedEof.into())),
-            Ok(_) => Ok(()),
-            Err(error) if is_timeout(&error) => Err(BodyError::TooSlow(BODY_TIMEOUT)),
-            Err(error) => Err(BodyError::Incomplete(error)),
-        }
+        Ok(())
+    }
+}
+
+/// The number of bytes that were read: at least 1.
+fn received(read: io::Result<usize>) -> Result<usize, BodyError> {
+    match read {
+        Ok(0) => Err(BodyError::Incomplete(io::ErrorKind::UnexpectedEof.into())),
+        Ok(count) => Ok(count),
+        Err(error) if is_timeout(&error) => Err(BodyError::TooSlow(BODY_TIMEOUT)),
+        Err(error) => Err(BodyError::Incomplete(error)),
     }
 }

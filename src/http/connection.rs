@@ -20,7 +20,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// After the last response, input is still read and discarded for this time and up to this size: closing a socket with
 /// unread input sends a reset, which can destroy the response before the sender has read it.
-const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
+const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_LINGER_BYTES: usize = 64 << 20;
 
 /// The first read goes to a buffer of this size on the stack, so that an idle connection holds no heap memory. A request with
@@ -46,8 +46,8 @@ pub struct Connection {
 /// Why no request head was read.
 #[derive(Debug)]
 pub enum ReadRequestError {
-    /// The connection is closed, or no request began in time: there is no one to respond to.
-    Closed,
+    /// The connection has ended: there is no one to respond to.
+    Closed(io::Error),
     /// The input is not a valid request.
     Invalid(InvalidRequest),
     /// The head was not complete within [`HEAD_TIMEOUT`].
@@ -66,19 +66,22 @@ impl Connection {
         }
     }
 
-    /// Reads the next head. `first_byte_timeout` limits the wait for its first byte, and [`HEAD_TIMEOUT`] the rest.
-    pub fn read_head(
-        &mut self,
-        first_byte_timeout: Duration,
-    ) -> Result<RequestHead, ReadRequestError> {
+    /// Waits for the first byte of the next request.
+    pub fn wait_for_request(&mut self, timeout: Duration) -> io::Result<()> {
         if self.buffer.is_empty() {
-            // An idle connection holds no buffer.
-            self.buffer = Vec::new();
-            match self.read_first(first_byte_timeout) {
-                Ok(count) if count > 0 => {}
-                _ => return Err(ReadRequestError::Closed),
+            self.release_buffer();
+            let mut first = [0; FIRST_READ_BYTES];
+            let count = self.read(&mut first, timeout)?;
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
             }
+            self.buffer.extend_from_slice(&first[..count]);
         }
+        Ok(())
+    }
+
+    /// Reads the head of the request that has begun.
+    pub fn read_head(&mut self) -> Result<RequestHead, ReadRequestError> {
         let deadline = Instant::now() + HEAD_TIMEOUT;
         let mut seen = 0;
         loop {
@@ -98,10 +101,13 @@ impl Connection {
             }
             seen = self.buffer.len();
             match self.fill(deadline) {
-                Ok(0) => return Err(ReadRequestError::Closed),
+                Ok(0) => {
+                    let error = io::ErrorKind::UnexpectedEof.into();
+                    return Err(ReadRequestError::Closed(error));
+                }
                 Ok(_) => {}
                 Err(error) if is_timeout(&error) => return Err(ReadRequestError::TooSlow),
-                Err(_) => return Err(ReadRequestError::Closed),
+                Err(error) => return Err(ReadRequestError::Closed(error)),
             }
         }
     }
@@ -172,23 +178,46 @@ impl Connection {
         }
     }
 
-    /// Reads at least a byte into the empty buffer; 0 at the end of the input.
-    fn read_first(&mut self, first_byte_timeout: Duration) -> io::Result<usize> {
-        let mut first = [0; FIRST_READ_BYTES];
-        let count = self.read(&mut first, first_byte_timeout)?;
-        self.buffer.extend_from_slice(&first[..count]);
-        Ok(count)
-    }
-
     /// Appends at least a byte to the buffer; 0 at the end of the input.
     pub(super) fn fill(&mut self, deadline: Instant) -> io::Result<usize> {
-        let old = self.buffer.len();
         let mut buffer = std::mem::take(&mut self.buffer);
-        buffer.resize(old + READ_BYTES, 0);
-        let result = time_until(deadline).and_then(|left| self.read(&mut buffer[old..], left));
-        buffer.truncate(old + result.as_ref().copied().unwrap_or(0));
+        let result = self.read_into(&mut buffer, READ_BYTES, deadline);
         self.buffer = buffer;
         result
+    }
+
+    /// Appends at least a byte and at most `count` bytes; 0 at the end of the input.
+    pub(super) fn read_into(
+        &mut self,
+        bytes: &mut Vec<u8>,
+        count: usize,
+        deadline: Instant,
+    ) -> io::Result<usize> {
+        let old = bytes.len();
+        bytes.resize(old + count, 0);
+        let result = time_until(deadline).and_then(|left| self.read(&mut bytes[old..], left));
+        bytes.truncate(old + result.as_ref().copied().unwrap_or(0));
+        result
+    }
+
+    /// Frees the buffer if it is empty: a connection that waits holds no memory.
+    pub(super) fn release_buffer(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = Vec::new();
+        }
+    }
+
+    /// Whether the sender has closed its side and everything before that has been read. Does not block.
+    pub(super) fn is_closed_by_peer(&self) -> bool {
+        let peeked = self
+            .socket
+            .set_nonblocking(true)
+            .and_then(|()| self.socket.peek(&mut [0]));
+        let restored = self.socket.set_nonblocking(false);
+        match peeked {
+            Ok(count) => count == 0 || restored.is_err(),
+            Err(error) => error.kind() != io::ErrorKind::WouldBlock || restored.is_err(),
+        }
     }
 
     fn read(&mut self, buffer: &mut [u8], timeout: Duration) -> io::Result<usize> {

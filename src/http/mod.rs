@@ -8,7 +8,6 @@ use std::time::Duration;
 
 mod auth;
 mod body;
-mod budget;
 mod connection;
 pub mod request;
 mod response;
@@ -24,6 +23,7 @@ pub use server::{ListenError, Server};
 use crate::secret::Secret;
 use body::BodyReader;
 use request::RequestHead;
+use slots::SlotGuard;
 
 /// The configuration of the server.
 #[derive(Debug, Clone)]
@@ -34,7 +34,7 @@ pub struct Settings {
     pub tokens: Vec<Secret>,
     /// A longer body is answered 413.
     pub max_body_bytes: usize,
-    /// How many connections may be open at once.
+    /// How many connections may be open at once; at least 2.
     pub max_connections: usize,
     /// From the last byte of the body to the response.
     pub answer_timeout: Duration,
@@ -85,6 +85,8 @@ pub struct Request<'r, 'c> {
     pub peer: &'r str,
     /// The body, to be read once the sender is known to be authorized.
     pub body: &'r mut BodyReader<'c>,
+    /// The slot of its connection.
+    pub slot: &'r SlotGuard,
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use super::connection::HEAD_TIMEOUT;
 use super::request::InvalidRequest;
 use crate::alertmanager::DecodeError;
 use crate::mapping::AlertError;
+use crate::memory::BudgetError;
 use crate::pipeline::{Outcome, RejectedAlert};
 use crate::publisher::DeliveryError;
 
@@ -65,6 +66,9 @@ pub enum HttpError {
     /// The body is not a notification.
     #[error(transparent)]
     Decode(#[from] DecodeError),
+    /// Other notifications of its size are being mapped.
+    #[error("too many notifications are being mapped")]
+    MappingBusy,
     /// The events exceed the limit; the text says which.
     #[error("{0}")]
     EventsTooLarge(String),
@@ -80,6 +84,9 @@ pub enum HttpError {
     /// Reading the configuration takes longer than a response may.
     #[error("configuration reload still in progress; the log will have its result")]
     StillReloading,
+    /// Every connection that may process notifications does so.
+    #[error("too many notifications in progress ({0})")]
+    Saturated(usize),
     /// The process is shutting down.
     #[error("the connector is shutting down")]
     Stopping,
@@ -101,11 +108,20 @@ impl HttpError {
             Self::NotFound | Self::NotAnAlertmanager => 404,
             Self::Method(_) => 405,
             Self::HeadTooSlow => 408,
-            Self::Body(BodyError::TooLong(_)) | Self::EventsTooLarge(_) => 413,
+            Self::Body(
+                BodyError::TooLong(_) | BodyError::Memory(BudgetError::NeverFits { .. }),
+            )
+            | Self::EventsTooLarge(_) => 413,
             Self::RequestHead(InvalidRequest::Expectation) => 417,
             Self::RequestHead(InvalidRequest::TooLong) => 431,
             Self::Reload(_) | Self::Internal => 500,
-            Self::Body(BodyError::Incomplete(_) | BodyError::TooSlow(_) | BodyError::Busy)
+            Self::Body(
+                BodyError::Incomplete(_)
+                | BodyError::TooSlow(_)
+                | BodyError::Memory(BudgetError::Full { .. }),
+            )
+            | Self::MappingBusy
+            | Self::Saturated(_)
             | Self::Delivery(_)
             | Self::NotReady(_)
             | Self::StillReloading
@@ -116,17 +132,10 @@ impl HttpError {
     /// A name for the outage behind a 503, by which its log entries are limited; `None` for what is logged each time.
     pub fn outage(&self) -> Option<&'static str> {
         match self {
-            Self::Delivery(error) => Some(match error {
-                DeliveryError::Timeout { .. } => "timeout",
-                DeliveryError::MappingTimeout => "mapping timeout",
-                DeliveryError::Nacked => "nack",
-                DeliveryError::Returned(_) => "returned",
-                DeliveryError::ChannelClosed(_) => "channel closed",
-                DeliveryError::BacklogFull(_) => "backlog",
-                DeliveryError::Output(_) => "output",
-                DeliveryError::Stopped => "stopped",
-            }),
-            Self::Body(BodyError::Busy) => Some("memory"),
+            Self::Delivery(error) => Some(error.reason()),
+            Self::Body(BodyError::Memory(_)) => Some("memory"),
+            Self::MappingBusy => Some("mapping busy"),
+            Self::Saturated(_) => Some("saturated"),
             Self::Body(BodyError::Incomplete(_)) => Some("incomplete body"),
             Self::Body(BodyError::TooSlow(_)) => Some("slow body"),
             Self::Stopping => Some("stopping"),
@@ -250,10 +259,17 @@ mod tests {
                 Some(("Retry-After", "5")),
             ),
             (
-                HttpError::Body(BodyError::Busy),
+                HttpError::Body(BudgetError::Full { limit: 1 }.into()),
                 503,
                 Some(("Retry-After", "5")),
             ),
+            (
+                HttpError::Body(BudgetError::NeverFits { limit: 1 }.into()),
+                413,
+                None,
+            ),
+            (HttpError::MappingBusy, 503, Some(("Retry-After", "5"))),
+            (HttpError::Saturated(8), 503, Some(("Retry-After", "5"))),
             (HttpError::Body(BodyError::Malformed("x")), 400, None),
             (HttpError::RequestHead(InvalidRequest::Tls), 400, None),
             (HttpError::RequestHead(InvalidRequest::TooLong), 431, None),
@@ -265,7 +281,7 @@ mod tests {
             (HttpError::HeadTooSlow, 408, None),
             (HttpError::Decode(DecodeError::FromPrometheus), 400, None),
             (
-                HttpError::Delivery(DeliveryError::Nacked),
+                HttpError::Delivery(DeliveryError::Stopped),
                 503,
                 Some(("Retry-After", "5")),
             ),

@@ -4,27 +4,33 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
 use log::{debug, error, trace, warn};
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::request::RequestHead;
-use super::{BodyError, HttpError, Request, Response, Settings, auth};
+use super::slots::SlotUsage;
+use super::{HttpError, Request, Response, Settings, auth};
 use crate::logging::{RateLimiter, RepeatLimiter, shorten};
 use crate::mapping::Mapping;
+use crate::memory::Budget;
 use crate::metrics::{Exposition, Metrics};
 use crate::pipeline::{EncodedNotification, EventSink, MappingReporter, PipelineError};
+use crate::publisher::AnswerTimeout;
 
-/// Bodies above this are decoded and mapped one at a time: that may take thirty times their length.
-const LARGE_BYTES: usize = 256 << 10;
+/// Notifications with a longer body are large: all processors but one map them, so that small ones do not wait for them.
+const LARGE_BYTES: usize = 64 << 10;
 
-/// Bodies above this are decoded and mapped a few at a time. A smaller one is done before a thread switch.
-const MEDIUM_BYTES: usize = 16 << 10;
+/// The most large notifications that are mapped at once. Mapping holds memory that is not charged: up to 12 MiB each.
+const MAX_LARGE_MAPPINGS: usize = 3;
 
-/// The lower limit for a few; otherwise it is the number of processors.
-const MIN_MEDIUM_PERMITS: usize = 4;
+/// The most small notifications that are mapped at once. More threads than processors would not make it faster.
+const MAX_SMALL_MAPPINGS: usize = 4;
+
+/// The most time from a body to its response, however steadily RabbitMQ confirms: the upper limit of `http.answer_timeout`.
+const MAX_ANSWER_TIME: Duration = Duration::from_mins(1);
 
 /// What the configuration in use provides. A request uses the same runtime from its start to its end.
 pub struct Runtime {
@@ -32,8 +38,6 @@ pub struct Runtime {
     pub settings: Settings,
     /// The rules.
     pub mapping: Mapping,
-    /// Where events go.
-    pub sink: Arc<EventSink>,
 }
 
 /// Reloads the configuration, and waits for the result.
@@ -51,12 +55,14 @@ pub enum ReloadError {
 /// Everything that responses depend on.
 pub struct Routes {
     runtime: RwLock<Arc<Runtime>>,
+    sink: EventSink,
     metrics: Metrics,
     reporter: MappingReporter,
     reload: Reload,
     stopping: AtomicBool,
-    large: Semaphore,
-    medium: Semaphore,
+    budget: Budget,
+    large_mappings: Semaphore,
+    small_mappings: Semaphore,
     /// For log entries that a sender without a token can cause.
     unauthorized_entries: RateLimiter,
     /// For log entries that an outage would repeat for each request.
@@ -66,18 +72,26 @@ pub struct Routes {
 
 impl Routes {
     /// Starts with a configuration.
-    pub fn new(runtime: Runtime, metrics: Metrics, reload: Reload) -> Self {
+    pub fn new(
+        runtime: Runtime,
+        sink: EventSink,
+        metrics: Metrics,
+        budget: Budget,
+        reload: Reload,
+    ) -> Self {
         let reporter = MappingReporter::new(metrics.alerts.clone());
         reporter.preregister(&runtime.mapping);
         let processors = thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self {
             runtime: RwLock::new(Arc::new(runtime)),
+            sink,
             reporter,
             metrics,
             reload,
             stopping: AtomicBool::new(false),
-            large: Semaphore::new(1),
-            medium: Semaphore::new(processors.max(MIN_MEDIUM_PERMITS)),
+            budget,
+            large_mappings: Semaphore::new((processors - 1).clamp(1, MAX_LARGE_MAPPINGS)),
+            small_mappings: Semaphore::new(MAX_SMALL_MAPPINGS),
             unauthorized_entries: RateLimiter::default(),
             outage_entries: RepeatLimiter::default(),
             ids: RequestIds::new(),
@@ -87,6 +101,11 @@ impl Routes {
     /// The configuration for a request that starts now.
     pub fn runtime(&self) -> Arc<Runtime> {
         Arc::clone(&self.runtime.read())
+    }
+
+    /// Where events go.
+    pub fn sink(&self) -> &EventSink {
+        &self.sink
     }
 
     /// Changes the configuration for requests that start from now on.
@@ -179,8 +198,7 @@ impl Routes {
             "/-/healthy" => require_method(head, READ_METHODS).map(|()| Response::ok("healthy")),
             "/-/ready" => {
                 require_method(head, READ_METHODS)?;
-                runtime
-                    .sink
+                self.sink
                     .readiness(is_authorized)
                     .map_err(HttpError::NotReady)
                     .map(|()| Response::ok("ready"))
@@ -188,6 +206,8 @@ impl Routes {
             "/-/reload" => {
                 require_method(head, &["POST"])?;
                 require_token()?;
+                // As a notification, so that it is not evicted while it waits.
+                claim_slot(request)?;
                 (self.reload)()
                     .map_err(HttpError::from)
                     .map(|()| Response::ok("reloaded"))
@@ -199,7 +219,14 @@ impl Routes {
                 } else {
                     Exposition::Text
                 };
-                let page = self.metrics.expose(runtime.sink.now(), exposition);
+                let SlotUsage {
+                    connections,
+                    notifications,
+                } = request.slot.slots().usage();
+                self.metrics
+                    .http
+                    .set_usage(connections, notifications, &self.budget);
+                let page = self.metrics.expose(self.sink.now(), exposition);
                 Ok(Response::page(page, exposition.content_type()))
             }
             path if path.ends_with("/api/v2/alerts") || path.ends_with("/api/v1/alerts") => {
@@ -218,35 +245,51 @@ impl Routes {
         if self.stopping.load(Ordering::SeqCst) {
             return Err(HttpError::Stopping);
         }
-        let body = request.body.read(runtime.settings.max_body_bytes)?;
+        claim_slot(request)?;
+        let settings = &runtime.settings;
+        let body = request.body.read(settings.max_body_bytes, &self.budget)?;
+        request.slot.set_working();
         debug!(request = id, peer:% = request.peer, bytes = body.len(); "notification received");
         trace!("notification body: {}", String::from_utf8_lossy(&body));
-        let deadline = Instant::now() + runtime.settings.answer_timeout;
+        let deadline = Instant::now() + settings.answer_timeout;
         let received_at = Timestamp::now();
         let encoded = {
-            let semaphore = match body.len() {
-                length if length > LARGE_BYTES => Some(&self.large),
-                length if length > MEDIUM_BYTES => Some(&self.medium),
-                _ => None,
+            let semaphore = if body.len() > LARGE_BYTES {
+                &self.large_mappings
+            } else {
+                &self.small_mappings
             };
-            let _permit = semaphore
-                .map(|semaphore| semaphore.acquire(deadline).ok_or(BodyError::Busy))
-                .transpose()?;
+            let permit = semaphore.acquire(deadline);
+            let _permit = permit.ok_or(HttpError::MappingBusy)?;
+            let (body, charge) = body.into_parts();
             EncodedNotification::from_body(
                 &runtime.mapping,
                 &self.reporter,
-                &*body,
-                crate::memory::Budget::new(usize::MAX)
-                    .charge(0)
-                    .map_err(PipelineError::from)?,
+                body,
+                charge,
                 received_at,
                 deadline,
             )?
         };
-        drop(body);
-        let outcome = encoded.deliver(&self.reporter, &runtime.sink, deadline)?;
+        let timeout = AnswerTimeout {
+            without_progress: settings.answer_timeout,
+            in_all: MAX_ANSWER_TIME,
+        };
+        let body = &*request.body;
+        let is_sender_gone = || body.is_sender_gone();
+        let outcome = encoded.deliver(&self.reporter, &self.sink, timeout, &is_sender_gone)?;
         debug!(request = id, published = outcome.published, rejected = outcome.rejected.count; "notification delivered");
         Ok(Response::to_notification(&outcome))
+    }
+}
+
+/// Makes the connection one that is not evicted.
+fn claim_slot(request: &Request<'_, '_>) -> Result<(), HttpError> {
+    if request.slot.try_set_receiving() {
+        Ok(())
+    } else {
+        let usage = request.slot.slots().usage();
+        Err(HttpError::Saturated(usage.notifications))
     }
 }
 
@@ -358,9 +401,8 @@ impl From<PipelineError> for HttpError {
     fn from(error: PipelineError) -> Self {
         match error {
             PipelineError::Decode(error) => Self::Decode(error),
-            PipelineError::Memory(_) | PipelineError::TooLarge(_) => {
-                Self::EventsTooLarge(error.to_string())
-            }
+            PipelineError::Memory(error) => Self::Body(error.into()),
+            PipelineError::TooLarge(_) => Self::EventsTooLarge(error.to_string()),
             PipelineError::Delivery(error) => Self::Delivery(error),
         }
     }
@@ -375,6 +417,7 @@ mod tests {
     use super::*;
     use crate::config::{Config, Overrides};
     use crate::http::Server;
+    use crate::liveness::Heartbeat;
 
     struct PanickingWriter;
 
@@ -393,15 +436,18 @@ mod tests {
         let text = "http: {listen: '127.0.0.1:0', bearer_token: t}\nconnector: c\nconnector_name: n\n\
                     component: x\nresource: r\nstate: 1\n";
         let path = std::path::Path::new("test.yml");
-        let config = Config::from_text(text, path, &Overrides::default(), &|_| None).unwrap();
+        let config =
+            Config::from_text(text.to_owned(), path, &Overrides::default(), &|_| None).unwrap();
         let listen = config.http.listen.clone();
         let runtime = Runtime {
             settings: config.http,
             mapping: config.mapping,
-            sink: Arc::new(EventSink::stream(PanickingWriter)),
         };
-        let routes = Routes::new(runtime, Metrics::new(), Box::new(|| Ok(())));
-        let server = Server::start(&listen, 10, Arc::new(routes)).unwrap();
+        let budget = Budget::new(1 << 20);
+        let sink = EventSink::stream(PanickingWriter);
+        let reload = Box::new(|| Ok(()));
+        let routes = Routes::new(runtime, sink, Metrics::new(), budget, reload);
+        let server = Server::start(&listen, 10, Arc::new(routes), Heartbeat::new()).unwrap();
         let body = r#"{"version":"4","alerts":[{"status":"firing","labels":{"a":"b"}}]}"#;
         let webhook = format!(
             "POST /webhook HTTP/1.1\r\nAuthorization: Bearer t\r\nContent-Length: {}\r\n\r\n{body}",

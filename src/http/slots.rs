@@ -1,4 +1,7 @@
-//! Limits the number of open connections: when all slots are taken, the longest idle connection is closed.
+//! Limits the number of open connections, and how many of them may process notifications.
+//!
+//! A few connections are never used for notifications. So there is always one that can be evicted for a new connection, which
+//! then gets its response at once: a page of metrics, or a 503. This module knows sockets only in order to close them.
 
 use std::collections::BTreeMap;
 use std::net::{Shutdown, TcpStream};
@@ -7,13 +10,21 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-/// How long an evicted connection may take to end before another one is evicted.
-const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
+/// This number of connections, or half of them where they are few, is not used for notifications.
+const RESERVED: usize = 8;
+
+/// A connection that waits for a shorter time is not evicted: its request may be on its way, or its thread may have had no
+/// processor yet. A burst of requests is answered one after the other, and does not evict itself.
+const MIN_IDLE: Duration = Duration::from_millis(50);
+
+/// How long a new connection waits for a slot.
+const ENTER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The slots of a server.
 #[derive(Debug)]
 pub struct ConnectionSlots {
     state: Mutex<State>,
+    /// A slot became free, or no notification is left; notified only while it is awaited.
     changed: Condvar,
 }
 
@@ -22,8 +33,10 @@ struct State {
     max: usize,
     taken: BTreeMap<u64, Slot>,
     next_id: u64,
-    /// Whether the accept thread waits for a slot. Waking it without need would cost each request three system calls.
-    is_awaited: bool,
+    /// How many slots are receiving or working.
+    notifications: usize,
+    /// How many threads wait for `changed`. Notifying without need would cost each request three system calls.
+    waiters: usize,
 }
 
 #[derive(Debug)]
@@ -32,26 +45,41 @@ struct Slot {
     state: SlotState,
 }
 
-/// What a connection does, and since when.
+/// What a connection does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SlotState {
-    /// Its sender is idle, or sends a request that is not authorized and complete yet.
+    /// Idle, or reading a request that is not known to be an authorized notification, since then: can be evicted.
     Waiting(Instant),
-    /// An authorized notification is processed: must not be evicted.
-    Working(Instant),
-    /// Its sender reads a response.
+    /// Writing the response to anything but a notification, since then: can be evicted.
     Answering(Instant),
-    /// It has been evicted, and its thread has not ended yet.
-    Leaving(Instant),
+    /// Reading the body of an authorized notification.
+    Receiving,
+    /// Processing a notification, up to the end of its response: a shutdown waits for it.
+    Working,
+    /// Evicted; its thread has not ended yet.
+    Leaving,
 }
 
 impl SlotState {
     fn evictable_since(self) -> Option<Instant> {
         match self {
             Self::Waiting(since) | Self::Answering(since) => Some(since),
-            Self::Working(_) | Self::Leaving(_) => None,
+            Self::Receiving | Self::Working | Self::Leaving => None,
         }
     }
+
+    fn is_notification(self) -> bool {
+        matches!(self, Self::Receiving | Self::Working)
+    }
+}
+
+/// How many slots are used, for metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SlotUsage {
+    /// Open connections.
+    pub connections: usize,
+    /// The ones among them that process a notification.
+    pub notifications: usize,
 }
 
 /// One connection's slot, given back when it is dropped.
@@ -62,13 +90,14 @@ pub struct SlotGuard {
 }
 
 impl ConnectionSlots {
-    /// A number of free slots.
+    /// A number of free slots; at least 2, so that one can process notifications and another one is left.
     pub fn new(max: usize) -> Self {
         let state = State {
-            max,
+            max: max.max(2),
             taken: BTreeMap::new(),
             next_id: 0,
-            is_awaited: false,
+            notifications: 0,
+            waiters: 0,
         };
         Self {
             state: Mutex::new(state),
@@ -76,29 +105,34 @@ impl ConnectionSlots {
         }
     }
 
-    /// Changes the number of slots. Open connections keep theirs.
+    /// Changes the number of slots. Open connections keep theirs until they are evicted.
     pub fn resize(&self, max: usize) {
-        let mut state = self.state.lock();
-        state.max = max;
-        self.notify(&state);
+        self.state.lock().max = max.max(2);
     }
 
-    /// How many slots are taken.
-    pub fn len(&self) -> usize {
-        self.state.lock().taken.len()
-    }
-
-    /// Takes a slot. Where all are taken, the longest idle connection is evicted; where all are working, this waits.
-    pub fn enter(self: &Arc<Self>, socket: &Arc<TcpStream>) -> SlotGuard {
-        let mut state = self.state.lock();
-        while state.taken.len() >= state.max {
-            if !state.is_one_leaving() {
-                state.evict_longest_idle();
-            }
-            state.is_awaited = true;
-            self.changed.wait_for(&mut state, LEAVE_TIMEOUT);
+    /// How many slots are used.
+    pub fn usage(&self) -> SlotUsage {
+        let state = self.state.lock();
+        SlotUsage {
+            connections: state.taken.len(),
+            notifications: state.notifications,
         }
-        state.is_awaited = false;
+    }
+
+    /// Takes a slot. Where all are taken, the longest idle connection is evicted. `None` where none was free in time.
+    pub fn enter(self: &Arc<Self>, socket: &Arc<TcpStream>) -> Option<SlotGuard> {
+        let deadline = Instant::now() + ENTER_TIMEOUT;
+        let mut state = self.state.lock();
+        while state.is_full() {
+            let now = Instant::now();
+            if now >= deadline {
+                return None;
+            }
+            let excess = state.taken.len() + 1 - state.max;
+            let retry_at = state.evict(excess, now.checked_sub(MIN_IDLE));
+            let until = retry_at.map_or(deadline, |since| deadline.min(since + MIN_IDLE));
+            self.wait_while(&mut state, |state| state.is_full(), until);
+        }
         let id = state.next_id;
         state.next_id += 1;
         let slot = Slot {
@@ -106,89 +140,157 @@ impl ConnectionSlots {
             state: SlotState::Waiting(Instant::now()),
         };
         state.taken.insert(id, slot);
-        SlotGuard {
+        Some(SlotGuard {
             slots: Arc::clone(self),
             id,
-        }
+        })
     }
 
     /// Closes the connection that has been idle for the longest time.
     pub fn evict_longest_idle(&self) {
-        self.state.lock().evict_longest_idle();
+        let mut state = self.state.lock();
+        let leaving = state.leaving();
+        state.evict(leaving + 1, Some(Instant::now()));
     }
 
-    /// Whether every slot is taken and working, none for longer than `limit`.
-    pub fn is_saturated(&self, limit: Duration) -> bool {
-        let state = self.state.lock();
-        let is_working = |slot: &Slot| matches!(slot.state, SlotState::Working(since) if since.elapsed() < limit);
-        state.taken.len() >= state.max && state.taken.values().all(is_working)
-    }
-
-    /// Closes every connection that waits for its sender. A response on its way still arrives.
-    pub fn close_waiting(&self) {
-        let state = self.state.lock();
-        let is_waiting = |slot: &&Slot| matches!(slot.state, SlotState::Waiting(_));
-        for slot in state.taken.values().filter(is_waiting) {
-            let _ = slot.socket.shutdown(Shutdown::Both);
+    /// Closes every connection that processes no notification, except for a response on its way, and waits until no
+    /// notification is being processed. Returns how many are left at the deadline.
+    pub fn drain(&self, deadline: Instant) -> usize {
+        let mut state = self.state.lock();
+        for slot in state.taken.values() {
+            if matches!(slot.state, SlotState::Waiting(_) | SlotState::Receiving) {
+                let _ = slot.socket.shutdown(Shutdown::Both);
+            }
         }
+        self.wait_while(&mut state, |state| state.working() > 0, deadline);
+        state.working()
     }
 
-    fn notify(&self, state: &MutexGuard<'_, State>) {
-        if state.is_awaited {
-            self.changed.notify_all();
-        }
+    /// Waits until the condition is false, or for the deadline.
+    fn wait_while(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        condition: impl FnMut(&mut State) -> bool,
+        deadline: Instant,
+    ) {
+        state.waiters += 1;
+        self.changed.wait_while_until(state, condition, deadline);
+        state.waiters -= 1;
     }
 }
 
 impl State {
-    fn evict_longest_idle(&mut self) {
-        let candidates = self
-            .taken
-            .values_mut()
-            .filter_map(|slot| Some((slot.state.evictable_since()?, slot)));
-        if let Some((_, slot)) = candidates.min_by_key(|(since, _)| *since) {
+    /// Closes the connections that have been idle for the longest time, until `count` connections are leaving. Where the next
+    /// one has not been idle since `limit`, this returns since when it has.
+    fn evict(&mut self, count: usize, limit: Option<Instant>) -> Option<Instant> {
+        for _ in self.leaving()..count {
+            let candidates = self
+                .taken
+                .values_mut()
+                .filter_map(|slot| Some((slot.state.evictable_since()?, slot)));
+            let (since, slot) = candidates.min_by_key(|(since, _)| *since)?;
+            if limit.is_none_or(|limit| since > limit) {
+                return Some(since);
+            }
             let _ = slot.socket.shutdown(Shutdown::Both);
-            slot.state = SlotState::Leaving(Instant::now());
+            slot.state = SlotState::Leaving;
+        }
+        None
+    }
+
+    fn is_full(&self) -> bool {
+        self.taken.len() >= self.max
+    }
+
+    fn leaving(&self) -> usize {
+        self.count(|state| state == SlotState::Leaving)
+    }
+
+    fn working(&self) -> usize {
+        self.count(|state| state == SlotState::Working)
+    }
+
+    fn count(&self, condition: impl Fn(SlotState) -> bool) -> usize {
+        let slots = self.taken.values();
+        slots.filter(|slot| condition(slot.state)).count()
+    }
+
+    fn get(&self, id: u64) -> Option<SlotState> {
+        self.taken.get(&id).map(|slot| slot.state)
+    }
+
+    fn set(&mut self, id: u64, new: SlotState) {
+        // An evicted connection stays one, although its thread may not have noticed yet.
+        if let Some(slot) = self.taken.get_mut(&id)
+            && slot.state != SlotState::Leaving
+        {
+            let old = std::mem::replace(&mut slot.state, new);
+            self.notifications += usize::from(new.is_notification());
+            self.notifications -= usize::from(old.is_notification());
         }
     }
 
-    fn is_one_leaving(&self) -> bool {
-        let is_leaving = |slot: &Slot| matches!(slot.state, SlotState::Leaving(since) if since.elapsed() < LEAVE_TIMEOUT);
-        self.taken.values().any(is_leaving)
+    fn max_notifications(&self) -> usize {
+        self.max - RESERVED.min(self.max / 2)
     }
 }
 
 impl SlotGuard {
-    /// The connection waits for its sender: it may be evicted, and is closed by a shutdown.
+    /// The slots that this one belongs to.
+    pub fn slots(&self) -> &ConnectionSlots {
+        &self.slots
+    }
+
+    /// The connection begins to wait, for a request or for the rest of one. From now on its age counts for eviction.
     pub fn set_waiting(&self) {
         self.set(SlotState::Waiting(Instant::now()));
     }
 
-    /// The connection must not be closed.
-    pub fn set_working(&self) {
-        self.set(SlotState::Working(Instant::now()));
+    /// The connection writes a response. After a notification it keeps working until that is done.
+    pub fn set_answering(&self) {
+        let mut state = self.slots.state.lock();
+        if state.get(self.id) != Some(SlotState::Working) {
+            state.set(self.id, SlotState::Answering(Instant::now()));
+            self.notify(&state);
+        }
     }
 
-    /// The connection may be evicted, and is not closed by a shutdown.
-    pub fn set_answering(&self) {
-        self.set(SlotState::Answering(Instant::now()));
+    /// The body of an authorized notification is next. False where the slots for notifications are taken.
+    #[must_use]
+    pub fn try_set_receiving(&self) -> bool {
+        let mut state = self.slots.state.lock();
+        let is_free = state.notifications < state.max_notifications();
+        if is_free {
+            state.set(self.id, SlotState::Receiving);
+        }
+        is_free
+    }
+
+    /// The body is complete.
+    pub fn set_working(&self) {
+        self.set(SlotState::Working);
     }
 
     fn set(&self, new: SlotState) {
         let mut state = self.slots.state.lock();
-        if let Some(slot) = state.taken.get_mut(&self.id) {
-            slot.state = new;
+        state.set(self.id, new);
+        self.notify(&state);
+    }
+
+    fn notify(&self, state: &State) {
+        if state.waiters > 0 {
+            self.slots.changed.notify_all();
         }
-        // It may have become evictable.
-        self.slots.notify(&state);
     }
 }
 
 impl Drop for SlotGuard {
     fn drop(&mut self) {
         let mut state = self.slots.state.lock();
-        state.taken.remove(&self.id);
-        self.slots.notify(&state);
+        if let Some(slot) = state.taken.remove(&self.id) {
+            state.notifications -= usize::from(slot.state.is_notification());
+        }
+        self.notify(&state);
     }
 }
 
@@ -200,30 +302,102 @@ mod tests {
 
     use super::*;
 
+    /// Both ends of a connection.
+    fn connection(listener: &TcpListener) -> (Arc<TcpStream>, TcpStream) {
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (Arc::new(listener.accept().unwrap().0), stream)
+    }
+
+    /// Gives a slot back when its socket is closed, as a connection's thread does.
+    fn leave_when_closed(socket: &Arc<TcpStream>, slot: SlotGuard) -> thread::JoinHandle<()> {
+        let socket = Arc::clone(socket);
+        thread::spawn(move || {
+            assert_eq!((&*socket).read(&mut [0]).unwrap(), 0);
+            drop(slot);
+        })
+    }
+
     #[test]
-    fn the_longest_idle_connection_is_evicted_and_a_working_one_is_not() {
+    fn the_longest_idle_connection_is_evicted_and_one_that_began_a_request_is_not() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let socket = || {
-            let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            (Arc::new(stream), listener.accept().unwrap().0)
+        let slots = Arc::new(ConnectionSlots::new(4));
+        let sockets: Vec<_> = (0..5).map(|_| connection(&listener)).collect();
+        let guards: Vec<_> = sockets[..4]
+            .iter()
+            .map(|(socket, _)| slots.enter(socket).unwrap())
+            .collect();
+        // The oldest two go on: one sends a notification, one begins a request.
+        assert!(guards[0].try_set_receiving());
+        guards[0].set_working();
+        guards[1].set_waiting();
+        let mut guards = guards.into_iter();
+        let kept: Vec<_> = guards.by_ref().take(2).collect();
+        let evicted = leave_when_closed(&sockets[2].0, guards.next().unwrap());
+        let newcomer = slots.enter(&sockets[4].0).unwrap();
+        evicted.join().unwrap();
+        let usage = SlotUsage {
+            connections: 4,
+            notifications: 1,
         };
-        let slots = Arc::new(ConnectionSlots::new(3));
-        let (working, idle, later, newcomer) = (socket(), socket(), socket(), socket());
-        let working_slot = slots.enter(&working.0);
+        assert_eq!(slots.usage(), usage);
+        drop((kept, guards, newcomer));
+        assert_eq!(slots.usage(), SlotUsage::default());
+    }
+
+    #[test]
+    fn notifications_leave_slots_for_others() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (socket, _peer) = connection(&listener);
+        for (max, notifications) in [
+            (0, 1),
+            (1, 1),
+            (2, 1),
+            (3, 2),
+            (7, 4),
+            (15, 8),
+            (16, 8),
+            (17, 9),
+            (1024, 1016),
+        ] {
+            let slots = Arc::new(ConnectionSlots::new(max));
+            let guards: Vec<_> = (0..max.max(2))
+                .map(|_| slots.enter(&socket).unwrap())
+                .collect();
+            let received = guards.iter().filter(|slot| slot.try_set_receiving());
+            assert_eq!(received.count(), notifications, "{max}");
+            guards[0].set_answering();
+            assert!(guards[max.max(2) - 1].try_set_receiving(), "{max}");
+            drop(guards);
+            assert_eq!(slots.usage(), SlotUsage::default());
+        }
+    }
+
+    #[test]
+    fn a_connection_that_does_not_leave_delays_a_new_one_for_a_limited_time() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let slots = Arc::new(ConnectionSlots::new(2));
+        let (socket, _peer) = connection(&listener);
+        let guards = [slots.enter(&socket).unwrap(), slots.enter(&socket).unwrap()];
+        assert!(slots.enter(&socket).is_none());
+        // The evicted one stays evicted.
+        guards[0].set_working();
+        assert_eq!(slots.usage().notifications, 0);
+        drop(guards);
+        assert!(slots.enter(&socket).is_some());
+    }
+
+    #[test]
+    fn draining_closes_idle_connections_and_waits_for_notifications() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let slots = Arc::new(ConnectionSlots::new(4));
+        let (idle, working) = (connection(&listener), connection(&listener));
+        let _idle_slot = slots.enter(&idle.0).unwrap();
+        let working_slot = slots.enter(&working.0).unwrap();
         working_slot.set_working();
-        let idle_slot = slots.enter(&idle.0);
-        let later_slot = slots.enter(&later.0);
-        let idle_thread = {
-            let socket = Arc::clone(&idle.0);
-            thread::spawn(move || {
-                let count = (&*socket).read(&mut [0]).unwrap();
-                drop(idle_slot);
-                count
-            })
-        };
-        let slot = slots.enter(&newcomer.0);
-        assert_eq!(idle_thread.join().unwrap(), 0);
-        drop((slot, working_slot, later_slot));
-        assert_eq!(slots.len(), 0);
+        assert_eq!(slots.drain(Instant::now()), 1);
+        assert_eq!((&idle.1).read(&mut [0]).unwrap(), 0);
+        let worker = thread::spawn(move || drop(working_slot));
+        assert_eq!(slots.drain(Instant::now() + Duration::from_mins(1)), 0);
+        worker.join().unwrap();
     }
 }

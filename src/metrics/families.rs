@@ -94,6 +94,8 @@ metrics! {
             "Events confirmed by RabbitMQ, in notifications answered 200 or 422";
         failed: CounterBy<&'static str> = Family::default(), "events_failed",
             "Events rejected, returned or not confirmed in time, by reason; Alertmanager sends them again";
+        settled_before_retry: Counter = Counter::default(), "events_settled_before_retry",
+            "Events of retried notifications that an earlier attempt had published; not published again";
         attempts: CounterBy<&'static str> = Family::default(), "amqp_connection_attempts",
             "Attempts to connect to RabbitMQ, by outcome";
         confirms: Histogram = Histogram::new(CONFIRM_BUCKETS), "amqp_confirm_duration_seconds",
@@ -112,6 +114,12 @@ metrics! {
             "Messages published and not yet confirmed";
         waiting: Gauge = Gauge::default(), "events_waiting",
             "Events waiting for their confirm, those in flight included";
+        live: Gauge = Gauge::default(), "deliveries_live",
+            "Notifications whose sender waits for RabbitMQ's confirms";
+        parked: Gauge = Gauge::default(), "deliveries_parked",
+            "Notifications answered 503 whose confirmed events are remembered for a retry";
+        window: Gauge = Gauge::default(), "amqp_window_messages",
+            "Messages that may be published and not yet confirmed; adapts to RabbitMQ's speed";
     }
 }
 
@@ -288,6 +296,11 @@ impl BrokerMetrics {
             .inc_by(saturating(events));
     }
 
+    /// Counts events that a retry need not publish again.
+    pub fn settled_before_retry(&self, events: usize) {
+        self.settled_before_retry.inc_by(saturating(events));
+    }
+
     /// Counts an attempt to connect.
     pub fn attempted(&self, success: bool) {
         self.attempts.get_or_create(&outcome(success)).inc();
@@ -310,6 +323,9 @@ impl BrokerGauges {
         self.blocked.set(broker.blocked.into());
         self.in_flight.set(gauge(broker.in_flight));
         self.waiting.set(gauge(broker.waiting));
+        self.live.set(gauge(broker.live));
+        self.parked.set(gauge(broker.parked));
+        self.window.set(gauge(broker.window));
     }
 }
 

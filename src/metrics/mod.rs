@@ -41,6 +41,12 @@ pub struct BrokerSnapshot {
     pub in_flight: usize,
     /// Events waiting for their confirm, those in flight included.
     pub waiting: usize,
+    /// Notifications that a sender waits for.
+    pub live: usize,
+    /// Notifications of which the progress is kept for a retry.
+    pub parked: usize,
+    /// Messages that may be in flight.
+    pub window: usize,
 }
 
 /// The registry and the handles of all metrics.
@@ -126,6 +132,9 @@ mod tests {
             blocked: false,
             in_flight: 3,
             waiting: 5,
+            live: 2,
+            parked: 1,
+            window: 32,
         };
         let page = metrics.expose(now, Exposition::Text);
         for line in [
@@ -141,6 +150,9 @@ mod tests {
             "canopsis_connector_amqp_connected 1",
             "canopsis_connector_amqp_messages_in_flight 3",
             "canopsis_connector_events_waiting 5",
+            "canopsis_connector_deliveries_live 2",
+            "canopsis_connector_deliveries_parked 1",
+            "canopsis_connector_amqp_window_messages 32",
         ] {
             assert!(page.lines().any(|found| found == line), "{line} in\n{page}");
         }

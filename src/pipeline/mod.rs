@@ -13,7 +13,7 @@ use crate::logging::shorten;
 use crate::mapping::{AlertError, Context, Mapping, NotificationContext};
 use crate::memory::{BudgetError, Charge};
 use crate::metrics;
-use crate::publisher::{Batch, DeliveryError, EncodeError, Publisher};
+use crate::publisher::{AnswerTimeout, Batch, DeliveryError, EncodeError, Publisher};
 
 mod reporter;
 
@@ -154,10 +154,11 @@ impl EncodedNotification {
         self,
         reporter: &MappingReporter,
         sink: &EventSink,
-        deadline: Instant,
+        timeout: AnswerTimeout,
+        sender_is_gone: &dyn Fn() -> bool,
     ) -> Result<Outcome, PipelineError> {
         let published = self.batch.len();
-        sink.deliver(self.batch, deadline)?;
+        sink.deliver(self.batch, self.charge, timeout, sender_is_gone)?;
         reporter.count(&self.counts);
         Ok(Outcome {
             published,
@@ -285,12 +286,20 @@ impl EventSink {
     }
 
     /// Delivers all events, in order.
-    fn deliver(&self, batch: Batch, deadline: Instant) -> Result<(), DeliveryError> {
+    fn deliver(
+        &self,
+        batch: Batch,
+        charge: Charge,
+        timeout: AnswerTimeout,
+        sender_is_gone: &dyn Fn() -> bool,
+    ) -> Result<(), DeliveryError> {
         match self {
-            Self::Broker(publisher) => publisher.deliver(batch, deadline),
+            Self::Broker(publisher) => publisher.deliver(batch, charge, timeout, sender_is_gone),
             Self::Stream(stream) => {
                 let stalled = || DeliveryError::Output("the reader is too slow".to_owned());
-                let mut stream = stream.try_lock_until(deadline).ok_or_else(stalled)?;
+                let mut stream = stream
+                    .try_lock_for(timeout.without_progress)
+                    .ok_or_else(stalled)?;
                 write_lines(&mut *stream, &batch)
                     .map_err(|error| DeliveryError::Output(error.to_string()))
             }

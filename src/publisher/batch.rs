@@ -4,7 +4,10 @@ use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::io::{self, Write};
 use std::sync::LazyLock;
 
-use crate::event::{Event, MAX_EVENT_BYTES};
+use crate::event::Event;
+
+/// The longest encoded event. RabbitMQ closes the channel over its `max_message_size`, 16 MiB by default since 4.0.
+pub const MAX_EVENT_BYTES: usize = 1 << 20;
 
 /// A batch above this, in bytes, gives back its unused capacity: it may wait for the broker for a while.
 const SHRINK_ABOVE: usize = 64 << 10;
@@ -37,7 +40,7 @@ pub enum EncodeError {
 }
 
 /// Messages in order, ready to be published.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Batch {
     bodies: Vec<u8>,
     keys: String,

@@ -3,26 +3,28 @@
 //! amiquip never sets `TCP_NODELAY`, shows passwords in the errors of its URL functions, and can hang forever in any call.
 //! So the socket is made here, every call runs under the watchdog, and no URL is ever given to the library.
 
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
 use amiquip::{
     AmqpProperties, Auth, Channel, Confirm, Connection, ConnectionBlockedNotification,
-    ConnectionOptions, ConnectionTuning, IoStream, Publish, Return,
+    ConnectionOptions, ConnectionTuning, Publish, Return,
 };
 use crossbeam_channel::Receiver;
-use mio::{Evented, Poll, PollOpt, Ready, Token};
+use socket2::SockRef;
 
-use super::Message;
+use super::batch::Message;
+use super::frames::MAX_FRAME_BYTES;
+use super::stream::BoundedStream;
 use super::tls::{TlsError, TlsFiles};
 use super::watchdog::CallWatchdog;
 use super::write_gate::{HoldGuard, WriteGate};
 use crate::amqp_url::{AmqpUrl, Login};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+const LOGIN_LIMIT: Duration = Duration::from_secs(10);
 const CALL_LIMIT: Duration = Duration::from_secs(5);
 const PUBLISH_LIMIT: Duration = Duration::from_secs(8);
 const CLOSE_LIMIT: Duration = Duration::from_secs(3);
@@ -47,7 +49,10 @@ pub enum BrokerError {
     /// Certificate files
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// AMQP or TLS handshake
+    /// TLS handshake
+    #[error("TLS handshake failed: {}", explain_handshake(.0))]
+    TlsHandshake(io::Error),
+    /// AMQP handshake
     #[error("login failed: {}", explain_login(.0))]
     Login(amiquip::Error),
     /// Channel, confirms, listeners
@@ -64,28 +69,6 @@ pub enum BrokerError {
     TooSlow(&'static str, Duration),
 }
 
-/// amiquip's errors with what usually causes them.
-fn explain_login(error: &amiquip::Error) -> String {
-    match error {
-        amiquip::Error::InvalidCredentials => {
-            "probably a wrong user or password; see RabbitMQ's log".to_owned()
-        }
-        amiquip::Error::TlsHandshake { source } => {
-            let cause = source.to_string();
-            let hint = if NOT_TLS.iter().any(|sign| cause.contains(sign)) {
-                " (no TLS on this port? amqps:// usually has port 5671)"
-            } else {
-                ""
-            };
-            format!("TLS handshake failed: {cause}{hint}")
-        }
-        amiquip::Error::UnexpectedSocketClose => {
-            "the server closed the connection; if this port requires TLS, use amqps://".to_owned()
-        }
-        other => other.to_string(),
-    }
-}
-
 /// OpenSSL's words for an answer that is not TLS.
 const NOT_TLS: [&str; 4] = [
     "wrong version number",
@@ -93,6 +76,28 @@ const NOT_TLS: [&str; 4] = [
     "unexpected EOF",
     "unknown protocol",
 ];
+
+fn explain_handshake(error: &io::Error) -> String {
+    let cause = error.to_string();
+    if NOT_TLS.iter().any(|sign| cause.contains(sign)) {
+        format!("{cause} (no TLS on this port? amqps:// usually has port 5671)")
+    } else {
+        cause
+    }
+}
+
+/// amiquip's errors with what usually causes them.
+fn explain_login(error: &amiquip::Error) -> String {
+    match error {
+        amiquip::Error::InvalidCredentials => {
+            "probably a wrong user or password; see RabbitMQ's log".to_owned()
+        }
+        amiquip::Error::UnexpectedSocketClose => {
+            "the server closed the connection; if this port requires TLS, use amqps://".to_owned()
+        }
+        other => other.to_string(),
+    }
+}
 
 /// An open connection with one channel in confirm mode.
 pub struct BrokerConnection {
@@ -117,64 +122,59 @@ pub enum CloseReason {
     Connection(String),
 }
 
+/// The addresses of a broker. There is no limit on the time that this takes.
+pub fn resolve(url: &AmqpUrl) -> Result<Vec<SocketAddr>, BrokerError> {
+    let addresses: Vec<SocketAddr> = (url.host.as_str(), url.port)
+        .to_socket_addrs()
+        .map_err(BrokerError::Resolve)?
+        .collect();
+    if addresses.is_empty() {
+        return Err(BrokerError::Resolve(io::ErrorKind::NotFound.into()));
+    }
+    Ok(addresses)
+}
+
 impl BrokerConnection {
     /// Connects, logs in, opens the channel and checks that the exchange exists (passively: nothing is declared).
     pub fn open(
         url: &AmqpUrl,
+        address: SocketAddr,
         exchange: &str,
         tls: &TlsFiles,
         watchdog: &CallWatchdog,
     ) -> Result<Self, BrokerError> {
-        let socket = connect(url)?;
-        socket.set_nodelay(true).map_err(BrokerError::Connect)?;
+        let socket =
+            TcpStream::connect_timeout(&address, CONNECT_LIMIT).map_err(BrokerError::Connect)?;
+        let options = SockRef::from(&socket);
+        options
+            .set_tcp_nodelay(true)
+            // A connection that is given up sends nothing more: what the kernel still holds could reach the queue behind
+            // events that have been published on the next connection.
+            .and_then(|()| options.set_linger(Some(Duration::ZERO)))
+            .map_err(BrokerError::Connect)?;
         let stream = socket.try_clone().map_err(BrokerError::Connect)?;
-        let socket = Arc::new(socket);
-        let write_gate = WriteGate::default();
-        let connector = if url.tls {
-            Some(tls.connector()?)
-        } else {
-            None
-        };
-        let mut connection = watched(
+        let (socket, write_gate) = (Arc::new(socket), WriteGate::default());
+        let run = Watched {
             watchdog,
-            "login",
-            HANDSHAKE_LIMIT,
-            &socket,
-            BrokerError::Login,
-            || {
-                let inner = mio::net::TcpStream::from_stream(stream).map_err(socket_error)?;
-                let stream = Stream {
-                    inner,
-                    is_first_byte_checked: url.tls,
-                    write_gate: write_gate.clone(),
-                };
-                let (options, tuning) = (
-                    options(url),
-                    ConnectionTuning::default().mem_channel_bound(MAX_QUEUED_FRAMES),
-                );
-                match (connector, &url.login) {
-                    (Some(connector), Login::Plain { .. }) => {
-                        Connection::open_tls_stream(connector, &url.host, stream, options, tuning)
-                    }
-                    (Some(connector), Login::External) => Connection::open_tls_stream(
-                        connector,
-                        &url.host,
-                        stream,
-                        options.auth(Auth::External),
-                        tuning,
-                    ),
-                    (None, Login::Plain { .. }) => {
-                        Connection::insecure_open_stream(stream, options, tuning)
-                    }
-                    (None, Login::External) => Connection::insecure_open_stream(
-                        stream,
-                        options.auth(Auth::External),
-                        tuning,
-                    ),
-                }
-            },
-        )?;
-        let open_channel = |connection: &mut Connection| {
+            socket: &socket,
+        };
+        let stream = if url.tls {
+            let (connector, gate) = (tls.connector()?, write_gate.clone());
+            let handshake = || BoundedStream::tls(stream, &connector, &url.host, gate);
+            run.call(
+                "TLS handshake",
+                LOGIN_LIMIT,
+                BrokerError::TlsHandshake,
+                handshake,
+            )?
+        } else {
+            BoundedStream::plain(stream, write_gate.clone()).map_err(BrokerError::Connect)?
+        };
+        let mut connection = run.call("login", LOGIN_LIMIT, BrokerError::Login, || {
+            let tuning = ConnectionTuning::default().mem_channel_bound(MAX_QUEUED_FRAMES);
+            Connection::insecure_open_stream(stream, connection_options(url), tuning)
+        })?;
+        let open_channel = || {
             let blocked = connection.listen_for_connection_blocked()?;
             let channel = connection.open_channel(None)?;
             let returns = channel.listen_for_returns()?;
@@ -182,20 +182,19 @@ impl BrokerConnection {
             channel.enable_publisher_confirms()?;
             Ok((channel, confirms, returns, blocked))
         };
-        let (channel, confirms, returns, blocked) = watched(
-            watchdog,
+        let opened = run.call(
             "opening a channel",
             CALL_LIMIT,
-            &socket,
             BrokerError::OpenChannel,
-            || open_channel(&mut connection),
-        )
-        // Otherwise dropping the connection might wait for the broker forever.
-        .inspect_err(|_| drop(socket.shutdown(std::net::Shutdown::Both)))?;
-        let (connection, channel) = (Some(connection), Some(channel));
+            open_channel,
+        );
+        let (channel, confirms, returns, blocked) = opened.inspect_err(|_| {
+            // Otherwise dropping the connection might wait for the broker forever.
+            let _ = socket.shutdown(Shutdown::Both);
+        })?;
         let opened = Self {
-            connection,
-            channel,
+            connection: Some(connection),
+            channel: Some(channel),
             socket,
             write_gate,
             confirms,
@@ -203,16 +202,21 @@ impl BrokerConnection {
             blocked,
         };
         if let Some(channel) = &opened.channel {
-            watched(
-                watchdog,
+            opened.watched(watchdog).call(
                 "checking the exchange",
                 CALL_LIMIT,
-                &opened.socket,
                 BrokerError::Exchange,
                 || channel.exchange_declare_passive(exchange).map(drop),
             )?;
         }
         Ok(opened)
+    }
+
+    fn watched<'c>(&'c self, watchdog: &'c CallWatchdog) -> Watched<'c> {
+        Watched {
+            watchdog,
+            socket: &self.socket,
+        }
     }
 
     /// amiquip writes nothing until the guard is dropped, and then everything at once.
@@ -243,18 +247,15 @@ impl BrokerConnection {
             immediate: false,
             properties,
         };
-        watched(
-            watchdog,
-            "publishing",
-            PUBLISH_LIMIT,
-            &self.socket,
-            BrokerError::Publish,
-            || channel.basic_publish(exchange, publish),
-        )
+        self.watched(watchdog)
+            .call("publishing", PUBLISH_LIMIT, BrokerError::Publish, || {
+                channel.basic_publish(exchange, publish)
+            })
     }
 
-    /// Closes the connection with the protocol's handshake, or cuts it if the broker does not answer.
-    pub fn close(mut self, watchdog: &CallWatchdog) -> CloseReason {
+    /// Closes the connection with the protocol's handshake, or cuts it if the broker does not answer. What the broker had
+    /// sent before is in the receivers then.
+    pub fn close(&mut self, watchdog: &CallWatchdog) -> CloseReason {
         let (channel, connection) = (self.channel.take(), self.connection.take());
         let closing = watchdog.within(CLOSE_LIMIT, &self.socket, || {
             // amiquip reports the cause of a failure once, in whichever call comes first.
@@ -270,7 +271,11 @@ impl BrokerConnection {
                 CloseReason::Channel(format!("{code} {message}"))
             }
             (_, Err(error)) | (Err(error), Ok(())) => CloseReason::Connection(error.to_string()),
-            (Ok(()), Ok(())) => CloseReason::Connection("closed".to_owned()),
+            (Ok(()), Ok(())) => {
+                // The broker has read everything: the usual end of a TCP connection instead of a reset.
+                let _ = SockRef::from(&*self.socket).set_linger(None);
+                CloseReason::Connection("closed".to_owned())
+            }
         }
     }
 }
@@ -278,44 +283,36 @@ impl BrokerConnection {
 impl Drop for BrokerConnection {
     fn drop(&mut self) {
         // Dropping amiquip's values may wait for the broker forever; on a closed socket it does not.
-        let _ = self.socket.shutdown(std::net::Shutdown::Both);
+        let _ = self.socket.shutdown(Shutdown::Both);
     }
 }
 
-fn watched<T>(
-    watchdog: &CallWatchdog,
-    call_name: &'static str,
-    limit: Duration,
-    socket: &Arc<TcpStream>,
-    error: fn(amiquip::Error) -> BrokerError,
-    call: impl FnOnce() -> amiquip::Result<T>,
-) -> Result<T, BrokerError> {
-    let outcome = watchdog.within(limit, socket, call);
-    outcome.value.map_err(|cause| {
-        if outcome.in_time {
-            error(cause)
-        } else {
-            BrokerError::TooSlow(call_name, limit)
-        }
-    })
+/// Runs calls that may hang.
+struct Watched<'c> {
+    watchdog: &'c CallWatchdog,
+    socket: &'c Arc<TcpStream>,
 }
 
-fn connect(url: &AmqpUrl) -> Result<TcpStream, BrokerError> {
-    let addresses: Vec<SocketAddr> = (url.host.as_str(), url.port)
-        .to_socket_addrs()
-        .map_err(BrokerError::Resolve)?
-        .collect();
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in addresses {
-        match TcpStream::connect_timeout(&address, CONNECT_LIMIT) {
-            Ok(socket) => return Ok(socket),
-            Err(error) => last = error,
-        }
+impl Watched<'_> {
+    fn call<T, E>(
+        &self,
+        name: &'static str,
+        limit: Duration,
+        error: fn(E) -> BrokerError,
+        call: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, BrokerError> {
+        let outcome = self.watchdog.within(limit, self.socket, call);
+        outcome.value.map_err(|cause| {
+            if outcome.in_time {
+                error(cause)
+            } else {
+                BrokerError::TooSlow(name, limit)
+            }
+        })
     }
-    Err(BrokerError::Connect(last))
 }
 
-fn options(url: &AmqpUrl) -> ConnectionOptions<Auth> {
+fn connection_options(url: &AmqpUrl) -> ConnectionOptions<Auth> {
     let auth = match &url.login {
         Login::Plain { user, password } => Auth::Plain {
             username: user.clone(),
@@ -327,104 +324,7 @@ fn options(url: &AmqpUrl) -> ConnectionOptions<Auth> {
         .auth(auth)
         .virtual_host(url.vhost.clone())
         .heartbeat(url.heartbeat)
-        .connection_timeout(Some(HANDSHAKE_LIMIT))
+        .frame_max(MAX_FRAME_BYTES)
+        .connection_timeout(Some(LOGIN_LIMIT))
         .information(Some(format!("{APP_ID} {}", crate::version::VERSION)))
-}
-
-fn socket_error(source: io::Error) -> amiquip::Error {
-    amiquip::Error::IoErrorReadingSocket { source }
-}
-
-/// The socket. Checks the first byte received: amiquip would read the text of an HTTP server as a frame of a gigabyte.
-struct Stream {
-    inner: mio::net::TcpStream,
-    /// True from the start behind TLS, where the handshake does it.
-    is_first_byte_checked: bool,
-    write_gate: WriteGate,
-}
-
-impl IoStream for Stream {}
-
-impl Read for Stream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        if count > 0 && !std::mem::replace(&mut self.is_first_byte_checked, true) {
-            check_first_byte(buffer[0])?;
-        }
-        Ok(count)
-    }
-}
-
-fn check_first_byte(byte: u8) -> io::Result<()> {
-    let reason = match byte {
-        // A method frame: `connection.start`.
-        1 => return Ok(()),
-        // The protocol header of the version that the server requires.
-        b'A' => "the server does not support AMQP 0-9-1",
-        // A TLS alert.
-        0x15 => "the server requires TLS: use amqps://",
-        _ => "the server does not speak AMQP",
-    };
-    Err(io::Error::new(io::ErrorKind::InvalidData, reason))
-}
-
-impl Write for Stream {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.write_gate.wait();
-        self.inner.write(buffer)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
-}
-
-impl Evented for Stream {
-    fn register(
-        &self,
-        poll: &Poll,
-        token: Token,
-        interest: Ready,
-        options: PollOpt,
-    ) -> io::Result<()> {
-        self.inner.register(poll, token, interest, options)
-    }
-
-    fn reregister(
-        &self,
-        poll: &Poll,
-        token: Token,
-        interest: Ready,
-        options: PollOpt,
-    ) -> io::Result<()> {
-        self.inner.reregister(poll, token, interest, options)
-    }
-
-    fn deregister(&self, poll: &Poll) -> io::Result<()> {
-        self.inner.deregister(poll)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_not_amqp_is_refused_with_what_to_change() {
-        for (byte, hint) in [
-            (1, None),
-            (b'A', Some("does not support AMQP 0-9-1")),
-            (0x15, Some("use amqps://")),
-            (b'H', Some("does not speak AMQP")),
-        ] {
-            let reason = check_first_byte(byte).err().map(|error| error.to_string());
-            assert_eq!(
-                reason
-                    .as_deref()
-                    .map(|reason| hint.is_some_and(|hint| reason.contains(hint))),
-                hint.map(|_| true),
-                "{byte}: {reason:?}"
-            );
-        }
-    }
 }

@@ -4,12 +4,14 @@ use std::fmt;
 
 use parking_lot::Mutex;
 
+use super::ledger::LedgerStats;
 use crate::metrics::{BrokerSnapshot, FailureReason};
 
 /// Whether events can be published.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum ConnectionState {
     /// Before the first attempt has ended.
+    #[default]
     Connecting,
     /// No connection, and why.
     Disconnected(String),
@@ -20,12 +22,12 @@ pub enum ConnectionState {
 }
 
 /// A snapshot. Its `Display` may hold the broker's address; [`BrokerStatus::public`] does not.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BrokerStatus {
     /// Whether events can be published.
     pub connection: ConnectionState,
-    /// Messages published and not yet confirmed.
-    pub in_flight: usize,
+    /// What waits, and what is in flight.
+    pub ledger: LedgerStats,
 }
 
 impl BrokerStatus {
@@ -64,13 +66,16 @@ impl BrokerStatus {
         }
     }
 
-    /// The values of the gauges; the number of waiting events is known elsewhere.
+    /// The values of the gauges.
     pub(super) fn gauges(&self) -> BrokerSnapshot {
         BrokerSnapshot {
             connected: self.is_connected(),
             blocked: matches!(self.connection, ConnectionState::Blocked(_)),
-            in_flight: self.in_flight,
-            waiting: 0,
+            in_flight: self.ledger.in_flight,
+            waiting: self.ledger.waiting,
+            live: self.ledger.live,
+            parked: self.ledger.parked,
+            window: self.ledger.window,
         }
     }
 }
@@ -91,17 +96,8 @@ impl fmt::Display for BrokerStatus {
 }
 
 /// The one place that the publisher's thread writes and others read.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct StatusCell(Mutex<BrokerStatus>);
-
-impl Default for StatusCell {
-    fn default() -> Self {
-        Self(Mutex::new(BrokerStatus {
-            connection: ConnectionState::Connecting,
-            in_flight: 0,
-        }))
-    }
-}
 
 impl StatusCell {
     pub fn get(&self) -> BrokerStatus {
@@ -112,7 +108,7 @@ impl StatusCell {
         self.0.lock().connection = connection;
     }
 
-    pub fn set_in_flight(&self, messages: usize) {
-        self.0.lock().in_flight = messages;
+    pub fn set_ledger(&self, stats: LedgerStats) {
+        self.0.lock().ledger = stats;
     }
 }

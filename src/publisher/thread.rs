@@ -1,81 +1,85 @@
-//! The publisher's thread: keeps a connection open, publishes in order, and sends each batch's verdict.
+//! The publisher's thread: connects the ledger to a broker connection, and reconnects.
+//!
+//! It decides when to connect and when a connection is given up. What is published, and every verdict, is the ledger's
+//! decision.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use amiquip::{Confirm, ConnectionBlockedNotification};
+use amiquip::{Confirm, ConnectionBlockedNotification, Return};
 use crossbeam_channel::{Receiver, never, select};
 use log::{debug, error, info, warn};
 
 use super::backoff::Backoff;
 use super::connection::{BrokerConnection, BrokerError, CloseReason};
-use super::session::{STALL_LIMIT, Session};
+use super::dialer::{Dialer, Reply};
+use super::ledger::{Ledger, Loss, STALL_LIMIT};
 use super::status::{ConnectionState, StatusCell};
 use super::watchdog::CallWatchdog;
-use super::window::{InFlight, MAX_MESSAGES};
-use super::{DeliveryError, Settings, Submission};
-use crate::metrics;
+use super::{Command, Settings, VerdictSender};
+use crate::liveness::Heartbeat;
+use crate::metrics::BrokerMetrics;
 
-/// The longest wait when nothing happens.
-const MAX_SLEEP: Duration = Duration::from_mins(1);
+/// The longest wait when nothing happens: the heartbeat is due.
+const MAX_SLEEP: Duration = Duration::from_secs(5);
 
-/// While messages are in flight, a new batch waits this long for others, which are then published in the same burst: a
-/// tenth more throughput with 64 senders. A single sender does not wait: nothing is in flight when its next batch comes.
+/// While messages are in flight, a new notification waits this long for others, which are then published in the same burst:
+/// a tenth more throughput with 64 senders. A single sender does not wait: nothing is in flight when its next one comes.
 const GATHER_TIME: Duration = Duration::from_micros(100);
+
+/// Confirms handled before new messages are published.
+const MAX_CONFIRMS: usize = 1000;
+
+/// A connection that was open this long starts the back-off anew.
+const STABLE_AFTER: Duration = Duration::from_mins(1);
+
+/// The time for outstanding confirms before a connection is closed for new settings.
+const DRAIN_LIMIT: Duration = Duration::from_secs(3);
 
 /// Different reasons of one outage that are logged once each.
 const MAX_LOGGED_REASONS: usize = 16;
 
-/// A batch that has no verdict yet.
-struct Delivery {
-    submission: Submission,
-    /// The next message to publish on this connection.
-    next: usize,
-    confirmed: Vec<bool>,
-    unconfirmed: usize,
-    /// The sequence number of its first message.
-    first_sequence: u64,
-    /// Some of it has been published on this connection.
-    partly_published: bool,
+/// The connection's state.
+enum Link {
+    Down {
+        retry_at: Instant,
+    },
+    Opening {
+        /// The settings have changed meanwhile.
+        is_outdated: bool,
+    },
+    Up(Session),
+    Closing {
+        end: SessionEnd,
+        name: String,
+        opened_at: Instant,
+    },
+}
+
+/// An open connection.
+struct Session {
+    connection: Box<BrokerConnection>,
+    /// Where it leads to.
+    name: String,
+    opened_at: Instant,
+    /// New settings wait: nothing is published, and the connection is closed at this time.
+    drain_until: Option<Instant>,
 }
 
 /// Why a connection is no longer used.
 enum SessionEnd {
-    /// The connector shuts down, and every batch has its verdict.
+    /// The connector shuts down, and no caller waits.
     Done,
+    /// The settings have changed.
+    Reconfigured,
     /// The broker or amiquip ended it.
     Lost,
     /// A publish failed or hung.
     Failed(BrokerError),
     /// No confirm within [`STALL_LIMIT`].
     Stalled,
-}
-
-/// The thread's state.
-pub struct PublisherThread {
-    settings: Settings,
-    watchdog: CallWatchdog,
-    status: Arc<StatusCell>,
-    metrics: metrics::BrokerMetrics,
-    backoff: Backoff,
-    /// The URL to try next.
-    url_index: usize,
-    outage: Option<Outage>,
-    inbox: Receiver<Submission>,
-    stop: Receiver<()>,
-    is_stopping: bool,
-    deliveries: BTreeMap<u64, Delivery>,
-    /// Deliveries with messages to publish, in order.
-    queue: VecDeque<u64>,
-    next_delivery: u64,
-    next_sequence: u64,
-    /// No delivery's deadline is earlier.
-    next_deadline: Option<Instant>,
-    /// Makes message ids unique across runs of the connector.
-    instance: String,
 }
 
 /// A time without a connection.
@@ -93,99 +97,323 @@ impl Outage {
     }
 }
 
+/// The thread's state.
+pub struct PublisherThread {
+    settings: Settings,
+    commands: Receiver<Command>,
+    is_stopping: bool,
+    dialer: Dialer,
+    watchdog: Arc<CallWatchdog>,
+    link: Link,
+    /// The URL to try next.
+    url_index: usize,
+    backoff: Backoff,
+    outage: Option<Outage>,
+    ledger: Ledger<VerdictSender>,
+    /// Connections opened so far.
+    sessions: u64,
+    /// Makes message ids unique across runs of the connector.
+    instance: String,
+    status: Arc<StatusCell>,
+    metrics: BrokerMetrics,
+    heartbeat: Heartbeat,
+}
+
 impl PublisherThread {
     pub(super) fn new(
         settings: Settings,
-        inbox: Receiver<Submission>,
-        stop: Receiver<()>,
+        commands: Receiver<Command>,
         status: Arc<StatusCell>,
-        metrics: metrics::BrokerMetrics,
+        metrics: BrokerMetrics,
+        heartbeat: Heartbeat,
     ) -> std::io::Result<Self> {
         let started = SystemTime::UNIX_EPOCH
             .elapsed()
             .map_or(0, |elapsed| elapsed.as_nanos());
+        let watchdog = Arc::new(CallWatchdog::start()?);
         Ok(Self {
             settings,
-            watchdog: CallWatchdog::start()?,
+            commands,
+            is_stopping: false,
+            dialer: Dialer::start(Arc::clone(&watchdog))?,
+            watchdog,
+            link: Link::Down {
+                retry_at: Instant::now(),
+            },
+            url_index: 0,
+            backoff: Backoff::default(),
+            outage: None,
+            ledger: Ledger::default(),
+            sessions: 0,
+            instance: format!("{started:x}-{:x}", std::process::id()),
             status,
             metrics,
-            backoff: Backoff::default(),
-            url_index: 0,
-            outage: None,
-            inbox,
-            stop,
-            is_stopping: false,
-            deliveries: BTreeMap::new(),
-            queue: VecDeque::new(),
-            next_delivery: 0,
-            next_sequence: 0,
-            next_deadline: None,
-            instance: format!("{started:x}-{:x}", std::process::id()),
+            heartbeat,
         })
     }
 
-    /// Runs until it is stopped. A panic in amiquip ends the connection, not the thread.
+    /// Runs until it is stopped. A panic costs the connection and the callers' verdicts, not the thread.
     pub(super) fn run(mut self) {
         while !self.is_done() {
-            if catch_unwind(AssertUnwindSafe(|| self.connect_and_serve())).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| self.step())).is_err() {
                 error!("internal error: publisher thread panicked; reconnecting (please report)");
-                self.connection_lost("internal error");
-                self.wait_before_next_attempt();
+                self.ledger = Ledger::default();
+                self.end_session(SessionEnd::Lost);
             }
         }
         debug!("publisher stopped");
     }
 
     fn is_done(&self) -> bool {
-        self.is_stopping && self.deliveries.is_empty()
+        let is_open = matches!(self.link, Link::Up(_) | Link::Closing { .. });
+        self.is_stopping && !self.ledger.has_callers() && !is_open
     }
 
-    /// Connects once, and publishes until that connection ends.
-    fn connect_and_serve(&mut self) {
-        let url = self.settings.urls[self.url_index % self.settings.urls.len()].clone();
-        debug!(broker:% = url; "connecting");
-        let connection = match BrokerConnection::open(
-            &url,
-            &self.settings.exchange,
-            &self.settings.tls,
-            &self.watchdog,
-        ) {
-            Ok(connection) => connection,
-            Err(error) => {
-                self.metrics.attempted(false);
-                self.attempt_failed(&format!("{url}: {error}"));
-                // A pause only after every URL has been tried.
-                self.url_index += 1;
-                if self.url_index.is_multiple_of(self.settings.urls.len()) {
-                    self.wait_before_next_attempt();
+    /// Does what is due, and waits for the next event.
+    fn step(&mut self) {
+        self.heartbeat.beat();
+        while let Ok(command) = self.commands.try_recv() {
+            self.execute(Some(command));
+        }
+        let now = Instant::now();
+        self.ledger.tick(&|| self.status.get(), now);
+        self.drive_link(now);
+        self.status.set_ledger(self.ledger.stats());
+        let sleep = self.time_until_due(Instant::now());
+        let (confirms, blocked) = match &self.link {
+            Link::Up(Session { connection, .. }) => {
+                (connection.confirms.clone(), connection.blocked.clone())
+            }
+            _ => (never(), never()),
+        };
+        select! {
+            recv(confirms) -> confirm => match confirm {
+                Ok(confirm) if self.settle_received(confirm) => {}
+                _ => self.end_session(SessionEnd::Lost),
+            },
+            recv(blocked) -> notice => match notice {
+                Ok(notice) => self.blocked(&notice),
+                Err(_) => self.end_session(SessionEnd::Lost),
+            },
+            recv(self.commands) -> command => {
+                self.execute(command.ok());
+                if self.ledger.in_flight() > 0 {
+                    thread::sleep(GATHER_TIME);
                 }
-                return;
             }
+            recv(self.dialer.replies) -> reply => match reply {
+                Ok(Reply::Opened(connection, name)) => self.opened(connection, &name),
+                Ok(Reply::NotOpened(reasons)) => self.not_opened(&reasons),
+                Ok(Reply::Closed { reason, returns, confirms }) => {
+                    self.closed(reason, &returns, confirms);
+                }
+                // Only a panic in the dialer itself.
+                Err(_) => thread::sleep(MAX_SLEEP),
+            },
+            default(sleep) => {}
+        }
+    }
+
+    fn execute(&mut self, command: Option<Command>) {
+        let now = Instant::now();
+        match command {
+            Some(Command::Submit {
+                batch,
+                charge,
+                timeout,
+                verdict,
+            }) => {
+                let settled = self.ledger.submit(batch, charge, verdict, timeout, now);
+                self.metrics.settled_before_retry(settled);
+            }
+            Some(Command::Unheard { identity, events }) => {
+                self.ledger.unheard(identity, events, now);
+            }
+            Some(Command::Reconfigure(settings)) if settings == self.settings => {}
+            Some(Command::Reconfigure(settings)) => {
+                (self.settings, self.url_index) = (settings, 0);
+                match &mut self.link {
+                    Link::Down { retry_at } => *retry_at = now,
+                    Link::Opening { is_outdated } => *is_outdated = true,
+                    Link::Up(session) => session.drain_until = Some(now + DRAIN_LIMIT),
+                    Link::Closing { .. } => {}
+                }
+            }
+            // Or every handle is dropped.
+            Some(Command::Stop) | None => {
+                self.is_stopping = true;
+                if command.is_none() {
+                    self.commands = never();
+                }
+            }
+        }
+    }
+
+    /// Opens a connection, publishes on it, or ends it.
+    fn drive_link(&mut self, now: Instant) {
+        let end = match &self.link {
+            Link::Down { retry_at } if *retry_at <= now => {
+                let urls = &self.settings.urls;
+                let url = urls[self.url_index % urls.len()].clone();
+                debug!(broker:% = url; "connecting");
+                self.dialer.open(url, self.settings.clone());
+                self.link = Link::Opening { is_outdated: false };
+                None
+            }
+            Link::Up(_) if self.is_stopping && !self.ledger.has_callers() => Some(SessionEnd::Done),
+            Link::Up(session) => match session.drain_until {
+                Some(until) if until <= now || self.ledger.in_flight() == 0 => {
+                    Some(SessionEnd::Reconfigured)
+                }
+                _ if self.ledger.stalls_at().is_some_and(|time| time <= now) => {
+                    Some(SessionEnd::Stalled)
+                }
+                Some(_) => None,
+                None => self.fill_window().err().map(SessionEnd::Failed),
+            },
+            _ => None,
         };
+        if let Some(end) = end {
+            self.end_session(end);
+        }
+    }
+
+    fn time_until_due(&self, now: Instant) -> Duration {
+        let link = match &self.link {
+            Link::Down { retry_at } => Some(*retry_at),
+            Link::Up(session) => session.drain_until,
+            Link::Opening { .. } | Link::Closing { .. } => None,
+        };
+        let due = [link, self.ledger.next_tick(), self.ledger.stalls_at()];
+        due.into_iter().flatten().min().map_or(MAX_SLEEP, |due| {
+            due.saturating_duration_since(now).min(MAX_SLEEP)
+        })
+    }
+
+    fn fill_window(&mut self) -> Result<(), BrokerError> {
+        let Link::Up(Session { connection, .. }) = &self.link else {
+            return Ok(());
+        };
+        let _one_write = connection.hold_writes();
+        while let Some(publication) = self.ledger.publish_next(Instant::now()) {
+            let (tag, message) = (publication.tag, publication.message);
+            let id = format!("{}-{}-{tag}", self.instance, self.sessions);
+            connection.publish(&self.settings.exchange, message, id, &self.watchdog)?;
+        }
+        Ok(())
+    }
+
+    /// Settles a confirm and those behind it. False if the broker returned a message that is not from this session: then no
+    /// ack can be trusted.
+    fn settle_received(&mut self, first: Confirm) -> bool {
+        let Link::Up(Session { connection, .. }) = &self.link else {
+            return true;
+        };
+        let (confirms, returns) = (connection.confirms.clone(), connection.returns.clone());
+        let others = confirms.try_iter().take(MAX_CONFIRMS);
+        for confirm in std::iter::once(first).chain(others) {
+            // A returned message comes before its ack, through another receiver: it is there by now.
+            if !returns.try_iter().all(|returned| self.returned(&returned)) {
+                return false;
+            }
+            self.settle(confirm);
+        }
+        true
+    }
+
+    fn returned(&mut self, returned: &Return) -> bool {
+        let session = format!("{}-{}-", self.instance, self.sessions);
+        let id = returned.properties.message_id().as_deref();
+        let tag = id.and_then(|id| id.strip_prefix(&session)?.parse().ok());
+        let reason = format!("{} {}", returned.reply_code, returned.reply_text);
+        tag.is_some_and(|tag| self.ledger.returned(tag, reason))
+    }
+
+    fn settle(&mut self, confirm: Confirm) {
+        let (payload, is_ack) = match confirm {
+            Confirm::Ack(payload) => (payload, true),
+            Confirm::Nack(payload) => (payload, false),
+        };
+        let (tag, multiple) = (payload.delivery_tag, payload.multiple);
+        for duration in self.ledger.confirmed(tag, multiple, is_ack, Instant::now()) {
+            self.metrics.confirmed(duration);
+        }
+        if is_ack {
+            self.backoff.reset();
+        }
+    }
+
+    fn blocked(&mut self, notice: &ConnectionBlockedNotification) {
+        let now = Instant::now();
+        match notice {
+            ConnectionBlockedNotification::Blocked(reason) => {
+                self.ledger.set_blocked(true, now);
+                self.status
+                    .set_connection(ConnectionState::Blocked(reason.clone()));
+                error!(in_flight = self.ledger.in_flight(); "RabbitMQ has blocked publishing: {reason}");
+            }
+            ConnectionBlockedNotification::Unblocked => {
+                self.ledger.set_blocked(false, now);
+                self.status.set_connection(ConnectionState::Connected);
+                info!(waiting = self.ledger.stats().waiting; "RabbitMQ unblocked; publishing resumed");
+            }
+        }
+    }
+
+    fn opened(&mut self, connection: Box<BrokerConnection>, name: &str) {
         self.metrics.attempted(true);
-        self.connected(&url.to_string());
-        let mut session = Session::default();
-        let end = self.serve(&connection, &mut session);
-        let in_flight = session.window.len();
-        let stalled = matches!(end, SessionEnd::Stalled);
-        let reason = match (end, connection.close(&self.watchdog)) {
-            (SessionEnd::Done, _) => {
-                self.disconnected("the connector is shutting down");
-                info!(broker:% = url; "connection closed");
-                return;
+        let now = Instant::now();
+        let is_outdated = !matches!(self.link, Link::Opening { is_outdated: false });
+        self.sessions += 1;
+        self.ledger.opened(now);
+        self.link = Link::Up(Session {
+            connection,
+            name: name.to_owned(),
+            opened_at: now,
+            drain_until: is_outdated.then_some(now),
+        });
+        if is_outdated {
+            return;
+        }
+        self.status.set_connection(ConnectionState::Connected);
+        match self.outage.take() {
+            Some(outage) => {
+                let seconds = outage.started_at.elapsed().as_secs_f64();
+                info!(broker:% = name, outage_seconds:% = format!("{seconds:.1}"), waiting = self.ledger.stats().waiting; "reconnected to RabbitMQ");
             }
-            (_, CloseReason::Channel(reason)) => {
-                self.fail_in_flight(&DeliveryError::ChannelClosed(reason.clone()));
-                reason
+            None => {
+                info!(broker:% = name, exchange:% = self.settings.exchange; "connected to RabbitMQ");
             }
-            (SessionEnd::Failed(error @ BrokerError::TooSlow(..)), _) => error.to_string(),
-            (_, CloseReason::Connection(_)) if stalled => format!("no confirm for {STALL_LIMIT:?}"),
-            (_, CloseReason::Connection(reason)) => reason,
+        }
+    }
+
+    fn not_opened(&mut self, reasons: &[String]) {
+        for reason in reasons {
+            self.metrics.attempted(false);
+            self.disconnected(reason);
+            let outage = self.outage.get_or_insert_with(Outage::begin);
+            if outage.logged_reasons.contains(reason) {
+                debug!("cannot connect to RabbitMQ: {reason}");
+            } else {
+                warn!("cannot connect to RabbitMQ: {reason}; retrying");
+                if outage.logged_reasons.len() == MAX_LOGGED_REASONS {
+                    outage.logged_reasons.clear();
+                }
+                outage.logged_reasons.push(reason.clone());
+            }
+        }
+        let is_outdated = matches!(self.link, Link::Opening { is_outdated: true });
+        self.url_index += usize::from(!is_outdated);
+        // A pause only after every URL has been tried.
+        let is_round_complete = self.url_index.is_multiple_of(self.settings.urls.len());
+        let pause = if is_round_complete && !is_outdated {
+            self.backoff.next()
+        } else {
+            Duration::ZERO
         };
-        error!(broker:% = url, in_flight; "lost connection to RabbitMQ: {reason}");
-        self.connection_lost(&format!("{url}: {reason}"));
-        self.url_index += 1;
-        self.wait_before_next_attempt();
+        self.link = Link::Down {
+            retry_at: Instant::now() + pause,
+        };
     }
 
     fn disconnected(&self, reason: &str) {
@@ -193,307 +421,67 @@ impl PublisherThread {
             .set_connection(ConnectionState::Disconnected(reason.to_owned()));
     }
 
-    fn attempt_failed(&mut self, reason: &str) {
-        self.disconnected(reason);
-        let outage = self.outage.get_or_insert_with(Outage::begin);
-        if outage.logged_reasons.iter().any(|logged| logged == reason) {
-            debug!("cannot connect to RabbitMQ: {reason}");
-        } else {
-            warn!("cannot connect to RabbitMQ: {reason}; retrying");
-            if outage.logged_reasons.len() == MAX_LOGGED_REASONS {
-                outage.logged_reasons.clear();
+    /// Has an open connection closed. What it has received still counts.
+    fn end_session(&mut self, end: SessionEnd) {
+        let retry_at = Instant::now();
+        match std::mem::replace(&mut self.link, Link::Down { retry_at }) {
+            Link::Up(session) => {
+                self.disconnected("closing the connection");
+                self.dialer.close(session.connection);
+                self.link = Link::Closing {
+                    end,
+                    name: session.name,
+                    opened_at: session.opened_at,
+                };
             }
-            outage.logged_reasons.push(reason.to_owned());
+            other => self.link = other,
         }
     }
 
-    fn connected(&mut self, url: &str) {
-        self.status.set_connection(ConnectionState::Connected);
-        match self.outage.take() {
-            Some(outage) => {
-                let seconds = outage.started_at.elapsed().as_secs_f64();
-                info!(broker:% = url, outage_seconds:% = format!("{seconds:.1}"), waiting = self.deliveries.len(); "reconnected to RabbitMQ");
-            }
-            None => {
-                info!(broker:% = url, exchange:% = self.settings.exchange; "connected to RabbitMQ");
+    fn closed(&mut self, reason: CloseReason, returns: &[Return], confirms: Vec<Confirm>) {
+        if returns.iter().all(|returned| self.returned(returned)) {
+            for confirm in confirms {
+                self.settle(confirm);
             }
         }
-    }
-
-    /// Schedules the unconfirmed messages of live deliveries to be published again.
-    fn connection_lost(&mut self, reason: &str) {
-        self.disconnected(reason);
-        self.status.set_in_flight(0);
-        self.outage.get_or_insert_with(Outage::begin);
-        self.queue.clear();
-        for (id, delivery) in &mut self.deliveries {
-            // From the first unconfirmed one on: the order within a notification is kept.
-            delivery.next = delivery
-                .confirmed
-                .iter()
-                .position(|confirmed| !confirmed)
-                .unwrap_or(0);
-            for confirmed in &mut delivery.confirmed[delivery.next..] {
-                *confirmed = false;
-            }
-            delivery.unconfirmed = delivery.confirmed.len() - delivery.next;
-            delivery.partly_published = false;
-            self.queue.push_back(*id);
-        }
-        self.expire();
-    }
-
-    /// Accepts batches and expires them during the pause.
-    fn wait_before_next_attempt(&mut self) {
-        let until = Instant::now() + self.backoff.next();
-        while !self.is_done() {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return;
-            }
-            let sleep = left.min(self.until_next_deadline());
-            let stop = if self.is_stopping {
-                never()
-            } else {
-                self.stop.clone()
-            };
-            select! {
-                recv(self.inbox) -> submission => self.accept(submission.ok()),
-                recv(stop) -> _ => self.is_stopping = true,
-                default(sleep) => {}
-            }
-            self.expire();
-        }
-    }
-
-    /// Publishes and settles until the connection ends or all is done.
-    fn serve(&mut self, connection: &BrokerConnection, session: &mut Session) -> SessionEnd {
-        loop {
-            while let Ok(submission) = self.inbox.try_recv() {
-                self.accept(Some(submission));
-            }
-            self.expire();
-            if self.is_done() {
-                return SessionEnd::Done;
-            }
-            if let Err(error) = self.fill_window(connection, session) {
-                return SessionEnd::Failed(error);
-            }
-            self.status.set_in_flight(session.window.len());
-            let stall = session.time_until_stall(Instant::now());
-            if stall.is_some_and(|left| left.is_zero()) {
-                return SessionEnd::Stalled;
-            }
-            let sleep = self.until_next_deadline().min(stall.unwrap_or(MAX_SLEEP));
-            let stop = if self.is_stopping {
-                never()
-            } else {
-                self.stop.clone()
-            };
-            select! {
-                recv(connection.confirms) -> confirm => match confirm {
-                    Ok(confirm) if self.settle_all(confirm, connection, session) => {}
-                    _ => return SessionEnd::Lost,
-                },
-                recv(connection.blocked) -> notice => match notice {
-                    Ok(notice) => self.blocked(&notice, session),
-                    Err(_) => return SessionEnd::Lost,
-                },
-                recv(self.inbox) -> submission => {
-                    self.accept(submission.ok());
-                    if session.window.len() > 0 {
-                        thread::sleep(GATHER_TIME);
-                    }
-                }
-                recv(stop) -> _ => self.is_stopping = true,
-                default(sleep) => {}
-            }
-        }
-    }
-
-    fn accept(&mut self, submission: Option<Submission>) {
-        let Some(submission) = submission else {
-            // Every handle is dropped: no submission can come.
-            self.is_stopping = true;
-            self.inbox = never();
-            return;
-        };
-        let count = submission.batch.len();
-        self.next_deadline = Some(
-            self.next_deadline
-                .map_or(submission.deadline, |next| next.min(submission.deadline)),
-        );
-        let delivery = Delivery {
-            next: 0,
-            confirmed: vec![false; count],
-            unconfirmed: count,
-            first_sequence: self.next_sequence,
-            partly_published: false,
-            submission,
-        };
-        self.next_sequence += u64::try_from(count).unwrap_or(0);
-        self.deliveries.insert(self.next_delivery, delivery);
-        self.queue.push_back(self.next_delivery);
-        self.next_delivery += 1;
-    }
-
-    /// Ends the deliveries whose deadline has passed.
-    fn expire(&mut self) {
         let now = Instant::now();
-        if self.next_deadline.is_none_or(|next| now < next) {
-            return;
-        }
-        let expired: Vec<u64> = self
-            .deliveries
-            .iter()
-            .filter(|(_, delivery)| delivery.submission.deadline <= now)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in expired {
-            let after = self.deliveries[&id].submission.submitted_at.elapsed();
-            let status = self.status.get();
-            self.finish(id, Err(DeliveryError::Timeout { after, status }));
-        }
-        self.next_deadline = self
-            .deliveries
-            .values()
-            .map(|delivery| delivery.submission.deadline)
-            .min();
-    }
-
-    fn until_next_deadline(&self) -> Duration {
-        let until = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
-        self.next_deadline.map_or(MAX_SLEEP, until)
-    }
-
-    fn fill_window(
-        &mut self,
-        connection: &BrokerConnection,
-        session: &mut Session,
-    ) -> Result<(), BrokerError> {
-        let _one_write = connection.hold_writes();
-        while !session.is_blocked
-            && let Some(id) = self.queue.front().copied()
-        {
-            let Some(delivery) = self.deliveries.get_mut(&id) else {
-                self.queue.pop_front();
-                continue;
-            };
-            let Some(message) = delivery.submission.batch.get(delivery.next) else {
-                self.queue.pop_front();
-                continue;
-            };
-            let bytes = message.body.len();
-            if !session.window.accepts(bytes) {
-                break;
-            }
-            let sequence = delivery.first_sequence + u64::try_from(delivery.next).unwrap_or(0);
-            let message_id = format!("{}-{sequence}", self.instance);
-            connection.publish(&self.settings.exchange, message, message_id, &self.watchdog)?;
-            session.window.push(InFlight {
-                delivery: id,
-                index: delivery.next,
-                sequence,
-                bytes,
-                published_at: Instant::now(),
-            });
-            delivery.next += 1;
-            delivery.partly_published = true;
-        }
-        Ok(())
-    }
-
-    /// Settles a confirm and those behind it, at most one for each message in flight. False if the broker returned a message
-    /// without an id of this connector: then no ack can be trusted.
-    fn settle_all(
-        &mut self,
-        first: Confirm,
-        connection: &BrokerConnection,
-        session: &mut Session,
-    ) -> bool {
-        let behind = std::iter::from_fn(|| connection.confirms.try_recv().ok()).take(MAX_MESSAGES);
-        for confirm in std::iter::once(first).chain(behind) {
-            // A returned message comes before its ack, through another receiver: it is there by now.
-            while let Ok(returned) = connection.returns.try_recv() {
-                if !session.note_returned(&returned) {
-                    return false;
-                }
-            }
-            self.settle(confirm, session);
-        }
-        true
-    }
-
-    fn settle(&mut self, confirm: Confirm, session: &mut Session) {
-        let (payload, acked) = match confirm {
-            Confirm::Ack(payload) => (payload, true),
-            Confirm::Nack(payload) => (payload, false),
+        let loss = match &reason {
+            CloseReason::Channel(reason) => Loss::Channel(reason.clone()),
+            CloseReason::Connection(_) => Loss::Connection,
         };
-        for message in session
-            .window
-            .settle(payload.delivery_tag, payload.multiple)
-        {
-            self.metrics.confirmed(message.published_at.elapsed());
-            let returned = session.returned.remove(&message.sequence);
-            let Some(delivery) = self.deliveries.get_mut(&message.delivery) else {
-                continue;
-            };
-            let failure = match returned {
-                Some(reason) => Some(DeliveryError::Returned(reason)),
-                None if !acked => Some(DeliveryError::Nacked),
-                None => None,
-            };
-            if let Some(failure) = failure {
-                self.finish(message.delivery, Err(failure));
-                continue;
+        let in_flight = self.ledger.lost(loss, now);
+        let down = Link::Down { retry_at: now };
+        let Link::Closing {
+            end,
+            name,
+            opened_at,
+        } = std::mem::replace(&mut self.link, down)
+        else {
+            return;
+        };
+        let reason = match (end, reason) {
+            (SessionEnd::Done, _) => {
+                self.disconnected("the connector is shutting down");
+                return info!(broker:% = name; "connection closed");
             }
+            (SessionEnd::Reconfigured, _) => {
+                self.disconnected("connecting with new settings");
+                return info!(broker:% = name, in_flight; "connection closed: broker settings have changed");
+            }
+            (_, CloseReason::Channel(reason)) => reason,
+            (SessionEnd::Failed(error @ BrokerError::TooSlow(..)), _) => error.to_string(),
+            (SessionEnd::Stalled, _) => format!("no confirm for {STALL_LIMIT:?}"),
+            (_, CloseReason::Connection(reason)) => reason,
+        };
+        error!(broker:% = name, in_flight; "lost connection to RabbitMQ: {reason}");
+        self.disconnected(&format!("{name}: {reason}"));
+        self.outage.get_or_insert_with(Outage::begin);
+        if now.saturating_duration_since(opened_at) >= STABLE_AFTER {
             self.backoff.reset();
-            if !std::mem::replace(&mut delivery.confirmed[message.index], true) {
-                delivery.unconfirmed -= 1;
-            }
-            if delivery.unconfirmed == 0 {
-                self.finish(message.delivery, Ok(()));
-            }
         }
-    }
-
-    fn finish(&mut self, id: u64, verdict: Result<(), DeliveryError>) {
-        if let Some(delivery) = self.deliveries.remove(&id) {
-            if let Err(error) = &verdict {
-                debug!(events = delivery.submission.batch.len(); "delivery failed: {error}");
-            }
-            // The caller may have stopped waiting at its deadline.
-            let _ = delivery.submission.verdict.send(verdict);
-        }
-    }
-
-    /// Fails the deliveries that are partly published on a channel that the broker has closed.
-    fn fail_in_flight(&mut self, failure: &DeliveryError) {
-        let partly_published: Vec<u64> = self
-            .deliveries
-            .iter()
-            .filter(|(_, delivery)| delivery.partly_published)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in partly_published {
-            self.finish(id, Err(failure.clone()));
-        }
-    }
-
-    fn blocked(&self, notice: &ConnectionBlockedNotification, session: &mut Session) {
-        match notice {
-            ConnectionBlockedNotification::Blocked(reason) => {
-                session.is_blocked = true;
-                self.status
-                    .set_connection(ConnectionState::Blocked(reason.clone()));
-                error!(in_flight = session.window.len(); "RabbitMQ has blocked publishing: {reason}");
-            }
-            ConnectionBlockedNotification::Unblocked => {
-                session.is_blocked = false;
-                session.unblocked_at = Some(Instant::now());
-                self.status.set_connection(ConnectionState::Connected);
-                info!(waiting = self.deliveries.len(); "RabbitMQ unblocked; publishing resumed");
-            }
-        }
+        self.url_index += 1;
+        self.link = Link::Down {
+            retry_at: now + self.backoff.next(),
+        };
     }
 }

@@ -1,0 +1,117 @@
+//! The thread that opens and closes connections: both may take many seconds, and the lookup of a host name has no limit.
+//! Meanwhile the publisher's thread goes on answering callers.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread;
+
+use amiquip::{Confirm, Return};
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use super::Settings;
+use super::connection::{BrokerConnection, BrokerError, CloseReason, resolve};
+use super::watchdog::CallWatchdog;
+use crate::amqp_url::AmqpUrl;
+
+const PANICKED: &str = "internal error (please report)";
+
+enum Request {
+    Open(Box<(AmqpUrl, Settings)>),
+    Close(Box<BrokerConnection>),
+}
+
+/// What a request came to.
+pub enum Reply {
+    /// A connection, and where it leads to.
+    Opened(Box<BrokerConnection>, String),
+    /// No address of the broker could be used; a reason for each.
+    NotOpened(Vec<String>),
+    /// A connection has ended.
+    Closed {
+        /// Why it ended.
+        reason: CloseReason,
+        /// What it had received and not passed on. Each return comes before its confirm.
+        returns: Vec<Return>,
+        /// Acks and nacks, in their order.
+        confirms: Vec<Confirm>,
+    },
+}
+
+/// The publisher's end. One request at a time; each gets one reply.
+pub struct Dialer {
+    requests: Sender<Request>,
+    /// Where the replies come.
+    pub replies: Receiver<Reply>,
+}
+
+impl Dialer {
+    /// Starts the thread.
+    pub fn start(watchdog: Arc<CallWatchdog>) -> io::Result<Self> {
+        let (requests, inbox) = unbounded();
+        let (outbox, replies) = unbounded();
+        let work = move || {
+            for request in inbox {
+                if outbox.send(execute(request, &watchdog)).is_err() {
+                    return;
+                }
+            }
+        };
+        thread::Builder::new()
+            .name("dialer".to_owned())
+            .spawn(work)?;
+        Ok(Self { requests, replies })
+    }
+
+    /// Tries every address of a broker.
+    pub fn open(&self, url: AmqpUrl, settings: Settings) {
+        // The thread ends with this value only.
+        let _ = self.requests.send(Request::Open(Box::new((url, settings))));
+    }
+
+    /// Ends a connection. All of its sockets are closed when the reply comes.
+    pub fn close(&self, connection: Box<BrokerConnection>) {
+        let _ = self.requests.send(Request::Close(connection));
+    }
+}
+
+fn execute(request: Request, watchdog: &CallWatchdog) -> Reply {
+    match request {
+        Request::Open(target) => {
+            let (url, settings) = *target;
+            catch_unwind(AssertUnwindSafe(|| open(&url, &settings, watchdog)))
+                .unwrap_or_else(|_| Reply::NotOpened(vec![format!("{url}: {PANICKED}")]))
+        }
+        Request::Close(mut connection) => {
+            let reason = catch_unwind(AssertUnwindSafe(|| connection.close(watchdog)))
+                .unwrap_or_else(|_| CloseReason::Connection(PANICKED.to_owned()));
+            Reply::Closed {
+                reason,
+                returns: connection.returns.try_iter().collect(),
+                confirms: connection.confirms.try_iter().collect(),
+            }
+        }
+    }
+}
+
+fn open(url: &AmqpUrl, settings: &Settings, watchdog: &CallWatchdog) -> Reply {
+    let failed = |error: BrokerError| Reply::NotOpened(vec![format!("{url}: {error}")]);
+    let addresses = match resolve(url) {
+        Ok(addresses) => addresses,
+        Err(error) => return failed(error),
+    };
+    let mut reasons = Vec::new();
+    for address in &addresses {
+        let name = if addresses.len() > 1 {
+            format!("{url} ({})", address.ip())
+        } else {
+            url.to_string()
+        };
+        let (exchange, tls) = (&settings.exchange, &settings.tls);
+        match BrokerConnection::open(url, *address, exchange, tls, watchdog) {
+            Ok(connection) => return Reply::Opened(Box::new(connection), name),
+            Err(error) => reasons.push(format!("{name}: {error}")),
+        }
+    }
+    Reply::NotOpened(reasons)
+}

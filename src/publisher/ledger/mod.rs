@@ -1,0 +1,559 @@
+//! Decides what is published next, and each notification's verdict.
+//!
+//! Pure: time comes in as an argument, confirms as numbers, and what is to be published goes out as bytes. It must know no
+//! thread, socket or clock, and nothing of amiquip.
+//!
+//! A notification that is submitted again attaches to its *delivery* and goes on where that was. A delivery without a
+//! waiting caller is *parked*: nothing of it is published. All deliveries take turns, a message each. Events of one entity
+//! are published and settled in the order of their submission; after the loss of a connection everything that is not
+//! settled is published again in that order, so that the last message of an entity is always the one submitted last.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+mod delivery;
+#[cfg(test)]
+mod tests;
+mod window;
+
+pub use delivery::{AnswerTimeout, EventRef, Publication, Waiter};
+pub use window::STALL_LIMIT;
+
+use super::batch::{Batch, Entity, Identity};
+use super::error::DeliveryError;
+use super::status::BrokerStatus;
+use crate::memory::Charge;
+use delivery::{Delivery, EventState, Waiting};
+use window::{InFlight, Window};
+
+/// How often callers are looked for that are gone.
+const SCAN_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A parked delivery is forgotten after this time. Alertmanager retries after 90 s at most.
+const PARKING_LIMIT: Duration = Duration::from_mins(2);
+
+/// Memory for parked deliveries, in bytes; the oldest are forgotten beyond it. They are not charged to the budget.
+const MAX_PARKED_BYTES: usize = 2 << 20;
+
+/// The bookkeeping of one delivery, besides a byte for each event.
+const DELIVERY_BYTES: usize = 300;
+
+/// Why a session has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Loss {
+    /// Not because of a message.
+    Connection,
+    /// The broker closed the channel because of a message, with this reason.
+    Channel(String),
+}
+
+/// Numbers for operators.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LedgerStats {
+    /// Deliveries with a waiting caller.
+    pub live: usize,
+    /// Deliveries without one.
+    pub parked: usize,
+    /// Events of live deliveries that are not settled.
+    pub waiting: usize,
+    /// Messages published and not confirmed.
+    pub in_flight: usize,
+    /// Messages that may be in flight.
+    pub window: usize,
+}
+
+/// All deliveries, and the unconfirmed messages of the current channel.
+#[derive(Debug)]
+pub struct Ledger<W> {
+    deliveries: HashMap<Identity, Delivery<W>>,
+    /// For each entity its events that are in flight, acked or (of live deliveries) to do, in the order of submission:
+    /// those that are to do come last.
+    entities: HashMap<Entity, VecDeque<EventRef>>,
+    /// Live deliveries with events to do.
+    turns: VecDeque<Identity>,
+    /// Events that were in flight when the broker closed a channel. They are published one at a time.
+    suspects: VecDeque<EventRef>,
+    /// `None` without a channel.
+    window: Option<Window>,
+    is_blocked: bool,
+    next_scan: Option<Instant>,
+    live: usize,
+    waiting: usize,
+    parked_bytes: usize,
+}
+
+impl<W> Default for Ledger<W> {
+    fn default() -> Self {
+        Self {
+            deliveries: HashMap::new(),
+            entities: HashMap::new(),
+            turns: VecDeque::new(),
+            suspects: VecDeque::new(),
+            window: None,
+            is_blocked: false,
+            next_scan: None,
+            live: 0,
+            waiting: 0,
+            parked_bytes: 0,
+        }
+    }
+}
+
+fn parked_bytes<W>(delivery: &Delivery<W>) -> usize {
+    DELIVERY_BYTES + delivery.states.len()
+}
+
+impl<W: Waiter> Ledger<W> {
+    /// Takes a notification. Returns the number of its events that an earlier attempt has settled.
+    pub fn submit(
+        &mut self,
+        batch: Batch,
+        charge: Charge,
+        waiter: W,
+        timeout: AnswerTimeout,
+        now: Instant,
+    ) -> usize {
+        self.scan_by(now + timeout.without_progress.min(timeout.in_all));
+        let identity = batch.identity();
+        if !self.deliveries.contains_key(&identity) {
+            self.park_new(identity, batch.len(), EventState::ToDo, now);
+        }
+        let Some(delivery) = self.deliveries.get_mut(&identity) else {
+            return 0;
+        };
+        delivery.waiting.push(Waiting {
+            waiter,
+            since: now,
+            timeout,
+        });
+        if delivery.is_live() {
+            return delivery.settled;
+        }
+        for (index, state) in (0..).zip(&delivery.states) {
+            if *state == EventState::ToDo
+                && let Some(entity) = batch.entity(index as usize)
+            {
+                let event = EventRef {
+                    delivery: identity,
+                    index,
+                };
+                self.entities.entry(entity).or_default().push_back(event);
+            }
+        }
+        self.live += 1;
+        self.waiting += delivery.states.len() - delivery.settled;
+        self.parked_bytes -= parked_bytes(delivery);
+        delivery.content = Some((batch, charge));
+        delivery.cursor = 0;
+        if !std::mem::replace(&mut delivery.has_turn, true) {
+            self.turns.push_back(identity);
+        }
+        let settled = delivery.settled;
+        if delivery.is_settled() {
+            self.finish(identity, now);
+        }
+        settled
+    }
+
+    /// Records that a notification was settled, and its sender has not got the response: its retry is answered at once.
+    pub fn unheard(&mut self, identity: Identity, events: usize, now: Instant) {
+        if !self.deliveries.contains_key(&identity) {
+            self.park_new(identity, events, EventState::Settled, now);
+            self.limit_parked();
+        }
+    }
+
+    /// A channel has been opened.
+    pub fn opened(&mut self, now: Instant) {
+        self.window = Some(Window::new(now));
+        self.is_blocked = false;
+    }
+
+    /// The broker has blocked publishing, or accepts messages again.
+    pub fn set_blocked(&mut self, is_blocked: bool, now: Instant) {
+        self.is_blocked = is_blocked;
+        if let Some(window) = &mut self.window {
+            window.unblocked(now);
+        }
+    }
+
+    /// The next message to publish. From now on it counts as in flight. `None` if nothing may or has to be published.
+    pub fn publish_next(&mut self, now: Instant) -> Option<Publication<'_>> {
+        if self.is_blocked || self.window.is_none() {
+            return None;
+        }
+        let event = self.next_event(now)?;
+        let index = event.index as usize;
+        let window = self.window.as_mut()?;
+        let delivery = self.deliveries.get_mut(&event.delivery)?;
+        let (batch, _) = delivery.content.as_ref()?;
+        let (bytes, entity) = (batch.get(index)?.body.len(), batch.entity(index)?);
+        if !window.accepts(bytes) {
+            return None;
+        }
+        delivery.states[index] = EventState::InFlight;
+        delivery.unsettled += 1;
+        let tag = window.push(InFlight {
+            event,
+            entity,
+            bytes,
+            published_at: now,
+            returned: None,
+        });
+        if self.suspects.front() == Some(&event) {
+            self.suspects.pop_front();
+        } else if self.suspects.is_empty() {
+            self.next_turn();
+        }
+        let (batch, _) = self.deliveries.get(&event.delivery)?.content.as_ref()?;
+        batch.get(index).map(|message| Publication { tag, message })
+    }
+
+    /// Ends the turn of the delivery at the front, also where an older event of another one was published in it.
+    fn next_turn(&mut self) {
+        let Some(identity) = self.turns.pop_front() else {
+            return;
+        };
+        if let Some(delivery) = self.deliveries.get_mut(&identity) {
+            delivery.has_turn = delivery.is_live() && delivery.next_to_do().is_some();
+            if delivery.has_turn {
+                self.turns.push_back(identity);
+            }
+        }
+    }
+
+    /// The event that is to be published next, if the window accepts it.
+    fn next_event(&mut self, now: Instant) -> Option<EventRef> {
+        while let Some(suspect) = self.suspects.front().copied() {
+            if self.in_flight() > 0 {
+                return None;
+            }
+            if !self.is_to_do(suspect) {
+                self.suspects.pop_front();
+            } else if let Some(oldest) = self.oldest_to_do(suspect, now) {
+                return Some(oldest);
+            }
+        }
+        while let Some(identity) = self.turns.front().copied() {
+            let delivery = self.deliveries.get_mut(&identity);
+            let index = delivery
+                .filter(|delivery| delivery.is_live())
+                .and_then(Delivery::next_to_do);
+            let Some(index) = index else {
+                self.next_turn();
+                continue;
+            };
+            let event = EventRef {
+                delivery: identity,
+                index,
+            };
+            if let Some(oldest) = self.oldest_to_do(event, now) {
+                return Some(oldest);
+            }
+        }
+        None
+    }
+
+    /// The oldest event to do of the same entity as an event to do. `None` if its delivery has no caller left; the
+    /// delivery is parked then.
+    fn oldest_to_do(&mut self, event: EventRef, now: Instant) -> Option<EventRef> {
+        let (batch, _) = self.deliveries.get(&event.delivery)?.content.as_ref()?;
+        let events = self.entities.get(&batch.entity(event.index as usize)?);
+        let oldest = events.and_then(|events| {
+            let first = events.partition_point(|event| !self.is_to_do(*event));
+            events.get(first).copied()
+        });
+        let oldest = oldest.unwrap_or(event);
+        if self.deliveries.get_mut(&oldest.delivery)?.has_waiter() {
+            return Some(oldest);
+        }
+        self.park(oldest.delivery, now);
+        None
+    }
+
+    fn state(&self, event: EventRef) -> Option<EventState> {
+        let delivery = self.deliveries.get(&event.delivery)?;
+        delivery.states.get(event.index as usize).copied()
+    }
+
+    /// The event is to do, and its delivery is live.
+    fn is_to_do(&self, event: EventRef) -> bool {
+        self.state(event) == Some(EventState::ToDo) && self.deliveries[&event.delivery].is_live()
+    }
+
+    /// Records that the broker has returned a message as unroutable. False for an unknown tag.
+    pub fn returned(&mut self, tag: u64, reason: String) -> bool {
+        self.window
+            .as_mut()
+            .is_some_and(|window| window.mark_returned(tag, reason))
+    }
+
+    /// Records an ack or a nack, and returns how long each message that it settles took.
+    pub fn confirmed(
+        &mut self,
+        tag: u64,
+        multiple: bool,
+        is_ack: bool,
+        now: Instant,
+    ) -> Vec<Duration> {
+        let Some(window) = &mut self.window else {
+            return Vec::new();
+        };
+        let messages = window.settle(tag, multiple, now);
+        let mut durations = Vec::with_capacity(messages.len());
+        for message in messages {
+            durations.push(now.saturating_duration_since(message.published_at));
+            let InFlight { event, entity, .. } = message;
+            match message.returned {
+                Some(reason) => self.fail(event, entity, now, |progress| DeliveryError::Returned {
+                    reason,
+                    progress,
+                }),
+                None if is_ack => self.set_state(event, EventState::Acked),
+                None => self.fail(event, entity, now, DeliveryError::Nacked),
+            }
+            self.settle(entity, now);
+        }
+        durations
+    }
+
+    fn set_state(&mut self, event: EventRef, state: EventState) {
+        if let Some(delivery) = self.deliveries.get_mut(&event.delivery) {
+            delivery.states[event.index as usize] = state;
+        }
+    }
+
+    /// Settles the acked events of an entity that have no unconfirmed one before them.
+    fn settle(&mut self, entity: Entity, now: Instant) {
+        while let Some(events) = self.entities.get_mut(&entity) {
+            let Some(event) = events.front().copied() else {
+                self.entities.remove(&entity);
+                return;
+            };
+            let Some(delivery) = self.deliveries.get_mut(&event.delivery) else {
+                events.pop_front();
+                continue;
+            };
+            let state = &mut delivery.states[event.index as usize];
+            if *state != EventState::Acked {
+                return;
+            }
+            *state = EventState::Settled;
+            events.pop_front();
+            delivery.unsettled -= 1;
+            delivery.settled += 1;
+            delivery.changed_at = now;
+            if delivery.is_live() {
+                self.waiting -= 1;
+                if delivery.is_settled() {
+                    self.finish(event.delivery, now);
+                }
+            }
+        }
+    }
+
+    /// Gives a settled delivery its verdict. It is forgotten if a caller hears it, so that a repetition is published.
+    fn finish(&mut self, identity: Identity, now: Instant) {
+        let delivery = self.deliveries.get_mut(&identity);
+        let is_heard = delivery.is_some_and(|delivery| delivery.answer(&Ok(())));
+        self.park(identity, now);
+        if is_heard {
+            self.forget(identity);
+        }
+    }
+
+    /// Takes a refused event back, and fails its delivery and no other one.
+    fn fail(
+        &mut self,
+        event: EventRef,
+        entity: Entity,
+        now: Instant,
+        error: impl FnOnce(super::error::Progress) -> DeliveryError,
+    ) {
+        if let Some(events) = self.entities.get_mut(&entity) {
+            events.retain(|other| *other != event);
+        }
+        let Some(delivery) = self.deliveries.get_mut(&event.delivery) else {
+            return;
+        };
+        delivery.states[event.index as usize] = EventState::ToDo;
+        delivery.unsettled -= 1;
+        let error = error(delivery.progress());
+        delivery.answer(&Err(error));
+        self.park(event.delivery, now);
+    }
+
+    /// Ends the current channel: what is not settled becomes to do again, in order. Returns how many messages were in
+    /// flight. Every confirm that was received has to be recorded before.
+    pub fn lost(&mut self, loss: Loss, now: Instant) -> usize {
+        let Some(window) = self.window.take() else {
+            return 0;
+        };
+        let in_flight: Vec<InFlight> = window.into_messages().collect();
+        if let Loss::Channel(reason) = loss {
+            if let [message] = in_flight.as_slice() {
+                self.fail(message.event, message.entity, now, |progress| {
+                    DeliveryError::ChannelClosed { reason, progress }
+                });
+            } else {
+                let again = in_flight.iter().map(|message| message.event);
+                let suspects = again.chain(self.suspects.drain(..)).collect();
+                self.suspects = suspects;
+            }
+        }
+        for (identity, delivery) in &mut self.deliveries {
+            if delivery.unsettled == 0 {
+                continue;
+            }
+            for state in &mut delivery.states {
+                if *state != EventState::Settled {
+                    *state = EventState::ToDo;
+                }
+            }
+            (delivery.unsettled, delivery.cursor) = (0, 0);
+            if delivery.is_live() && !std::mem::replace(&mut delivery.has_turn, true) {
+                self.turns.push_back(*identity);
+            }
+        }
+        let deliveries = &self.deliveries;
+        self.entities.retain(|_, events| {
+            let is_live = |event: &EventRef| {
+                deliveries
+                    .get(&event.delivery)
+                    .is_some_and(Delivery::is_live)
+            };
+            events.retain(is_live);
+            !events.is_empty()
+        });
+        in_flight.len()
+    }
+
+    /// Answers the callers whose time is up, parks the deliveries that have none left, and forgets old parked ones.
+    pub fn tick(&mut self, status: &dyn Fn() -> BrokerStatus, now: Instant) {
+        if self.next_scan.is_none_or(|next_scan| now < next_scan) {
+            return;
+        }
+        let mut next_scan = now + SCAN_INTERVAL;
+        let (mut unattended, mut forgotten) = (Vec::new(), Vec::new());
+        for (identity, delivery) in &mut self.deliveries {
+            if !delivery.is_live() {
+                let age = now.saturating_duration_since(delivery.changed_at);
+                if delivery.unsettled == 0 && age >= PARKING_LIMIT {
+                    forgotten.push(*identity);
+                }
+                continue;
+            }
+            let next_deadline = delivery.expire(now, |after, progress| DeliveryError::Timeout {
+                after,
+                progress,
+                status: status(),
+            });
+            if !delivery.has_waiter() {
+                unattended.push(*identity);
+            }
+            next_scan = next_deadline.map_or(next_scan, |deadline| next_scan.min(deadline));
+        }
+        for identity in unattended {
+            self.park(identity, now);
+        }
+        for identity in forgotten {
+            self.forget(identity);
+        }
+        self.next_scan = (!self.deliveries.is_empty()).then_some(next_scan);
+    }
+
+    fn scan_by(&mut self, time: Instant) {
+        self.next_scan = Some(self.next_scan.map_or(time, |next_scan| next_scan.min(time)));
+    }
+
+    /// Frees a live delivery's messages. What is to do gives up its place among the events of its entity.
+    fn park(&mut self, identity: Identity, now: Instant) {
+        let Some(delivery) = self.deliveries.get_mut(&identity) else {
+            return;
+        };
+        let Some((batch, _charge)) = delivery.content.take() else {
+            return;
+        };
+        self.live -= 1;
+        self.waiting -= delivery.states.len() - delivery.settled;
+        self.parked_bytes += parked_bytes(delivery);
+        delivery.changed_at = now;
+        let is_to_do = |index: &usize| delivery.states[*index] == EventState::ToDo;
+        let to_do = (0..delivery.states.len()).filter(is_to_do);
+        let mut entities: Vec<Entity> = to_do.filter_map(|index| batch.entity(index)).collect();
+        entities.sort_unstable();
+        entities.dedup();
+        for entity in entities {
+            if let Some(events) = self.entities.get_mut(&entity) {
+                events.retain(|event| {
+                    event.delivery != identity || !is_to_do(&(event.index as usize))
+                });
+                if events.is_empty() {
+                    self.entities.remove(&entity);
+                }
+            }
+        }
+        self.scan_by(now + SCAN_INTERVAL);
+        self.limit_parked();
+    }
+
+    fn park_new(&mut self, identity: Identity, events: usize, state: EventState, now: Instant) {
+        let delivery = Delivery::new(events, state, now);
+        self.parked_bytes += parked_bytes(&delivery);
+        self.deliveries.insert(identity, delivery);
+        self.scan_by(now + SCAN_INTERVAL);
+    }
+
+    /// Forgets a parked delivery that has no event in flight.
+    fn forget(&mut self, identity: Identity) {
+        if let Some(delivery) = self.deliveries.remove(&identity) {
+            self.parked_bytes -= parked_bytes(&delivery);
+        }
+    }
+
+    fn limit_parked(&mut self) {
+        while self.parked_bytes > MAX_PARKED_BYTES {
+            let idle = self
+                .deliveries
+                .iter()
+                .filter(|(_, delivery)| !delivery.is_live() && delivery.unsettled == 0);
+            let oldest = idle.min_by_key(|(_, delivery)| delivery.changed_at);
+            let Some(identity) = oldest.map(|(identity, _)| *identity) else {
+                return;
+            };
+            self.forget(identity);
+        }
+    }
+
+    /// The number of messages published and not confirmed.
+    pub fn in_flight(&self) -> usize {
+        self.window.as_ref().map_or(0, Window::len)
+    }
+
+    /// A caller waits.
+    pub fn has_callers(&self) -> bool {
+        self.live > 0
+    }
+
+    /// When [`Ledger::tick`] has something to do.
+    pub fn next_tick(&self) -> Option<Instant> {
+        self.next_scan
+    }
+
+    /// When the broker counts as stalled.
+    pub fn stalls_at(&self) -> Option<Instant> {
+        let window = self.window.as_ref().filter(|_| !self.is_blocked)?;
+        window.stalls_at()
+    }
+
+    /// Numbers for operators.
+    pub fn stats(&self) -> LedgerStats {
+        LedgerStats {
+            live: self.live,
+            parked: self.deliveries.len() - self.live,
+            waiting: self.waiting,
+            in_flight: self.in_flight(),
+            window: self.window.as_ref().map_or(0, Window::limit),
+        }
+    }
+}

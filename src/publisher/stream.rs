@@ -1,0 +1,178 @@
+//! The stream under amiquip: the socket, TLS where required, the check of what the broker sends, and the gate for writes.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+
+use amiquip::IoStream;
+use mio::{Evented, Poll, PollOpt, Ready, Token};
+use native_tls::{HandshakeError, TlsConnector, TlsStream};
+
+use super::frames::FrameCheck;
+use super::write_gate::WriteGate;
+
+/// A socket whose write errors show only as the end of what can be read: amiquip would stop reading at a write error, and
+/// lose the confirms that have already arrived.
+#[derive(Debug)]
+struct Socket {
+    inner: mio::net::TcpStream,
+    has_failed: bool,
+}
+
+impl Socket {
+    fn new(socket: TcpStream) -> io::Result<Self> {
+        Ok(Self {
+            inner: mio::net::TcpStream::from_stream(socket)?,
+            has_failed: false,
+        })
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.inner.read(buffer)
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        if self.has_failed {
+            return Ok(buffer.len());
+        }
+        match self.inner.write(buffer) {
+            Err(error) if !is_temporary(&error) => {
+                self.has_failed = true;
+                // In case the broker would wait for more: it closes the connection now.
+                let _ = self.inner.shutdown(Shutdown::Write);
+                Ok(buffer.len())
+            }
+            result => result,
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+fn is_temporary(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
+}
+
+#[derive(Debug)]
+enum Transport {
+    Plain(Socket),
+    Tls(Box<TlsStream<Socket>>),
+}
+
+/// What amiquip reads and writes.
+#[derive(Debug)]
+pub struct BoundedStream {
+    transport: Transport,
+    check: FrameCheck,
+    write_gate: WriteGate,
+}
+
+impl BoundedStream {
+    /// Without TLS.
+    pub fn plain(socket: TcpStream, write_gate: WriteGate) -> io::Result<Self> {
+        Ok(Self::over(
+            Transport::Plain(Socket::new(socket)?),
+            write_gate,
+        ))
+    }
+
+    /// With TLS. The handshake blocks; the caller limits the time.
+    pub fn tls(
+        socket: TcpStream,
+        connector: &TlsConnector,
+        host: &str,
+        write_gate: WriteGate,
+    ) -> io::Result<Self> {
+        let duplicate = socket.try_clone()?;
+        let socket = Socket::new(socket)?;
+        // mio has made it non-blocking, which holds for all duplicates.
+        duplicate.set_nonblocking(false)?;
+        let stream = connector
+            .connect(host, socket)
+            .map_err(|error| match error {
+                HandshakeError::Failure(error) => io::Error::other(error),
+                HandshakeError::WouldBlock(_) => io::ErrorKind::WouldBlock.into(),
+            })?;
+        duplicate.set_nonblocking(true)?;
+        Ok(Self::over(Transport::Tls(Box::new(stream)), write_gate))
+    }
+
+    fn over(transport: Transport, write_gate: WriteGate) -> Self {
+        Self {
+            transport,
+            check: FrameCheck::default(),
+            write_gate,
+        }
+    }
+
+    fn socket(&self) -> &mio::net::TcpStream {
+        match &self.transport {
+            Transport::Plain(socket) => &socket.inner,
+            Transport::Tls(stream) => &stream.get_ref().inner,
+        }
+    }
+}
+
+impl IoStream for BoundedStream {}
+
+impl Read for BoundedStream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = match &mut self.transport {
+            Transport::Plain(socket) => socket.read(buffer),
+            Transport::Tls(stream) => stream.read(buffer),
+        }?;
+        let refused = |refusal| io::Error::new(io::ErrorKind::InvalidData, refusal);
+        self.check.accept(&buffer[..count]).map_err(refused)
+    }
+}
+
+impl Write for BoundedStream {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.write_gate.wait();
+        match &mut self.transport {
+            Transport::Plain(socket) => socket.write(buffer),
+            Transport::Tls(stream) => stream.write(buffer),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.transport {
+            Transport::Plain(socket) => socket.flush(),
+            Transport::Tls(stream) => stream.flush(),
+        }
+    }
+}
+
+impl Evented for BoundedStream {
+    fn register(
+        &self,
+        poll: &Poll,
+        token: Token,
+        interest: Ready,
+        options: PollOpt,
+    ) -> io::Result<()> {
+        self.socket().register(poll, token, interest, options)
+    }
+
+    fn reregister(
+        &self,
+        poll: &Poll,
+        token: Token,
+        interest: Ready,
+        options: PollOpt,
+    ) -> io::Result<()> {
+        self.socket().reregister(poll, token, interest, options)
+    }
+
+    fn deregister(&self, poll: &Poll) -> io::Result<()> {
+        self.socket().deregister(poll)
+    }
+}

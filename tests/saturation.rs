@@ -1,0 +1,261 @@
+//! More senders than the connector can serve, while RabbitMQ hangs: it still answers, in bounded memory, and systemd knows
+//! that it is alive.
+
+mod support;
+
+use std::collections::{HashMap, HashSet};
+use std::io::{BufReader, Read, Write};
+use std::net::TcpStream;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use support::broker::{Broker, ReceivedMessage};
+use support::connector::{Connector, MAPPING, config};
+use support::http::{Client, Reply, read_reply};
+use support::manager::Manager;
+use support::{PATIENCE, TOKEN, notification, wait_until};
+
+/// What the connector promises to need at most until it answers a page or refuses a notification.
+const PROMPT: Duration = Duration::from_secs(1);
+
+/// A connector on a node that hangs once it is connected.
+fn on_frozen_broker(extra_http: &str, mapping: &str) -> (Broker, Connector) {
+    let broker = Broker::start();
+    let text = config(&broker.url("v0"), extra_http, mapping);
+    let connector = Connector::with(&text, &[]);
+    connector.wait_until_ready();
+    broker.freeze();
+    (broker, connector)
+}
+
+/// Posts each body on its own connection at once.
+fn post_all(connector: &Connector, bodies: Vec<String>) -> Vec<JoinHandle<std::io::Result<Reply>>> {
+    let address = connector.address;
+    let post = |body: String| thread::spawn(move || Client::new(address).post(&body));
+    bodies.into_iter().map(post).collect()
+}
+
+/// How many notifications the connector has begun to process.
+fn received(connector: &Connector) -> usize {
+    connector.log().matches("notification received").count()
+}
+
+fn prompt_get(connector: &Connector, path: &str) -> Reply {
+    let mut client = Client::new(connector.address);
+    client.patience(PROMPT);
+    client
+        .send("GET", path, &[], b"")
+        .unwrap_or_else(|error| panic!("GET {path}: {error}"))
+}
+
+#[test]
+fn pages_and_refusals_are_prompt_while_every_notification_waits() {
+    let (broker, connector) = on_frozen_broker("max_connections: 16, answer_timeout: 60s", MAPPING);
+    let bodies = (0..40).map(|sender| notification(&[format!("n{sender}")]));
+    let senders = post_all(&connector, bodies.collect());
+    wait_until("half of the connections wait for the broker", || {
+        received(&connector) >= 8
+    });
+    for _ in 0..20 {
+        for path in ["/-/healthy", "/metrics"] {
+            assert_eq!(prompt_get(&connector, path).status, 200, "{path}");
+        }
+        let mut client = Client::new(connector.address);
+        client.patience(PROMPT);
+        let refused = client.post(&notification(&["refused"])).unwrap();
+        assert_eq!(refused.status, 503, "{}", refused.body);
+        assert_eq!(refused.header("retry-after"), Some("5"));
+        assert!(
+            refused
+                .body
+                .contains("too many notifications in progress (8)"),
+            "{}",
+            refused.body
+        );
+    }
+    assert_eq!(received(&connector), 8);
+    broker.thaw();
+    // Who waited is served, and nothing else is in the queue.
+    let statuses = senders.into_iter().map(|sender| sender.join().unwrap());
+    let accepted = statuses
+        .filter(|reply| reply.as_ref().is_ok_and(|reply| reply.status == 200))
+        .count();
+    assert_eq!(accepted, 8);
+    let queued = broker.admin("v0").drain();
+    let distinct: HashSet<String> = queued.iter().map(ReceivedMessage::resource).collect();
+    assert_eq!(distinct.len(), 8);
+}
+
+#[test]
+fn a_connection_that_has_begun_a_request_outlives_silent_ones() {
+    let broker = Broker::shared();
+    let vhost = broker.fresh_vhost();
+    let text = config(&broker.url(&vhost), "max_connections: 16", MAPPING);
+    let connector = Connector::with(&text, &[]);
+    connector.wait_until_ready();
+    let connect = || {
+        let stream = TcpStream::connect(connector.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    };
+    // As Alertmanager keeps it: it has been idle for longer than all others.
+    let mut sender = BufReader::new(connect());
+    let healthy = b"GET /-/healthy HTTP/1.1\r\nHost: h\r\n\r\n";
+    sender.get_mut().write_all(healthy).unwrap();
+    assert_eq!(read_reply(&mut sender).unwrap().status, 200);
+    let silent: Vec<TcpStream> = (0..15).map(|_| connect()).collect();
+    let body = notification(&["uploaded"]);
+    let (first, second) = body.split_at(100);
+    let head = format!(
+        "POST /webhook HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {TOKEN}\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    sender.get_mut().write_all(head.as_bytes()).unwrap();
+    assert_eq!(read_reply(&mut sender).unwrap().status, 100);
+    sender.get_mut().write_all(first.as_bytes()).unwrap();
+    // Each of them takes the slot of a silent one.
+    let mut newcomers = Vec::new();
+    for mut evicted in silent.into_iter().take(12) {
+        newcomers.push(connect());
+        assert_eq!(evicted.read(&mut [0]).unwrap(), 0);
+    }
+    sender.get_mut().write_all(second.as_bytes()).unwrap();
+    assert_eq!(read_reply(&mut sender).unwrap().status, 200);
+    let received = broker.admin(&vhost).drain();
+    assert_eq!(
+        received
+            .iter()
+            .map(ReceivedMessage::resource)
+            .collect::<Vec<_>>(),
+        ["uploaded"]
+    );
+}
+
+#[test]
+fn the_watchdog_is_fed_without_a_connection_and_shutdown_is_clean() {
+    let manager = Manager::new();
+    // A namespace in which not even the loopback interface is up: the process cannot connect to itself.
+    let text = config("amqp://127.0.0.1:1/v0", "", MAPPING).replace("127.0.0.1:0", "[::]:0");
+    let mut connector = manager.start_under(&["unshare", "--net"], &text);
+    for _ in 0..3 {
+        manager.wait_for(&["WATCHDOG=1"]);
+    }
+    connector.terminate();
+    manager.wait_for(&["STOPPING=1"]);
+    assert_eq!(connector.wait().code(), Some(0));
+}
+
+#[test]
+fn the_watchdog_is_fed_while_every_notification_waits() {
+    let broker = Broker::start();
+    let manager = Manager::new();
+    let text = config(
+        &broker.url("v0"),
+        "max_connections: 16, answer_timeout: 60s",
+        MAPPING,
+    );
+    let connector = manager.start_under(&["env"], &text);
+    connector.wait_until_ready();
+    broker.freeze();
+    let bodies = (0..40).map(|sender| notification(&[format!("n{sender}")]));
+    let senders = post_all(&connector, bodies.collect());
+    wait_until("notifications wait for the broker", || {
+        received(&connector) == 8
+    });
+    for _ in 0..5 {
+        manager.wait_for(&["WATCHDOG=1"]);
+    }
+    broker.thaw();
+    for sender in senders {
+        sender.join().unwrap().unwrap();
+    }
+}
+
+/// What the process may ever take, in bytes, whatever senders do.
+const MAX_MEMORY: usize = 256 << 20;
+
+/// A mapping that makes events many times as long as their alerts.
+fn copying_mapping() -> String {
+    let copy = "{type: copy, value: externalURL}";
+    format!("{MAPPING}\nextra_infos_prefix: x_\nextra_infos: {{a: {copy}, b: {copy}, c: {copy}}}\n")
+}
+
+/// A notification of so many alerts, with an `externalURL` of so many bytes.
+fn with_long_url(sender: usize, alerts: usize, url: usize) -> String {
+    let names: Vec<String> = (0..alerts)
+        .map(|alert| format!("s{sender}-a{alert}"))
+        .collect();
+    let url = format!("\"externalURL\":\"{}\"", "x".repeat(url));
+    notification(&names).replace("\"externalURL\":\"\"", &url)
+}
+
+/// Raises the limit of file descriptors for this process and what it starts.
+fn allow_many_connections() {
+    let own = std::process::id().to_string();
+    let raised = std::process::Command::new("prlimit")
+        .args(["--pid", &own, "--nofile=8192"])
+        .status()
+        .unwrap();
+    assert!(raised.success(), "8192 file descriptors are needed");
+}
+
+/// Posts each body again and again, as Alertmanager does after a 503, until the time is over; counts the statuses.
+fn keep_posting(connector: &Connector, bodies: Vec<String>, time: Duration) -> HashMap<u16, usize> {
+    let (address, end) = (connector.address, Instant::now() + time);
+    let senders: Vec<_> = bodies
+        .into_iter()
+        .map(|body| {
+            thread::spawn(move || {
+                let (mut client, mut statuses) = (Client::new(address), Vec::new());
+                while Instant::now() < end {
+                    statuses.push(client.post(&body).map_or(0, |reply| reply.status));
+                    thread::sleep(Duration::from_millis(500));
+                }
+                statuses
+            })
+        })
+        .collect();
+    let mut counts = HashMap::new();
+    for status in senders
+        .into_iter()
+        .flat_map(|sender| sender.join().unwrap())
+    {
+        *counts.entry(status).or_default() += 1;
+    }
+    counts
+}
+
+#[test]
+fn many_small_notifications_whose_events_are_long_do_not_fill_the_memory() {
+    allow_many_connections();
+    let (broker, connector) = on_frozen_broker("", &copying_mapping());
+    let bodies = (0..900).map(|sender| with_long_url(sender, 25, 7 << 10));
+    let counts = keep_posting(&connector, bodies.collect(), Duration::from_secs(20));
+    println!(
+        "peak {} MiB, answers {counts:?}",
+        connector.peak_memory() >> 20
+    );
+    assert!(connector.peak_memory() < MAX_MEMORY);
+    assert!(counts.keys().all(|status| *status == 503), "{counts:?}");
+    broker.thaw();
+    wait_until("it serves again", || {
+        connector.post(&notification(&["after"])).status == 200
+    });
+}
+
+#[test]
+fn large_notifications_do_not_fill_the_memory_and_leave_some_to_small_ones() {
+    allow_many_connections();
+    let (broker, connector) = on_frozen_broker("", MAPPING);
+    let large = (0..60).map(|sender| with_long_url(sender, 10_000 + 500 * sender, 0));
+    let counts = keep_posting(&connector, large.collect(), Duration::from_secs(20));
+    println!(
+        "peak {} MiB, answers {counts:?}",
+        connector.peak_memory() >> 20
+    );
+    assert!(connector.peak_memory() < MAX_MEMORY);
+    broker.thaw();
+    wait_until("it serves again", || {
+        connector.post(&notification(&["after"])).status == 200
+    });
+}

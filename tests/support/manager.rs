@@ -1,0 +1,55 @@
+//! A service manager, as systemd is to the connector.
+
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+
+use super::connector::{BINARY, Connector};
+use super::{PATIENCE, scratch};
+
+/// Receives what a service sends to systemd.
+pub struct Manager {
+    socket: UnixDatagram,
+    path: PathBuf,
+}
+
+impl Manager {
+    pub fn new() -> Self {
+        let path = scratch("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self { socket, path }
+    }
+
+    /// Starts a connector as systemd would, with a watchdog of 4 s, by a command that then becomes the binary.
+    pub fn start_under(&self, wrapper: &[&str], config: &str) -> Connector {
+        let notify = format!("NOTIFY_SOCKET={}", self.path.display());
+        let environment = ["env", &notify, "WATCHDOG_USEC=4000000"];
+        let command = [wrapper, &environment].concat();
+        Connector::under(&command, BINARY, config, &[])
+    }
+
+    pub fn next(&self) -> String {
+        let mut message = [0; 4096];
+        let length = self
+            .socket
+            .recv(&mut message)
+            .expect("a notification for systemd");
+        String::from_utf8(message[..length].to_vec()).unwrap()
+    }
+
+    /// Skips messages until one contains all of the texts.
+    pub fn wait_for(&self, texts: &[&str]) -> String {
+        loop {
+            let message = self.next();
+            if texts.iter().all(|text| message.contains(text)) {
+                return message;
+            }
+        }
+    }
+}
+
+impl Drop for Manager {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
