@@ -97,15 +97,15 @@ impl RunError {
 }
 
 /// Runs the task that the arguments (without the program's name) select.
-pub fn run(arguments: Vec<OsString>) -> Result<(), RunError> {
-    let cli = Cli::parse(arguments.clone(), &reload::variable)?;
+pub fn run(arguments: &[OsString]) -> Result<(), RunError> {
+    let cli = Cli::parse(arguments.to_vec(), &reload::variable)?;
     match cli.mode {
         Mode::Help => return Ok(write!(io::stdout(), "{HELP}")?),
         Mode::Version => return Ok(writeln!(io::stdout(), "{}", version::LONG)?),
         _ => logging::start(cli.log_level, cli.log_format),
     }
     if matches!(cli.mode, Mode::Serve | Mode::ServeToStdout)
-        && let Err(error) = allocator::configure(&arguments)
+        && let Err(error) = allocator::configure(arguments)
     {
         warn!("cannot configure the memory allocator: {error}; more memory may be used");
     }

@@ -13,7 +13,7 @@ use support::broker::{Broker, ReceivedMessage};
 use support::connector::{Connector, MAPPING, config};
 use support::http::{Client, Reply, read_reply};
 use support::manager::Manager;
-use support::{PATIENCE, TOKEN, notification, wait_until};
+use support::{TIMEOUT, TOKEN, notification, wait_until};
 
 /// What the connector promises to need at most until it answers a page or refuses a notification.
 const PROMPT: Duration = Duration::from_secs(1);
@@ -42,7 +42,7 @@ fn received(connector: &Connector) -> usize {
 
 fn prompt_get(connector: &Connector, path: &str) -> Reply {
     let mut client = Client::new(connector.address);
-    client.patience(PROMPT);
+    client.set_timeout(PROMPT);
     client
         .send("GET", path, &[], b"")
         .unwrap_or_else(|error| panic!("GET {path}: {error}"))
@@ -61,7 +61,7 @@ fn pages_and_refusals_are_prompt_while_every_notification_waits() {
             assert_eq!(prompt_get(&connector, path).status, 200, "{path}");
         }
         let mut client = Client::new(connector.address);
-        client.patience(PROMPT);
+        client.set_timeout(PROMPT);
         let refused = client.post(&notification(&["refused"])).unwrap();
         assert_eq!(refused.status, 503, "{}", refused.body);
         assert_eq!(refused.header("retry-after"), Some("5"));
@@ -95,7 +95,7 @@ fn a_connection_that_has_begun_a_request_outlives_silent_ones() {
     connector.wait_until_ready();
     let connect = || {
         let stream = TcpStream::connect(connector.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         stream
     };
     // As Alertmanager keeps it: it has been idle for longer than all others.

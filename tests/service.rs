@@ -2,14 +2,12 @@
 
 mod support;
 
-use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
-
 use support::broker::{Broker, ReceivedMessage};
-use support::connector::{BINARY, Connector, MAPPING, config};
+use support::connector::{Connector, MAPPING, config};
 use support::http::Client;
 use support::load::Load;
-use support::{TIMEOUT, TOKEN, notification, signal, temp_path};
+use support::manager::Manager;
+use support::{TOKEN, notification, signal, temp_path};
 
 #[test]
 fn reloads_under_load_lose_no_event() {
@@ -153,60 +151,12 @@ fn a_slow_reload_does_not_delay_shutdown() {
     std::fs::remove_file(&pipe).unwrap();
 }
 
-/// The notification socket of a service manager such as systemd.
-struct Manager {
-    socket: UnixDatagram,
-    path: PathBuf,
-}
-
-impl Manager {
-    fn new() -> Self {
-        let path = temp_path("notify");
-        let socket = UnixDatagram::bind(&path).unwrap();
-        socket.set_read_timeout(Some(TIMEOUT)).unwrap();
-        Self { socket, path }
-    }
-
-    /// Starts a connector with this socket and a watchdog of 4 s.
-    fn start(&self, config: &str) -> Connector {
-        let notify = format!("NOTIFY_SOCKET={}", self.path.display());
-        Connector::with_wrapper(
-            &["env", &notify, "WATCHDOG_USEC=4000000"],
-            BINARY,
-            config,
-            &[],
-        )
-    }
-
-    fn next(&self) -> String {
-        let mut message = [0; 4096];
-        let length = self.socket.recv(&mut message).expect("no notification");
-        String::from_utf8(message[..length].to_vec()).unwrap()
-    }
-
-    /// Skips notifications until one contains all of the texts.
-    fn wait_for(&self, texts: &[&str]) -> String {
-        loop {
-            let message = self.next();
-            if texts.iter().all(|text| message.contains(text)) {
-                return message;
-            }
-        }
-    }
-}
-
-impl Drop for Manager {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
 #[test]
 fn systemd_is_notified_of_each_state() {
     let mut broker = Broker::start();
     let manager = Manager::new();
     let good = config(&broker.url("v0"), "", MAPPING);
-    let mut connector = manager.start(&good);
+    let mut connector = manager.start_under(&["env"], &good);
     // READY is the first notification, after the port is open.
     let ready = manager.next();
     assert!(

@@ -436,8 +436,7 @@ mod tests {
         let text = "http: {listen: '127.0.0.1:0', bearer_token: t}\nconnector: c\nconnector_name: n\n\
                     component: x\nresource: r\nstate: 1\n";
         let path = std::path::Path::new("test.yml");
-        let config =
-            Config::from_text(text.to_owned(), path, &Overrides::default(), &|_| None).unwrap();
+        let config = Config::from_text(text, path, &Overrides::default(), &|_| None).unwrap();
         let listen = config.http.listen.clone();
         let runtime = Runtime {
             settings: config.http,

@@ -2,7 +2,7 @@
 //!
 //! Each type is one module's handle. It must not know what the module does beyond what it counts.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -13,6 +13,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::{BrokerSnapshot, unix_seconds};
+use crate::memory::Budget;
 
 /// In seconds. By default a response is due within 8.
 const REQUEST_BUCKETS: [f64; 12] = [
@@ -67,6 +68,16 @@ metrics! {
             "Time from the end of the request's header to the response, the wait for RabbitMQ included";
         unauthorized: Counter = Counter::default(), "http_authentication_failures",
             "HTTP requests without a token or with a wrong one";
+        connections: Gauge = Gauge::default(), "http_connections",
+            "Open HTTP connections";
+        notifications: Gauge = Gauge::default(), "http_notifications",
+            "HTTP connections that receive or process a notification";
+        memory_used: Gauge = Gauge::default(), "memory_used_bytes",
+            "Memory that notifications hold, as charged to the memory budget";
+        memory_limit: Gauge = Gauge::default(), "memory_limit_bytes",
+            "Limit of the memory budget";
+        memory_refused: Counter = Counter::default(), "memory_refused",
+            "Attempts to charge the memory budget that failed; answered 503 or 413";
     }
 }
 
@@ -206,6 +217,16 @@ impl HttpMetrics {
             self.unauthorized.inc();
         }
     }
+
+    /// Sets the gauges for a scrape: the open connections, the ones among them with a notification, and the memory.
+    pub fn set_usage(&self, connections: usize, notifications: usize, budget: &Budget) {
+        self.connections.set(gauge(connections));
+        self.notifications.set(gauge(notifications));
+        self.memory_used.set(gauge(budget.used()));
+        self.memory_limit.set(gauge(budget.limit()));
+        let refused = self.memory_refused.inner();
+        refused.store(budget.refused(), Ordering::Relaxed);
+    }
 }
 
 impl AlertMetrics {
@@ -316,9 +337,12 @@ fn saturating(events: usize) -> u64 {
     u64::try_from(events).unwrap_or(u64::MAX)
 }
 
+fn gauge(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
 impl BrokerGauges {
     pub(super) fn set(&self, broker: BrokerSnapshot) {
-        let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         self.connected.set(broker.connected.into());
         self.blocked.set(broker.blocked.into());
         self.in_flight.set(gauge(broker.in_flight));

@@ -116,6 +116,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::memory::Budget;
 
     #[test]
     fn a_scrape_shows_every_count() {
@@ -123,6 +124,11 @@ mod tests {
         metrics
             .http
             .answered("/webhook", 401, Duration::from_millis(3));
+        let budget = Budget::new(1000);
+        let charge = budget.charge(600).unwrap();
+        budget.charge(600).unwrap_err();
+        metrics.http.set_usage(7, 2, &budget);
+        drop(charge);
         metrics.alerts.received("firing", 1);
         metrics.alerts.dropped("prom_title", 1);
         metrics.broker.failed(FailureReason::Blocked, 7);
@@ -141,6 +147,11 @@ mod tests {
             "canopsis_connector_http_requests_total{route=\"/webhook\",code=\"401\"} 1",
             "canopsis_connector_http_request_duration_seconds_bucket{le=\"0.005\",route=\"/webhook\"} 1",
             "canopsis_connector_http_authentication_failures_total 1",
+            "canopsis_connector_http_connections 7",
+            "canopsis_connector_http_notifications 2",
+            "canopsis_connector_memory_used_bytes 600",
+            "canopsis_connector_memory_limit_bytes 1000",
+            "canopsis_connector_memory_refused_total 1",
             "canopsis_connector_alerts_received_total{status=\"firing\"} 1",
             "canopsis_connector_alerts_received_total{status=\"resolved\"} 0",
             "canopsis_connector_event_fields_dropped_total{field=\"prom_title\"} 1",

@@ -347,6 +347,14 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    fn timeout() -> AnswerTimeout {
+        let limit = std::time::Duration::from_mins(1);
+        AnswerTimeout {
+            without_progress: limit,
+            in_all: limit,
+        }
+    }
     use crate::mapping::tests::{NOW, mapping};
     use crate::memory::Budget;
     use crate::metrics::{Exposition, Metrics};
@@ -448,7 +456,7 @@ mod tests {
         let fixture = Fixture::new(64 << 20);
         let encoded = fixture.encode(&body(&ALERTS)).unwrap();
         let (broken, working) = (EventSink::stream(Broken), EventSink::stream(io::sink()));
-        let failed = encoded.deliver(&fixture.reporter, &broken, later());
+        let failed = encoded.deliver(&fixture.reporter, &broken, timeout(), &|| false);
         assert!(matches!(failed, Err(PipelineError::Delivery(_))));
         assert_eq!(
             fixture.counted(),
@@ -458,7 +466,7 @@ mod tests {
 
         let encoded = fixture.encode(&body(&ALERTS)).unwrap();
         let outcome = encoded
-            .deliver(&fixture.reporter, &working, later())
+            .deliver(&fixture.reporter, &working, timeout(), &|| false)
             .unwrap();
         assert_eq!((outcome.published, outcome.rejected.count), (1, 3));
         let named: Vec<_> = outcome
@@ -518,7 +526,9 @@ mod tests {
             (&[r#"{"status":"odd"}"#], 1, true),
         ] {
             let encoded = fixture.encode(&body(alerts)).unwrap();
-            let outcome = encoded.deliver(&fixture.reporter, &sink, later()).unwrap();
+            let outcome = encoded
+                .deliver(&fixture.reporter, &sink, timeout(), &|| false)
+                .unwrap();
             assert_eq!(
                 (outcome.rejected.firing, outcome.is_failure()),
                 (firing, is_failure),
@@ -583,7 +593,9 @@ mod tests {
         );
         for _ in 0..2 {
             let encoded = fixture.encode(&body).unwrap();
-            encoded.deliver(&fixture.reporter, &sink, later()).unwrap();
+            encoded
+                .deliver(&fixture.reporter, &sink, timeout(), &|| false)
+                .unwrap();
         }
         assert_eq!(
             fixture.counted(),

@@ -4,17 +4,17 @@ use serde_json::{Value, json};
 
 use super::connector::Connector;
 use super::http::Client;
-use super::{Kept, TOKEN, free_port, scratch, wait_until};
+use super::{ProcessGroup, TOKEN, free_port, temp_path, wait_until};
 
 pub struct Alertmanager {
-    _process: Kept,
+    _process: ProcessGroup,
     client: Client,
 }
 
 impl Alertmanager {
     /// Starts one whose notifications go to the connector, with other settings of its route in addition.
     pub fn start(connector: &Connector, route: &str) -> Self {
-        let (dir, port) = (scratch("alertmanager"), free_port());
+        let (dir, port) = (temp_path("alertmanager"), free_port());
         std::fs::create_dir_all(&dir).unwrap();
         let dir = dir.to_str().unwrap();
         let config = format!(
@@ -36,7 +36,8 @@ impl Alertmanager {
             &listen,
             "--cluster.listen-address=",
         ];
-        let process = Kept::start(&command, &format!("{dir}/log"), &format!("rm -rf {dir}"));
+        let process =
+            ProcessGroup::start(&command, &format!("{dir}/log"), &format!("rm -rf {dir}"));
         let address = ([127, 0, 0, 1], port).into();
         wait_until(
             "Alertmanager starts (prometheus-alertmanager must be installed)",

@@ -74,7 +74,8 @@ impl Client {
         body: &[u8],
     ) -> io::Result<Reply> {
         let reply = self.try_send(method, path, headers, body);
-        if reply.is_err() {
+        let is_over = |reply: &Reply| reply.header("connection") == Some("close");
+        if reply.as_ref().map_or(true, is_over) {
             self.connection = None;
         }
         reply

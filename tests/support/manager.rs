@@ -4,7 +4,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 
 use super::connector::{BINARY, Connector};
-use super::{PATIENCE, scratch};
+use super::{TIMEOUT, temp_path};
 
 /// Receives what a service sends to systemd.
 pub struct Manager {
@@ -14,9 +14,9 @@ pub struct Manager {
 
 impl Manager {
     pub fn new() -> Self {
-        let path = scratch("notify");
+        let path = temp_path("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(TIMEOUT)).unwrap();
         Self { socket, path }
     }
 
@@ -25,7 +25,7 @@ impl Manager {
         let notify = format!("NOTIFY_SOCKET={}", self.path.display());
         let environment = ["env", &notify, "WATCHDOG_USEC=4000000"];
         let command = [wrapper, &environment].concat();
-        Connector::under(&command, BINARY, config, &[])
+        Connector::with_wrapper(&command, BINARY, config, &[])
     }
 
     pub fn next(&self) -> String {

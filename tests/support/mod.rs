@@ -9,6 +9,7 @@ pub mod connector;
 pub mod http;
 pub mod image;
 pub mod load;
+pub mod manager;
 pub mod packaging;
 pub mod relay;
 
