@@ -83,8 +83,9 @@ fn forward(
             }
             thread::sleep(next.saturating_duration_since(Instant::now()));
             let rate = u32::try_from(rate.load(Ordering::SeqCst).max(1)).unwrap();
-            next = next.max(Instant::now() - Duration::from_millis(50))
-                + Duration::from_secs(1) / rate;
+            // A short delay is made up for.
+            let earliest = Instant::now().checked_sub(Duration::from_millis(50));
+            next = next.max(earliest.unwrap_or(next)) + Duration::from_secs(1) / rate;
             forwarded.fetch_add(1, Ordering::SeqCst);
         }
         broker.write_all(&frame)?;
