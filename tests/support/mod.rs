@@ -3,6 +3,7 @@
 #![allow(dead_code, missing_docs)]
 
 pub mod alertmanager;
+pub mod amqp_relay;
 pub mod broker;
 pub mod connector;
 pub mod http;
