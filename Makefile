@@ -65,7 +65,7 @@ check:
 # The tests that a package build runs (%check in the spec): without a broker and without Alertmanager.
 NEEDS_SERVERS = signals_exit_with_status_0 amtool_accepts_the_alertmanager_example
 check-offline:
-	$(CARGO) test --locked --package gotemplate
+	$(CARGO) test --locked --package gotemplate --package yamldoc
 	$(CARGO) test --locked --lib --test cli --test properties --test readme -- $(NEEDS_SERVERS:%=--skip %)
 
 demo:

@@ -6,12 +6,12 @@ use gotemplate::{Regexp, Template};
 use serde_json::Value;
 
 use super::diagnostics::{Diagnostics, Place};
-use super::document::{Key, Node, NodeRef};
 use crate::alertmanager::Labels;
 use crate::mapping::lint::{self, RuleInputs};
 use crate::mapping::path::{Path, PathError, ROOTS};
 use crate::mapping::rule::Rule;
 use crate::suggest::did_you_mean;
+use yamldoc::{Key, Node, NodeRef};
 
 const TYPES: &[&str] = &["set", "copy", "template", "map"];
 

@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::diagnostics::{Diagnostics, Place};
-use super::document::NodeRef;
 use super::source::{SecretSource, Section, Setting};
 use super::{Environment, Overrides};
 use crate::amqp_url::AmqpUrl;
 use crate::http::{self, ListenAddress};
 use crate::publisher::{self, TlsError, TlsFiles};
 use crate::secret::Secret;
+use yamldoc::NodeRef;
 
 /// The token of the shipped `config.yml`. It is public, so each start warns about it.
 pub const DEFAULT_TOKEN: &str = "canopsis-prometheus-change-me";
