@@ -122,7 +122,7 @@ pub fn request_reload(commands: &Sender<Command>) -> Result<(), ReloadError> {
 }
 
 /// `http.max_connections`, lowered to what the limit of file descriptors permits.
-pub fn max_connections(settings: &http::Settings) -> usize {
+pub fn max_connections(settings: &http::ServerSettings) -> usize {
     let configured = settings.max_connections;
     match metrics::max_open_files() {
         Some(max_files) if configured + RESERVED_FILES > max_files => {
@@ -144,7 +144,7 @@ pub fn max_connections(settings: &http::Settings) -> usize {
 /// Replaces the configuration of the running service.
 pub struct ReloadController<'s> {
     /// The current settings of the publisher.
-    pub broker: publisher::Settings,
+    pub broker: publisher::BrokerSettings,
     /// The address for which the server was started.
     pub listen: ListenAddress,
     /// Gets the new rules, tokens and limits.
@@ -218,7 +218,7 @@ impl ReloadController<'_> {
 
     /// The current publisher, or another one if the broker settings changed. In-flight notifications stay with the old one, which
     /// ends with the last of them.
-    fn sink(&self, broker: &publisher::Settings) -> io::Result<Arc<EventSink>> {
+    fn sink(&self, broker: &publisher::BrokerSettings) -> io::Result<Arc<EventSink>> {
         let current = Arc::clone(&self.routes.runtime().sink);
         match &*current {
             EventSink::Broker(_) if *broker != self.broker => {

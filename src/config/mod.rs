@@ -44,9 +44,9 @@ pub struct Overrides {
 #[derive(Debug)]
 pub struct Config {
     /// The broker, and how to reach it.
-    pub publisher: publisher::Settings,
+    pub publisher: publisher::BrokerSettings,
     /// The HTTP server.
-    pub http: http::Settings,
+    pub http: http::ServerSettings,
     /// How alerts are mapped to events.
     pub mapping: Mapping,
     /// What is valid and probably not intended.

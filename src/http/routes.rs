@@ -11,7 +11,7 @@ use log::{debug, error, trace, warn};
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::request::RequestHead;
-use super::{BodyError, HttpError, Request, Response, Settings, auth};
+use super::{BodyError, HttpError, Request, Response, ServerSettings, auth};
 use crate::logging::{RateLimiter, RepeatLimiter, shorten};
 use crate::mapping::Mapping;
 use crate::metrics::{Exposition, Metrics};
@@ -29,7 +29,7 @@ const MIN_MEDIUM_PERMITS: usize = 4;
 /// What the configuration in use provides. A request uses the same runtime from its start to its end.
 pub struct Runtime {
     /// The settings of the server.
-    pub settings: Settings,
+    pub settings: ServerSettings,
     /// The rules.
     pub mapping: Mapping,
     /// Where events go.

@@ -51,15 +51,15 @@ pub enum ListenError {
 /// A listening server.
 pub struct Server {
     address: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<ServerState>,
 }
 
 /// What the accept thread and the connection threads share.
-struct Shared {
+struct ServerState {
     routes: Arc<Routes>,
     slots: Arc<ConnectionSlots>,
     budget: Arc<Budget>,
-    in_flight: Arc<InFlight>,
+    in_flight: Arc<ActiveRequests>,
     stopping: AtomicBool,
     accepted: AtomicU64,
     /// For entries that any sender can cause.
@@ -80,7 +80,7 @@ impl Server {
         let bound = bind(&addresses).and_then(|listener| Ok((listener.local_addr()?, listener)));
         let (address, listener) =
             bound.map_err(|error| ListenError::Bind(listen.clone(), error))?;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ServerState {
             routes,
             slots: Arc::new(ConnectionSlots::new(max_connections)),
             budget: Arc::new(Budget::new(MAX_BODY_MEMORY)),
@@ -151,7 +151,7 @@ fn bind(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
+fn accept(listener: &TcpListener, shared: &Arc<ServerState>) {
     let mut is_failing = false;
     loop {
         let accepted = listener.accept();
@@ -200,7 +200,7 @@ fn spawn_connection(
     socket: Arc<TcpStream>,
     peer: SocketAddr,
     slot: SlotGuard,
-    shared: &Arc<Shared>,
+    shared: &Arc<ServerState>,
 ) -> io::Result<()> {
     let shared = Arc::clone(shared);
     thread::Builder::new()
@@ -212,7 +212,7 @@ fn spawn_connection(
     Ok(())
 }
 
-impl Shared {
+impl ServerState {
     fn handle_connection(&self, mut connection: Connection, peer: &str, slot: &SlotGuard) {
         let mut first_byte_timeout = HEAD_TIMEOUT;
         loop {
@@ -268,7 +268,7 @@ impl Shared {
 
 /// Counts the requests that a shutdown waits for.
 #[derive(Debug, Default)]
-struct InFlight {
+struct ActiveRequests {
     state: Mutex<InFlightState>,
     none_left: Condvar,
 }
@@ -281,12 +281,12 @@ struct InFlightState {
 }
 
 /// One request, counted until it is dropped.
-struct InFlightGuard(Arc<InFlight>);
+struct ActiveRequestGuard(Arc<ActiveRequests>);
 
-impl InFlight {
-    fn enter(self: &Arc<Self>) -> InFlightGuard {
+impl ActiveRequests {
+    fn enter(self: &Arc<Self>) -> ActiveRequestGuard {
         self.state.lock().requests += 1;
-        InFlightGuard(Arc::clone(self))
+        ActiveRequestGuard(Arc::clone(self))
     }
 
     /// How many requests are left at the deadline.
@@ -299,7 +299,7 @@ impl InFlight {
     }
 }
 
-impl Drop for InFlightGuard {
+impl Drop for ActiveRequestGuard {
     fn drop(&mut self) {
         let mut state = self.0.state.lock();
         state.requests -= 1;

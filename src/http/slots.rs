@@ -13,12 +13,12 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The slots of a server.
 #[derive(Debug)]
 pub struct ConnectionSlots {
-    state: Mutex<State>,
+    state: Mutex<SlotTable>,
     changed: Condvar,
 }
 
 #[derive(Debug)]
-struct State {
+struct SlotTable {
     max: usize,
     taken: BTreeMap<u64, Slot>,
     next_id: u64,
@@ -64,7 +64,7 @@ pub struct SlotGuard {
 impl ConnectionSlots {
     /// A number of free slots.
     pub fn new(max: usize) -> Self {
-        let state = State {
+        let state = SlotTable {
             max,
             taken: BTreeMap::new(),
             next_id: 0,
@@ -133,14 +133,14 @@ impl ConnectionSlots {
         }
     }
 
-    fn notify(&self, state: &MutexGuard<'_, State>) {
+    fn notify(&self, state: &MutexGuard<'_, SlotTable>) {
         if state.is_awaited {
             self.changed.notify_all();
         }
     }
 }
 
-impl State {
+impl SlotTable {
     fn evict_longest_idle(&mut self) {
         let candidates = self
             .taken

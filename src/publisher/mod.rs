@@ -36,7 +36,7 @@ const MAX_BACKLOG_BYTES: usize = 64 << 20;
 
 /// Where to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
+pub struct BrokerSettings {
     /// Tried in turn; at least one.
     pub urls: Vec<AmqpUrl>,
     /// The exchange. It is never declared here.
@@ -125,7 +125,10 @@ pub struct Publisher {
 
 impl Publisher {
     /// Starts the thread, which connects, and reconnects until it is stopped.
-    pub fn start(settings: Settings, metrics: metrics::BrokerMetrics) -> std::io::Result<Self> {
+    pub fn start(
+        settings: BrokerSettings,
+        metrics: metrics::BrokerMetrics,
+    ) -> std::io::Result<Self> {
         let (submissions, inbox) = unbounded();
         let (stop, stop_inbox) = bounded(1);
         let (stopped_sender, stopped) = bounded(0);

@@ -16,7 +16,7 @@ use super::session::{STALL_LIMIT, Session};
 use super::status::{ConnectionState, StatusCell};
 use super::watchdog::CallWatchdog;
 use super::window::{InFlight, MAX_MESSAGES};
-use super::{DeliveryError, Settings, Submission};
+use super::{BrokerSettings, DeliveryError, Submission};
 use crate::metrics;
 
 /// The longest wait when nothing happens.
@@ -56,7 +56,7 @@ enum SessionEnd {
 
 /// The thread's state.
 pub struct PublisherThread {
-    settings: Settings,
+    settings: BrokerSettings,
     watchdog: CallWatchdog,
     status: Arc<StatusCell>,
     metrics: metrics::BrokerMetrics,
@@ -95,7 +95,7 @@ impl Outage {
 
 impl PublisherThread {
     pub(super) fn new(
-        settings: Settings,
+        settings: BrokerSettings,
         inbox: Receiver<Submission>,
         stop: Receiver<()>,
         status: Arc<StatusCell>,
