@@ -13,7 +13,7 @@ use parking_lot::{Condvar, Mutex};
 /// No write waits longer than this, whatever goes wrong between the two threads.
 const MAX_WAIT: Duration = Duration::from_millis(20);
 
-/// GateCell by the publisher's thread, which holds the gate, and the socket, whose writes wait for it.
+/// Shared by the publisher's thread, which holds the gate, and the socket, whose writes wait for it.
 #[derive(Debug, Clone, Default)]
 pub struct WriteGate(Arc<GateCell>);
 
