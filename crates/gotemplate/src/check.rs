@@ -64,7 +64,8 @@ pub enum Dot {
 }
 
 /// Something that is probably not meant.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("at {location} of the template: {message}")]
 pub struct Warning {
     /// Where.
     pub location: Location,
@@ -116,7 +117,7 @@ impl Checker<'_> {
         if self.is_certain {
             return Err(Failure { at, message });
         }
-        self.warn(at, message);
+        self.warn(at, format!("fails where it is reached: {message}"));
         Ok(())
     }
 

@@ -116,14 +116,23 @@ impl Function {
     }
 }
 
+fn all() -> impl Iterator<Item = &'static Function> {
+    OF_GO.iter().chain(OF_CANOPSIS)
+}
+
 /// The function of a name.
 pub fn find(name: &str) -> Option<&'static Function> {
-    FUNCTIONS.iter().find(|function| function.name == name)
+    all().find(|function| function.name == name)
 }
 
 /// The names of all functions.
+pub fn all_names() -> Vec<&'static str> {
+    all().map(|function| function.name).collect()
+}
+
+/// The names of the functions that Canopsis adds to Go's.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    FUNCTIONS.iter().map(|function| function.name)
+    OF_CANOPSIS.iter().map(|function| function.name)
 }
 
 const ANY: &[Type] = &[Type::Any];
@@ -145,7 +154,7 @@ const fn function(
     }
 }
 
-static FUNCTIONS: &[Function] = &[
+static OF_GO: &[Function] = &[
     function(AND, ANY, Rest::Any, Type::Any, builtins::not_called),
     function(OR, ANY, Rest::Any, Type::Any, builtins::not_called),
     function("not", ANY, Rest::None, Type::Bool, builtins::not),
@@ -171,7 +180,9 @@ static FUNCTIONS: &[Function] = &[
     function("js", &[], Rest::Any, Type::Text, builtins::js),
     function("urlquery", &[], Rest::Any, Type::Text, builtins::urlquery),
     function(CALL, ANY, Rest::Any, Type::Any, builtins::call),
-    // Those of Canopsis.
+];
+
+static OF_CANOPSIS: &[Function] = &[
     function(
         "uppercase",
         ANY,

@@ -481,7 +481,7 @@ impl<'s> Parser<'s> {
             }
             Kind::Identifier => {
                 let Some(function) = functions::find(text) else {
-                    let hint = did_you_mean(text, &functions::names().collect::<Vec<_>>());
+                    let hint = did_you_mean(text, &functions::all_names());
                     return fail(at, format!("function {text:?} not defined{hint}"));
                 };
                 Term::Function(function)
