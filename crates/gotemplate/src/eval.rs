@@ -408,7 +408,7 @@ fn check_type(value: Value<'_>, wanted: Type) -> Evaluated<'_> {
 
 /// Also what `check` says where it sees such things before.
 pub fn undefined_template(name: &str) -> String {
-    format!("template {name:?} not defined")
+    format!("template {name:?} not defined: its {{{{define}}}} must be in the same source")
 }
 
 pub fn undefined_variable(name: &str) -> String {
