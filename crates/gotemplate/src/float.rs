@@ -1,8 +1,8 @@
 //! Floating-point numbers as Go's `strconv.AppendFloat` writes them. Rust's own conversions give the digits; where the point
 //! and the exponent go is Go's.
 
-/// A number in one of Go's formats (`e`, `E`, `f`, `g`, `G`, `b`, `x`, `X`), with so many digits, or as few as tell it from its
-/// neighbours.
+/// A number in one of Go's formats (`e`, `E`, `f`, `g`, `G`, `b`, `x`, `X`), with a number of digits, or with as few as distinguish it
+/// from its neighbours.
 pub fn format(value: f64, verb: char, precision: Option<usize>) -> String {
     if !value.is_finite() {
         let name = if value.is_nan() { "NaN" } else { "Inf" };

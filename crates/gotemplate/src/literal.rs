@@ -126,7 +126,7 @@ fn float(text: &str, digits: &str, is_hexadecimal: bool) -> Option<f64> {
     Some(if text.starts_with('-') { -value } else { value })
 }
 
-/// `1.8p3`: a mantissa that `f64` holds exactly, or nothing; nobody writes longer ones.
+/// `1.8p3`: a mantissa that `f64` holds exactly, otherwise nothing.
 fn hexadecimal_float(text: &str) -> Option<f64> {
     let (mantissa, exponent) = text.split_once(['p', 'P'])?;
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));

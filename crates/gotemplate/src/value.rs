@@ -27,7 +27,7 @@ impl Deref for Text<'_> {
     }
 }
 
-/// A value, with the kinds that Go tells apart: `1` is an `int` and equals no `float64`.
+/// A value, with the kinds that Go distinguishes: `1` is an `int` and equals no `float64`.
 #[derive(Debug, Clone)]
 pub enum Value<'a> {
     /// No value at all: printed as `<no value>`.
