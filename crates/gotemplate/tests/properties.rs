@@ -100,7 +100,7 @@ fn template() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4000))]
+    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_template_is_refused_or_ends(source in template(), text in any::<String>()) {
@@ -129,5 +129,12 @@ proptest! {
         if let Ok(regexp) = Regexp::new(&pattern) {
             prop_assert_eq!(regexp.groups(&text).is_some(), regexp.is_match(&text));
         }
+    }
+
+    #[test]
+    fn a_quoted_pattern_matches_itself(text in any::<String>()) {
+        let text = text.replace('\\', "/");
+        let regexp = Regexp::new(&format!("^\\Q{text}\\E$")).unwrap();
+        prop_assert!(regexp.is_match(&text));
     }
 }
