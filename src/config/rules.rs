@@ -167,6 +167,9 @@ impl Compiler<'_> {
         for fault in faults {
             self.diagnostics.warn(&value, fault);
         }
+        for warning in template.analysis().warnings() {
+            self.diagnostics.warn(&value, warning.to_string());
+        }
         Some(Rule::template(template, field.ok()?, regexp.ok()?))
     }
 

@@ -1,22 +1,16 @@
 //! What a rule may read: an alert, its notification, and when that arrived.
 
-use std::cell::OnceCell;
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use gotemplate::{Value as TemplateValue, from_json};
 use jiff::Timestamp;
-use serde_json::Value;
 
-use super::rule::labels_to_template_value;
-use crate::alertmanager::{Alert, Entries, Notification};
+use super::dot::{AlertData, NotificationData, OtherKeys};
+use crate::alertmanager::{Alert, Notification};
 
 /// A notification, for the rules of all its alerts.
 #[derive(Debug)]
 pub struct NotificationContext<'a> {
     pub(super) notification: &'a Notification<'a>,
     pub(super) received_at: Timestamp,
-    value: OnceCell<TemplateValue>,
+    others: OtherKeys,
 }
 
 /// One alert of a notification.
@@ -24,7 +18,7 @@ pub struct NotificationContext<'a> {
 pub struct Context<'a> {
     pub(super) alert: &'a Alert<'a>,
     pub(super) shared: &'a NotificationContext<'a>,
-    value: OnceCell<TemplateValue>,
+    others: OtherKeys,
 }
 
 impl<'a> NotificationContext<'a> {
@@ -33,7 +27,7 @@ impl<'a> NotificationContext<'a> {
         Self {
             notification,
             received_at,
-            value: OnceCell::new(),
+            others: OtherKeys::new(),
         }
     }
 
@@ -42,82 +36,23 @@ impl<'a> NotificationContext<'a> {
         Context {
             alert,
             shared: self,
-            value: OnceCell::new(),
+            others: OtherKeys::new(),
         }
     }
 }
 
 impl Context<'_> {
-    /// `.Alert`: the whole alert in its JSON shape. Built once, and only for mappings that use it.
-    pub(super) fn alert_value(&self) -> &TemplateValue {
-        self.value.get_or_init(|| {
-            let alert = self.alert;
-            object(
-                &alert.entries(),
-                [
-                    ("status", TemplateValue::from(alert.status.as_str())),
-                    ("labels", labels_to_template_value(&alert.labels)),
-                    ("annotations", labels_to_template_value(&alert.annotations)),
-                    ("startsAt", TemplateValue::from(&*alert.starts_at)),
-                    ("endsAt", TemplateValue::from(&*alert.ends_at)),
-                    ("generatorURL", TemplateValue::from(&*alert.generator_url)),
-                    ("fingerprint", TemplateValue::from(&*alert.fingerprint)),
-                ],
-            )
-        })
+    pub(super) fn alert_data(&self) -> AlertData<'_> {
+        AlertData {
+            alert: self.alert,
+            others: &self.others,
+        }
     }
 
-    /// `.Notification`: the notification without its alerts, in its JSON shape. Built once for all alerts.
-    pub(super) fn notification_value(&self) -> &TemplateValue {
-        self.shared.value.get_or_init(|| {
-            let notification = self.shared.notification;
-            let truncated = i64::try_from(notification.truncated_alerts).unwrap_or(i64::MAX);
-            let mut entries = notification.entries();
-            entries.remove("alerts");
-            object(
-                &entries,
-                [
-                    ("version", TemplateValue::from(notification.version())),
-                    ("status", TemplateValue::from(&*notification.status)),
-                    ("groupKey", TemplateValue::from(&*notification.group_key)),
-                    ("receiver", TemplateValue::from(&*notification.receiver)),
-                    (
-                        "externalURL",
-                        TemplateValue::from(&*notification.external_url),
-                    ),
-                    ("truncatedAlerts", TemplateValue::Int(truncated)),
-                    (
-                        "groupLabels",
-                        labels_to_template_value(&notification.group_labels),
-                    ),
-                    (
-                        "commonLabels",
-                        labels_to_template_value(&notification.common_labels),
-                    ),
-                    (
-                        "commonAnnotations",
-                        labels_to_template_value(&notification.common_annotations),
-                    ),
-                ],
-            )
-        })
+    pub(super) fn notification_data(&self) -> NotificationData<'_> {
+        NotificationData {
+            notification: self.shared.notification,
+            others: &self.shared.others,
+        }
     }
-}
-
-/// The known keys, which are there even where the JSON lacks them, and all others. A null is absent: reading below it is an
-/// error in Go, as is reading what is absent. So is a value that is nested too deeply for the parser.
-fn object<const N: usize>(
-    entries: &Entries<'_>,
-    known: [(&str, TemplateValue); N],
-) -> TemplateValue {
-    let is_other = |key: &str| known.iter().all(|(name, _)| *name != key);
-    let others = entries.iter().filter(|(key, _)| is_other(key));
-    let mut object: BTreeMap<Arc<str>, TemplateValue> = others
-        .filter_map(|(key, json)| {
-            let value: Value = serde_json::from_str(json.get()).ok()?;
-            (!value.is_null()).then(|| (Arc::from(key.as_str()), from_json(&value)))
-        })
-        .collect();
-    object.extend(known.map(|(key, value)| (Arc::from(key), value)));
-    TemplateValue::Map(Arc::new(object))
 }
