@@ -203,7 +203,7 @@ impl EncodedNotification {
             reporter.truncated(&notification);
         }
         let max_bytes = (BATCH_FACTOR * body.len()).clamp(MIN_BATCH, MAX_BATCH);
-        let context = NotificationContext::new(&notification, received_at);
+        let context = NotificationContext::new(&notification, received_at).with_deadline(deadline);
         let mut batch = Batch::with_capacity(body.len() / TYPICAL_ALERT, body.len());
         let mut rejected = RejectedAlerts::default();
         for (number, alert) in (1..).zip(notification.alerts()) {

@@ -1,5 +1,7 @@
 //! What a rule may read: an alert, its notification, and when that arrived.
 
+use std::time::Instant;
+
 use jiff::Timestamp;
 
 use super::dot::{AlertData, NotificationData, OtherKeys};
@@ -10,6 +12,7 @@ use crate::alertmanager::{Alert, Notification};
 pub struct NotificationContext<'a> {
     pub(super) notification: &'a Notification<'a>,
     pub(super) received_at: Timestamp,
+    deadline: Option<Instant>,
     others: OtherKeys,
 }
 
@@ -27,8 +30,21 @@ impl<'a> NotificationContext<'a> {
         Self {
             notification,
             received_at,
+            deadline: None,
             others: OtherKeys::new(),
         }
+    }
+
+    /// Templates fail once this time has passed.
+    #[must_use]
+    pub fn with_deadline(mut self, deadline: Instant) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    pub(super) fn is_late(&self) -> bool {
+        self.deadline
+            .is_some_and(|deadline| Instant::now() >= deadline)
     }
 
     /// The context of one of its alerts.

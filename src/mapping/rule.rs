@@ -262,7 +262,7 @@ impl TemplateRule {
             alert: context.alert_data(),
             notification: context.notification_data(),
         };
-        Some(self.template.render(&dot, &|| false))
+        Some(self.template.render(&dot, &|| context.shared.is_late()))
     }
 }
 
