@@ -1,5 +1,5 @@
 # canopsis-connector-prometheus
-.PHONY: all audit bench build check check-offline check-packaging clean demo dist docker faults fuzz help install lint-packaging man rpm
+.PHONY: all audit bench build check check-offline check-packaging clean demo dist docker faults fuzz help install lint-packaging man oracle rpm
 
 NAME = canopsis-connector-prometheus
 CARGO ?= cargo
@@ -40,7 +40,8 @@ help:
 	@echo 'make demo             send an alert from Alertmanager to the queue on this machine'
 	@echo 'make audit            licences, sources and advisories of all dependencies (cargo-deny; needs the Internet)'
 	@echo 'make faults           only the fault tests, with the number of lost and repeated events of each'
-	@echo 'make fuzz             fuzz each parser that reads from the network, 5 minutes each (installs cargo-fuzz if missing)'
+	@echo 'make fuzz             fuzz templates and each parser that reads from the network, 5 minutes each (installs cargo-fuzz if missing)'
+	@echo 'make oracle           compare random templates with the output of Go (SEED=n repeats a run; installs Go if missing)'
 	@echo 'make bench            throughput, latency and footprint, compared with bridges in Python and Node.js (15 minutes)'
 	@echo 'make install          install below DESTDIR and PREFIX ($(PREFIX))'
 	@echo 'make dist             make the release archive; make rpm: the packages; make docker: the image'
@@ -61,11 +62,12 @@ check:
 	$(MAKE) build
 	$(BINARY) --check --config tests/data/regexps.yml >/dev/null
 	scripts/instructions --check
+	$(MAKE) oracle
 
 # The tests that a package build runs (%check in the spec): without a broker and without Alertmanager.
 NEEDS_SERVERS = signals_exit_with_status_0 amtool_accepts_the_alertmanager_example
 check-offline:
-	$(CARGO) test --locked --package gotemplate
+	$(CARGO) test --locked --package gotemplate --package yamldoc
 	$(CARGO) test --locked --lib --test cli --test properties --test readme -- $(NEEDS_SERVERS:%=--skip %)
 
 demo:
@@ -138,7 +140,18 @@ fuzz:
 	mkdir -p fuzz/corpus/notification
 	cp tests/data/payloads/*.json fuzz/corpus/notification/
 	$(FUZZ) notification -- -max_total_time=$(FUZZ_SECONDS)
+	$(FUZZ) template -- -max_total_time=$(FUZZ_SECONDS)
 	$(FUZZ) http_head -- -max_total_time=$(FUZZ_SECONDS)
+
+# Random templates, rendered by Go and by crates/gotemplate. The same seed makes the same templates.
+SEED := $(or $(SEED),$(shell date +%s))
+ORACLE_CASES = 2000
+oracle:
+	$(PREPARE) build go
+	cd crates/gotemplate/oracle && test -z "$$(gofmt -l .)" && go vet . && go build -o $(abspath $(TARGET))/oracle .
+	$(TARGET)/oracle $(SEED) $(ORACLE_CASES) >$(TARGET)/oracle-cases.json
+	@echo 'oracle: seed $(SEED)'
+	$(CARGO) run --quiet --locked --package gotemplate --example compare <$(TARGET)/oracle-cases.json
 
 clean:
 	cargo clean

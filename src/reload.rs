@@ -121,7 +121,7 @@ pub fn request_reload(commands: &Sender<Command>) -> Result<(), ReloadError> {
 }
 
 /// `http.max_connections`, lowered to what the limit of file descriptors permits.
-pub fn max_connections(settings: &http::Settings) -> usize {
+pub fn max_connections(settings: &http::ServerSettings) -> usize {
     let configured = settings.max_connections;
     match metrics::max_open_files() {
         Some(max_files) if configured + RESERVED_FILES > max_files => {
@@ -143,7 +143,7 @@ pub fn max_connections(settings: &http::Settings) -> usize {
 /// Replaces the configuration of the running service.
 pub struct ReloadController<'s> {
     /// The current settings of the publisher.
-    pub broker: publisher::Settings,
+    pub broker: publisher::BrokerSettings,
     /// The address for which the server was started.
     pub listen: ListenAddress,
     /// Gets the new rules, tokens and limits.

@@ -319,7 +319,7 @@ state = 3
     copied from labels.severity
     \"critical\" is read as 3
 output: omitted
-    labels has 3 entries: the template failed: map has no entry for key: nosuch
+    labels has 3 entries: the template failed: at 1:4 of the template: map has no entry for key \"nosuch\"
 ";
     assert!(
         text(&output.stdout).contains(expected),

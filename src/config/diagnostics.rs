@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use super::document::{Node, NodeRef, Position};
 use crate::suggest::did_you_mean;
+use yamldoc::{Node, NodeRef, Position};
 
 /// How many errors and warnings are listed: a file may have a hundred thousand.
 pub const MAX_LISTED: usize = 50;

@@ -3,11 +3,11 @@
 use serde_json::Value;
 
 use super::diagnostics::{Diagnostics, Place};
-use super::document::{Node, NodeRef};
 use super::rules::{Compiler, ExpectedType};
 use crate::event::{ExtraName, Name, State};
 use crate::mapping::rule::Rule;
 use crate::mapping::{Mapping, TruncatedRule};
+use yamldoc::{Node, NodeRef};
 
 /// The top-level keys of the mapping.
 pub const KEYS: &[&str] = &[

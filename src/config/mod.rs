@@ -10,21 +10,20 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 mod diagnostics;
-mod document;
 mod mapping;
 mod rules;
 mod settings;
 mod source;
 
 pub use diagnostics::{Diagnostic, Place};
-pub use document::{MAX_FILE_BYTES, Position};
 pub use mapping::KEYS as EVENT_KEYS;
 pub use settings::{AMQP_KEYS, AMQP_PREFIX, DEFAULT_TOKEN, HTTP_KEYS, HTTP_PREFIX};
+pub use yamldoc::{MAX_FILE_BYTES, Position};
 
 use crate::mapping::Mapping;
 use crate::{http, publisher};
 use diagnostics::{Diagnostics, MAX_LISTED, hint, more_than_listed};
-use document::{Document, Node, NodeRef};
+use yamldoc::{Document, Node, NodeRef};
 
 /// The configuration file of an RPM installation.
 pub const DEFAULT_PATH: &str = "/etc/canopsis-connectors/prometheus/config.yml";
@@ -45,9 +44,9 @@ pub struct Overrides {
 #[derive(Debug)]
 pub struct Config {
     /// The broker, and how to reach it.
-    pub publisher: publisher::Settings,
+    pub publisher: publisher::BrokerSettings,
     /// The HTTP server.
-    pub http: http::Settings,
+    pub http: http::ServerSettings,
     /// How alerts are mapped to events.
     pub mapping: Mapping,
     /// What is valid and probably not intended.

@@ -6,12 +6,12 @@ use gotemplate::{Regexp, Template};
 use serde_json::Value;
 
 use super::diagnostics::{Diagnostics, Place};
-use super::document::{Key, Node, NodeRef};
 use crate::alertmanager::Labels;
 use crate::mapping::lint::{self, RuleInputs};
 use crate::mapping::path::{Path, PathError, ROOTS};
 use crate::mapping::rule::Rule;
 use crate::suggest::did_you_mean;
+use yamldoc::{Key, Node, NodeRef};
 
 const TYPES: &[&str] = &["set", "copy", "template", "map"];
 
@@ -166,6 +166,9 @@ impl Compiler<'_> {
             .collect();
         for fault in faults {
             self.diagnostics.warn(&value, fault);
+        }
+        for warning in template.analysis().warnings() {
+            self.diagnostics.warn(&value, warning.to_string());
         }
         Some(Rule::template(template, field.ok()?, regexp.ok()?))
     }

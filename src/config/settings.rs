@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::diagnostics::{Diagnostics, Place};
-use super::document::NodeRef;
 use super::source::{SecretSource, Section, Setting};
 use super::{Environment, Overrides};
 use crate::amqp_url::AmqpUrl;
 use crate::http::{self, ListenAddress};
 use crate::publisher::{self, TlsError, TlsFiles};
 use crate::secret::Secret;
+use yamldoc::NodeRef;
 
 /// The token of the shipped `config.yml`. It is public, so each start warns about it.
 pub const DEFAULT_TOKEN: &str = "canopsis-prometheus-change-me";
@@ -68,10 +68,10 @@ pub fn amqp(
     root: &NodeRef<'_>,
     environment: Environment<'_>,
     diagnostics: &mut Diagnostics,
-) -> publisher::Settings {
+) -> publisher::BrokerSettings {
     let known = ("amqp", AMQP_PREFIX, AMQP_KEYS);
     let mut section = Section::find(root, known, environment, diagnostics);
-    let settings = publisher::Settings {
+    let settings = publisher::BrokerSettings {
         urls: urls(&mut section),
         exchange: section
             .value("exchange", exchange, "a name of 1 to 255 bytes")
@@ -128,7 +128,7 @@ fn url(section: &mut Section<'_, '_>, setting: &Setting<'_>, text: &str) -> Opti
         .ok()
 }
 
-fn check_tls(settings: &publisher::Settings, section: &mut Section<'_, '_>) {
+fn check_tls(settings: &publisher::BrokerSettings, section: &mut Section<'_, '_>) {
     let any_file = settings.tls != TlsFiles::default();
     if settings.urls.iter().any(|url| url.tls) {
         if let Err(error) = settings.tls.connector() {
@@ -163,7 +163,7 @@ pub fn http(
     environment: Environment<'_>,
     overrides: &Overrides,
     diagnostics: &mut Diagnostics,
-) -> http::Settings {
+) -> http::ServerSettings {
     let known = ("http", HTTP_PREFIX, HTTP_KEYS);
     let mut section = Section::find(root, known, environment, diagnostics);
     let address = |setting: &Setting<'_>| ListenAddress::parse(setting.text()?);
@@ -182,7 +182,7 @@ pub fn http(
     }
     let bytes = MIN_BODY_BYTES..=MAX_BODY_BYTES;
     let connections = 1..=MAX_CONNECTIONS;
-    http::Settings {
+    http::ServerSettings {
         listen,
         tokens: tokens(&mut section),
         max_body_bytes: number(&mut section, "max_body_bytes", bytes, "bytes")

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::Environment;
 use super::diagnostics::{Diagnostics, Place};
-use super::document::{Node, NodeRef};
+use yamldoc::{Node, NodeRef};
 
 /// The maximal length of a file with a secret.
 const MAX_SECRET_FILE_BYTES: usize = 64 << 10;

@@ -233,7 +233,7 @@ bearer_token: x
         "line 13, column 3: connector_name.type: unknown type \"tempalte\"; did you mean \"template\"? (known: set, copy, template, map)",
         "line 15, column 25: component.value: unknown path root \"lables\"; did you mean \"labels\"?",
         "line 17, column 18: resource[0].value: labels is a mapping, but this field takes a string: use one of its entries, such as labels.NAME",
-        "line 18, column 22: resource[1].value: the template does not compile: blocks are not balanced: an {{end}} is missing, or there is one too many",
+        "line 18, column 22: resource[1].value: the template does not compile: at 1:4 of the template: unexpected EOF: the {{end}} of this if is missing",
         "line 19, column 44: state.values: must be a mapping of strings",
         "line 20, column 53: output.regexp: the regexp does not compile: unclosed group",
         "line 21, column 1: output_length: must be a whole number of characters, 1 or more",

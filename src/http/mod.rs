@@ -27,7 +27,7 @@ use slots::SlotGuard;
 
 /// The configuration of the server.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct ServerSettings {
     /// Where to listen.
     pub listen: ListenAddress,
     /// The accepted tokens; at least one.

@@ -12,7 +12,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::request::RequestHead;
 use super::slots::SlotUsage;
-use super::{HttpError, Request, Response, Settings, auth};
+use super::{HttpError, Request, Response, ServerSettings, auth};
 use crate::logging::{RateLimiter, RepeatLimiter, shorten};
 use crate::mapping::Mapping;
 use crate::memory::Budget;
@@ -35,7 +35,7 @@ const MAX_ANSWER_TIME: Duration = Duration::from_mins(1);
 /// What the configuration in use provides. A request uses the same runtime from its start to its end.
 pub struct Runtime {
     /// The settings of the server.
-    pub settings: Settings,
+    pub settings: ServerSettings,
     /// The rules.
     pub mapping: Mapping,
 }

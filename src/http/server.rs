@@ -51,11 +51,11 @@ pub enum ListenError {
 pub struct Server {
     address: SocketAddr,
     listener: Arc<TcpListener>,
-    shared: Arc<Shared>,
+    shared: Arc<ServerState>,
 }
 
 /// What the accept thread and the connection threads share.
-struct Shared {
+struct ServerState {
     routes: Arc<Routes>,
     slots: Arc<ConnectionSlots>,
     stopping: AtomicBool,
@@ -79,7 +79,7 @@ impl Server {
         let (address, listener) =
             bound.map_err(|error| ListenError::Bind(listen.clone(), error))?;
         let listener = Arc::new(listener);
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ServerState {
             routes,
             slots: Arc::new(ConnectionSlots::new(max_connections)),
             stopping: AtomicBool::new(false),
@@ -128,7 +128,7 @@ fn bind(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-fn accept(listener: &TcpListener, shared: &Arc<Shared>, heartbeat: &Heartbeat) {
+fn accept(listener: &TcpListener, shared: &Arc<ServerState>, heartbeat: &Heartbeat) {
     let mut is_failing = false;
     loop {
         heartbeat.beat();
@@ -170,7 +170,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>, heartbeat: &Heartbeat) {
     }
 }
 
-impl Shared {
+impl ServerState {
     /// Serves a connection in its own thread. Where there is no slot or thread for it, it is closed, and its sender tries
     /// again.
     fn serve(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr) -> io::Result<()> {

@@ -23,13 +23,13 @@ const ENTER_TIMEOUT: Duration = Duration::from_secs(1);
 /// The slots of a server.
 #[derive(Debug)]
 pub struct ConnectionSlots {
-    state: Mutex<State>,
+    state: Mutex<SlotTable>,
     /// A slot became free, or no notification is left; notified only while it is awaited.
     changed: Condvar,
 }
 
 #[derive(Debug)]
-struct State {
+struct SlotTable {
     max: usize,
     taken: BTreeMap<u64, Slot>,
     next_id: u64,
@@ -92,7 +92,7 @@ pub struct SlotGuard {
 impl ConnectionSlots {
     /// A number of free slots; at least 2, so that one can process notifications and another one is left.
     pub fn new(max: usize) -> Self {
-        let state = State {
+        let state = SlotTable {
             max: max.max(2),
             taken: BTreeMap::new(),
             next_id: 0,
@@ -169,8 +169,8 @@ impl ConnectionSlots {
     /// Waits until the condition is false, or for the deadline.
     fn wait_while(
         &self,
-        state: &mut MutexGuard<'_, State>,
-        condition: impl FnMut(&mut State) -> bool,
+        state: &mut MutexGuard<'_, SlotTable>,
+        condition: impl FnMut(&mut SlotTable) -> bool,
         deadline: Instant,
     ) {
         state.waiters += 1;
@@ -179,7 +179,7 @@ impl ConnectionSlots {
     }
 }
 
-impl State {
+impl SlotTable {
     /// Closes the connections that have been idle for the longest time, until `count` connections are leaving. Where the next
     /// one has not been idle since `limit`, this returns since when it has.
     fn evict(&mut self, count: usize, limit: Option<Instant>) -> Option<Instant> {
@@ -277,7 +277,7 @@ impl SlotGuard {
         self.notify(&state);
     }
 
-    fn notify(&self, state: &State) {
+    fn notify(&self, state: &SlotTable) {
         if state.waiters > 0 {
             self.slots.changed.notify_all();
         }

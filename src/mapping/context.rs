@@ -1,33 +1,24 @@
 //! What a rule may read: an alert, its notification, and when that arrived.
 
-use std::cell::OnceCell;
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use gotemplate::{Value as TemplateValue, from_json};
 use jiff::Timestamp;
-use serde_json::Value;
 
-use super::rule::labels_to_template_value;
-use crate::alertmanager::{Alert, Entries, Notification};
-
-/// The JSON of the keys that only templates read: in memory it takes up to 64 times as much. What is beyond is absent.
-const MAX_OTHER_KEYS: usize = 64 << 10;
+use super::dot::{AlertData, NotificationData, OtherKeys};
+use crate::alertmanager::{Alert, Notification};
 
 /// A notification, for the rules of all its alerts.
 pub struct NotificationContext<'a> {
     pub(super) notification: &'a Notification<'a>,
     pub(super) received_at: Timestamp,
     /// Whether the time for mapping is over.
-    pub(super) is_late: &'a dyn Fn() -> bool,
-    value: OnceCell<TemplateValue>,
+    is_late: &'a dyn Fn() -> bool,
+    others: OtherKeys,
 }
 
 /// One alert of a notification.
 pub struct Context<'a> {
     pub(super) alert: &'a Alert<'a>,
     pub(super) shared: &'a NotificationContext<'a>,
-    value: OnceCell<TemplateValue>,
+    others: OtherKeys,
 }
 
 impl<'a> NotificationContext<'a> {
@@ -42,8 +33,12 @@ impl<'a> NotificationContext<'a> {
             notification,
             received_at,
             is_late,
-            value: OnceCell::new(),
+            others: OtherKeys::new(),
         }
+    }
+
+    pub(super) fn is_late(&self) -> bool {
+        (self.is_late)()
     }
 
     /// The context of one of its alerts.
@@ -51,89 +46,23 @@ impl<'a> NotificationContext<'a> {
         Context {
             alert,
             shared: self,
-            value: OnceCell::new(),
+            others: OtherKeys::new(),
         }
     }
 }
 
 impl Context<'_> {
-    /// `.Alert`: the whole alert in its JSON shape. Built once, and only for mappings that use it.
-    pub(super) fn alert_value(&self) -> &TemplateValue {
-        self.value.get_or_init(|| {
-            let alert = self.alert;
-            object(
-                &alert.entries(),
-                [
-                    ("status", TemplateValue::from(alert.status.as_str())),
-                    ("labels", labels_to_template_value(&alert.labels)),
-                    ("annotations", labels_to_template_value(&alert.annotations)),
-                    ("startsAt", TemplateValue::from(&*alert.starts_at)),
-                    ("endsAt", TemplateValue::from(&*alert.ends_at)),
-                    ("generatorURL", TemplateValue::from(&*alert.generator_url)),
-                    ("fingerprint", TemplateValue::from(&*alert.fingerprint)),
-                ],
-            )
-        })
-    }
-
-    /// `.Notification`: the notification without its alerts, in its JSON shape. Built once for all alerts.
-    pub(super) fn notification_value(&self) -> &TemplateValue {
-        self.shared.value.get_or_init(|| {
-            let notification = self.shared.notification;
-            let truncated = i64::try_from(notification.truncated_alerts).unwrap_or(i64::MAX);
-            let mut entries = notification.entries();
-            entries.remove("alerts");
-            object(
-                &entries,
-                [
-                    ("version", TemplateValue::from(notification.version())),
-                    ("status", TemplateValue::from(&*notification.status)),
-                    ("groupKey", TemplateValue::from(&*notification.group_key)),
-                    ("receiver", TemplateValue::from(&*notification.receiver)),
-                    (
-                        "externalURL",
-                        TemplateValue::from(&*notification.external_url),
-                    ),
-                    ("truncatedAlerts", TemplateValue::Int(truncated)),
-                    (
-                        "groupLabels",
-                        labels_to_template_value(&notification.group_labels),
-                    ),
-                    (
-                        "commonLabels",
-                        labels_to_template_value(&notification.common_labels),
-                    ),
-                    (
-                        "commonAnnotations",
-                        labels_to_template_value(&notification.common_annotations),
-                    ),
-                ],
-            )
-        })
-    }
-}
-
-/// The known keys, which are present even where the JSON lacks them, and the others up to [`MAX_OTHER_KEYS`]. A null is
-/// absent: reading below it is an error in Go, as is reading what is absent. So is a value that is nested too deeply for the
-/// parser.
-fn object<const N: usize>(
-    entries: &Entries<'_>,
-    known: [(&str, TemplateValue); N],
-) -> TemplateValue {
-    let mut object = BTreeMap::from(known.map(|(key, value)| (Arc::from(key), value)));
-    let mut left = MAX_OTHER_KEYS;
-    for (key, json) in entries {
-        let rest = left.checked_sub(key.len() + json.get().len());
-        let (Some(rest), false) = (rest, object.contains_key(key.as_str())) else {
-            continue;
-        };
-        left = rest;
-        match serde_json::from_str(json.get()) {
-            Ok(Value::Null) | Err(_) => {}
-            Ok(value) => {
-                object.insert(Arc::from(key.as_str()), from_json(&value));
-            }
+    pub(super) fn alert_data(&self) -> AlertData<'_> {
+        AlertData {
+            alert: self.alert,
+            others: &self.others,
         }
     }
-    TemplateValue::Map(Arc::new(object))
+
+    pub(super) fn notification_data(&self) -> NotificationData<'_> {
+        NotificationData {
+            notification: self.shared.notification,
+            others: &self.shared.others,
+        }
+    }
 }

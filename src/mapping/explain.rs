@@ -216,7 +216,7 @@ mod tests {
             ),
             (
                 "[{type: template, field: labels, value: '{{ .Field.x }}'}, {type: template, field: groupLabels, value: y}]",
-                "output = \"y\"|rule 1: labels has 5 entries: the template failed: map has no entry for key: x|\
+                "output = \"y\"|rule 1: labels has 5 entries: the template failed: at 1:4 of the template: map has no entry for key \"x\"|\
                  rule 2: groupLabels has 1 entry: rendered by the template",
             ),
             (
@@ -382,7 +382,7 @@ mod tests {
     fn a_sender_cannot_write_lines() {
         let sample = sample_with(|text| format!("{text}\u{1b}[31m\nconnector = \"forged\""));
         let lines = "extra_infos_prefix: x_\nextra_infos: {a: {type: copy, value: labels}, \
-            b: {type: template, value: '{{ index .Alert.labels .Alert.labels.severity | json | json_unquote | add }}'}}\n\
+            b: {type: template, value: '{{ localtime \"15:04\" (index .Alert.labels .Alert.labels.severity) .Alert.startsAt }}'}}\n\
             state: {type: map, field: labels.severity, values: {a: 1}}\ntimestamp: {type: copy, value: labels.severity}";
         let text = Explanation::new(&mapping(lines), &sample.context())
             .unwrap()

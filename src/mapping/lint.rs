@@ -262,7 +262,7 @@ mod tests {
                 ],
             ),
             (
-                "{{ .Alert.startsAt.Format \"15:04\" }}",
+                "{{ .Alert.startsAt.Format }}",
                 nothing,
                 &["uses .Alert.startsAt.Format: .Alert.startsAt is a"],
             ),

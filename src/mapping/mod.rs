@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 mod context;
+mod dot;
 pub mod explain;
 pub mod lint;
 pub mod path;

@@ -3,14 +3,13 @@
 //! A rule is a pure function of an alert and its notification.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, LazyLock};
 
-use gotemplate::{Regexp, RenderError, Template, Value as TemplateValue};
+use gotemplate::{Regexp, RenderError, Template};
 use serde_json::Value;
 
 use super::Context;
+use super::dot::Dot;
 use super::path::{Missing, Path, PathValue};
 use super::quote::quote;
 use crate::alertmanager::{Labels, MAX_OBJECT};
@@ -118,33 +117,25 @@ pub struct TemplateRule {
     regexp: Option<Regexp>,
 }
 
-/// The parts of its dot that a template may look up. Building them costs more than rendering most templates.
+/// What a template may look up in its dot.
 #[derive(Debug, Clone, Copy)]
-#[allow(clippy::struct_excessive_bools, reason = "each is one part of the dot")]
 struct DataUse {
-    field: bool,
-    regex_match: bool,
+    /// Finding a regexp's groups costs more than matching.
+    groups: bool,
     alert: bool,
     notification: bool,
-}
-
-impl DataUse {
-    fn of(template: &Template) -> Self {
-        let uses = |name| template.analysis().may_use(name);
-        Self {
-            field: uses("Field"),
-            regex_match: uses("RegexMatch"),
-            alert: uses("Alert"),
-            notification: uses("Notification"),
-        }
-    }
 }
 
 impl Rule {
     /// A rule that renders a template.
     pub fn template(template: Template, field: Option<Path>, regexp: Option<Regexp>) -> Self {
+        let uses = |name| template.analysis().may_use(name);
         Self::Template(Box::new(TemplateRule {
-            uses: DataUse::of(&template),
+            uses: DataUse {
+                groups: uses("RegexMatch"),
+                alert: uses("Alert"),
+                notification: uses("Notification"),
+            },
             template,
             field,
             regexp,
@@ -254,61 +245,64 @@ fn look_up<'a>(
 
 impl TemplateRule {
     fn render<'a>(&'a self, context: &Context<'a>) -> RuleResult<'a> {
-        if (context.shared.is_late)() {
+        if context.shared.is_late() {
             return Err(SkipReason::Late);
         }
-        if self.uses.alert && context.alert.json_len() > MAX_INPUT {
-            return Err(SkipReason::InputTooLong(".Alert"));
+        self.check_input_lengths(context)?;
+        let field = self.field.as_ref();
+        let input = field.map(|path| read(context, path)).transpose()?;
+        let value = input.as_ref().map(|input| &input.value);
+        if let (Some(path), Some(value)) = (field, value)
+            && value.text_len() > MAX_INPUT
+        {
+            return Err(SkipReason::InputTooLong(path.as_str()));
         }
-        if self.uses.notification && context.shared.notification.json_len() > MAX_INPUT {
-            return Err(SkipReason::InputTooLong(".Notification"));
-        }
-        let (input, groups) = match &self.field {
-            Some(path) => {
-                let input = read(context, path)?;
-                if input.value.text_len() > MAX_INPUT {
-                    return Err(SkipReason::InputTooLong(path.as_str()));
-                }
-                let (input, groups) = matched(input, self.regexp.as_ref(), self.uses)?;
-                (Some(input), groups)
-            }
-            None => (None, None),
-        };
-        let dot = template_data(context, input.as_ref(), groups, self.uses);
-        match self.template.render(&dot) {
-            Ok(text) if text.is_empty() => Err(SkipReason::EmptyText(input)),
-            Ok(text) => Ok(RuleValue {
+        match (self.text(context, value), input) {
+            (None, Some(input)) => Err(SkipReason::NoMatch(input)),
+            (Some(Ok(text)), input) if !text.is_empty() => Ok(RuleValue {
                 value: FieldValue::String(Cow::Owned(text)),
                 source: ValueSource::Template(input),
             }),
-            Err(error) => Err(SkipReason::Failed {
+            (Some(Err(error)), input) => Err(SkipReason::Failed {
                 template: &self.template,
                 input,
                 error: Box::new(error),
             }),
+            (_, input) => Err(SkipReason::EmptyText(input)),
         }
     }
-}
 
-/// A field, and the groups of its regexp where it has one and the template uses them.
-fn matched<'a>(
-    input: RuleInput<'a>,
-    regexp: Option<&Regexp>,
-    uses: DataUse,
-) -> Result<(RuleInput<'a>, Option<TemplateValue>), SkipReason<'a>> {
-    let (PathValue::String(string), Some(regexp)) = (&input.value, regexp) else {
-        return Ok((input, None));
-    };
-    if !uses.regex_match {
-        return if regexp.is_match(string) {
-            Ok((input, None))
-        } else {
-            Err(SkipReason::NoMatch(input))
-        };
+    fn check_input_lengths<'a>(&'a self, context: &Context<'a>) -> Result<(), SkipReason<'a>> {
+        let notification = context.shared.notification;
+        if self.uses.alert && context.alert.json_len() > MAX_INPUT {
+            return Err(SkipReason::InputTooLong(".Alert"));
+        }
+        if self.uses.notification && notification.json_len() > MAX_INPUT {
+            return Err(SkipReason::InputTooLong(".Notification"));
+        }
+        Ok(())
     }
-    match regexp.groups(string) {
-        Some(groups) => Ok((input, Some(groups))),
-        None => Err(SkipReason::NoMatch(input)),
+
+    /// What the template renders; `None` if the regexp does not match.
+    fn text(
+        &self,
+        context: &Context<'_>,
+        field: Option<&PathValue<'_>>,
+    ) -> Option<Result<String, RenderError>> {
+        let regex_match = match (&self.regexp, field) {
+            (Some(regexp), Some(PathValue::String(text))) if self.uses.groups => {
+                Some(regexp.groups(text)?)
+            }
+            (Some(regexp), Some(PathValue::String(text))) if !regexp.is_match(text) => return None,
+            _ => None,
+        };
+        let dot = Dot {
+            field,
+            regex_match,
+            alert: context.alert_data(),
+            notification: context.notification_data(),
+        };
+        Some(self.template.render(&dot, &|| context.shared.is_late()))
     }
 }
 
@@ -361,59 +355,4 @@ impl fmt::Display for RuleInput<'_> {
             PathValue::Map(labels) => write!(f, "{} has {} entries", self.path, labels.len()),
         }
     }
-}
-
-/// The keys of the data of all templates.
-struct DataKeys {
-    field: Arc<str>,
-    regex_match: Arc<str>,
-    alert: Arc<str>,
-    notification: Arc<str>,
-}
-
-static KEYS: LazyLock<DataKeys> = LazyLock::new(|| DataKeys {
-    field: "Field".into(),
-    regex_match: "RegexMatch".into(),
-    alert: "Alert".into(),
-    notification: "Notification".into(),
-});
-
-/// A template's data: what its dot is.
-fn template_data(
-    context: &Context<'_>,
-    input: Option<&RuleInput<'_>>,
-    groups: Option<TemplateValue>,
-    uses: DataUse,
-) -> TemplateValue {
-    let mut data = BTreeMap::new();
-    if let Some(input) = input.filter(|_| uses.field) {
-        let value = match &input.value {
-            PathValue::String(string) => TemplateValue::from(&**string),
-            PathValue::Map(labels) => labels_to_template_value(labels),
-        };
-        data.insert(Arc::clone(&KEYS.field), value);
-    }
-    if let Some(groups) = groups {
-        data.insert(Arc::clone(&KEYS.regex_match), groups);
-    }
-    if uses.alert {
-        data.insert(Arc::clone(&KEYS.alert), context.alert_value().clone());
-    }
-    if uses.notification {
-        data.insert(
-            Arc::clone(&KEYS.notification),
-            context.notification_value().clone(),
-        );
-    }
-    TemplateValue::Map(Arc::new(data))
-}
-
-/// Labels as templates see them.
-pub fn labels_to_template_value(labels: &Labels<'_>) -> TemplateValue {
-    TemplateValue::Map(Arc::new(
-        labels
-            .iter()
-            .map(|(name, value)| (Arc::from(name), TemplateValue::from(value)))
-            .collect(),
-    ))
 }

@@ -9,7 +9,7 @@ use std::thread;
 use amiquip::{Confirm, Return};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use super::Settings;
+use super::BrokerSettings;
 use super::connection::{BrokerConnection, BrokerError, CloseReason, resolve};
 use super::watchdog::CallWatchdog;
 use crate::amqp_url::AmqpUrl;
@@ -17,7 +17,7 @@ use crate::amqp_url::AmqpUrl;
 const PANICKED: &str = "internal error (please report)";
 
 enum Request {
-    Open(Box<(AmqpUrl, Settings)>),
+    Open(Box<(AmqpUrl, BrokerSettings)>),
     Close(Box<BrokerConnection>),
 }
 
@@ -64,7 +64,7 @@ impl Dialer {
     }
 
     /// Tries every address of a broker.
-    pub fn open(&self, url: AmqpUrl, settings: Settings) {
+    pub fn open(&self, url: AmqpUrl, settings: BrokerSettings) {
         // The thread ends with this value only.
         let _ = self.requests.send(Request::Open(Box::new((url, settings))));
     }
@@ -94,7 +94,7 @@ fn execute(request: Request, watchdog: &CallWatchdog) -> Reply {
     }
 }
 
-fn open(url: &AmqpUrl, settings: &Settings, watchdog: &CallWatchdog) -> Reply {
+fn open(url: &AmqpUrl, settings: &BrokerSettings, watchdog: &CallWatchdog) -> Reply {
     let failed = |error: BrokerError| Reply::NotOpened(vec![format!("{url}: {error}")]);
     let addresses = match resolve(url) {
         Ok(addresses) => addresses,

@@ -43,7 +43,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Where to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
+pub struct BrokerSettings {
     /// Tried in turn; at least one.
     pub urls: Vec<AmqpUrl>,
     /// The exchange. It is never declared here.
@@ -78,7 +78,7 @@ enum Command {
         identity: Identity,
         events: usize,
     },
-    Reconfigure(Settings),
+    Reconfigure(BrokerSettings),
     Stop,
 }
 
@@ -94,7 +94,7 @@ pub struct Publisher {
 impl Publisher {
     /// Starts the thread, which connects, and reconnects until it is stopped.
     pub fn start(
-        settings: Settings,
+        settings: BrokerSettings,
         metrics: metrics::BrokerMetrics,
         heartbeat: Heartbeat,
     ) -> io::Result<Self> {
@@ -184,7 +184,7 @@ impl Publisher {
     }
 
     /// Uses other settings from now on. What waits is published with them.
-    pub fn reconfigure(&self, settings: Settings) {
+    pub fn reconfigure(&self, settings: BrokerSettings) {
         // Without the thread there is nothing to configure.
         let _ = self.commands.send(Command::Reconfigure(settings));
     }

@@ -18,7 +18,7 @@ use super::dialer::{Dialer, Reply};
 use super::ledger::{Ledger, Loss, STALL_LIMIT};
 use super::status::{ConnectionState, StatusCell};
 use super::watchdog::CallWatchdog;
-use super::{Command, Settings, VerdictSender};
+use super::{BrokerSettings, Command, VerdictSender};
 use crate::liveness::Heartbeat;
 use crate::metrics::BrokerMetrics;
 
@@ -99,7 +99,7 @@ impl Outage {
 
 /// The thread's state.
 pub struct PublisherThread {
-    settings: Settings,
+    settings: BrokerSettings,
     commands: Receiver<Command>,
     is_stopping: bool,
     dialer: Dialer,
@@ -121,7 +121,7 @@ pub struct PublisherThread {
 
 impl PublisherThread {
     pub(super) fn new(
-        settings: Settings,
+        settings: BrokerSettings,
         commands: Receiver<Command>,
         status: Arc<StatusCell>,
         metrics: BrokerMetrics,

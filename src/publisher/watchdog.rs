@@ -8,16 +8,16 @@ use parking_lot::{Condvar, Mutex};
 
 /// Shuts a socket down when a call on it takes too long. One call at a time.
 #[derive(Debug)]
-pub struct CallWatchdog(Arc<Shared>);
+pub struct CallWatchdog(Arc<WatchCell>);
 
 #[derive(Debug, Default)]
-struct Shared {
-    state: Mutex<State>,
+struct WatchCell {
+    state: Mutex<WatchState>,
     wake: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct WatchState {
     watched: Option<(Instant, Arc<TcpStream>)>,
     /// When the thread wakes up by itself. `None` while it waits for a call.
     wakes_at: Option<Instant>,
@@ -27,7 +27,7 @@ struct State {
 impl CallWatchdog {
     /// Starts the thread.
     pub fn start() -> std::io::Result<Self> {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(WatchCell::default());
         let watching = Arc::clone(&shared);
         std::thread::Builder::new()
             .name("watchdog".to_owned())
@@ -68,7 +68,7 @@ pub struct WatchedCall<T> {
 }
 
 /// Ends the watch also where the call panics.
-struct Disarm<'a>(&'a Shared);
+struct Disarm<'a>(&'a WatchCell);
 
 impl Drop for Disarm<'_> {
     fn drop(&mut self) {
@@ -83,7 +83,7 @@ impl Drop for CallWatchdog {
     }
 }
 
-impl Shared {
+impl WatchCell {
     fn watch(&self) {
         let mut state = self.state.lock();
         while !state.is_stopped {

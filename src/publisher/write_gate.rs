@@ -15,16 +15,16 @@ const MAX_WAIT: Duration = Duration::from_millis(20);
 
 /// Shared by the publisher's thread, which holds the gate, and the socket, whose writes wait for it.
 #[derive(Debug, Clone, Default)]
-pub struct WriteGate(Arc<Shared>);
+pub struct WriteGate(Arc<GateCell>);
 
 #[derive(Debug, Default)]
-struct Shared {
-    state: Mutex<State>,
+struct GateCell {
+    state: Mutex<GateState>,
     released: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct GateState {
     is_held: bool,
     /// A writer waits: without one, there is no thread to wake.
     is_awaited: bool,

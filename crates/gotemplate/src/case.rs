@@ -1,16 +1,7 @@
 //! Go's mapping of letter case: each character to one character, where Rust's may give several.
 
-/// `strings.ToUpper`: character by character, one to one (`straße` gives `STRAßE`).
-pub fn to_upper(text: &str) -> String {
-    text.chars().map(upper).collect()
-}
-
-/// `strings.ToLower`: character by character, one to one (`İ` gives `i`, a final sigma stays `σ`).
-pub fn to_lower(text: &str) -> String {
-    text.chars().map(lower).collect()
-}
-
-fn upper(c: char) -> char {
+/// `unicode.ToUpper`: `ß` stays.
+pub fn upper(c: char) -> char {
     let mut full = c.to_uppercase();
     if full.len() == 1 {
         return full.next().unwrap_or(c);
@@ -25,15 +16,14 @@ fn upper(c: char) -> char {
     char::from_u32(simple).unwrap_or(c)
 }
 
-fn lower(c: char) -> char {
+/// `unicode.ToLower`: `İ` gives `i`, a final sigma stays `σ`.
+pub fn lower(c: char) -> char {
     // Only U+0130 has a full mapping of several characters; the first one is its simple mapping.
     c.to_lowercase().next().unwrap_or(c)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn case_is_mapped_one_to_one() {
         for (text, upper, lower) in [
@@ -43,8 +33,8 @@ mod tests {
             ("ᾳ ᾀ ᾖ ŉ", "ᾼ ᾈ ᾞ ŉ", "ᾳ ᾀ ᾖ ŉ"),
             ("Température 日本", "TEMPÉRATURE 日本", "température 日本"),
         ] {
-            assert_eq!(to_upper(text), upper);
-            assert_eq!(to_lower(text), lower);
+            assert_eq!(text.chars().map(super::upper).collect::<String>(), upper);
+            assert_eq!(text.chars().map(super::lower).collect::<String>(), lower);
         }
     }
 }

@@ -1,371 +1,319 @@
-//! The functions that Canopsis documents for its templates, besides Go's built-in ones.
+//! The functions that templates can call: their names, the types of their parameters, and what they give.
 //!
-//! For an argument of the wrong type a text function returns the empty text; a wrong number of arguments fails the template.
+//! The first part are Go's own, the second those of Canopsis. On a value of the wrong type those that take any type give an
+//! empty text; a typed parameter that gets another type fails the template, as Go's does.
 
-// One signature for all of them.
-#![allow(clippy::unnecessary_wraps)]
+use crate::builtins;
+use crate::canopsis;
+use crate::error::Reason;
+use crate::limits::Meter;
+use crate::regexp::{Compiled, Regexp, RegexpError};
+use crate::value::Value;
 
-use std::ops::RangeInclusive;
-
-use gotmpl::{TemplateError, Value};
-use jiff::tz::TimeZone;
-
-use crate::regexp;
-use crate::{case, json, time};
-
-type Args<'a> = &'a [Value];
-type FunctionResult = Result<Value, TemplateError>;
-
-/// A function and the number of its arguments.
-pub struct Function {
-    /// The name in templates.
-    pub name: &'static str,
-    arity: RangeInclusive<usize>,
-    body: fn(Args<'_>) -> FunctionResult,
+/// The type of a parameter or a result, as far as Go checks it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Type {
+    Any,
+    Bool,
+    Int,
+    Int64,
+    Text,
 }
 
-/// Go's `index`: for a key that a map of strings lacks it returns the empty string, where gotmpl's returns no value, which is
-/// printed as `<no value>`. It takes any number of arguments, unlike the functions below.
-pub fn index(args: Args<'_>) -> FunctionResult {
-    let Some((first, keys)) = args.split_first() else {
-        return Err(TemplateError::ArgCount {
-            name: "index".to_owned(),
-            expected: 1,
-            got: 0,
-        });
-    };
-    keys.iter()
-        .try_fold(first.clone(), |value, key| match (&value, key) {
-            (Value::Map(map), Value::String(key)) => {
-                Ok(map.get(&**key).cloned().unwrap_or_else(empty))
-            }
-            _ => value.index(key),
-        })
-}
-
-/// The names of all functions in the table below.
-pub fn names() -> impl Iterator<Item = &'static str> {
-    FUNCTIONS.iter().map(|function| function.name)
-}
-
-/// Every function.
-pub const FUNCTIONS: &[Function] = &[
-    Function {
-        name: "uppercase",
-        arity: 1..=1,
-        body: |a| Ok(on_text(&a[0], case::to_upper)),
-    },
-    Function {
-        name: "lowercase",
-        arity: 1..=1,
-        body: |a| Ok(on_text(&a[0], case::to_lower)),
-    },
-    Function {
-        name: "trim",
-        arity: 1..=1,
-        body: |a| Ok(on_text(&a[0], |text| text.trim().to_owned())),
-    },
-    Function {
-        name: "replace",
-        arity: 3..=3,
-        body: replace,
-    },
-    Function {
-        name: "split",
-        arity: 3..=3,
-        body: split,
-    },
-    Function {
-        name: "json",
-        arity: 1..=1,
-        body: |a| to_json(&a[0]).map(Value::from),
-    },
-    Function {
-        name: "json_unquote",
-        arity: 1..=1,
-        body: json_unquote,
-    },
-    Function {
-        name: "regex_map_key",
-        arity: 2..=2,
-        body: regex_map_key,
-    },
-    Function {
-        name: "regex_map_keys",
-        arity: 2..=2,
-        body: regex_map_key,
-    },
-    Function {
-        name: "map_has_key",
-        arity: 2..=2,
-        body: map_has_key,
-    },
-    Function {
-        name: "map_as_keys",
-        arity: 2..=2,
-        body: map_has_key,
-    },
-    Function {
-        name: "substr",
-        arity: 3..=3,
-        body: substr,
-    },
-    Function {
-        name: "substrLeft",
-        arity: 2..=2,
-        body: substr_left,
-    },
-    Function {
-        name: "substrRight",
-        arity: 2..=2,
-        body: substr_right,
-    },
-    Function {
-        name: "strlen",
-        arity: 1..=1,
-        body: strlen,
-    },
-    Function {
-        name: "strpos",
-        arity: 2..=2,
-        body: strpos,
-    },
-    Function {
-        name: "strjoin",
-        arity: 2..=2,
-        body: strjoin,
-    },
-    Function {
-        name: "localtime",
-        arity: 2..=3,
-        body: localtime,
-    },
-    Function {
-        name: "formattedDate",
-        arity: 2..=2,
-        body: formatted_date,
-    },
-    Function {
-        name: "add",
-        arity: 2..=2,
-        body: |a| arithmetic(a, |x, y| Some(x.wrapping_add(y))),
-    },
-    Function {
-        name: "sub",
-        arity: 2..=2,
-        body: |a| arithmetic(a, |x, y| Some(x.wrapping_sub(y))),
-    },
-    Function {
-        name: "mult",
-        arity: 2..=2,
-        body: |a| arithmetic(a, |x, y| Some(x.wrapping_mul(y))),
-    },
-    Function {
-        name: "div",
-        arity: 2..=2,
-        body: |a| arithmetic(a, |x, y| (y != 0).then(|| x.wrapping_div(y))),
-    },
-];
-
-impl Function {
-    /// Calls the function.
-    pub fn call(&self, args: Args<'_>) -> FunctionResult {
-        let got = args.len();
-        if !self.arity.contains(&got) {
-            let expected = got.clamp(*self.arity.start(), *self.arity.end());
-            return Err(TemplateError::ArgCount {
-                name: self.name.to_owned(),
-                expected,
-                got,
-            });
+impl Type {
+    /// As Go names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Any => "interface {}",
+            Self::Bool => "bool",
+            Self::Int => "int",
+            Self::Int64 => "int64",
+            Self::Text => "string",
         }
-        (self.body)(args)
     }
 }
 
-fn empty() -> Value {
-    Value::from("")
+/// How many more values of any type a function takes behind its parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    None,
+    AtMostOne,
+    Any,
 }
 
-fn on_text(value: &Value, change: impl Fn(&str) -> String) -> Value {
-    value
-        .as_str()
-        .map_or_else(empty, |text| Value::from(change(text)))
+/// What a function has at hand besides its values.
+pub struct Context<'c, 'm> {
+    pub meter: &'c mut Meter<'m>,
+    pattern: Option<&'c Compiled>,
 }
 
-/// `replace REGEXP NEW VALUE`, with `$1`, `${name}` in NEW
-fn replace(args: Args<'_>) -> FunctionResult {
-    let [
-        Value::String(pattern),
-        Value::String(new),
-        Value::String(text),
-    ] = args
-    else {
-        return Ok(empty());
-    };
-    let Some(regexp) = regexp::cached(pattern) else {
-        return Ok(empty());
-    };
-    Ok(Value::from(regexp.replace_all(text, new)))
+impl<'c, 'm> Context<'c, 'm> {
+    pub fn new(meter: &'c mut Meter<'m>, pattern: Option<&'c Compiled>) -> Self {
+        Self { meter, pattern }
+    }
+
+    /// The compiled pattern: compiled with the template where it is a constant. `None` where Go can't compile it, either.
+    pub fn regexp(&self, pattern: &[u8]) -> Result<Option<Regexp>, Reason> {
+        let compiled = match (self.pattern, std::str::from_utf8(pattern)) {
+            (Some(constant), _) => constant.clone(),
+            (None, Ok(pattern)) => Regexp::cached(pattern),
+            (None, Err(_)) => return Ok(None),
+        };
+        match compiled {
+            Ok(regexp) => Ok(Some(regexp)),
+            Err(RegexpError::Syntax(_)) => Ok(None),
+            Err(error @ RegexpError::TooLarge(_)) => Err(error.to_string().into()),
+        }
+    }
 }
 
-/// `split SEPARATOR INDEX VALUE`
-fn split(args: Args<'_>) -> FunctionResult {
-    let [Value::String(separator), index, Value::String(text)] = args else {
-        return Ok(empty());
-    };
-    let Some(index) = index.as_int().and_then(|index| usize::try_from(index).ok()) else {
-        return Ok(empty());
-    };
-    let part = if separator.is_empty() {
-        // Go splits on the empty separator into characters; Rust adds an empty part at each end.
-        text.char_indices()
-            .nth(index)
-            .map(|(start, c)| &text[start..start + c.len_utf8()])
-    } else {
-        text.split(&**separator).nth(index)
-    };
-    Ok(part.map_or_else(empty, Value::from))
+pub type Answer<'a> = Result<Value<'a>, Reason>;
+type Body = for<'a> fn(&mut Context<'_, '_>, &[Value<'a>]) -> Answer<'a>;
+
+/// A function.
+#[derive(Debug)]
+pub struct Function {
+    pub name: &'static str,
+    pub parameters: &'static [Type],
+    pub rest: Rest,
+    pub result: Type,
+    pub body: Body,
 }
 
-fn to_json(value: &Value) -> Result<String, TemplateError> {
-    json::to_json(value)
-        .ok_or_else(|| TemplateError::Exec("json: the value has no JSON form".to_owned()))
+impl Function {
+    /// Why it can't be called with this many values.
+    pub fn check_count(&self, count: usize) -> Result<(), String> {
+        let fixed = self.parameters.len();
+        let (fits, wanted) = match self.rest {
+            Rest::None => (count == fixed, format!("{fixed}")),
+            Rest::AtMostOne => (
+                (fixed..=fixed + 1).contains(&count),
+                format!("{fixed} or {}", fixed + 1),
+            ),
+            Rest::Any => (count >= fixed, format!("at least {fixed}")),
+        };
+        if fits {
+            return Ok(());
+        }
+        Err(format!(
+            "wrong number of args for {}: want {wanted} got {count}",
+            self.name
+        ))
+    }
+
+    /// The type of a value by its place.
+    pub fn parameter(&self, index: usize) -> Type {
+        self.parameters.get(index).copied().unwrap_or(Type::Any)
+    }
+
+    /// Which of its values is a pattern.
+    pub fn pattern_index(&self) -> Option<usize> {
+        match self.name {
+            "replace" => Some(0),
+            "regex_map_key" | "regex_map_keys" => Some(1),
+            _ => None,
+        }
+    }
 }
 
-/// The JSON of a text without its quotes, for use between other quotes.
-fn json_unquote(args: Args<'_>) -> FunctionResult {
-    let json = to_json(&args[0])?;
-    let inside = json
-        .strip_prefix('"')
-        .and_then(|json| json.strip_suffix('"'));
-    Ok(Value::from(inside.unwrap_or(&json)))
+fn all() -> impl Iterator<Item = &'static Function> {
+    OF_GO.iter().chain(OF_CANOPSIS)
 }
 
-/// `regex_map_key MAP REGEXP`: the value of the first key, in their order, that matches.
-fn regex_map_key(args: Args<'_>) -> FunctionResult {
-    let [Value::Map(map), Value::String(pattern)] = args else {
-        return Ok(empty());
-    };
-    let Some(regex) = regexp::cached(pattern) else {
-        return Ok(empty());
-    };
-    Ok(map
-        .iter()
-        .find(|(key, _)| regex.is_match(key))
-        .map_or_else(empty, |(_, value)| value.clone()))
+/// The function of a name.
+pub fn find(name: &str) -> Option<&'static Function> {
+    all().find(|function| function.name == name)
 }
 
-/// `map_has_key MAP KEY`
-fn map_has_key(args: Args<'_>) -> FunctionResult {
-    let [Value::Map(map), Value::String(key)] = args else {
-        return Ok(Value::Bool(false));
-    };
-    Ok(Value::Bool(map.contains_key(&**key)))
+/// The names of all functions.
+pub fn all_names() -> Vec<&'static str> {
+    all().map(|function| function.name).collect()
 }
 
-fn text_part(text: &str, start: usize, count: usize) -> Value {
-    Value::from(text.chars().skip(start).take(count).collect::<String>())
+/// The names of the functions that Canopsis adds to Go's.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    OF_CANOPSIS.iter().map(|function| function.name)
 }
 
-/// Negative positions and counts are taken as 0.
-fn position(value: &Value) -> Option<usize> {
-    value
-        .as_int()
-        .map(|value| usize::try_from(value).unwrap_or(0))
+const ANY: &[Type] = &[Type::Any];
+const TWO: &[Type] = &[Type::Any, Type::Any];
+
+const fn function(
+    name: &'static str,
+    parameters: &'static [Type],
+    rest: Rest,
+    result: Type,
+    body: Body,
+) -> Function {
+    Function {
+        name,
+        parameters,
+        rest,
+        result,
+        body,
+    }
 }
 
-/// `substr TEXT START COUNT`, in characters
-fn substr(args: Args<'_>) -> FunctionResult {
-    let (Some(text), Some(start), Some(count)) =
-        (args[0].as_str(), position(&args[1]), position(&args[2]))
-    else {
-        return Ok(empty());
-    };
-    Ok(text_part(text, start, count))
-}
+static OF_GO: &[Function] = &[
+    function(AND, ANY, Rest::Any, Type::Any, builtins::not_called),
+    function(OR, ANY, Rest::Any, Type::Any, builtins::not_called),
+    function("not", ANY, Rest::None, Type::Bool, builtins::not),
+    function("eq", ANY, Rest::Any, Type::Bool, builtins::eq),
+    function("ne", TWO, Rest::None, Type::Bool, builtins::ne),
+    function("lt", TWO, Rest::None, Type::Bool, builtins::lt),
+    function("le", TWO, Rest::None, Type::Bool, builtins::le),
+    function("gt", TWO, Rest::None, Type::Bool, builtins::gt),
+    function("ge", TWO, Rest::None, Type::Bool, builtins::ge),
+    function("len", ANY, Rest::None, Type::Int, builtins::len),
+    function("index", ANY, Rest::Any, Type::Any, builtins::index),
+    function("slice", ANY, Rest::Any, Type::Any, builtins::slice),
+    function("print", &[], Rest::Any, Type::Text, builtins::print),
+    function("println", &[], Rest::Any, Type::Text, builtins::println),
+    function(
+        "printf",
+        &[Type::Text],
+        Rest::Any,
+        Type::Text,
+        builtins::printf,
+    ),
+    function("html", &[], Rest::Any, Type::Text, builtins::html),
+    function("js", &[], Rest::Any, Type::Text, builtins::js),
+    function("urlquery", &[], Rest::Any, Type::Text, builtins::urlquery),
+    function(CALL, ANY, Rest::Any, Type::Any, builtins::call),
+];
 
-/// `substrLeft TEXT COUNT`
-fn substr_left(args: Args<'_>) -> FunctionResult {
-    let (Some(text), Some(count)) = (args[0].as_str(), position(&args[1])) else {
-        return Ok(empty());
-    };
-    Ok(text_part(text, 0, count))
-}
+static OF_CANOPSIS: &[Function] = &[
+    function(
+        "uppercase",
+        ANY,
+        Rest::None,
+        Type::Text,
+        canopsis::uppercase,
+    ),
+    function(
+        "lowercase",
+        ANY,
+        Rest::None,
+        Type::Text,
+        canopsis::lowercase,
+    ),
+    function("trim", ANY, Rest::None, Type::Text, canopsis::trim),
+    function(
+        "replace",
+        &[Type::Text, Type::Text, Type::Any],
+        Rest::None,
+        Type::Text,
+        canopsis::replace,
+    ),
+    function(
+        "split",
+        &[Type::Text, Type::Int, Type::Any],
+        Rest::None,
+        Type::Text,
+        canopsis::split,
+    ),
+    function("json", ANY, Rest::None, Type::Text, canopsis::json),
+    function(
+        "json_unquote",
+        ANY,
+        Rest::None,
+        Type::Text,
+        canopsis::json_unquote,
+    ),
+    function(
+        "regex_map_key",
+        &[Type::Any, Type::Text],
+        Rest::None,
+        Type::Any,
+        canopsis::regex_map_key,
+    ),
+    function(
+        "regex_map_keys",
+        &[Type::Any, Type::Text],
+        Rest::None,
+        Type::Any,
+        canopsis::regex_map_key,
+    ),
+    function(
+        "map_has_key",
+        TWO,
+        Rest::None,
+        Type::Bool,
+        canopsis::map_has_key,
+    ),
+    function(
+        "map_as_keys",
+        TWO,
+        Rest::None,
+        Type::Bool,
+        canopsis::map_has_key,
+    ),
+    function(
+        "substr",
+        &[Type::Text, Type::Int, Type::Int],
+        Rest::None,
+        Type::Text,
+        canopsis::substr,
+    ),
+    function(
+        "substrLeft",
+        &[Type::Text, Type::Int],
+        Rest::None,
+        Type::Text,
+        canopsis::substr_left,
+    ),
+    function(
+        "substrRight",
+        &[Type::Text, Type::Int],
+        Rest::None,
+        Type::Text,
+        canopsis::substr_right,
+    ),
+    function(
+        "strlen",
+        &[Type::Text],
+        Rest::None,
+        Type::Int64,
+        canopsis::strlen,
+    ),
+    function(
+        "strpos",
+        &[Type::Text, Type::Text],
+        Rest::None,
+        Type::Int64,
+        canopsis::strpos,
+    ),
+    function(
+        "strjoin",
+        &[Type::Any, Type::Text],
+        Rest::None,
+        Type::Text,
+        canopsis::strjoin,
+    ),
+    function(
+        LOCALTIME,
+        TWO,
+        Rest::AtMostOne,
+        Type::Text,
+        canopsis::localtime,
+    ),
+    function(
+        "formattedDate",
+        TWO,
+        Rest::None,
+        Type::Text,
+        canopsis::formatted_date,
+    ),
+    function("add", TWO, Rest::None, Type::Int64, canopsis::add),
+    function("sub", TWO, Rest::None, Type::Int64, canopsis::sub),
+    function("mult", TWO, Rest::None, Type::Int64, canopsis::mult),
+    function("div", TWO, Rest::None, Type::Int64, canopsis::div),
+];
 
-/// `substrRight TEXT COUNT`
-fn substr_right(args: Args<'_>) -> FunctionResult {
-    let (Some(text), Some(count)) = (args[0].as_str(), position(&args[1])) else {
-        return Ok(empty());
-    };
-    Ok(text_part(
-        text,
-        text.chars().count().saturating_sub(count),
-        count,
-    ))
-}
-
-fn integer(value: usize) -> Value {
-    Value::Int(i64::try_from(value).unwrap_or(i64::MAX))
-}
-
-/// `strlen TEXT`, in characters
-fn strlen(args: Args<'_>) -> FunctionResult {
-    Ok(args[0]
-        .as_str()
-        .map_or_else(empty, |text| integer(text.chars().count())))
-}
-
-/// `strpos TEXT PART`: the index of the character at which PART starts, from 0; -1 if it is not found.
-fn strpos(args: Args<'_>) -> FunctionResult {
-    let (Some(text), Some(part)) = (args[0].as_str(), args[1].as_str()) else {
-        return Ok(empty());
-    };
-    Ok(text
-        .find(part)
-        .map_or(Value::Int(-1), |byte| integer(text[..byte].chars().count())))
-}
-
-/// `strjoin LIST SEPARATOR`
-fn strjoin(args: Args<'_>) -> FunctionResult {
-    let [Value::List(items), Value::String(separator)] = args else {
-        return Ok(empty());
-    };
-    let parts: Option<Vec<&str>> = items.iter().map(Value::as_str).collect();
-    Ok(parts.map_or_else(empty, |parts| Value::from(parts.join(separator))))
-}
-
-/// `localtime LAYOUT VALUE` or `localtime LAYOUT ZONE VALUE`
-fn localtime(args: Args<'_>) -> FunctionResult {
-    let (layout, zone, value) = match args {
-        [Value::String(layout), Value::String(value)] => (layout, None, value),
-        [
-            Value::String(layout),
-            Value::String(zone),
-            Value::String(value),
-        ] => (layout, Some(&**zone), value),
-        _ => return Ok(empty()),
-    };
-    let zone =
-        time::zone(zone).map_err(|error| TemplateError::Exec(format!("localtime: {error}")))?;
-    Ok(time::format(layout, &zone, value).map_or_else(empty, Value::from))
-}
-
-/// `formattedDate LAYOUT VALUE`, in UTC
-fn formatted_date(args: Args<'_>) -> FunctionResult {
-    let [Value::String(layout), Value::String(value)] = args else {
-        return Ok(empty());
-    };
-    Ok(time::format(layout, &TimeZone::UTC, value).map_or_else(empty, Value::from))
-}
-
-fn arithmetic(args: Args<'_>, operation: impl Fn(i64, i64) -> Option<i64>) -> FunctionResult {
-    let [Value::Int(left), Value::Int(right)] = args else {
-        return Err(TemplateError::Exec(
-            "arithmetic takes two whole numbers".to_owned(),
-        ));
-    };
-    operation(*left, *right)
-        .map(Value::Int)
-        .ok_or_else(|| TemplateError::Exec("division by zero".to_owned()))
-}
+/// They evaluate no more of their values than they need; the evaluator does it.
+pub const AND: &str = "and";
+pub const OR: &str = "or";
+/// Calls a value that is a function, of which there are none.
+pub const CALL: &str = "call";
+/// The function that has a time zone among its values.
+pub const LOCALTIME: &str = "localtime";

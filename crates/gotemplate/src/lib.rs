@@ -1,32 +1,108 @@
-//! Go's `text/template` with the functions that Canopsis documents for its templates: compiled and checked once, rendered often.
-//!
-//! Imitates Go, and knows nothing of alerts, events or configurations. What is exact, what is refused and which limits hold is in
-//! the crate's README.
-//!
-//! ```
-//! use gotemplate::{Template, Value};
-//!
-//! let template = Template::parse("{{ .name | uppercase }}").unwrap();
-//! let dot = Value::Map([("name".into(), Value::from("disk"))].into_iter().collect::<std::collections::BTreeMap<_, _>>().into());
-//! assert_eq!(template.render(&dot).unwrap(), "DISK");
-//! ```
-
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 #![warn(clippy::unwrap_used, clippy::expect_used)]
 
+mod builtins;
+mod canopsis;
 mod case;
+mod check;
+mod error;
+mod eval;
+mod float;
 mod functions;
 mod json;
+mod lexer;
+mod limits;
+mod literal;
 mod messages;
-pub mod regexp;
-mod template;
+mod parser;
+mod printf;
+mod quote;
+mod regexp;
+mod text;
 mod time;
-mod validate;
+mod tree;
+mod value;
 
+use std::fmt;
+
+pub use check::{Analysis, Dot, FieldRef, Warning};
+pub use error::{Location, ParseError, Reason, RenderError};
 pub use functions::names as function_names;
-/// A value that templates see: the dot, and what is below it.
-pub use gotmpl::Value;
-pub use json::from_json;
-pub use regexp::{Regexp, RegexpError};
-pub use template::{ParseError, RenderError, Template};
-pub use validate::{Analysis, Dot, FieldRef};
+pub use regexp::{Groups, Regexp, RegexpError};
+pub use value::{Map, Text, Value};
+
+/// How long a template's source may be, in bytes.
+pub const MAX_SOURCE_BYTES: usize = 256 << 10;
+
+/// How deep blocks and parentheses may be nested in a source. A chain of `{{else if}}` counts once.
+pub const MAX_NESTING: usize = 100;
+
+/// How deep blocks, parentheses and calls of templates may be inside each other as a template runs.
+pub const MAX_DEPTH: usize = 250;
+
+/// How many steps one run may take. A step is a piece of text, an action, a command, a turn of a loop, or 16 bytes that a
+/// function reads or writes.
+pub const MAX_STEPS: u32 = 1_000_000;
+
+/// How long the output, and each text that a function computes, may be, in bytes.
+pub const MAX_TEXT_BYTES: usize = 1 << 20;
+
+/// How long a text may be that is looked up in the data, in bytes.
+pub const MAX_INPUT_BYTES: usize = 256 << 10;
+
+/// How long a text may be on which `replace` or `regex_map_key` runs, in bytes.
+pub const MAX_REGEXP_BYTES: usize = 16 << 10;
+
+/// What most templates write is not longer than this, in bytes.
+const TYPICAL_OUTPUT_BYTES: usize = 64;
+
+/// A template that was parsed and checked.
+pub struct Template {
+    source: Box<str>,
+    tree: tree::Tree,
+    analysis: Analysis,
+}
+
+impl Template {
+    /// Parses a template, and refuses what Go refuses when it parses, and what would fail whenever it is run.
+    pub fn parse(source: &str) -> Result<Self, ParseError> {
+        let failed = |failure| ParseError::new(failure, source);
+        let mut tree = parser::parse(source).map_err(failed)?;
+        let analysis = check::check(&mut tree, source).map_err(failed)?;
+        Ok(Self {
+            source: source.into(),
+            tree,
+            analysis,
+        })
+    }
+
+    /// Runs the template with a map as its dot. Once `is_late` is true, it fails: that is asked every 256 steps, and for each
+    /// match of a pattern.
+    pub fn render(&self, dot: &dyn Map, is_late: &dyn Fn() -> bool) -> Result<String, RenderError> {
+        let meter = limits::Meter::new(is_late);
+        eval::Evaluator::new(&self.tree, meter, TYPICAL_OUTPUT_BYTES)
+            .run(&Value::Map(dot))
+            .map(text::to_utf8)
+            .map_err(|(reason, at)| RenderError {
+                location: Location::of(at, &self.source),
+                reason,
+            })
+    }
+
+    /// What can be said of the template without running it.
+    pub fn analysis(&self) -> &Analysis {
+        &self.analysis
+    }
+
+    /// Its text.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+}
+
+impl fmt::Debug for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Template").field(&self.source).finish()
+    }
+}

@@ -1,60 +1,85 @@
-//! Go's regular expressions on the `regex` crate: compiling, matching, replacing, and a cache.
-
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, LazyLock};
-
-use gotmpl::Value;
-use parking_lot::Mutex;
-use regex::{Captures, Regex, RegexBuilder};
+//! Go's regular expressions on the `regex` crate.
+//!
+//! The two engines agree on nearly everything. What differs is in `syntax`: the pattern is written anew in the crate's terms
+//! before it is compiled.
 
 mod syntax;
 
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
+
+use parking_lot::Mutex;
+use regex::{Captures, Regex, RegexBuilder};
+
+use crate::MAX_REGEXP_BYTES;
+use crate::error::Reason;
+use crate::limits::{Buffer, Meter};
+use crate::text::{is_digit, is_letter};
+use crate::value::{Map, Value};
+
 /// Why a pattern does not compile.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct RegexpError(String);
+pub enum RegexpError {
+    /// Go refuses it, too.
+    #[error("{0}")]
+    Syntax(String),
+    /// It would take more memory than the limit, in bytes.
+    #[error("the pattern takes more than {0} bytes once it is compiled (large repetitions?)")]
+    TooLarge(usize),
+}
 
-/// A pattern may take this much memory when compiled, in bytes.
+/// What a compiled pattern may take, in bytes.
 const MAX_COMPILED_BYTES: usize = 1 << 20;
 
-/// The number of patterns computed by templates that are kept compiled. One more, and all are dropped: a label's value used as a
-/// pattern must not fill the memory.
-const MAX_CACHED_PATTERNS: usize = 256;
+/// The same for one that a template computes: a search takes time for each of these bytes and each of the text's, at worst
+/// 0.8 s with `MAX_REGEXP_BYTES`.
+const MAX_COMPUTED_BYTES: usize = 64 << 10;
 
-/// A compiled pattern with Go's meaning, and the names of its groups.
-#[derive(Debug)]
+/// What each thread that runs a pattern may take for it besides, in bytes, in each of two directions. The engine gets slower
+/// where it needs more.
+const MAX_CACHE_BYTES: usize = 128 << 10;
+
+/// A compiled pattern. Copies share it.
+#[derive(Debug, Clone)]
 pub struct Regexp {
-    regex: Regex,
-    /// The named groups, by number.
-    names: Vec<(usize, Arc<str>)>,
+    regex: Arc<Regex>,
 }
 
 impl Regexp {
-    /// Compiles a pattern.
+    /// Compiles a pattern with Go's meaning.
     pub fn new(pattern: &str) -> Result<Self, RegexpError> {
-        let regex = RegexBuilder::new(&syntax::translate(pattern)?)
-            .size_limit(MAX_COMPILED_BYTES)
-            .build()
-            .map_err(|error| match error {
-                regex::Error::CompiledTooBig(limit) => {
-                    RegexpError(format!("larger than {limit} bytes when compiled"))
-                }
-                error => {
-                    let text = error.to_string();
-                    let last = text.lines().last().unwrap_or("does not compile");
-                    RegexpError(last.trim().trim_start_matches("error: ").to_owned())
-                }
-            })?;
-        let names = (0..)
-            .zip(regex.capture_names())
-            .filter_map(|(number, name)| Some((number, Arc::from(name?))))
-            .collect();
-        Ok(Self { regex, names })
+        Self::with_limit(pattern, MAX_COMPILED_BYTES)
     }
 
-    /// The names of its groups, in their order.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.names.iter().map(|(_, name)| &**name)
+    fn with_limit(pattern: &str, max_bytes: usize) -> Result<Self, RegexpError> {
+        let translated = syntax::translate(pattern)?;
+        let built = RegexBuilder::new(&translated)
+            .size_limit(max_bytes)
+            .dfa_size_limit(MAX_CACHE_BYTES)
+            .build();
+        match built {
+            Ok(regex) => Ok(Self {
+                regex: Arc::new(regex),
+            }),
+            Err(regex::Error::CompiledTooBig(_)) => Err(RegexpError::TooLarge(max_bytes)),
+            Err(error) => {
+                let text = error.to_string();
+                let last = text.lines().last().unwrap_or("does not compile");
+                let reason = last.trim().trim_start_matches("error: ");
+                Err(RegexpError::Syntax(reason.to_owned()))
+            }
+        }
+    }
+
+    /// A pattern that a template computes; what was compiled before is at hand.
+    pub(crate) fn cached(pattern: &str) -> Result<Self, RegexpError> {
+        if let Some(known) = CACHE.lock().get(pattern) {
+            return known;
+        }
+        // Compiling may take a while: the others must not wait for it.
+        let compiled = Self::with_limit(pattern, MAX_COMPUTED_BYTES);
+        CACHE.lock().insert(pattern, compiled.clone());
+        compiled
     }
 
     /// Whether it matches anywhere in a text.
@@ -62,57 +87,96 @@ impl Regexp {
         self.regex.is_match(text)
     }
 
-    /// The named groups of the first match; a group without a match is the empty string.
-    pub fn groups(&self, text: &str) -> Option<Value> {
+    /// The names of its groups, in their order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.regex.capture_names().flatten()
+    }
+
+    /// The named groups of the first match.
+    pub fn groups<'r>(&'r self, text: &'r str) -> Option<Groups<'r>> {
         let captures = self.regex.captures(text)?;
-        let mut groups = BTreeMap::new();
-        for (number, name) in &self.names {
-            let text = captures.get(*number).map_or("", |group| group.as_str());
-            groups.insert(Arc::clone(name), Value::from(text));
+        let mut entries: Vec<_> = self
+            .names()
+            .map(|name| (name, captures.name(name).map_or("", |group| group.as_str())))
+            .collect();
+        entries.sort_unstable();
+        Some(Groups(entries))
+    }
+
+    /// Go's `ReplaceAllString`: each match gives `new`, in which `$1`, `$name`, `${1}` and `${name}` are groups and `$$` is `$`.
+    pub(crate) fn replace_all(
+        &self,
+        text: &str,
+        new: &str,
+        meter: &mut Meter<'_>,
+    ) -> Result<Vec<u8>, Reason> {
+        let mut out = Buffer::default();
+        let mut copied = 0;
+        for captures in self.regex.captures_iter(text) {
+            meter.step()?;
+            meter.check_deadline()?;
+            let whole = captures.get_match();
+            out.push_str(&text[copied..whole.start()])?;
+            expand(&mut out, new, &captures)?;
+            copied = whole.end();
         }
-        Some(Value::Map(Arc::new(groups)))
-    }
-
-    /// Go's `ReplaceAllString`: each match becomes `new`, where `$1`, `$name`, `${1}` and `${name}` are groups and `$$` is `$`.
-    pub fn replace_all(&self, text: &str, new: &str) -> String {
-        let expanded = |captures: &Captures<'_>| expand(new, captures);
-        self.regex.replace_all(text, expanded).into_owned()
+        out.push_str(&text[copied..])?;
+        Ok(out.into_bytes())
     }
 }
 
-/// A pattern that a template computes: compiled once, and shared, as a clone would start with cold caches. `None` if it does not
-/// compile.
-pub(crate) fn cached(pattern: &str) -> Option<Arc<Regexp>> {
-    type Cache = HashMap<String, Option<Arc<Regexp>>>;
-    static CACHE: LazyLock<Mutex<Cache>> = LazyLock::new(Mutex::default);
-    if let Some(known) = CACHE.lock().get(pattern) {
-        return known.clone();
+/// Fails for a text on which a pattern could run for seconds: a search may look at all of it, and there may be one for each of
+/// its characters.
+pub(crate) fn check_length(function: &'static str, text: &[u8]) -> Result<(), Reason> {
+    if text.len() > MAX_REGEXP_BYTES {
+        return Err(Reason::RegexpInputTooLong {
+            function,
+            length: text.len(),
+        });
     }
-    // Compiling takes milliseconds, in which other threads may use the cache.
-    let compiled = Regexp::new(pattern).ok().map(Arc::new);
-    let mut cache = CACHE.lock();
-    if cache.len() >= MAX_CACHED_PATTERNS {
-        cache.clear();
-    }
-    cache.insert(pattern.to_owned(), compiled.clone());
-    compiled
+    Ok(())
 }
 
-/// The `regex` crate's expansion delimits names differently: `$1é` is the group `1é` in Go.
-fn expand(template: &str, captures: &Captures<'_>) -> String {
-    let mut out = String::new();
+/// The named groups of a match, as templates see them. A group that takes no part in it is the empty text.
+#[derive(Debug)]
+pub struct Groups<'r>(Vec<(&'r str, &'r str)>);
+
+impl Map for Groups<'_> {
+    fn holds_text(&self) -> bool {
+        true
+    }
+
+    fn get(&self, key: &str) -> Option<Value<'_>> {
+        let (_, text) = self.0.iter().find(|(name, _)| *name == key)?;
+        Some(Value::from(*text))
+    }
+
+    fn entries(&self) -> Vec<(&str, Value<'_>)> {
+        self.0
+            .iter()
+            .map(|(name, text)| (*name, Value::from(*text)))
+            .collect()
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// The crate's own expansion reads other names than Go's: `$1é` is the group `1é` in Go, which does not exist.
+fn expand(out: &mut Buffer, template: &str, captures: &Captures<'_>) -> Result<(), Reason> {
     let mut rest = template;
     while let Some((before, after)) = rest.split_once('$') {
-        out.push_str(before);
+        out.push_str(before)?;
         if let Some(after) = after.strip_prefix('$') {
-            out.push('$');
+            out.push(b"$")?;
             rest = after;
             continue;
         }
         let braced = after.strip_prefix('{');
         let from = braced.unwrap_or(after);
         let length = from
-            .find(|c: char| c != '_' && !c.is_alphanumeric())
+            .find(|c: char| c != '_' && !is_letter(c) && !is_digit(c))
             .unwrap_or(from.len());
         let (name, behind) = from.split_at(length);
         let behind = if braced.is_some() {
@@ -122,7 +186,7 @@ fn expand(template: &str, captures: &Captures<'_>) -> String {
         };
         let Some(behind) = behind.filter(|_| !name.is_empty()) else {
             // What names no group stays as it is.
-            out.push('$');
+            out.push(b"$")?;
             rest = after;
             continue;
         };
@@ -136,10 +200,46 @@ fn expand(template: &str, captures: &Captures<'_>) -> String {
             }
             _ => captures.name(name),
         };
-        out.push_str(group.map_or("", |group| group.as_str()));
+        out.push_str(group.map_or("", |group| group.as_str()))?;
         rest = behind;
     }
-    out + rest
+    out.push_str(rest)
+}
+
+static CACHE: LazyLock<Mutex<Cache>> = LazyLock::new(Mutex::default);
+
+/// What came of a pattern.
+pub(crate) type Compiled = Result<Regexp, RegexpError>;
+
+/// Patterns that templates compute as they run are compiled once. Those of a label's value can't fill the memory: when there
+/// are too many, or too long ones, all are forgotten.
+#[derive(Default)]
+struct Cache {
+    patterns: HashMap<Box<str>, Compiled>,
+    bytes: usize,
+}
+
+impl Cache {
+    const MAX_PATTERNS: usize = 32;
+    /// Of the patterns' texts; that of a compiled one is `MAX_COMPUTED_BYTES`.
+    const MAX_BYTES: usize = 64 << 10;
+
+    fn get(&self, pattern: &str) -> Option<Compiled> {
+        self.patterns.get(pattern).cloned()
+    }
+
+    fn insert(&mut self, pattern: &str, compiled: Compiled) {
+        if pattern.len() > Self::MAX_BYTES {
+            return;
+        }
+        if self.patterns.len() >= Self::MAX_PATTERNS || self.bytes + pattern.len() > Self::MAX_BYTES
+        {
+            *self = Self::default();
+        }
+        if self.patterns.insert(pattern.into(), compiled).is_none() {
+            self.bytes += pattern.len();
+        }
+    }
 }
 
 #[cfg(test)]

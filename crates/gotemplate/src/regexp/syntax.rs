@@ -175,10 +175,14 @@ impl<'p> Translator<'p> {
         let (name, caret) = name
             .strip_prefix('^')
             .map_or((name.as_str(), false), |name| (name, true));
-        Ok(format!(
-            "\\{}{{{name}}}",
-            if negated == caret { 'p' } else { 'P' }
-        ))
+        let kind = match name.as_bytes() {
+            [b'A'..=b'Z'] | [b'A'..=b'Z', b'a'..=b'z'] => "gc=",
+            _ if name == "Any" => "",
+            [b'A'..=b'Z', ..] => "sc=",
+            _ => return fail(format!("invalid character class range: \\p{{{name}}}")),
+        };
+        let letter = if negated == caret { 'p' } else { 'P' };
+        Ok(format!("\\{letter}{{{kind}{name}}}"))
     }
 
     fn hexadecimal(&mut self) -> Result<char, RegexpError> {
@@ -203,7 +207,7 @@ impl<'p> Translator<'p> {
             None
         };
         code.and_then(char::from_u32)
-            .ok_or_else(|| RegexpError(format!("\\x{{{digits}}} is no character")))
+            .ok_or_else(|| RegexpError::Syntax(format!("\\x{{{digits}}} is not a character")))
     }
 
     /// `\0`, `\12`, `\377`. A single digit but 0 would be a back-reference, which neither engine has.
@@ -222,7 +226,7 @@ impl<'p> Translator<'p> {
             return fail("back-references are not supported");
         }
         char::from_u32(code)
-            .ok_or_else(|| RegexpError("an octal escape is no character".to_owned()))
+            .ok_or_else(|| RegexpError::Syntax("an octal escape is not a character".to_owned()))
     }
 
     fn quoted(&mut self) -> String {
@@ -399,5 +403,5 @@ impl<'p> Translator<'p> {
 }
 
 fn fail<T>(message: impl Into<String>) -> Result<T, RegexpError> {
-    Err(RegexpError(message.into()))
+    Err(RegexpError::Syntax(message.into()))
 }

@@ -39,9 +39,9 @@ fn matches_as_go_does() {
         (r"a b#c", "a b#c", Some("a b#c")),
         (r"a\ b", "a b", Some("a b")),
     ] {
-        let regexp = Regexp::new(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"));
+        let regex = Regexp::new(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"));
         assert_eq!(
-            regexp.regex.find(text).map(|found| found.as_str()),
+            regex.regex.find(text).map(|found| found.as_str()),
             found,
             "{pattern} on {text:?}"
         );
@@ -76,6 +76,10 @@ fn refuses_what_go_refuses() {
         "[[:nosuch:]]",
         r"\",
         r"\pX",
+        r"\p{Letter}",
+        r"\p{greek}",
+        r"\p{Alphabetic}",
+        r"\p{sc=Greek}",
         r"\x{110000}",
         r"\x4",
         "(?P<n>a)(?P<n>b)",
@@ -88,11 +92,47 @@ fn refuses_what_go_refuses() {
 }
 
 #[test]
-fn the_cache_is_bounded_and_remembers_failures() {
-    for number in 0..2 * MAX_CACHED_PATTERNS {
-        assert!(cached(&format!("a{{{}}}", number % 500)).is_some());
+fn the_cache_is_bounded_shares_and_remembers_failures() {
+    let mut cache = Cache::default();
+    for number in 0..1000 {
+        cache.insert(&format!("a{number}"), Regexp::new("a"));
+        assert!(cache.patterns.len() <= Cache::MAX_PATTERNS && cache.bytes <= Cache::MAX_BYTES);
     }
-    assert!(cached("(").is_none() && cached("(").is_none());
+    for number in 0..1000 {
+        cache.insert(
+            &format!("{number:03}{}", "a".repeat(8000)),
+            Regexp::new("("),
+        );
+        assert!(cache.bytes <= Cache::MAX_BYTES);
+    }
+    cache.insert(&"a".repeat(Cache::MAX_BYTES + 1), Regexp::new("a"));
+    assert!(cache.bytes <= Cache::MAX_BYTES);
+    assert!(Regexp::cached("(").is_err() && Regexp::cached("(").is_err());
+    let [one, two] = [0, 1].map(|_| Regexp::cached("shared").unwrap());
+    assert!(Arc::ptr_eq(&one.regex, &two.regex));
+}
+
+#[test]
+fn a_pattern_that_takes_much_memory_is_refused() {
+    for pattern in [r"(\pL{1000}){100}", r"\pL{1000}"] {
+        let error = Regexp::new(pattern).unwrap_err();
+        assert_eq!(error, RegexpError::TooLarge(MAX_COMPILED_BYTES));
+    }
+    let many_states = "(?:a?a?a?a?a?a?a?a?){1000}";
+    assert!(Regexp::new(many_states).is_ok());
+    let error = Regexp::cached(many_states).unwrap_err();
+    assert_eq!(error, RegexpError::TooLarge(MAX_COMPUTED_BYTES));
+}
+
+#[test]
+fn groups_are_a_map_of_texts() {
+    let regexp = Regexp::new("(?P<z>a)|(?P<b>b)|(c)").unwrap();
+    let groups = regexp.groups("xby").unwrap();
+    let entries = format!("{:?}", groups.entries());
+    assert_eq!(groups.0, [("b", "b"), ("z", "")], "{entries}");
+    assert!(groups.get("nosuch").is_none() && groups.holds_text());
+    assert!(regexp.groups("x").is_none());
+    assert_eq!(regexp.names().collect::<Vec<_>>(), ["z", "b"]);
 }
 
 #[test]
@@ -115,16 +155,8 @@ fn replaces_as_go_does() {
         ("$9", "xy"),
         ("none", "xnoney"),
     ] {
-        assert_eq!(
-            Regexp::new("(?P<n>a)(b)").unwrap().replace_all("xaby", new),
-            expected,
-            "{new}"
-        );
+        let regexp = Regexp::new("(?P<n>a)(b)").unwrap();
+        let replaced = regexp.replace_all("xaby", new, &mut Meter::new(&|| false));
+        assert_eq!(replaced, Ok(expected.as_bytes().to_vec()), "{new}");
     }
-}
-
-#[test]
-fn a_pattern_that_needs_much_memory_is_refused() {
-    let error = Regexp::new("((a{100}){100}){100}").unwrap_err();
-    assert_eq!(error.to_string(), "larger than 1048576 bytes when compiled");
 }

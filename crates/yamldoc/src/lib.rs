@@ -1,10 +1,13 @@
-//! The YAML file as a tree of values, each as it is written, with its position. What the values mean is up to other modules.
+//! A YAML file as a tree of values, each as it is written, with its position. What the values mean is up to the caller.
 //!
 //! `serde_yaml` gives a position only with an error, and a scalar either with its type or as it is written. So the file is read
 //! twice: for the tree, then along the tree for the rest. A reader with positions (such as `saphyr-parser`) would be a second YAML
 //! parser beside `serde_yaml`, with other ideas of YAML 1.1.
 //!
 //! No input may take much time or memory, so size, depth and expanded aliases are limited.
+
+#![forbid(unsafe_code)]
+#![warn(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -14,8 +17,6 @@ use serde::de::{
     DeserializeSeed, Deserializer, EnumAccess, Error as DeError, MapAccess, SeqAccess, Visitor,
 };
 use serde_json::{Number, Value};
-
-use crate::logging::{one_line, shorten};
 
 /// The maximal length of a file. `serde_yaml` takes up to 200 bytes of memory for each byte (`? ? ? …`).
 pub const MAX_FILE_BYTES: usize = 1 << 20;
@@ -31,6 +32,9 @@ const MAX_KEY_BYTES: usize = 1024;
 const MAX_DIRECTIVES: usize = 16;
 /// How much is read at once while the depth is unknown (see [`check_depth`]).
 const DEPTH_STEP_BYTES: usize = 16 << 10;
+
+/// The characters of a key in the path of a value.
+const MAX_EXCERPT: usize = 96;
 
 /// A place in the file, counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -493,14 +497,27 @@ impl<'d> NodeRef<'d> {
         let dot = if self.path.is_empty() { "" } else { "." };
         // Without a space after the colon, the value belongs to the key; it may be a secret.
         let key_text = match key.text.split_once(':') {
-            None => one_line(&shorten(&key.text)),
-            Some((start, _)) => format!("{}:…", one_line(&shorten(start))),
+            None => excerpt(&key.text),
+            Some((start, _)) => format!("{}:…", excerpt(start)),
         };
         NodeRef {
             node,
             position: key.position,
             path: format!("{}{dot}{key_text}", self.path),
         }
+    }
+}
+
+/// The beginning of a key, on one line.
+fn excerpt(key: &str) -> String {
+    let mut short: String = key.chars().take(MAX_EXCERPT).collect();
+    if short.len() < key.len() {
+        short.push('…');
+    }
+    let is_control = |c: &char| c.is_control();
+    match short.chars().find(is_control) {
+        Some(_) => short.escape_debug().collect(),
+        None => short,
     }
 }
 

@@ -1,0 +1,311 @@
+//! The functions that Canopsis adds to Go's.
+
+#![allow(clippy::unnecessary_wraps, reason = "one signature for all functions")]
+
+use jiff::tz::TimeZone;
+
+use crate::case;
+use crate::error::Reason;
+use crate::functions::{Answer, Context};
+use crate::json::to_json;
+use crate::regexp;
+use crate::text;
+use crate::time;
+use crate::value::{Map, Text, Value};
+
+fn empty<'a>() -> Value<'a> {
+    Value::from("")
+}
+
+fn as_text<'v, 'a>(value: &'v Value<'a>) -> Option<&'v Text<'a>> {
+    match value {
+        Value::Text(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn as_map<'a>(value: &Value<'a>) -> Option<&'a (dyn Map + 'a)> {
+    match value {
+        Value::Map(map) => Some(*map),
+        _ => None,
+    }
+}
+
+/// An `int` that is not negative.
+fn as_position(value: &Value<'_>) -> Option<usize> {
+    match value {
+        Value::Int(number) => usize::try_from(*number).ok(),
+        _ => None,
+    }
+}
+
+/// UTF-8 for what works on characters.
+fn utf8<'t>(text: &'t Text<'_>) -> std::borrow::Cow<'t, str> {
+    match std::str::from_utf8(text) {
+        Ok(valid) => valid.into(),
+        Err(_) => text::chars(text).collect::<String>().into(),
+    }
+}
+
+fn map_chars<'a>(value: &Value<'a>, change: fn(char) -> char) -> Value<'a> {
+    let Some(text) = as_text(value) else {
+        return empty();
+    };
+    Value::computed(
+        text::chars(text)
+            .map(change)
+            .collect::<String>()
+            .into_bytes(),
+    )
+}
+
+pub fn uppercase<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+    Ok(map_chars(&values[0], case::upper))
+}
+
+pub fn lowercase<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+    Ok(map_chars(&values[0], case::lower))
+}
+
+pub fn trim<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+    let Some(whole) = as_text(&values[0]) else {
+        return Ok(empty());
+    };
+    let trimmed = text::trim(whole);
+    let start = whole.len() - text::trim_start(whole).len();
+    Ok(Value::part_of(whole, start..start + trimmed.len()))
+}
+
+/// `replace REGEXP NEW VALUE`, with `$1`, `${name}` in NEW
+pub fn replace<'a>(context: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+    let [Value::Text(pattern), Value::Text(new), Value::Text(text)] = values else {
+        return Ok(empty());
+    };
+    let Some(regexp) = context.regexp(pattern)? else {
+        return Ok(empty());
+    };
+    regexp::check_length("replace", text)?;
+    context.meter.check_deadline()?;
+    let replaced = regexp.replace_all(&utf8(text), &utf8(new), context.meter)?;
+    Ok(Value::computed(replaced))
+}
+
+/// `split SEPARATOR INDEX VALUE`
+pub fn split<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+    let [Value::Text(separator), index, Value::Text(text)] = values else {
+        return Ok(empty());
+    };
+    let Some(index) = as_position(index) else {
+        return Ok(empty());
+    };
+    let range = if separator.is_empty() {
+        // Into characters.
+        let lengths = text::runes(text).map(|rune| rune.map_or(1, char::len_utf8));
+        let mut start = 0;
+        lengths
+            .map(|length| {
+                start += length;
+                start - length..start
+            })
+            .nth(index)
+    } else {
+        part(text, separator, index)
+    };
+    Ok(range.map_or_else(empty, |range| Value::part_of(text, range)))
+}
+
+fn part(text: &[u8], separator: &[u8], index: usize) -> Option<std::ops::Range<usize>> {
+    let mut start = 0;
+    for _ in 0..index {
+        start += find(&text[start..], separator)? + separator.len();
+    }
+    let length = find(&text[start..], separator).unwrap_or(text.len() - start);
+    Some(start..start + length)
+}
+
+fn find(text: &[u8], part: &[u8]) -> Option<usize> {
+    if let (Ok(text), Ok(part)) = (std::str::from_utf8(text), std::str::from_utf8(part)) {
+        return text.find(part);
+    }
+    if part.is_empty() {
+        return Some(0);
+    }
+    text.windows(part.len()).position(|window| window == part)
+}
+
+pub fn json<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+    to_json(&values[0]).map(Value::computed)
+}
+
+/// The JSON of a text without its quotes, to be put between other ones.
+pub fn json_unquote<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+    let json = to_json(&values[0])?;
+    let inside = json
+        .strip_prefix(b"\"")
+        .and_then(|json| json.strip_suffix(b"\""));
+    Ok(Value::computed(inside.unwrap_or(&json).to_vec()))
+}
+
+/// `regex_map_key MAP REGEXP`: the value of the first key, in their order, that matches.
+pub fn regex_map_key<'a>(context: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+    let (Some(map), Some(pattern)) = (as_map(&values[0]), as_text(&values[1])) else {
+        return Ok(empty());
+    };
+    let Some(regexp) = context.regexp(pattern)? else {
+        return Ok(empty());
+    };
+    for (key, value) in map.entries() {
+        regexp::check_length("regex_map_key", key.as_bytes())?;
+        context.meter.step()?;
+        context.meter.check_deadline()?;
+        if regexp.is_match(key) {
+            return Ok(value);
+        }
+    }
+    Ok(empty())
+}
+
+/// `map_has_key MAP KEY`
+pub fn map_has_key<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+    let (Some(map), Some(key)) = (as_map(&values[0]), as_text(&values[1])) else {
+        return Ok(Value::Bool(false));
+    };
+    let key = std::str::from_utf8(key).ok();
+    Ok(Value::Bool(key.is_some_and(|key| map.get(key).is_some())))
+}
+
+/// Characters of a text; nothing for less than one.
+fn characters<'a>(text: &Text<'a>, start: usize, count: usize) -> Value<'a> {
+    let lengths = |from: usize, count: usize| -> usize {
+        let lengths = text::runes(text).map(|rune| rune.map_or(1, char::len_utf8));
+        lengths.skip(from).take(count).sum()
+    };
+    let begin = lengths(0, start);
+    Value::part_of(text, begin..begin + lengths(start, count))
+}
+
+/// `substr TEXT START COUNT`, in characters
+pub fn substr<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+    let [Value::Text(text), start, count] = values else {
+        return Ok(empty());
+    };
+    match (as_position(start), as_position(count)) {
+        (Some(start), Some(count)) => Ok(characters(text, start, count)),
+        _ => Ok(empty()),
+    }
+}
+
+/// `substrLeft TEXT COUNT`
+pub fn substr_left<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+    let [Value::Text(text), count] = values else {
+        return Ok(empty());
+    };
+    Ok(as_position(count).map_or_else(empty, |count| characters(text, 0, count)))
+}
+
+/// `substrRight TEXT COUNT`
+pub fn substr_right<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+    let [Value::Text(text), count] = values else {
+        return Ok(empty());
+    };
+    let Some(count) = as_position(count) else {
+        return Ok(empty());
+    };
+    let start = text::runes(text).count().saturating_sub(count);
+    Ok(characters(text, start, count))
+}
+
+fn int64(value: usize) -> Value<'static> {
+    Value::Int64(i64::try_from(value).unwrap_or(i64::MAX))
+}
+
+/// `strlen TEXT`, in characters
+pub fn strlen<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+    Ok(as_text(&values[0]).map_or_else(empty, |text| int64(text::runes(text).count())))
+}
+
+/// `strpos TEXT PART`: the character at which PART starts, counted from 0; -1 where it is not in it.
+pub fn strpos<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+    let [Value::Text(text), Value::Text(part)] = values else {
+        return Ok(empty());
+    };
+    Ok(match find(text, part) {
+        Some(at) => int64(text::runes(&text[..at]).count()),
+        None => Value::Int64(-1),
+    })
+}
+
+/// `strjoin LIST SEPARATOR`
+pub fn strjoin<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+    let [list, Value::Text(separator)] = values else {
+        return Ok(empty());
+    };
+    let Value::List(items) = list else {
+        return Err(format!("unsupported type {}", list.type_name()).into());
+    };
+    let mut out = crate::limits::Buffer::default();
+    for (index, item) in items.iter().enumerate() {
+        let Some(text) = item.as_str() else {
+            return Err("not a list of strings".into());
+        };
+        if index > 0 {
+            out.push(separator)?;
+        }
+        out.push_str(text)?;
+    }
+    Ok(Value::computed(out.into_bytes()))
+}
+
+/// `localtime LAYOUT VALUE` or `localtime LAYOUT ZONE VALUE`
+pub fn localtime<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+    let (layout, zone, time) = match values {
+        [Value::Text(layout), Value::Text(time)] => (layout, None, time),
+        [Value::Text(layout), Value::Text(zone), Value::Text(time)] => (layout, Some(zone), time),
+        _ => return Ok(empty()),
+    };
+    let name = zone.map(utf8);
+    let zone = time::zone(name.as_deref()).map_err(|error| error.to_string())?;
+    Ok(formatted(layout, &zone, time))
+}
+
+/// `formattedDate LAYOUT VALUE`, in UTC
+pub fn formatted_date<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+    let [Value::Text(layout), Value::Text(time)] = values else {
+        return Ok(empty());
+    };
+    Ok(formatted(layout, &TimeZone::UTC, time))
+}
+
+fn formatted<'a>(layout: &Text<'_>, zone: &TimeZone, time: &Text<'_>) -> Value<'a> {
+    let text = time::format(&utf8(layout), zone, &utf8(time));
+    text.map_or_else(empty, |text| Value::computed(text.into_bytes()))
+}
+
+pub fn add<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+    arithmetic(values, |x, y| Some(x.wrapping_add(y)))
+}
+
+pub fn sub<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+    arithmetic(values, |x, y| Some(x.wrapping_sub(y)))
+}
+
+pub fn mult<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+    arithmetic(values, |x, y| Some(x.wrapping_mul(y)))
+}
+
+pub fn div<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+    arithmetic(values, |x, y| (y != 0).then(|| x.wrapping_div(y)))
+}
+
+fn arithmetic<'a>(values: &[Value<'a>], operation: impl Fn(i64, i64) -> Option<i64>) -> Answer<'a> {
+    let [
+        Value::Int(left) | Value::Int64(left),
+        Value::Int(right) | Value::Int64(right),
+    ] = values
+    else {
+        return Err(Reason::from("not an integer"));
+    };
+    operation(*left, *right)
+        .map(Value::Int64)
+        .ok_or_else(|| "division by zero".into())
+}

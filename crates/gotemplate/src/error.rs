@@ -1,0 +1,117 @@
+//! Why a template can't be loaded, or failed as it ran.
+
+use std::fmt;
+
+use crate::tree::Position;
+
+/// Something is wrong at a place of the source, in bytes.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub at: Position,
+    pub message: String,
+}
+
+/// A place in a template, counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Location {
+    /// The line.
+    pub line: usize,
+    /// The column, in characters.
+    pub column: usize,
+}
+
+impl Location {
+    pub(crate) fn of(at: Position, source: &str) -> Self {
+        let before = source.get(..at).unwrap_or(source);
+        let (lines, last) = before
+            .rsplit_once('\n')
+            .map_or((0, before), |(lines, last)| {
+                (1 + lines.matches('\n').count(), last)
+            });
+        Self {
+            line: lines + 1,
+            column: last.chars().count() + 1,
+        }
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.line, self.column)
+    }
+}
+
+/// Why a text is not a template, or one that would fail whenever it is run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("at {location} of the template: {message}")]
+pub struct ParseError {
+    /// Where.
+    pub location: Location,
+    /// What is wrong, and what to write instead where that is clear.
+    pub message: String,
+}
+
+impl ParseError {
+    pub(crate) fn new(failure: Failure, source: &str) -> Self {
+        Self {
+            location: Location::of(failure.at, source),
+            message: failure.message,
+        }
+    }
+}
+
+/// Why a template failed as it ran.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("at {location} of the template: {reason}")]
+pub struct RenderError {
+    /// Where.
+    pub location: Location,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// What ended a template.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// Go would fail here, too: a missing key, a wrong type, a function that refuses its values...
+    #[error("{0}")]
+    Failed(String),
+    /// The output, or a text that a function computes, is longer than the limit.
+    #[error("a text is longer than {} bytes", crate::MAX_TEXT_BYTES)]
+    TooLong,
+    /// A text of the data is longer than the limit.
+    #[error("the value is {0} bytes long; a template takes at most {max}", max = crate::MAX_INPUT_BYTES)]
+    InputTooLong(usize),
+    /// A text is longer than the limit for a regular expression.
+    #[error("{function}: the text is {length} bytes long; a regexp is run on at most {max}", max = crate::MAX_REGEXP_BYTES)]
+    RegexpInputTooLong {
+        /// The function that was called.
+        function: &'static str,
+        /// The text's length.
+        length: usize,
+    },
+    /// It took more steps than the limit.
+    #[error("it took more than {} steps (endless loop?)", crate::MAX_STEPS)]
+    TooManySteps,
+    /// Templates called each other, or themselves, more deeply than the limit.
+    #[error(
+        "templates and blocks are more than {} deep inside each other",
+        crate::MAX_DEPTH
+    )]
+    TooDeep,
+    /// The deadline passed.
+    #[error("its time is over")]
+    DeadlinePassed,
+}
+
+impl From<String> for Reason {
+    fn from(message: String) -> Self {
+        Self::Failed(message)
+    }
+}
+
+impl From<&str> for Reason {
+    fn from(message: &str) -> Self {
+        Self::Failed(message.to_owned())
+    }
+}

@@ -1,0 +1,310 @@
+//! What is said of a template when it is loaded.
+
+use std::collections::BTreeMap;
+
+use gotemplate::{Dot, Template};
+
+#[test]
+fn what_go_refuses_is_refused_with_its_place_and_a_hint() {
+    for (source, message) in [
+        (
+            "{{ /* note */ }}",
+            "1:4 of the template: unexpected \"/\" in command: a comment begins with",
+        ),
+        (
+            "x\né{{/* c */ }}",
+            "2:4 of the template: comment ends before closing delimiter",
+        ),
+        (
+            "{{ .a\u{a0}}}",
+            "bad character U+00A0 (a space other than blank, tab and line break)",
+        ),
+        (
+            "{{ .a | \"n/a\" }}",
+            "1:9 of the template: non executable command in pipeline stage 2",
+        ),
+        ("{{ .. }}", "unexpected \".\" in operand"),
+        ("{{ true.x }}", "unexpected . after term \"true\""),
+        (
+            "{{ if .a }}{{ define \"t\" }}{{ end }}{{ end }}",
+            "unexpected <define> in command",
+        ),
+        (
+            "{{ replace \"\\d+\" \"\" .a }}",
+            "1:12 of the template: invalid syntax: \"\\d+\" has the escape \\d",
+        ),
+        (
+            "{{ if .a }}x",
+            "1:4 of the template: unexpected EOF: the {{end}} of this if is missing",
+        ),
+        ("{{ end }}", "unexpected {{end}}"),
+        (
+            "{{ if .a }}{{ else }}{{ else }}{{ end }}",
+            "expected end; found {{else}}",
+        ),
+        (
+            "{{ with .a }}{{ else if .b }}{{ end }}",
+            "write {{else}}{{if …}} and one more {{end}}",
+        ),
+        (
+            "{{ upercase .a }}",
+            "function \"upercase\" not defined; did you mean \"uppercase\"?",
+        ),
+        (
+            "{{ $value := 1 }}{{ $valeu }}",
+            "undefined variable \"$valeu\"; did you mean \"$value\"?",
+        ),
+        ("{{ break }}", "{{break}} outside {{range}}"),
+        (
+            "{{ range .a }}{{ else }}{{ continue }}{{ end }}",
+            "{{continue}} outside {{range}}",
+        ),
+        ("{{ $a, $b := .a }}", "too many declarations in command"),
+        ("{{ 1i }}", "imaginary numbers are not supported"),
+        ("{{ }}", "missing value for command"),
+        (
+            "{{ .a .b := 1 }}",
+            "unexpected \":=\" in operand: only a variable can be given a value",
+        ),
+        (
+            "{{ define \"t\" }}1{{ end }}{{ define \"t\" }}2{{ end }}",
+            "multiple definition of template \"t\"",
+        ),
+    ] {
+        let error = Template::parse(source).expect_err(source).to_string();
+        assert!(error.contains(message), "{source}: {error}");
+    }
+}
+
+#[test]
+fn what_always_fails_is_refused_and_what_may_fail_is_a_warning() {
+    for (action, message) in [
+        ("{{ template \"x\" . }}", "template \"x\" not defined"),
+        (
+            "{{ uppercase }}",
+            "wrong number of args for uppercase: want 1 got 0",
+        ),
+        ("{{ .a | uppercase .b }}", "want 1 got 2"),
+        ("{{ localtime .a }}", "want 2 or 3 got 1"),
+        ("{{ index }}", "want at least 1 got 0"),
+        ("{{ split \":\" \"0\" .a }}", "expected int; got string"),
+        ("{{ split ':' 0 .a }}", "expected string; got int"),
+        ("{{ split \":\" 1.5 .a }}", "expected int; got float64"),
+        ("{{ substr .a 0 (strlen .a) }}", "expected int; got int64"),
+        ("{{ 1 | printf }}", "expected string; got int"),
+        ("{{ nil }}", "nil is not a command"),
+        ("{{ .a 1 }}", "a field is not a function"),
+        ("{{ \"a\" 1 }}", "can't give argument to non-function"),
+        (
+            "{{ (uppercase .a).b }}",
+            "can't evaluate field b in type string",
+        ),
+        ("{{ call .a }}", "call: none of the values is a function"),
+        ("{{ 9223372036854775808 }}", "the number overflows int"),
+        ("{{ $x = 1 }}", "undefined variable \"$x\""),
+    ] {
+        let error = Template::parse(action).expect_err(action).to_string();
+        assert!(error.contains(message), "{action}: {error}");
+        for maybe in [
+            format!("{{{{ if .a }}}}{action}{{{{ end }}}}"),
+            format!("{{{{ range .a }}}}{{{{ else }}}}{action}{{{{ end }}}}"),
+            format!("{{{{ define \"t\" }}}}{action}{{{{ end }}}}"),
+        ] {
+            let template =
+                Template::parse(&maybe).unwrap_or_else(|error| panic!("{maybe}: {error}"));
+            let warnings = &template.analysis().warnings();
+            assert!(
+                warnings
+                    .iter()
+                    .any(|warning| warning.message.contains(message)),
+                "{maybe}: {warnings:?}"
+            );
+        }
+    }
+    for source in [
+        "{{ and .a (uppercase) }}",
+        "{{ if .a }}{{ else if uppercase }}{{ end }}",
+        "{{ if .a }}{{ $y := 1 }}{{ else }}{{ $y }}{{ end }}",
+        "{{ replace \"(\" \"\" .a }}",
+    ] {
+        let template = Template::parse(source).unwrap();
+        assert_eq!(template.analysis().warnings().len(), 1, "{source}");
+    }
+}
+
+#[test]
+fn what_go_takes_is_taken_without_a_warning() {
+    for source in [
+        "",
+        "a }} b",
+        "{{/* a */}}{{- /* b */ -}}",
+        "{{with $x := .a}}{{$x}}{{else with .b}}{{.}}{{else}}{{$x}}{{end}}",
+        "{{range $k, $v := .}}{{if $v}}{{continue}}{{end}}{{break}}{{end}}",
+        "{{ $x := 1 }}{{ range $x = .a }}{{ end }}{{ $x }}",
+        "{{ $k := 1 }}{{ $v := 2 }}{{ range $k, $v = .a }}{{ end }}",
+        "{{ split \":\" 1e0 .a | printf \"%s\" | html }}",
+        "{{ (index . \"a\").b.c }}",
+        "{{ define \"t\" }} {{ end }}{{ define \"t\" }}x{{ end }}{{ template \"t\" }}{{ block \"b\" . }}{{ . }}{{ end }}",
+        "{{ .a | }}",
+        "{{\n\t.a\r\n}}",
+    ] {
+        let template = Template::parse(source).unwrap_or_else(|error| panic!("{source}: {error}"));
+        assert_eq!(template.analysis().warnings(), [], "{source}");
+    }
+}
+
+#[test]
+fn an_assignment_that_versions_of_go_read_differently_is_refused() {
+    for source in [
+        "{{ $x := 1 }}{{ $y := 2 }}{{ range $x = .a }}{{ end }}",
+        "{{ $v := 1 }}{{ $k := 2 }}{{ range $k, $v = .a }}{{ end }}",
+    ] {
+        let error = Template::parse(source).unwrap_err().to_string();
+        assert!(error.contains("Go before 1.20"), "{error}");
+    }
+}
+
+#[test]
+fn unknown_zones_are_refused() {
+    for (source, message) in [
+        (
+            "{{ localtime \"15:04\" \"Asia/Toky\" .a }}",
+            "localtime: unknown time zone \"Asia/Toky\"; did you mean \"Asia/Tokyo\"?",
+        ),
+        (
+            "{{ uppercase (.a | localtime \"15:04\" \"CEST\") }}",
+            "unknown time zone \"CEST\"",
+        ),
+        (
+            "{{ if .a }}{{ .a | localtime \"15:04\" `No/Where` | lowercase }}{{ end }}",
+            "localtime: unknown",
+        ),
+    ] {
+        let error = Template::parse(source).unwrap_err().to_string();
+        assert!(error.contains(message), "{source}: {error}");
+    }
+}
+
+#[test]
+fn the_analysis_says_what_is_looked_up() {
+    for (source, whole, fields) in [
+        ("plain {{ 1 }}", false, &[][..]),
+        ("{{ .a.b }}{{ $.c }}", false, &["root a b", "root c"]),
+        (
+            "{{ with .a }}{{ .b }}{{ else }}{{ .c }}{{ end }}",
+            false,
+            &["root a", "inner b", "root c"],
+        ),
+        (
+            "{{ range .a }}{{ .b }}{{ $.c }}{{ end }}{{ .d }}",
+            false,
+            &["root a", "inner b", "root c", "root d"],
+        ),
+        (
+            "{{ define \"t\" }}{{ .b }}{{ $.c }}{{ end }}{{ template \"t\" .a }}",
+            false,
+            &["root a", "inner b", "inner c"],
+        ),
+        ("{{ block \"t\" . }}{{ .b }}{{ end }}", true, &["inner b"]),
+        (
+            "{{ with $x := .a }}{{ $x.b }}{{ . }}{{ end }}",
+            false,
+            &["root a"],
+        ),
+        ("{{ $ := .a }}{{ $.b }}", false, &["root a", "inner b"]),
+        (
+            "{{ if true }}{{ $ = .a }}{{ end }}{{ $.b }}",
+            false,
+            &["root a", "inner b"],
+        ),
+        ("{{ json . }}", true, &[]),
+        ("{{ (.).a }}", true, &[]),
+        ("{{ index $ (print \"a\") }}", true, &[]),
+        (
+            "{{ (.a).b }}{{ (index .c \"d\").e }}",
+            false,
+            &["root a", "root c"],
+        ),
+    ] {
+        let template = Template::parse(source).unwrap();
+        let analysis = template.analysis();
+        let found: Vec<String> = analysis
+            .fields()
+            .iter()
+            .map(|field| {
+                let dot = if field.dot == Dot::Root {
+                    "root"
+                } else {
+                    "inner"
+                };
+                format!("{dot} {}", field.names.join(" "))
+            })
+            .collect();
+        assert_eq!(
+            (analysis.may_use("x"), found),
+            (
+                whole,
+                fields.iter().map(|field| (*field).to_owned()).collect()
+            ),
+            "{source}"
+        );
+    }
+}
+
+#[test]
+fn times_are_written_in_a_zone() {
+    let started = "2026-11-22T14:10:49.093139117Z";
+    let summer = "2026-07-05T23:30:00+05:30";
+    for (source, text, expected) in [
+        (
+            "{{ .a | localtime \"15:04 MST\" \"Europe/Paris\" }}",
+            started,
+            "15:10 CET",
+        ),
+        (
+            "{{ localtime \"Jan 2 15:04:05.000 -07:00\" \"America/New_York\" .a }}",
+            started,
+            "Nov 22 09:10:49.093 -05:00",
+        ),
+        (
+            "{{ .a | localtime \"02/01 15:04 MST\" \"Europe/Paris\" | lowercase }}",
+            summer,
+            "05/07 20:00 cest",
+        ),
+        (
+            "{{ .a | formattedDate \"2006-01-02T15:04:05Z07:00\" }}",
+            summer,
+            "2026-07-05T18:00:00Z",
+        ),
+        (
+            "{{ formattedDate \"Mon, 02 Jan 2006 15:04:05 MST\" .a }}",
+            "0001-01-01T00:00:00Z",
+            "Mon, 01 Jan 0001 00:00:00 UTC",
+        ),
+        (
+            "{{ localtime \"2006\" \"UTC\" .a }}{{ formattedDate \"2006\" .a }}",
+            "soon",
+            "",
+        ),
+        (
+            "{{ localtime 2006 .a }}{{ localtime \"2006\" 1 .a }}{{ formattedDate \"2006\" 1 }}",
+            started,
+            "",
+        ),
+    ] {
+        let data = BTreeMap::from([("a".to_owned(), text.to_owned())]);
+        let template = Template::parse(source).unwrap();
+        assert_eq!(
+            template.render(&data, &|| false).as_deref(),
+            Ok(expected),
+            "{source}"
+        );
+    }
+    let unknown = Template::parse("{{ localtime \"2006\" (lowercase \"No/Where\") .a }}").unwrap();
+    let data = BTreeMap::from([("a".to_owned(), started.to_owned())]);
+    let error = unknown.render(&data, &|| false).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "at 1:4 of the template: error calling localtime: unknown time zone \"no/where\""
+    );
+}
