@@ -772,7 +772,8 @@ fn a_real_prometheus_takes_the_job_and_the_rules_and_fills_every_panel() {
         alerts().iter().any(|alert| {
             alert["labels"]["alertname"] == "CanopsisConnectorAlertsRejected"
                 && alert["state"] == "firing"
-                && text(&alert["annotations"]["description"]).contains("without a value: component.")
+                && text(&alert["annotations"]["description"])
+                    .contains("without a value: component.")
         })
     });
     let critical: Vec<Value> = alerts()
