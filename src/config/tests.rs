@@ -152,7 +152,7 @@ fn every_key_of_the_settings_has_a_variable() {
 #[test]
 fn the_shipped_file_is_valid_and_warns_about_its_token() {
     let config = load(include_str!("../../config.yml")).unwrap();
-    assert_eq!(config.http.tokens, [Secret::new(DEFAULT_TOKEN)]);
+    assert_eq!(config.http.tokens, [Secret::new(http::DEFAULT_TOKEN)]);
     let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(
