@@ -5,6 +5,7 @@
 pub mod alertmanager;
 pub mod amqp_relay;
 pub mod broker;
+pub mod certificates;
 pub mod connector;
 pub mod http;
 pub mod image;
