@@ -7,7 +7,7 @@ use std::process::Command;
 
 use canopsis_connector_prometheus::cli;
 use canopsis_connector_prometheus::config::{
-    AMQP_KEYS, AMQP_PREFIX, EVENT_KEYS, HTTP_KEYS, HTTP_PREFIX,
+    AMQP_KEYS, AMQP_PREFIX, EVENT_KEYS, HTTP_KEYS, HTTP_PREFIX, TLS_KEYS, TLS_PREFIX,
 };
 use canopsis_connector_prometheus::mapping::path::ROOTS;
 use serde_json::Value;
@@ -174,7 +174,8 @@ fn known_variables() -> BTreeSet<String> {
         (keys.iter()).map(move |key| format!("{prefix}{}", key.to_uppercase()))
     };
     of(AMQP_PREFIX, AMQP_KEYS)
-        .chain(of(HTTP_PREFIX, HTTP_KEYS))
+        .chain(of(HTTP_PREFIX, HTTP_KEYS).filter(|name| name != "PROMETHEUS_TLS"))
+        .chain(of(TLS_PREFIX, TLS_KEYS))
         .chain([cli::LOG_LEVEL, cli::LOG_FORMAT].map(str::to_owned))
         .collect()
 }
@@ -226,8 +227,26 @@ fn documented_variables_match_the_program() {
 #[test]
 fn documented_keys_paths_and_functions_match_the_program() {
     let bold = |name: &str| FORMAT_MAN.contains(&format!("*{name}*"));
+    for key in TLS_KEYS {
+        assert!(
+            README.contains(&format!("`http.tls.{key}`")),
+            "{key} in the README"
+        );
+        assert!(
+            FORMAT_MAN.contains(&format!("_{key}_")),
+            "{key} in the manual"
+        );
+        assert!(
+            CONFIG.contains(&format!("#   {key}:")),
+            "{key} in config.yml"
+        );
+    }
     for key in AMQP_KEYS.iter().chain(HTTP_KEYS).chain(EVENT_KEYS) {
-        assert!(README.contains(&format!("{key}`")), "{key} in the README");
+        let quoted = [format!("{key}`"), format!("`http.{key}.")];
+        assert!(
+            quoted.iter().any(|quoted| README.contains(quoted)),
+            "{key} in the README"
+        );
         assert!(bold(key), "{key} in the manual");
         assert!(
             CONFIG.contains(&format!("{key}:")) || *key == "author",

@@ -105,8 +105,8 @@ impl Authority {
     }
 
     /// A client that trusts this authority.
-    fn tls(&self) -> Option<Tls> {
-        Some(Tls::trusting(&self.ca(), "localhost"))
+    fn tls(&self) -> Tls {
+        Tls::trusting(&self.ca(), "localhost")
     }
 
     /// A connector with a virtual host's events, and the certificate `server`.
@@ -117,7 +117,7 @@ impl Authority {
             MAPPING,
         );
         let mut connector = Connector::with(&text, &[]);
-        connector.tls = self.tls();
+        connector.tls = Some(self.tls());
         connector
     }
 }
@@ -167,7 +167,7 @@ fn s_client(connector: &Connector, ca: &Path, more: &[&str]) -> (bool, String) {
         "localhost",
         "-ign_eof",
     ];
-    let request = "GET /-/healthy HTTP/1.1\r\nConnection: close\r\n\r\n";
+    let request = "GET /-/healthy HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
     run_client("openssl", &[&fixed, more].concat(), request)
 }
 
@@ -402,7 +402,7 @@ fn a_wrong_scheme_is_answered_and_the_log_says_what_to_change() {
     with_tls.wait_for_log("plain HTTP on a port with TLS: use https:// in the URL");
 
     let mut plain = Connector::on(&Broker::shared().url(&vhost));
-    plain.tls = authority.tls();
+    plain.tls = Some(authority.tls());
     assert!(plain.try_post(&notification(&["a"])).is_err());
     plain.wait_for_log(
         "TLS handshake on a plain HTTP port: use http:// in the URL, or set http.tls",
@@ -425,7 +425,7 @@ fn stalled_and_dripping_handshakes_keep_no_sender_out() {
         let http = format!("{tls}, max_connections: {max_connections}");
         let text = config(&Broker::shared().url(&vhost), &http, MAPPING);
         let mut connector = Connector::with(&text, &["--log-level", "info"]);
-        connector.tls = authority.tls();
+        connector.tls = Some(authority.tls());
         connector.wait_until_ready();
         let stop = Arc::new(AtomicBool::new(false));
         let address = connector.address;
@@ -455,7 +455,7 @@ fn stalled_and_dripping_handshakes_keep_no_sender_out() {
             })
         };
         for name in ["a", "b", "c"] {
-            let mut client = Client::with_tls(address, authority.tls());
+            let mut client = Client::with_tls(address, Some(authority.tls()));
             client.set_timeout(Duration::from_secs(5));
             let reply = client.post(&notification(&[name])).unwrap();
             assert_eq!(reply.status, 200, "{}", reply.body);
@@ -533,11 +533,11 @@ fn certificates_are_rotated_by_a_reload_under_load() {
         .map(|number| {
             let (stop, sent, tls) = (Arc::clone(&stop), Arc::clone(&sent), authority.tls());
             std::thread::spawn(move || {
-                let mut client = Client::with_tls(address, tls.clone());
+                let mut client = Client::with_tls(address, Some(tls.clone()));
                 let mut names = (0..).map(|count| format!("{number}-{count}"));
                 while !stop.load(Ordering::SeqCst) {
                     if number % 2 == 0 {
-                        client = Client::with_tls(address, tls.clone());
+                        client = Client::with_tls(address, Some(tls.clone()));
                     }
                     let name = names.next().unwrap();
                     let reply = client.post(&notification(&[name])).unwrap();
@@ -608,7 +608,7 @@ fn a_sender_that_closes_its_connection_is_noticed_while_its_notification_waits()
     let connector = Connector::with(&config(url, &http, MAPPING), &[]);
     let body = notification(&["a"]);
     let request = format!(
-        "POST /webhook HTTP/1.1\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {}\r\n\r\n{body}",
+        "POST /webhook HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
     for (received, version) in [(1, SslVersion::TLS1_2), (2, SslVersion::TLS1_3)] {

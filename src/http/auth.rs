@@ -19,7 +19,7 @@ pub enum Unauthorized {
     Missing,
     /// The token is none of the configured ones.
     #[error(
-        "wrong bearer token; in Alertmanager, set http_config.authorization.credentials of the receiver to the connector's token"
+        "a valid bearer token is required, and this one is wrong; in Alertmanager, set http_config.authorization.credentials of the receiver to the connector's token"
     )]
     Wrong,
     /// The token is the published default, and the sender is on another host.

@@ -11,7 +11,8 @@ use super::Response;
 use super::request::{self, InvalidRequest, RequestHead};
 use super::stream::{Stream, is_timeout};
 
-/// From the first byte of a head (or the start of the connection) to its last byte.
+/// From the start of a connection to the end of the first head, TLS handshake included; from the first byte of a later head to
+/// its last byte.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// For a whole response.
@@ -43,7 +44,7 @@ pub enum ReadRequestError {
     Closed(io::Error),
     /// The input is not a valid request.
     Invalid(InvalidRequest),
-    /// The head was not complete within [`HEAD_TIMEOUT`].
+    /// The head was not complete at the deadline.
     TooSlow,
 }
 
@@ -72,8 +73,7 @@ impl Connection {
     }
 
     /// Reads the head of the request that has begun.
-    pub fn read_head(&mut self) -> Result<RequestHead, ReadRequestError> {
-        let deadline = Instant::now() + HEAD_TIMEOUT;
+    pub fn read_head(&mut self, deadline: Instant) -> Result<RequestHead, ReadRequestError> {
         let mut seen = 0;
         loop {
             // Parsing again is useless before another line is complete.

@@ -192,14 +192,14 @@ impl ServerState {
     }
 
     fn handle_connection(&self, socket: Arc<TcpStream>, peer: SocketAddr, slot: &SlotGuard) {
-        // For the handshake and the first byte after it.
-        let mut deadline = Instant::now() + HEAD_TIMEOUT;
-        let Some(mut connection) = self.open(socket, peer, slot, deadline) else {
+        let first_head = Instant::now() + HEAD_TIMEOUT;
+        let Some(mut connection) = self.open(socket, peer, slot, first_head) else {
             return;
         };
+        let mut head_deadline = Some(first_head);
         loop {
-            match self.handle_request(&mut connection, peer, slot, deadline) {
-                Ok(true) => deadline = Instant::now() + IDLE_TIMEOUT,
+            match self.handle_request(&mut connection, peer, slot, head_deadline) {
+                Ok(true) => head_deadline = None,
                 Ok(false) => break,
                 Err(error) => {
                     debug!(peer:% = peer; "connection closed: {error}");
@@ -242,18 +242,21 @@ impl ServerState {
         None
     }
 
-    /// Reads a request and responds to it. Returns whether another one may follow on the connection.
+    /// Reads a request and responds to it. Returns whether another one may follow on the connection. Without a deadline for its
+    /// head, the connection may be idle before it.
     fn handle_request(
         &self,
         connection: &mut Connection,
         peer: SocketAddr,
         slot: &SlotGuard,
-        first_byte_deadline: Instant,
+        head_deadline: Option<Instant>,
     ) -> io::Result<bool> {
-        connection.wait_for_request(first_byte_deadline)?;
+        connection
+            .wait_for_request(head_deadline.unwrap_or_else(|| Instant::now() + IDLE_TIMEOUT))?;
+        let head_deadline = head_deadline.unwrap_or_else(|| Instant::now() + HEAD_TIMEOUT);
         // It is not evicted before connections that have been silent since.
         slot.set_waiting();
-        let (response, keep_alive, with_body) = match connection.read_head() {
+        let (response, keep_alive, with_body) = match connection.read_head(head_deadline) {
             Ok(head) => {
                 let mut body = BodyReader::new(connection, &head);
                 let mut request = Request {
