@@ -40,7 +40,7 @@ help:
 	@echo 'make check-cluster    lose nodes of a RabbitMQ 4 cluster with a quorum queue (as root; 5 minutes)'
 	@echo 'make demo             send an alert from Alertmanager to the queue on this machine'
 	@echo 'make audit            licences, sources and advisories of all dependencies (cargo-deny; needs the Internet)'
-	@echo 'make faults           only the fault tests, with the number of lost and repeated events of each'
+	@echo 'make faults           the fault and overload tests, with the number of lost and repeated events of each'
 	@echo 'make fuzz             fuzz templates and each parser that reads from the network, 5 minutes each (installs cargo-fuzz if missing)'
 	@echo 'make oracle           compare random templates with the output of Go (SEED=n repeats a run; installs Go if missing)'
 	@echo 'make bench            throughput, latency and footprint, compared with bridges in Python and Node.js (15 minutes)'
@@ -137,7 +137,7 @@ bench:
 
 faults:
 	scripts/install-missing build rabbitmq
-	cargo test --locked --test faults -- --nocapture
+	cargo test --locked --test faults --test overload -- --nocapture
 
 # Coverage instrumentation needs nightly features; RUSTC_BOOTSTRAP enables them in the pinned stable compiler.
 FUZZ_SECONDS = 300
