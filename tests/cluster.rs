@@ -150,6 +150,7 @@ impl Drop for Cluster {
 }
 
 #[test]
+#[ignore = "needs RabbitMQ 4: make check-cluster"]
 fn answered_200_survives_the_loss_of_nodes_of_the_leader_and_of_the_majority() {
     let mut cluster = Cluster::start();
     let text = config(&cluster.url(), "", MAPPING)
