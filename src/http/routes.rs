@@ -234,15 +234,16 @@ impl Routes {
                 } else {
                     Exposition::Text
                 };
+                let slots = request.slot.slots();
                 let SlotUsage {
                     connections,
                     notifications,
-                } = request.slot.slots().usage();
-                self.metrics
-                    .http
-                    .set_usage(connections, notifications, &self.budget);
+                } = slots.usage();
+                let http = &self.metrics.http;
+                http.set_connections(connections, notifications, slots.max_notifications());
+                http.set_memory(&self.budget);
                 let expires_at = settings.tls.as_ref().map_or(0, |tls| tls.expires_at);
-                self.metrics.http.set_certificate_expiry(expires_at);
+                http.set_certificate_expiry(expires_at);
                 let page = self.metrics.expose(self.sink.now(), exposition);
                 Ok(Response::page(page, exposition.content_type()))
             }
