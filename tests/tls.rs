@@ -4,7 +4,7 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,7 +15,8 @@ use support::broker::Broker;
 use support::certificates::{Identity, Subject};
 use support::connector::{Connector, MAPPING, config};
 use support::http::{Client, Reply, Tls, read_reply};
-use support::{ProcessGroup, TOKEN, free_port, notification, temp_path, wait_until};
+use support::tls::Authority;
+use support::{ProcessGroup, TOKEN, free_port, notification, wait_until};
 
 #[test]
 fn only_a_broker_with_a_trusted_certificate_gets_events() {
@@ -82,56 +83,13 @@ fn only_a_broker_with_a_trusted_certificate_gets_events() {
     }
 }
 
-/// A directory with an authority and the certificates that it issued, removed at the end of the test.
-struct Authority {
-    dir: PathBuf,
-    root: Identity,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let dir = temp_path("certificates");
-        let root = Identity::root("test authority");
-        root.write(&dir, "ca");
-        Self { dir, root }
-    }
-
-    fn ca(&self) -> PathBuf {
-        self.dir.join("ca.pem")
-    }
-
-    fn issue(&self, name: &str, subject: Subject<'_>) -> (PathBuf, PathBuf) {
-        self.root.issue(subject).write(&self.dir, name)
-    }
-
-    /// A client that trusts this authority.
-    fn tls(&self) -> Tls {
-        Tls::trusting(&self.ca(), "localhost")
-    }
-
-    /// A connector with a virtual host's events, and the certificate `server`.
-    fn connector(&self, vhost: &str, more: &str) -> Connector {
-        let text = config(
-            &Broker::shared().url(vhost),
-            &server_tls(&self.dir, "server", more),
-            MAPPING,
-        );
-        let mut connector = Connector::with(&text, &[]);
-        connector.tls = Some(self.tls());
-        connector
-    }
-}
-
-impl Drop for Authority {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.dir);
-    }
-}
-
-/// Settings of the section `http`: a certificate, and what follows it in `tls`.
-fn server_tls(dir: &Path, name: &str, more: &str) -> String {
-    let dir = dir.display();
-    format!("tls: {{cert_file: '{dir}/{name}.pem', key_file: '{dir}/{name}-key.pem', {more}}}")
+/// A connector with a virtual host's events and the certificate `server`, which its clients verify.
+fn https_connector(authority: &Authority, vhost: &str, more: &str) -> Connector {
+    let tls = authority.setting("server", more);
+    let text = config(&Broker::shared().url(vhost), &tls, MAPPING);
+    let mut connector = Connector::with(&text, &[]);
+    connector.tls = Some(authority.tls());
+    connector
 }
 
 /// The output of a client program with this input.
@@ -190,7 +148,6 @@ fn senders_verify_the_certificate() {
     let (authority, other) = (Authority::new(), Identity::root("another authority"));
     let other_ca = other.write(&authority.dir, "other-ca").0;
     let ca = authority.ca();
-    authority.issue("server", Subject::host("localhost"));
     authority.issue(
         "rsa",
         Subject {
@@ -225,7 +182,7 @@ fn senders_verify_the_certificate() {
     ] {
         let text = config(
             &Broker::shared().url(&vhost),
-            &server_tls(&authority.dir, name, ""),
+            &authority.setting(name, ""),
             MAPPING,
         );
         let mut connector = Connector::with(&text, &[]);
@@ -264,7 +221,6 @@ fn senders_verify_the_certificate() {
 #[test]
 fn a_client_certificate_is_required_where_its_authority_is_set() {
     let (authority, other) = (Authority::new(), Identity::root("another authority"));
-    authority.issue("server", Subject::host("localhost"));
     let good = authority.issue("client", Subject::host("sender.example"));
     let expired = authority.issue(
         "old",
@@ -277,7 +233,7 @@ fn a_client_certificate_is_required_where_its_authority_is_set() {
         .issue(Subject::host("sender.example"))
         .write(&authority.dir, "foreign");
     let client_ca = format!("client_ca_file: '{}'", authority.ca().display());
-    let mut connector = authority.connector(&Broker::shared().fresh_vhost(), &client_ca);
+    let mut connector = https_connector(&authority, &Broker::shared().fresh_vhost(), &client_ca);
 
     for version in [SslVersion::TLS1_2, SslVersion::TLS1_3] {
         let with = |identity| {
@@ -333,7 +289,7 @@ fn old_versions_renegotiation_and_resumption_are_refused() {
             ..Subject::host("localhost")
         },
     );
-    let mut connector = authority.connector(&Broker::shared().fresh_vhost(), "");
+    let mut connector = https_connector(&authority, &Broker::shared().fresh_vhost(), "");
     for (version, is_accepted) in [
         ("-tls1_3", true),
         ("-tls1_2", true),
@@ -389,9 +345,8 @@ fn old_versions_renegotiation_and_resumption_are_refused() {
 #[test]
 fn a_wrong_scheme_is_answered_and_the_log_says_what_to_change() {
     let authority = Authority::new();
-    authority.issue("server", Subject::host("localhost"));
     let vhost = Broker::shared().fresh_vhost();
-    let mut with_tls = authority.connector(&vhost, "");
+    let mut with_tls = https_connector(&authority, &vhost, "");
     for request in ["GET /-/healthy HTTP/1.1\r\n\r\n", "G", "\u{15}\u{3}\u{1}"] {
         let mut stream = TcpStream::connect(with_tls.address).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
@@ -418,10 +373,9 @@ fn client_hello(length: u32) -> Vec<u8> {
 #[test]
 fn stalled_and_dripping_handshakes_keep_no_sender_out() {
     let authority = Authority::new();
-    authority.issue("server", Subject::host("localhost"));
     for max_connections in [1024, 64] {
         let vhost = Broker::shared().fresh_vhost();
-        let tls = server_tls(&authority.dir, "server", "");
+        let tls = authority.setting("server", "");
         let http = format!("{tls}, max_connections: {max_connections}");
         let text = config(&Broker::shared().url(&vhost), &http, MAPPING);
         let mut connector = Connector::with(&text, &["--log-level", "info"]);
@@ -477,8 +431,7 @@ fn stalled_and_dripping_handshakes_keep_no_sender_out() {
 #[test]
 fn handshakes_that_are_none_or_announce_too_much_are_closed_at_once() {
     let authority = Authority::new();
-    authority.issue("server", Subject::host("localhost"));
-    let mut connector = authority.connector(&Broker::shared().fresh_vhost(), "");
+    let mut connector = https_connector(&authority, &Broker::shared().fresh_vhost(), "");
     for (start, reason) in [
         (
             client_hello((16 << 10) + 1),
@@ -518,9 +471,8 @@ fn expiry(connector: &Connector) -> i64 {
 #[test]
 fn certificates_are_rotated_by_a_reload_under_load() {
     let authority = Authority::new();
-    authority.issue("server", Subject::host("localhost"));
     let vhost = Broker::shared().fresh_vhost();
-    let mut connector = authority.connector(&vhost, "");
+    let mut connector = https_connector(&authority, &vhost, "");
     connector.wait_until_ready();
     let text = std::fs::read_to_string(connector.config_path()).unwrap();
     let (stop, sent, address) = (
@@ -598,13 +550,9 @@ fn certificates_are_rotated_by_a_reload_under_load() {
 #[test]
 fn a_sender_that_closes_its_connection_is_noticed_while_its_notification_waits() {
     let authority = Authority::new();
-    authority.issue("server", Subject::host("localhost"));
     // No broker: the notification waits.
     let url = "amqp://cpsrabbit:canopsis@127.0.0.1:1/v0";
-    let http = format!(
-        "answer_timeout: 60s, {}",
-        server_tls(&authority.dir, "server", "")
-    );
+    let http = format!("answer_timeout: 60s, {}", authority.setting("server", ""));
     let connector = Connector::with(&config(url, &http, MAPPING), &[]);
     let body = notification(&["a"]);
     let request = format!(
@@ -638,13 +586,12 @@ fn a_sender_that_closes_its_connection_is_noticed_while_its_notification_waits()
 #[test]
 fn alertmanager_and_prometheus_use_tls() {
     let authority = Authority::new();
-    authority.issue("server", Subject::host("localhost"));
     let (cert, key) = authority.issue("client", Subject::host("sender.example"));
     let dir = &authority.dir;
     std::fs::write(dir.join("token"), TOKEN).unwrap();
     let vhost = Broker::shared().fresh_vhost();
     let client_ca = format!("client_ca_file: '{}'", authority.ca().display());
-    let tls = server_tls(dir, "server", &client_ca);
+    let tls = authority.setting("server", &client_ca);
     let http = format!("{tls}, metrics_require_token: true");
     let text = config(&Broker::shared().url(&vhost), &http, MAPPING);
     let mut connector = Connector::with(&text, &[]);

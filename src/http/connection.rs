@@ -140,6 +140,11 @@ impl Connection {
         self.stream.write_all(bytes, Instant::now() + WRITE_TIMEOUT)
     }
 
+    /// Closes the connection at once.
+    pub fn end(self) {
+        let _ = self.stream.end_output();
+    }
+
     /// Closes the connection after the sender has had time to read the last response.
     pub fn close(self) {
         let Ok(mut socket) = self.stream.end_output() else {

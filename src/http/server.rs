@@ -203,7 +203,7 @@ impl ServerState {
                 Ok(false) => break,
                 Err(error) => {
                     debug!(peer:% = peer; "connection closed: {error}");
-                    return;
+                    return connection.end();
                 }
             }
         }

@@ -13,6 +13,7 @@ pub mod load;
 pub mod manager;
 pub mod packaging;
 pub mod relay;
+pub mod tls;
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
