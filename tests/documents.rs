@@ -1,0 +1,221 @@
+//! What a new user does, as the documents show it, with real servers.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+use support::broker::{Admin, Broker};
+use support::connector::BINARY;
+use support::documents::{document, marked, only};
+use support::http::Client;
+use support::{ProcessGroup, free_port, temp_path, wait_until};
+
+/// A system of its own for the commands of the documents: names and paths of the examples are replaced, and `PATH` begins with a
+/// `canopsis-connector-prometheus` that uses its configuration and port by default.
+struct Sandbox {
+    dir: PathBuf,
+    broker: &'static Broker,
+    vhost: String,
+    port: u16,
+}
+
+const DIRECTORY: &str = "/etc/canopsis-connectors/prometheus";
+
+impl Sandbox {
+    fn new() -> Self {
+        let dir = temp_path("documents");
+        fs::create_dir_all(dir.join("bin")).unwrap();
+        let broker = Broker::shared();
+        let sandbox = Self {
+            vhost: broker.fresh_vhost(),
+            broker,
+            port: free_port(),
+            dir,
+        };
+        let program = format!(
+            "#!/bin/sh\nexec {BINARY} --config {}/config.yml --host 127.0.0.1 --port {} \"$@\"\n",
+            sandbox.dir.display(),
+            sandbox.port
+        );
+        let path = sandbox.dir.join("bin/canopsis-connector-prometheus");
+        fs::write(&path, program).unwrap();
+        assert!(
+            Command::new("chmod")
+                .args(["0755", path.to_str().unwrap()])
+                .status()
+                .unwrap()
+                .success()
+        );
+        sandbox
+    }
+
+    fn replaced(&self, text: &str) -> String {
+        text.replace(DIRECTORY, self.dir.to_str().unwrap())
+            .replace(
+                "rabbitmq.example/canopsis",
+                &format!("127.0.0.1:{}/{}", self.broker.port, self.vhost),
+            )
+            .replace("127.0.0.1:18401", &format!("127.0.0.1:{}", self.port))
+            .replace(
+                "connector.example:18401",
+                &format!("127.0.0.1:{}", self.port),
+            )
+    }
+
+    fn write(&self, name: &str, text: &str) -> String {
+        let path = self.dir.join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    fn token(&self) -> String {
+        let token = fs::read_to_string(self.dir.join("token")).unwrap();
+        token.trim_end().to_owned()
+    }
+
+    fn path_variable(&self) -> String {
+        let path = std::env::var("PATH").unwrap();
+        format!("{}/bin:{path}", self.dir.display())
+    }
+
+    /// Runs a script in the directory, and returns its standard output.
+    fn run(&self, script: &str) -> String {
+        let output = Command::new("sh")
+            .args(["-ec", &self.replaced(script)])
+            .current_dir(&self.dir)
+            .env("PATH", self.path_variable())
+            .env("TOKEN", self.token())
+            .output()
+            .unwrap();
+        let (stdout, stderr) = (
+            String::from_utf8(output.stdout).unwrap(),
+            String::from_utf8(output.stderr).unwrap(),
+        );
+        assert!(output.status.success(), "{script}\n{stdout}\n{stderr}");
+        stdout
+    }
+
+    /// Starts a script that does not end, and returns the path of its output.
+    fn start(&self, script: &str) -> (ProcessGroup, PathBuf) {
+        let log = self.dir.join("service.log");
+        let path = format!("PATH={}", self.path_variable());
+        let script = self.replaced(script);
+        let command = ["env", &path, "sh", "-ec", &script];
+        let group = ProcessGroup::start(&command, log.to_str().unwrap(), "");
+        (group, log)
+    }
+
+    fn admin(&self) -> Admin {
+        self.broker.admin(&self.vhost)
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// The next event in the queue.
+fn next_event(admin: &Admin) -> Value {
+    let mut received = Vec::new();
+    wait_until("an event arrives in the queue", || {
+        received = admin.drain();
+        !received.is_empty()
+    });
+    assert_eq!(received.len(), 1, "{received:?}");
+    received.remove(0).event
+}
+
+#[test]
+fn the_quick_start_brings_an_alert_into_the_queue() {
+    let sandbox = Sandbox::new();
+    let config = sandbox.replaced(&marked("quick start, configuration")[0].text);
+    sandbox.write("config.yml", &config);
+    let (_service, log) = sandbox.start(&only("quick start, start"));
+    let readme = document("README.md");
+    let line = "connected to RabbitMQ broker=amqp://cpsrabbit@rabbitmq.example:5672/canopsis exchange=canopsis.events";
+    assert!(readme.contains(&format!("`{line}`")));
+    let logged = line.replace(
+        "rabbitmq.example:5672/canopsis",
+        &format!("127.0.0.1:{}/{}", sandbox.broker.port, sandbox.vhost),
+    );
+    let read = |path: &Path| fs::read_to_string(path).unwrap_or_default();
+    wait_until(&format!("{logged:?} in the log"), || {
+        read(&log).contains(&logged)
+    });
+    assert!(read(&log).contains("config.yml is valid"), "{}", read(&log));
+
+    let printed = sandbox.run(&marked("quick start, alert")[0].text);
+    assert_eq!(printed, "{\"published\":1}\n");
+    assert!(readme.contains("`{\"published\":1}`"));
+    let admin = sandbox.admin();
+    let event = next_event(&admin);
+    let expected = json!({
+        "connector": "prometheus", "connector_name": "prod", "component": "test", "resource": "Test", "state": 0,
+    });
+    for (key, value) in expected.as_object().unwrap() {
+        assert_eq!(&event[key], value, "{key}");
+    }
+    for block in marked("readiness") {
+        assert!(sandbox.run(&block.text).contains("\"ready\""));
+    }
+
+    // The whole path: Alertmanager with the block of the README, and an alert by amtool.
+    let alertmanager = sandbox
+        .replaced(&marked("quick start, Alertmanager")[0].text)
+        .replace("THE-TOKEN", &sandbox.token())
+        // Instead of the default of 30 s.
+        .replace(
+            "  receiver: canopsis\n",
+            "  receiver: canopsis\n  group_wait: 0s\n",
+        );
+    let file = sandbox.write("alertmanager.yml", &alertmanager);
+    let port = free_port();
+    let options = [
+        format!("--config.file={file}"),
+        format!("--storage.path={}/alertmanager", sandbox.dir.display()),
+        format!("--web.listen-address=127.0.0.1:{port}"),
+    ];
+    let command = [
+        "prometheus-alertmanager",
+        &options[0],
+        &options[1],
+        &options[2],
+        "--cluster.listen-address=",
+    ];
+    let log = sandbox.dir.join("alertmanager.log");
+    let _alertmanager = ProcessGroup::start(&command, log.to_str().unwrap(), "");
+    wait_until("Alertmanager is ready", || {
+        Client::new(([127, 0, 0, 1], port).into())
+            .send("GET", "/-/ready", &[], b"")
+            .is_ok_and(|reply| reply.status == 200)
+    });
+    let amtool = "amtool alert add alertname=Test instance=test severity=info";
+    assert!(readme.contains(&format!("`{amtool}`")));
+    sandbox.run(&format!(
+        "{amtool} --alertmanager.url=http://127.0.0.1:{port}"
+    ));
+    assert_eq!(next_event(&admin)["resource"], "Test");
+}
+
+/// Both spellings of the token that `docs/migration.md` names.
+#[test]
+fn alertmanager_accepts_both_spellings_of_the_token() {
+    let sandbox = Sandbox::new();
+    for spelling in ["bearer_token: x", "authorization: {credentials: x}"] {
+        let config = format!(
+            "route: {{receiver: a}}\nreceivers:\n- name: a\n  webhook_configs:\n  - url: http://a/webhook\n    http_config: \
+             {{{spelling}}}\n"
+        );
+        let file = sandbox.write("alertmanager.yml", &config);
+        let output = Command::new("amtool")
+            .args(["check-config", &file])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{spelling}");
+    }
+}
