@@ -60,7 +60,7 @@ TESTS = $(filter-out $(LONG_TESTS),$(patsubst tests/%.rs,%,$(wildcard tests/*.rs
 
 check:
 	$(PREPARE) build rabbitmq alertmanager promtool openssl curl shellcheck scdoc valgrind
-	shellcheck scripts/* .ci/run contrib/image/healthcheck
+	shellcheck $$(grep -lE '^#!/(bin/sh|usr/bin/env bash)' scripts/*) .ci/run contrib/image/healthcheck
 	$(MAKE) lint-packaging
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- --deny warnings
@@ -105,7 +105,8 @@ install:
 	if [ "$$(id -u)" = 0 ] && getent group canopsis >/dev/null; then chgrp canopsis $(DESTDIR)$(confdir)/config.yml; fi
 	install -D -m 0644 man/$(NAME).8 $(DESTDIR)$(mandir)/man8/$(NAME).8
 	install -D -m 0644 man/$(NAME).yml.5 $(DESTDIR)$(mandir)/man5/$(NAME).yml.5
-	install -D -m 0644 LICENSE $(DESTDIR)$(licensedir)/LICENSE
+	install -d -m 0755 $(DESTDIR)$(licensedir)
+	install -m 0644 LICENSE THIRD-PARTY-LICENSES $(DESTDIR)$(licensedir)
 	install -d -m 0755 $(DESTDIR)$(docdir)
 	install -m 0644 *.md config.yml $(DESTDIR)$(docdir)
 	install -d -m 0755 $(DESTDIR)$(docdir)/contrib $(DESTDIR)$(docdir)/docs
@@ -122,12 +123,17 @@ dist:
 rpm:
 	$(MAKE) -C dist rpm
 
-# For the image's label org.opencontainers.image.source.
+# For the labels of the image: where the sources are, and the digest of the base image.
 SOURCE ?= $(CI_PROJECT_URL)
+DOCKER ?= docker
+BUSYBOX_IMAGE = $(shell sed -n 's/^ARG BUSYBOX_IMAGE=//p' Dockerfile)
 
 docker:
-	docker build --build-arg VERSION="$$(scripts/version)" --build-arg COMMIT="$$(scripts/version commit)" \
-		--build-arg SOURCE="$(SOURCE)" --tag $(NAME):"$$(scripts/version)" .
+	$(DOCKER) pull --quiet $(BUSYBOX_IMAGE)
+	$(DOCKER) build --build-arg VERSION="$$(scripts/version)" --build-arg COMMIT="$$(scripts/version commit)" \
+		--build-arg CREATED="$$(date --utc --date="@$$(scripts/version date)" +%FT%TZ)" --build-arg SOURCE="$(SOURCE)" \
+		--build-arg BUSYBOX_DIGEST="$$($(DOCKER) image inspect --format '{{index .RepoDigests 0}}' $(BUSYBOX_IMAGE) | sed 's/.*@//')" \
+		--tag $(NAME):"$$(scripts/version)" .
 
 lint-packaging:
 	scripts/lint-packaging

@@ -219,3 +219,16 @@ fn alertmanager_accepts_both_spellings_of_the_token() {
         assert!(output.status.success(), "{spelling}");
     }
 }
+
+#[test]
+fn the_licences_are_those_of_the_linked_crates() {
+    let output = Command::new("scripts/licenses")
+        .arg("--check")
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}

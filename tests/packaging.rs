@@ -229,6 +229,7 @@ fn make_install_installs_every_file_and_keeps_a_configuration() {
         0755 /opt/bridge/share/licenses/
         0755 /opt/bridge/share/licenses/{NAME}/
         0644 /opt/bridge/share/licenses/{NAME}/LICENSE
+        0644 /opt/bridge/share/licenses/{NAME}/THIRD-PARTY-LICENSES
         0755 /opt/bridge/share/man/
         0755 /opt/bridge/share/man/man5/
         0644 /opt/bridge/share/man/man5/{NAME}.yml.5
@@ -405,6 +406,14 @@ fn assert_archive_content(archive: &Path, version: &str) {
         !spec.contains('@') && spec.contains(&format!("global Version_safe {version}")),
         "{spec}"
     );
+    // The labels of an image that is built from the archive without arguments.
+    let dockerfile = file("Dockerfile");
+    for (argument, value) in [("VERSION", version), ("COMMIT", &file(".commit"))] {
+        let line = format!("ARG {argument}=\"{value}\"");
+        let count = dockerfile.lines().filter(|other| *other == line).count();
+        assert_eq!(count, 2, "{line}: the build and the labels");
+    }
+    assert!(!dockerfile.contains("ARG CREATED=\"\""));
     let rust = env!("CARGO_PKG_RUST_VERSION");
     for tool in ["cargo", "rust"] {
         assert!(
@@ -566,6 +575,7 @@ fn assert_rpm_header(rpm: &Path, source_rpm: &Path) {
         -rw-r--r-- root root d /usr/share/doc/{NAME}/docs/troubleshooting.md
         drwxr-xr-x root root /usr/share/licenses/{NAME}
         -rw-r--r-- root root l /usr/share/licenses/{NAME}/LICENSE
+        -rw-r--r-- root root l /usr/share/licenses/{NAME}/THIRD-PARTY-LICENSES
         -rw-r--r-- root root d /usr/share/man/man5/{NAME}.yml.5
         -rw-r--r-- root root d /usr/share/man/man8/{NAME}.8"
     );

@@ -4,7 +4,6 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -735,7 +734,6 @@ fn documented_limits_are_those_of_the_program() {
 #[test]
 fn named_targets_and_files_exist() {
     let makefile = document("Makefile");
-    let mut errors = std::io::stderr();
     for (name, text) in documents() {
         let commands = blocks(&name, &text).into_iter().map(|block| block.text);
         for span in code_spans(&text).into_iter().chain(commands) {
@@ -752,9 +750,28 @@ fn named_targets_and_files_exist() {
                 .iter()
                 .any(|dir| span.starts_with(dir));
             if is_path && !span.contains(['{', '*', ' ', '\n']) {
-                let _ = writeln!(errors, "{name}: {span}");
                 assert!(Path::new(&span).exists(), "{name}: {span}");
             }
         }
     }
+}
+
+#[test]
+fn the_configuration_of_kubernetes_is_valid() {
+    let file = include_str!("../contrib/kubernetes.yml");
+    let (_, rest) = file.split_once("config.yml: |\n").unwrap();
+    let config: String = rest
+        .lines()
+        .take_while(|line| line.starts_with("    "))
+        .map(|line| format!("{}\n", &line[4..]))
+        .collect();
+    let dir = TempDir::new("kubernetes");
+    let path = dir.file("config.yml", &config);
+    let output = run(
+        &["-c", &path, "--check"],
+        &[("PROMETHEUS_BEARER_TOKEN", TOKEN)],
+        "",
+    );
+    assert!(output.status.success(), "{}", text(output.stderr));
+    assert_eq!(text(output.stderr), "");
 }
