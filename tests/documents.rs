@@ -8,7 +8,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use support::broker::{Admin, Broker};
-use support::connector::BINARY;
+use support::connector::{BINARY, Connector};
 use support::documents::{document, marked, only};
 use support::http::Client;
 use support::{ProcessGroup, free_port, temp_path, wait_until};
@@ -231,4 +231,75 @@ fn the_licences_are_those_of_the_linked_crates() {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+/// Each row of the table in `docs/troubleshooting.md` whose fault can be caused here: the log has the words of its first cell.
+#[test]
+fn faults_of_the_connection_are_logged_as_documented() {
+    let broker = Broker::shared();
+    let mut tls_broker = Broker::prepare();
+    tls_broker.make_certificates();
+    tls_broker.run();
+    let vhost = broker.fresh_vhost();
+    broker.admin(&vhost).delete_exchange();
+    let (port, tls_port) = (broker.port, tls_broker.port);
+    // Accepts connections and does not answer; accepts, and answers as another protocol.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent_port = silent.local_addr().unwrap().port();
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let other_port = other.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut stream in other.incoming().flatten() {
+            let _ = std::io::Write::write_all(&mut stream, b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        }
+    });
+    let faults = [
+        (
+            format!("amqp://cpsrabbit:canopsis@127.0.0.1:{}/v0", free_port()),
+            "cannot connect to RabbitMQ: ... Connection refused",
+        ),
+        (
+            format!("amqp://cpsrabbit:wrong@127.0.0.1:{port}/v0"),
+            "probably a wrong user or password",
+        ),
+        (
+            format!("amqp://cpsrabbit:canopsis@127.0.0.1:{port}/none"),
+            "NOT_ALLOWED - vhost ... not found",
+        ),
+        (
+            format!("amqps://cpsrabbit:canopsis@127.0.0.1:{port}/v0"),
+            "TLS handshake failed: ... (no TLS on this port? amqps:// usually has port 5671)",
+        ),
+        (
+            format!("amqp://cpsrabbit:canopsis@127.0.0.1:{tls_port}/v0"),
+            "the server requires TLS: use amqps://",
+        ),
+        (
+            format!("amqps://cpsrabbit:canopsis@localhost:{tls_port}/v0"),
+            "certificate verify failed",
+        ),
+        (
+            format!("amqp://cpsrabbit:canopsis@127.0.0.1:{other_port}/v0"),
+            "the server does not speak AMQP",
+        ),
+        (
+            format!("amqp://cpsrabbit:canopsis@127.0.0.1:{silent_port}/v0"),
+            "login took longer than 10s",
+        ),
+        (broker.url(&vhost), "cannot use the exchange: ... NOT_FOUND"),
+    ];
+    let page = document("docs/troubleshooting.md");
+    let mut connectors: Vec<(Connector, &str)> = faults
+        .iter()
+        .map(|(url, message)| {
+            assert!(page.contains(&format!("`{message}`")), "{message}");
+            (Connector::on(url), *message)
+        })
+        .collect();
+    for (connector, message) in &mut connectors {
+        for part in message.split(" ... ") {
+            connector.wait_for_log(part.trim_end_matches(" ..."));
+        }
+    }
+    drop(silent);
 }

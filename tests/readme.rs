@@ -488,14 +488,13 @@ fn documented_statuses_match_the_program() {
 }
 
 /// Parts of messages that come from others: the operating system, RabbitMQ, OpenSSL, amiquip, systemd.
-const FOREIGN: [&str; 9] = [
+const FOREIGN: [&str; 8] = [
     "Address already in use",
     "Connection refused",
     "NOT_ALLOWED - vhost",
     "access to vhost",
     "312 NO_ROUTE",
     "NOT_FOUND",
-    "underlying socket closed unexpectedly",
     "certificate verify failed",
     "217/USER",
 ];
