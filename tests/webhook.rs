@@ -291,7 +291,14 @@ fn invalid_requests_get_their_status_and_publish_nothing() {
         assert_eq!(reply.header("content-type"), Some("application/json"));
         let header = match status {
             401 => Some(("www-authenticate", "Bearer")),
-            405 => Some(("allow", if method == "GET" { "POST" } else { "GET, HEAD" })),
+            405 => Some((
+                "allow",
+                if method == "GET" {
+                    "POST, PUT"
+                } else {
+                    "GET, HEAD"
+                },
+            )),
             _ => None,
         };
         if let Some((name, value)) = header {
