@@ -25,14 +25,23 @@ pub struct RequestHead {
     pub authorization: Option<String>,
     /// Whether the `Accept` header names OpenMetrics.
     pub accepts_openmetrics: bool,
-    /// Whether the body has a coding, for example gzip: `Content-Encoding` names another one than `identity`.
-    pub has_encoded_body: bool,
+    /// What `Content-Encoding` says of the body.
+    pub content_coding: ContentCoding,
     /// Where the body ends.
     pub framing: Framing,
     /// Whether another request may follow.
     pub keep_alive: bool,
     /// Whether the sender waits for `100 Continue` before the body.
     pub expects_continue: bool,
+}
+
+/// Whether the body is the notification itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContentCoding {
+    /// It is.
+    Identity,
+    /// It has to be decoded first, for example with gzip.
+    Other,
 }
 
 /// Where the body ends.
@@ -94,7 +103,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(RequestHead, usize)>, InvalidReques
         target: origin_form(target).into_owned(),
         authorization: authorization(request.headers)?,
         accepts_openmetrics: accepts_openmetrics(request.headers),
-        has_encoded_body: has_encoded_body(request.headers),
+        content_coding: content_coding(request.headers),
         framing: framing(request.headers, version)?,
         keep_alive: keep_alive(request.headers, version),
         expects_continue: expects_continue(request.headers, version)?,
@@ -151,11 +160,16 @@ fn require_host(headers: &[httparse::Header<'_>], version: u8) -> Result<(), Inv
     }
 }
 
-fn has_encoded_body(headers: &[httparse::Header<'_>]) -> bool {
-    values(headers, "content-encoding")
+fn content_coding(headers: &[httparse::Header<'_>]) -> ContentCoding {
+    let is_identity = values(headers, "content-encoding")
         .flat_map(|value| value.split(|byte| *byte == b','))
         .map(<[u8]>::trim_ascii)
-        .any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))
+        .all(|coding| coding.is_empty() || coding.eq_ignore_ascii_case(b"identity"));
+    if is_identity {
+        ContentCoding::Identity
+    } else {
+        ContentCoding::Other
+    }
 }
 
 fn authorization(headers: &[httparse::Header<'_>]) -> Result<Option<String>, InvalidRequest> {
@@ -255,7 +269,7 @@ mod tests {
             target: "/webhook?x".to_owned(),
             authorization: Some("Bearer t".to_owned()),
             accepts_openmetrics: false,
-            has_encoded_body: false,
+            content_coding: ContentCoding::Identity,
             framing: Framing::Length(12),
             keep_alive: true,
             expects_continue: false,
@@ -333,17 +347,17 @@ mod tests {
                 .unwrap();
             assert_eq!(head.accepts_openmetrics, accepted, "{accept}");
         }
-        for (coding, is_encoded) in [
-            ("", false),
-            ("identity", false),
-            ("Identity, IDENTITY", false),
-            ("gzip", true),
-            ("identity\r\nContent-Encoding: br", true),
+        for (coding, expected) in [
+            ("", ContentCoding::Identity),
+            ("identity", ContentCoding::Identity),
+            ("Identity, IDENTITY", ContentCoding::Identity),
+            ("gzip", ContentCoding::Other),
+            ("identity\r\nContent-Encoding: br", ContentCoding::Other),
         ] {
             let (head, _) = read(&format!("Content-Encoding: {coding}\r\n"), "1.1")
                 .unwrap()
                 .unwrap();
-            assert_eq!(head.has_encoded_body, is_encoded, "{coding}");
+            assert_eq!(head.content_coding, expected, "{coding}");
         }
         for (version, expects_continue) in [("1.1", true), ("1.0", false)] {
             let (head, _) = read("Expect: 100-Continue\r\n", version).unwrap().unwrap();

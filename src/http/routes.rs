@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use log::{debug, error, trace, warn};
 use parking_lot::{Condvar, Mutex, RwLock};
 
-use super::request::RequestHead;
+use super::request::{ContentCoding, RequestHead};
 use super::slots::SlotUsage;
 use super::{HttpError, Request, Response, ServerSettings, auth};
 use crate::logging::{RateLimiter, RepeatLimiter, shorten};
@@ -246,7 +246,7 @@ impl Routes {
         if self.stopping.load(Ordering::SeqCst) {
             return Err(HttpError::Stopping);
         }
-        if request.head.has_encoded_body {
+        if request.head.content_coding != ContentCoding::Identity {
             return Err(HttpError::ContentEncoding);
         }
         claim_slot(request)?;

@@ -57,13 +57,18 @@ pub fn write(
 }
 
 /// Names the alerts, by their numbers, that are one alarm, in the order in which their events are published.
-fn write_shared(out: &mut dyn io::Write, mapped: &[(usize, MappedEntity)]) -> io::Result<()> {
-    fn entity<'m>((_, entity): &&'m (usize, MappedEntity)) -> (&'m str, &'m str) {
-        (&entity.component, &entity.resource)
-    }
+fn write_shared<'m>(
+    out: &mut dyn io::Write,
+    mapped: &'m [(usize, MappedEntity)],
+) -> io::Result<()> {
+    let entity = |(_, entity): &'m (usize, MappedEntity)| (&*entity.component, &*entity.resource);
     let mut published: Vec<&(usize, MappedEntity)> = mapped.iter().collect();
-    worst_state_last(&mut published, entity, |(_, mapped)| mapped.state);
-    published.sort_by_key(entity);
+    worst_state_last(
+        &mut published,
+        |alert| entity(alert),
+        |(_, mapped)| mapped.state,
+    );
+    published.sort_by_key(|alert| entity(alert));
     for alerts in published.chunk_by(|one, other| entity(one) == entity(other)) {
         let [(_, first), _, ..] = alerts else {
             continue;
