@@ -1,5 +1,5 @@
 # canopsis-connector-prometheus
-.PHONY: all audit bench build check check-offline check-packaging clean demo dist docker faults fuzz help install lint-packaging man oracle rpm
+.PHONY: all audit bench build check check-cluster check-offline check-packaging clean demo dist docker faults fuzz help install lint-packaging man oracle rpm
 
 NAME = canopsis-connector-prometheus
 CARGO ?= cargo
@@ -37,9 +37,10 @@ help:
 	@echo 'make                  build the release binary (target/release/$(NAME)) and the manual pages'
 	@echo 'make check            format, lints, unit tests, and tests of the real binary with a real RabbitMQ and Alertmanager'
 	@echo 'make check-packaging  build the RPM without network, install it in a Debian root, boot that root (as root)'
+	@echo 'make check-cluster    lose nodes of a RabbitMQ 4 cluster with a quorum queue (as root; 5 minutes)'
 	@echo 'make demo             send an alert from Alertmanager to the queue on this machine'
 	@echo 'make audit            licences, sources and advisories of all dependencies (cargo-deny; needs the Internet)'
-	@echo 'make faults           only the fault tests, with the number of lost and repeated events of each'
+	@echo 'make faults           the fault and overload tests, with the number of lost and repeated events of each'
 	@echo 'make fuzz             fuzz templates and each parser that reads from the network, 5 minutes each (installs cargo-fuzz if missing)'
 	@echo 'make oracle           compare random templates with the output of Go (SEED=n repeats a run; installs Go if missing)'
 	@echo 'make bench            throughput, latency and footprint, compared with bridges in Python and Node.js (15 minutes)'
@@ -120,6 +121,12 @@ check-packaging:
 	$(PREPARE) build rpm scdoc systemd-analyze readelf debootstrap systemd-nspawn cpio curl ip
 	scripts/check-packaging
 
+# RabbitMQ 4 is not in Debian 12: it comes from a Debian trixie in target/.
+check-cluster:
+	$(PREPARE) build rabbitmq debootstrap
+	scripts/rabbitmq-4-root $(TARGET)/trixie
+	RABBITMQ_4_ROOT=$(abspath $(TARGET)/trixie) $(CARGO) test --locked --test cluster -- --ignored --nocapture
+
 audit:
 	command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
 	cargo deny --locked check
@@ -130,7 +137,7 @@ bench:
 
 faults:
 	scripts/install-missing build rabbitmq
-	cargo test --locked --test faults -- --nocapture
+	cargo test --locked --test faults --test overload -- --nocapture
 
 # Coverage instrumentation needs nightly features; RUSTC_BOOTSTRAP enables them in the pinned stable compiler.
 FUZZ_SECONDS = 300

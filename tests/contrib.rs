@@ -192,6 +192,7 @@ fn names(query: &str) -> Names {
                 );
                 at = end;
             }
+            "and" | "or" | "unless" => {}
             // A function or an aggregation.
             _ if ["(", "by", "without"].contains(&next)
                 || !token.starts_with(|c: char| c.is_ascii_alphabetic()) => {}
@@ -480,6 +481,7 @@ fn the_dashboard_is_consistent() {
         [
             "Is it up?",
             "Does it deliver?",
+            "Is it overloaded?",
             "Who sends?",
             "What is rejected?",
             "Which alerts share an alarm?",

@@ -220,13 +220,14 @@ impl Routes {
                 } else {
                     Exposition::Text
                 };
+                let slots = request.slot.slots();
                 let SlotUsage {
                     connections,
                     notifications,
-                } = request.slot.slots().usage();
-                self.metrics
-                    .http
-                    .set_usage(connections, notifications, &self.budget);
+                } = slots.usage();
+                let http = &self.metrics.http;
+                http.set_connections(connections, notifications, slots.max_notifications());
+                http.set_memory(&self.budget);
                 let page = self.metrics.expose(self.sink.now(), exposition);
                 Ok(Response::page(page, exposition.content_type()))
             }

@@ -72,6 +72,8 @@ metrics! {
             "Open HTTP connections";
         notifications: Gauge = Gauge::default(), "http_notifications",
             "HTTP connections that receive or process a notification";
+        max_notifications: Gauge = Gauge::default(), "http_notifications_limit",
+            "Limit of canopsis_connector_http_notifications; beyond it, notifications are answered 503";
         memory_used: Gauge = Gauge::default(), "memory_used_bytes",
             "Memory that notifications hold, as charged to the memory budget";
         memory_limit: Gauge = Gauge::default(), "memory_limit_bytes",
@@ -220,10 +222,15 @@ impl HttpMetrics {
         }
     }
 
-    /// Sets the gauges for a scrape: the open connections, the ones among them with a notification, and the memory.
-    pub fn set_usage(&self, connections: usize, notifications: usize, budget: &Budget) {
-        self.connections.set(gauge(connections));
+    /// Sets the gauges for a scrape: the open connections, the ones among them with a notification, and the limit of those.
+    pub fn set_connections(&self, open: usize, notifications: usize, max_notifications: usize) {
+        self.connections.set(gauge(open));
         self.notifications.set(gauge(notifications));
+        self.max_notifications.set(gauge(max_notifications));
+    }
+
+    /// Sets the metrics of the memory budget for a scrape.
+    pub fn set_memory(&self, budget: &Budget) {
         self.memory_used.set(gauge(budget.used()));
         self.memory_limit.set(gauge(budget.limit()));
         let refused = self.memory_refused.inner();
