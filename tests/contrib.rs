@@ -264,6 +264,17 @@ fn the_tools_accept_the_files() {
 }
 
 #[test]
+fn the_contact_point_of_grafana_sends_to_the_webhook() {
+    let file = yaml(&fs::read_to_string("contrib/grafana-contact-point.yml").unwrap());
+    let receiver = &file["contactPoints"][0]["receivers"][0];
+    assert_eq!(receiver["type"], "webhook");
+    assert_eq!(receiver["disableResolveMessage"], false);
+    let settings = &receiver["settings"];
+    assert!(text(&settings["url"]).ends_with(":18401/webhook"));
+    assert_eq!(settings["authorization_scheme"], "Bearer");
+}
+
+#[test]
 fn every_alert_is_tested_firing_and_silent() {
     let checks = checks();
     let names: BTreeSet<String> = rules()
@@ -295,7 +306,7 @@ fn every_alert_is_tested_firing_and_silent() {
 
 #[test]
 fn every_alert_has_a_severity_a_summary_and_a_runbook() {
-    let states = yaml(CONFIG)["state"][0]["values"].clone();
+    let states = yaml(CONFIG)["state"][1]["values"].clone();
     for rule in rules() {
         let name = text(&rule["alert"]);
         assert!(
@@ -472,6 +483,7 @@ fn the_dashboard_is_consistent() {
             "Is it overloaded?",
             "Who sends?",
             "What is rejected?",
+            "Which alerts share an alarm?",
             "The process"
         ]
     );

@@ -208,6 +208,7 @@ fn make_install_installs_every_file_and_keeps_a_configuration() {
         0755 /opt/bridge/share/doc/{NAME}/contrib/
         0644 /opt/bridge/share/doc/{NAME}/contrib/alertmanager.yml
         0644 /opt/bridge/share/doc/{NAME}/contrib/firewalld.xml
+        0644 /opt/bridge/share/doc/{NAME}/contrib/grafana-contact-point.yml
         0644 /opt/bridge/share/doc/{NAME}/contrib/grafana-dashboard.json
         0644 /opt/bridge/share/doc/{NAME}/contrib/kubernetes.yml
         0644 /opt/bridge/share/doc/{NAME}/contrib/prometheus-rules-test.yml
@@ -555,6 +556,7 @@ fn assert_rpm_header(rpm: &Path, source_rpm: &Path) {
         drwxr-xr-x root root /usr/share/doc/{NAME}/contrib
         -rw-r--r-- root root d /usr/share/doc/{NAME}/contrib/alertmanager.yml
         -rw-r--r-- root root d /usr/share/doc/{NAME}/contrib/firewalld.xml
+        -rw-r--r-- root root d /usr/share/doc/{NAME}/contrib/grafana-contact-point.yml
         -rw-r--r-- root root d /usr/share/doc/{NAME}/contrib/grafana-dashboard.json
         -rw-r--r-- root root d /usr/share/doc/{NAME}/contrib/kubernetes.yml
         -rw-r--r-- root root d /usr/share/doc/{NAME}/contrib/prometheus-rules-test.yml
