@@ -99,6 +99,8 @@ metrics! {
             "Alerts rejected: this required field has no value, the event is too large, or the alert is malformed";
         truncated: Counter = Counter::default(), "alerts_truncated",
             "Alerts that Alertmanager left out of notifications (max_alerts); they never reach Canopsis";
+        sharing: Counter = Counter::default(), "alerts_sharing_entity",
+            "Alerts mapped to the same entity (component and resource) as another one of their notification; they are one alarm";
         dropped: CounterBy<String> = Family::default(), "event_fields_dropped",
             "Rules that failed or yielded an invalid value; the event lacks the field, or is critical (state)";
     }
@@ -196,7 +198,7 @@ impl FailureReason {
 impl HttpMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let new = Self::registered(registry);
-        for code in [200, 400, 401, 413, 422, 503] {
+        for code in [200, 400, 401, 413, 415, 422, 503] {
             let route = "/webhook";
             let _ = new.requests.get_or_create(&RequestLabels { route, code });
         }
@@ -301,6 +303,11 @@ impl AlertMetrics {
     /// Starts the count of events that lack this field at 0, so that `increase()` sees the first one.
     pub fn preregister(&self, field: &str) {
         let _ = self.dropped.get_or_create(&field_label(field));
+    }
+
+    /// Counts alerts that share an entity with another one of their notification.
+    pub fn sharing_entity(&self, alerts: usize) {
+        self.sharing.inc_by(saturating(alerts));
     }
 
     /// Counts alerts that Alertmanager left out.

@@ -7,6 +7,7 @@ pub mod amqp_relay;
 pub mod broker;
 pub mod certificates;
 pub mod connector;
+pub mod documents;
 pub mod http;
 pub mod image;
 pub mod load;
