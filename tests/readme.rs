@@ -761,6 +761,23 @@ fn named_targets_and_files_exist() {
     }
 }
 
+/// `docs/installation.md` names what an old systemd ignores: all of it is in the unit.
+#[test]
+fn ignored_directives_are_those_of_the_unit() {
+    let unit = include_str!("../canopsis-connector-prometheus.service");
+    let page = document("docs/installation.md");
+    let (_, paragraph) = page.split_once("**EL 8** has systemd 239").unwrap();
+    let paragraph = paragraph.split("\n\n").next().unwrap();
+    let directives: Vec<String> = code_spans(paragraph)
+        .into_iter()
+        .filter(|span| span.starts_with("Pro") || span.starts_with("Private"))
+        .collect();
+    assert_eq!(directives.len(), 6, "{directives:?}");
+    for directive in directives {
+        assert!(unit.contains(&format!("\n{directive}=")), "{directive}");
+    }
+}
+
 #[test]
 fn the_configuration_of_kubernetes_is_valid() {
     let file = include_str!("../contrib/kubernetes.yml");
