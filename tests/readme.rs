@@ -9,7 +9,7 @@ use std::process::Command;
 
 use canopsis_connector_prometheus::cli;
 use canopsis_connector_prometheus::config::{
-    AMQP_KEYS, AMQP_PREFIX, EVENT_KEYS, HTTP_KEYS, HTTP_PREFIX,
+    AMQP_KEYS, AMQP_PREFIX, EVENT_KEYS, HTTP_KEYS, HTTP_PREFIX, TLS_KEYS, TLS_PREFIX,
 };
 use canopsis_connector_prometheus::mapping::path::ROOTS;
 use serde_json::Value;
@@ -24,7 +24,9 @@ const MAN: &str = include_str!("../man/canopsis-connector-prometheus.8.scd");
 const FORMAT_MAN: &str = include_str!("../man/canopsis-connector-prometheus.yml.5.scd");
 
 /// The names of the code blocks that a test runs: here, or in `documents.rs`.
-const RUN: [&str; 22] = [
+const RUN: [&str; 25] = [
+    "HTTPS, Alertmanager",
+    "HTTPS, configuration",
     "errors, configuration",
     "errors, output",
     "example",
@@ -47,6 +49,7 @@ const RUN: [&str; 22] = [
     "readiness",
     "rejected alerts",
     "save a body",
+    "show the certificate",
 ];
 
 /// A temporary directory, removed on drop.
@@ -315,7 +318,8 @@ fn known_variables() -> BTreeSet<String> {
         (keys.iter()).map(move |key| format!("{prefix}{}", key.to_uppercase()))
     };
     of(AMQP_PREFIX, AMQP_KEYS)
-        .chain(of(HTTP_PREFIX, HTTP_KEYS))
+        .chain(of(HTTP_PREFIX, HTTP_KEYS).filter(|name| name != "PROMETHEUS_TLS"))
+        .chain(of(TLS_PREFIX, TLS_KEYS))
         .chain([cli::LOG_LEVEL, cli::LOG_FORMAT].map(str::to_owned))
         .collect()
 }
@@ -383,10 +387,10 @@ fn documented_keys_match_the_program() {
         keys.iter().map(|key| format!("{prefix}{key}")).collect()
     };
     assert_eq!(documented("## RabbitMQ: `amqp`"), known("amqp.", AMQP_KEYS));
-    assert_eq!(
-        documented("## HTTP server: `http`"),
-        known("http.", HTTP_KEYS)
-    );
+    let mut http = known("http.", HTTP_KEYS);
+    http.remove("http.tls");
+    http.extend(known("http.tls.", TLS_KEYS));
+    assert_eq!(documented("## HTTP server: `http`"), http);
     assert_eq!(documented("## The event"), known("", EVENT_KEYS));
 
     let in_manual: BTreeSet<String> = ["# RABBITMQ: amqp", "# HTTP SERVER: http", "# EVENTS"]
@@ -401,6 +405,16 @@ fn documented_keys_match_the_program() {
         assert!(FORMAT_MAN.contains(&bold), "{key} in the manual");
         assert!(
             CONFIG.contains(&format!("{key}:")) || *key == "author",
+            "{key} in config.yml"
+        );
+    }
+    for key in TLS_KEYS {
+        assert!(
+            FORMAT_MAN.contains(&format!("_{key}_")),
+            "{key} in the manual"
+        );
+        assert!(
+            CONFIG.contains(&format!("#   {key}:")),
             "{key} in config.yml"
         );
     }
