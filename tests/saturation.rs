@@ -133,16 +133,24 @@ fn a_connection_that_has_begun_a_request_outlives_silent_ones() {
 
 #[test]
 fn the_watchdog_is_fed_without_a_connection_and_shutdown_is_clean() {
-    let manager = Manager::new();
-    // A namespace in which not even the loopback interface is up: the process cannot connect to itself.
-    let text = config("amqp://127.0.0.1:1/v0", "", MAPPING).replace("127.0.0.1:0", "[::]:0");
-    let mut connector = manager.start_under(&["unshare", "--net"], &text);
-    for _ in 0..3 {
-        manager.wait_for(&["WATCHDOG=1"]);
+    let up = "ip link set lo up && exec \"$@\"";
+    let up_without_ipv6 = format!("echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6 && {up}");
+    // Namespaces in which the process cannot connect to itself: without any interface, and at ::1 only.
+    for wrapper in [
+        &["unshare", "--net"][..],
+        &["unshare", "--net", "sh", "-c", &up_without_ipv6, "sh"],
+    ] {
+        let manager = Manager::new();
+        let text = config("amqp://127.0.0.1:1/v0", "", MAPPING).replace("127.0.0.1:0", "[::]:0");
+        let mut connector = manager.start_under(wrapper, &text);
+        for _ in 0..3 {
+            manager.wait_for(&["WATCHDOG=1"]);
+        }
+        connector.terminate();
+        manager.wait_for(&["STOPPING=1"]);
+        assert_eq!(connector.wait().code(), Some(0));
+        assert!(connector.log().contains("INFO  stopped"));
     }
-    connector.terminate();
-    manager.wait_for(&["STOPPING=1"]);
-    assert_eq!(connector.wait().code(), Some(0));
 }
 
 #[test]
@@ -248,7 +256,22 @@ fn large_notifications_do_not_fill_the_memory_and_leave_some_to_small_ones() {
     allow_many_connections();
     let (broker, connector) = on_frozen_broker("", MAPPING);
     let large = (0..60).map(|sender| with_long_url(sender, 10_000 + 500 * sender, 0));
+    let address = connector.address;
+    let small = thread::spawn(move || {
+        // While memory for large ones is used up.
+        thread::sleep(Duration::from_secs(4));
+        Client::new(address)
+            .post(&notification(&["small"]))
+            .unwrap()
+    });
     let counts = keep_posting(&connector, large.collect(), Duration::from_secs(20));
+    // It was accepted, and waited for the broker.
+    let small = small.join().unwrap();
+    assert!(
+        small.body.contains("of 1 events confirmed"),
+        "{}",
+        small.body
+    );
     println!(
         "peak {} MiB, answers {counts:?}",
         connector.peak_memory() >> 20

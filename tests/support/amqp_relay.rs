@@ -20,6 +20,8 @@ struct Pace {
     rate: Arc<AtomicUsize>,
     /// Messages that have been forwarded.
     forwarded: Arc<AtomicUsize>,
+    /// Connections that have been opened.
+    connections: Arc<AtomicUsize>,
 }
 
 impl AmqpRelay {
@@ -27,9 +29,12 @@ impl AmqpRelay {
         let pace = Pace::default();
         pace.rate.store(rate, Ordering::SeqCst);
         let shared = pace.clone();
-        let connect = move |_| Handlers {
-            to_broker: shared.handler(),
-            ..Handlers::default()
+        let connect = move |_| {
+            shared.connections.fetch_add(1, Ordering::SeqCst);
+            Handlers {
+                to_broker: shared.handler(),
+                ..Handlers::default()
+            }
         };
         let address = frame_relay::start("127.0.0.1:0", port, connect);
         Self {
@@ -44,6 +49,10 @@ impl AmqpRelay {
 
     pub fn forwarded(&self) -> usize {
         self.pace.forwarded.load(Ordering::SeqCst)
+    }
+
+    pub fn connections(&self) -> usize {
+        self.pace.connections.load(Ordering::SeqCst)
     }
 
     pub fn url(&self, vhost: &str) -> String {
