@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use native_tls::{Identity, TlsAcceptor};
+use openssl::ssl::{SslAcceptor, SslFiletype, SslMethod};
 use support::broker::{Broker, ReceivedMessage};
 use support::connector::{BINARY, Connector, MAPPING, config};
 use support::frame_relay::{self, Handlers};
@@ -30,7 +30,7 @@ const HUGE_MESSAGE: [u8; 22] = [
 const HTTP_RESPONSE: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
 
 /// A server that sends these bytes to every client once it has got the header of the protocol.
-fn answering(bytes: &'static [u8], tls: Option<Arc<TlsAcceptor>>) -> u16 {
+fn answering(bytes: &'static [u8], tls: Option<Arc<SslAcceptor>>) -> u16 {
     fn answer(mut stream: impl Read + Write, bytes: &[u8]) -> std::io::Result<()> {
         stream.read_exact(&mut [0; 8])?;
         stream.write_all(bytes)?;
@@ -53,10 +53,16 @@ fn answering(bytes: &'static [u8], tls: Option<Arc<TlsAcceptor>>) -> u16 {
     port
 }
 
-fn acceptor(certificates: &Path) -> Arc<TlsAcceptor> {
-    let read = |name: &str| std::fs::read(certificates.join(name)).unwrap();
-    let identity = Identity::from_pkcs8(&read("server.pem"), &read("server-key.pem")).unwrap();
-    Arc::new(TlsAcceptor::new(identity).unwrap())
+fn acceptor(certificates: &Path) -> Arc<SslAcceptor> {
+    let mut acceptor = SslAcceptor::mozilla_intermediate(SslMethod::tls()).unwrap();
+    let file = |name: &str| certificates.join(name);
+    acceptor
+        .set_certificate_file(file("server.pem"), SslFiletype::PEM)
+        .unwrap();
+    acceptor
+        .set_private_key_file(file("server-key.pem"), SslFiletype::PEM)
+        .unwrap();
+    Arc::new(acceptor.build())
 }
 
 #[test]
