@@ -82,7 +82,7 @@ impl ExtraName {
 }
 
 /// The severity of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
     /// Closes the alarm.
     Ok = 0,
@@ -110,6 +110,46 @@ impl State {
             .find(|(_, words)| matches(words))
             .map(|(state, _)| state)
     }
+}
+
+/// Several events of one notification for the same entity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SharedEntity {
+    /// The position of the first of them.
+    pub first: usize,
+    /// How many there are.
+    pub events: usize,
+}
+
+/// Puts the events of each entity into ascending order of state, so that the entity ends in its worst state: its alarm must
+/// not close while one of its alerts fires. They exchange only their own positions, and events of the same state keep their
+/// order. Returns the entities of several events, in the order of their first ones.
+pub fn worst_state_last<T: Copy, E: Ord>(
+    events: &mut [T],
+    entity: impl Fn(&T) -> E,
+    state: impl Fn(&T) -> State,
+) -> Vec<SharedEntity> {
+    let mut by_entity: Vec<usize> = (0..events.len()).collect();
+    by_entity.sort_by_key(|position| entity(&events[*position]));
+    let mut shared = Vec::new();
+    let is_same = |one: &usize, other: &usize| entity(&events[*one]) == entity(&events[*other]);
+    let runs: Vec<&[usize]> = by_entity
+        .chunk_by(is_same)
+        .filter(|positions| positions.len() > 1)
+        .collect();
+    for positions in runs {
+        let mut sorted: Vec<T> = positions.iter().map(|position| events[*position]).collect();
+        sorted.sort_by_key(&state);
+        for (position, event) in positions.iter().zip(sorted) {
+            events[*position] = event;
+        }
+        shared.push(SharedEntity {
+            first: positions[0],
+            events: positions.len(),
+        });
+    }
+    shared.sort_unstable_by_key(|entity| entity.first);
+    shared
 }
 
 /// The value of a rule, and of an extra information.
@@ -254,6 +294,9 @@ impl Serialize for DefaultAuthor<'_> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     fn event(resource: &str) -> Event<'_> {
@@ -323,6 +366,37 @@ mod tests {
             expected[key] = value;
         }
         assert_eq!(json(&event), expected);
+    }
+
+    proptest! {
+        /// Against a model that looks at each pair of events.
+        #[test]
+        fn each_entity_ends_in_its_worst_state(
+            before in vec((0_u8..4, prop::sample::select(vec![State::Ok, State::Minor, State::Major, State::Critical])), 0..12)
+        ) {
+            let numbered: Vec<(u8, State, usize)> = before
+                .iter()
+                .enumerate()
+                .map(|(number, (entity, state))| (*entity, *state, number))
+                .collect();
+            let mut after = numbered.clone();
+            let shared = worst_state_last(&mut after, |event| event.0, |event| event.1);
+            for (position, event) in after.iter().enumerate() {
+                prop_assert_eq!(event.0, numbered[position].0, "an entity keeps its positions");
+                for later in &after[position + 1..] {
+                    prop_assert!(later.0 != event.0 || (later.1, later.2) > (event.1, event.2));
+                }
+            }
+            let count = |entity| before.iter().filter(|event| event.0 == entity).count();
+            let firsts = (0..before.len()).filter(|position| {
+                let entity = before[*position].0;
+                count(entity) > 1 && before[..*position].iter().all(|event| event.0 != entity)
+            });
+            let expected: Vec<SharedEntity> = firsts
+                .map(|first| SharedEntity { first, events: count(before[first].0) })
+                .collect();
+            prop_assert_eq!(shared, expected);
+        }
     }
 
     #[test]

@@ -227,6 +227,42 @@ fn dry_run_prints_each_event_on_a_line() {
     assert!(text(&noise.stderr).contains("not an Alertmanager notification"));
 }
 
+#[test]
+fn alerts_that_share_an_entity_are_shown() {
+    let config = write_config(&format!("http: {{bearer_token: {TOKEN}}}\n{MAPPING}"));
+    let body = notification(&["DiskFull", "Other", "DiskFull"]);
+    let mut body: Value = serde_json::from_str(&body).unwrap();
+    for resolved in [1, 2] {
+        body["alerts"][resolved]["status"] = json!("resolved");
+    }
+    let body = body.to_string();
+    let printed = run(&["-c", &config, "--dry-run", "-"], &[], &body);
+    assert_eq!(printed.status.code(), Some(0), "{}", text(&printed.stderr));
+    let events: Vec<Value> = text(&printed.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let states: Vec<(&str, &Value)> = events
+        .iter()
+        .map(|event| (event["resource"].as_str().unwrap(), &event["state"]))
+        .collect();
+    let (ok, critical) = (json!(0), json!(3));
+    assert_eq!(
+        states,
+        [("DiskFull", &ok), ("Other", &ok), ("DiskFull", &critical)]
+    );
+    let warning = "2 alerts of one notification share an entity";
+    assert!(text(&printed.stderr).contains(warning));
+    let explained = run(&["-c", &config, "--explain", "-"], &[], &body);
+    let part = "2 alerts share the component \"host:9100\" and the resource \"DiskFull\": they are one alarm, in their worst \
+                state.\n    Published in this order: 3 (state 0), 1 (state 3)\n";
+    assert!(
+        text(&explained.stdout).contains(part),
+        "{}",
+        text(&explained.stdout)
+    );
+}
+
 /// The fields of each alert in an explanation, which prints them as `name = value`.
 fn explained(text: &str) -> Vec<Vec<(&str, &str)>> {
     let alerts = text.split("\nAlert ").skip(1);

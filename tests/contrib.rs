@@ -14,10 +14,12 @@ use regex::Regex;
 use serde_json::{Value, json};
 use support::broker::Broker;
 use support::connector::{Connector, MAPPING, config, run};
+use support::documents::{anchors, document};
 use support::http::Client;
 use support::{ProcessGroup, free_port, notification, temp_path, wait_until};
 
-const README: &str = include_str!("../README.md");
+/// Where the runbooks are: the `URL` of the package.
+const PROJECT: &str = "https://git.canopsis.net/canopsis-connectors/connector-prometheus";
 const CONFIG: &str = include_str!("../config.yml");
 const DASHBOARD: &str = include_str!("../contrib/grafana-dashboard.json");
 const RULES: [&str; 2] = [
@@ -192,6 +194,7 @@ fn names(query: &str) -> Names {
                 );
                 at = end;
             }
+            "and" | "or" | "unless" => {}
             // A function or an aggregation.
             _ if ["(", "by", "without"].contains(&next)
                 || !token.starts_with(|c: char| c.is_ascii_alphabetic()) => {}
@@ -261,6 +264,17 @@ fn the_tools_accept_the_files() {
 }
 
 #[test]
+fn the_contact_point_of_grafana_sends_to_the_webhook() {
+    let file = yaml(&fs::read_to_string("contrib/grafana-contact-point.yml").unwrap());
+    let receiver = &file["contactPoints"][0]["receivers"][0];
+    assert_eq!(receiver["type"], "webhook");
+    assert_eq!(receiver["disableResolveMessage"], false);
+    let settings = &receiver["settings"];
+    assert!(text(&settings["url"]).ends_with(":18401/webhook"));
+    assert_eq!(settings["authorization_scheme"], "Bearer");
+}
+
+#[test]
 fn every_alert_is_tested_firing_and_silent() {
     let checks = checks();
     let names: BTreeSet<String> = rules()
@@ -292,7 +306,7 @@ fn every_alert_is_tested_firing_and_silent() {
 
 #[test]
 fn every_alert_has_a_severity_a_summary_and_a_runbook() {
-    let states = yaml(CONFIG)["state"][0]["values"].clone();
+    let states = yaml(CONFIG)["state"][1]["values"].clone();
     for rule in rules() {
         let name = text(&rule["alert"]);
         assert!(
@@ -303,17 +317,14 @@ fn every_alert_has_a_severity_a_summary_and_a_runbook() {
         if name == "Watchdog" {
             continue;
         }
-        let runbook = text(&rule["annotations"]["runbook"])
-            .strip_prefix("README, \"")
-            .unwrap();
-        let (section, quoted) = runbook.split_once("\": ").unwrap();
-        let (_, section) = README
-            .split_once(&format!("\n## {section}\n"))
-            .unwrap_or_else(|| panic!("{name}: {section}"));
-        let section = section.split("\n## ").next().unwrap().replace('\n', " ");
+        let link = text(&rule["annotations"]["runbook_url"]);
+        let (page, anchor) = link
+            .strip_prefix(&format!("{PROJECT}/-/blob/main/"))
+            .and_then(|path| path.split_once('#'))
+            .unwrap_or_else(|| panic!("{name}: {link}"));
         assert!(
-            section.contains(quoted),
-            "{name}: {quoted:?} is not in the README"
+            anchors(&document(page)).iter().any(|known| known == anchor),
+            "{name}: {link}"
         );
     }
 }
@@ -469,8 +480,10 @@ fn the_dashboard_is_consistent() {
         [
             "Is it up?",
             "Does it deliver?",
+            "Is it overloaded?",
             "Who sends?",
             "What is rejected?",
+            "Which alerts share an alarm?",
             "The process"
         ]
     );

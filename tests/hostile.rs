@@ -68,7 +68,7 @@ fn malformed_requests_are_rejected_and_their_connections_closed() {
     };
     let body = notification(&["smuggled"]);
     let smuggled = format!(
-        "POST /webhook HTTP/1.1\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {}\r\n\r\n{body}",
+        "POST /webhook HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
     let mut survivors: Vec<String> = Vec::new();
@@ -164,13 +164,19 @@ fn malformed_requests_are_rejected_and_their_connections_closed() {
         ),
         (
             "an endless header line",
-            followed(b"GET / HTTP/1.1\r\nX: ".to_vec(), &vec![b'a'; 50 << 20]),
+            followed(
+                b"GET / HTTP/1.1\r\nHost: h\r\nX: ".to_vec(),
+                &vec![b'a'; 50 << 20],
+            ),
             431,
         ),
         ("an endless request line", vec![b'a'; 50 << 20], 431),
         (
             "200,000 headers",
-            followed(b"GET / HTTP/1.1\r\n".to_vec(), &b"a: b\r\n".repeat(200_000)),
+            followed(
+                b"GET / HTTP/1.1\r\nHost: h\r\n".to_vec(),
+                &b"a: b\r\n".repeat(200_000),
+            ),
             431,
         ),
         ("noise", vec![0xde; 5000], 400),
@@ -214,7 +220,7 @@ fn chunked_bodies_and_expect_continue_are_accepted() {
     let body = notification(&["chunked"]);
     let (one, other) = body.split_at(100);
     let mut stream = BufReader::new(connect(&connector));
-    let lines = format!("POST /webhook HTTP/1.1\r\nAuthorization: Bearer {TOKEN}\r\n");
+    let lines = format!("POST /webhook HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {TOKEN}\r\n");
     let chunks = format!(
         "64;a=b\r\n{one}\r\n{:X}\r\n{other}\r\n0\r\nTrailer: x\r\n\r\n",
         other.len()
@@ -234,7 +240,7 @@ fn chunked_bodies_and_expect_continue_are_accepted() {
     assert_eq!(read_reply(&mut stream).unwrap().status, 200);
     // Two pipelined requests get their responses in order.
     let both = format!(
-        "GET /-/healthy HTTP/1.1\r\n\r\n{lines}Content-Length: {}\r\n\r\n{body}",
+        "GET /-/healthy HTTP/1.1\r\nHost: h\r\n\r\n{lines}Content-Length: {}\r\n\r\n{body}",
         body.len()
     );
     stream.get_mut().write_all(both.as_bytes()).unwrap();
@@ -287,8 +293,8 @@ fn senders_that_do_not_read_block_no_others_and_do_not_flood_the_log() {
     let mut connector = Connector::with(&text, &["--log-level", "info"]);
     connector.wait_until_ready();
     // Each requests more responses than fit into the kernel's buffers, and reads none. Half of them request unknown paths.
-    let health = "GET /-/healthy HTTP/1.1\r\n\r\n".repeat(200_000);
-    let nothing = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(8000)).repeat(1000);
+    let health = "GET /-/healthy HTTP/1.1\r\nHost: h\r\n\r\n".repeat(200_000);
+    let nothing = format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "x".repeat(8000)).repeat(1000);
     let mut held = Vec::new();
     for number in 0..64 {
         let mut stream = connect(&connector);
@@ -339,7 +345,7 @@ fn large_bodies_with_a_token_do_not_exhaust_memory() {
     let mut stalled: Vec<TcpStream> = (0..100).map(|_| connect(&connector)).collect();
     for stream in &mut stalled {
         let head = format!(
-            "POST /webhook HTTP/1.1\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 16000000\r\n\r\n"
+            "POST /webhook HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 16000000\r\n\r\n"
         );
         stream.write_all(head.as_bytes()).unwrap();
         // As much as the socket accepts without blocking.

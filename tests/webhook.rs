@@ -117,9 +117,11 @@ fn the_shipped_configuration_maps_every_captured_notification() {
             assert_eq!(received.event["output"].as_str(), message, "{name}");
         }
         if name == "firing-one" {
-            // The documented event, except for the state: the shipped table maps critical to 3.
+            // The documented event, except that the shipped table maps critical to 3, and that the name is a constant.
             let mut expected = documented_event();
             expected["state"] = json!(3);
+            expected["connector_name"] = json!("prometheus");
+            expected["author"] = json!("prometheus.prometheus");
             assert_eq!(received[0].event, expected);
         }
     }
@@ -289,7 +291,14 @@ fn invalid_requests_get_their_status_and_publish_nothing() {
         assert_eq!(reply.header("content-type"), Some("application/json"));
         let header = match status {
             401 => Some(("www-authenticate", "Bearer")),
-            405 => Some(("allow", if method == "GET" { "POST" } else { "GET, HEAD" })),
+            405 => Some((
+                "allow",
+                if method == "GET" {
+                    "POST, PUT"
+                } else {
+                    "GET, HEAD"
+                },
+            )),
             _ => None,
         };
         if let Some((name, value)) = header {

@@ -16,9 +16,18 @@ const MAX_ENTRIES: usize = 4096;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Labels<'b>(Vec<(Cow<'b, str>, Cow<'b, str>)>);
 
+/// A value, or null.
+type Nullable<'b> = Option<Cow<'b, str>>;
+
 impl<'b> Labels<'b> {
-    /// From entries in any order. Of a repeated name the last value counts, as for Go's decoder.
-    pub fn new(mut entries: Vec<(Cow<'b, str>, Cow<'b, str>)>) -> Self {
+    /// From entries in any order.
+    pub fn new(entries: Vec<(Cow<'b, str>, Cow<'b, str>)>) -> Self {
+        let nullable = entries.into_iter().map(|(name, value)| (name, Some(value)));
+        Self::from_nullable(nullable.collect())
+    }
+
+    /// Of a repeated name the last value counts, as for Go's decoder. A null is an absent entry.
+    fn from_nullable(mut entries: Vec<(Cow<'b, str>, Nullable<'b>)>) -> Self {
         if !entries.is_sorted_by(|(one, _), (other, _)| one < other) {
             // The sort is stable: the last entry of a name stays the last.
             entries.sort_by(|(one, _), (other, _)| one.cmp(other));
@@ -30,7 +39,11 @@ impl<'b> Labels<'b> {
                 same
             });
         }
-        Self(entries)
+        // In the same memory: both kinds of entries have the same size.
+        let present = entries
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)));
+        Self(present.collect())
     }
 
     /// The value of a name.
@@ -106,7 +119,9 @@ impl<'de> Visitor<'de> for LabelsVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut entries = Vec::new();
-        while let Some((JsonString(name), JsonString(value))) = map.next_entry()? {
+        while let Some((JsonString(name), value)) =
+            map.next_entry::<_, Option<JsonString<'de>>>()?
+        {
             if entries.is_empty() {
                 entries.reserve(TYPICAL_ENTRIES);
             }
@@ -114,9 +129,9 @@ impl<'de> Visitor<'de> for LabelsVisitor {
                 let reason = format_args!("more than {MAX_ENTRIES} labels or annotations");
                 return Err(A::Error::custom(reason));
             }
-            entries.push((name, value));
+            entries.push((name, value.map(|JsonString(value)| value)));
         }
-        Ok(Labels::new(entries))
+        Ok(Labels::from_nullable(entries))
     }
 }
 
@@ -158,5 +173,28 @@ mod tests {
             }
             assert_eq!(labels.get("nosuch"), None);
         }
+    }
+
+    #[test]
+    fn a_null_is_an_absent_entry() {
+        for (json, present) in [
+            ("null", &[][..]),
+            (r#"{"a":null}"#, &[]),
+            (r#"{"b":null,"a":"1","c":""}"#, &[("a", "1"), ("c", "")]),
+            (r#"{"a":"1","a":null,"b":null,"b":"2"}"#, &[("b", "2")]),
+        ] {
+            let labels: Labels<'_> = serde_json::from_str(json).unwrap();
+            assert_eq!(labels.iter().collect::<Vec<_>>(), present, "{json}");
+        }
+        let wrong = serde_json::from_str::<Labels<'_>>(r#"{"a":1}"#).unwrap_err();
+        assert!(wrong.to_string().contains("expected a string"), "{wrong}");
+    }
+
+    #[test]
+    fn entries_are_not_copied_to_remove_nulls() {
+        let entries = vec![("a".into(), Some("1".into())), ("b".into(), None)];
+        let allocated = entries.as_ptr() as usize;
+        let labels = Labels::from_nullable(entries);
+        assert_eq!(labels.0.as_ptr() as usize, allocated);
     }
 }

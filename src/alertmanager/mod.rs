@@ -1,7 +1,9 @@
-//! Alertmanager's webhook notification, version "4": decoded within limits.
+//! Alertmanager's webhook notification (version "4"), and Grafana Alerting's of the same shape (version "1"): decoded within
+//! limits.
 //!
-//! The format is Alertmanager's (`notify/webhook` and `template.Data` in its sources). Keys that newer versions add are
-//! kept for templates and are never an error; keys that older versions lack have a default. Nothing is copied that the
+//! The format is Alertmanager's (`notify/webhook` and `template.Data` in its sources). Keys that newer versions or Grafana
+//! add are kept for templates and are never an error; keys that older versions lack have a default. A null is an absent
+//! key, because Go's decoder, for which senders write, reads it as the empty value. Nothing is copied that the
 //! body holds unescaped, and one alert is decoded at a time: a body of many megabytes is never held in both forms. No error
 //! quotes a value, which may be as long as the body.
 //!
@@ -23,6 +25,9 @@ pub use labels::Labels;
 /// The most alerts of one notification. Alertmanager's groups are rarely above hundreds.
 pub const MAX_ALERTS: usize = 50_000;
 
+/// The versions that are decoded: Alertmanager's, and Grafana's.
+const VERSIONS: [&str; 2] = ["4", "1"];
+
 /// One notification: a group of alerts that Alertmanager sends to one receiver.
 #[derive(Debug, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -30,16 +35,16 @@ pub struct Notification<'b> {
     #[serde(borrow)]
     version: Cow<'b, str>,
     /// The group's status: firing as soon as one of its alerts fires. An event follows the status of its alert.
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "string")]
     pub status: Cow<'b, str>,
     /// Identifies the group; opaque.
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "string")]
     pub group_key: Cow<'b, str>,
     /// The receiver's name, escaped for regular expressions (`a.b` arrives as `a\.b`).
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "string")]
     pub receiver: Cow<'b, str>,
     /// The address of Alertmanager's web interface.
-    #[serde(borrow, default, rename = "externalURL")]
+    #[serde(borrow, default, rename = "externalURL", deserialize_with = "string")]
     pub external_url: Cow<'b, str>,
     /// How many alerts `max_alerts` cut off; Alertmanager never sends them.
     #[serde(default, deserialize_with = "count")]
@@ -72,16 +77,16 @@ pub struct Alert<'b> {
     #[serde(borrow, default)]
     pub annotations: Labels<'b>,
     /// RFC 3339.
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "string")]
     pub starts_at: Cow<'b, str>,
     /// RFC 3339; Go's zero time (`0001-01-01T00:00:00Z`) while the alert fires.
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "string")]
     pub ends_at: Cow<'b, str>,
     /// The page of the rule in Prometheus; may be empty.
-    #[serde(borrow, default, rename = "generatorURL")]
+    #[serde(borrow, default, rename = "generatorURL", deserialize_with = "string")]
     pub generator_url: Cow<'b, str>,
     /// Identifies the alert: a hash of its labels.
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "string")]
     pub fingerprint: Cow<'b, str>,
     #[serde(skip)]
     json: &'b str,
@@ -116,11 +121,20 @@ impl<'de> Deserialize<'de> for Status {
     }
 }
 
-/// A number. Derived code would quote the whole of a long string in its place.
+/// A string, or null.
+fn string<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Cow<'de, str>, D::Error> {
+    let string: Option<JsonString<'de>> = Option::deserialize(deserializer)?;
+    Ok(string.map_or(Cow::Borrowed(""), |JsonString(string)| string))
+}
+
+/// A number, or null. Derived code would quote the whole of a long string in its place.
 fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    let json = <&RawValue>::deserialize(deserializer)?;
-    let number = json.get().parse();
-    number.map_err(|_| D::Error::custom("truncatedAlerts: expected a number"))
+    let json = <&RawValue>::deserialize(deserializer)?.get();
+    if json == "null" {
+        return Ok(0);
+    }
+    json.parse()
+        .map_err(|_| D::Error::custom("truncatedAlerts: expected a number"))
 }
 
 /// Why a body is not a notification. `Display` is what the sender reads.
@@ -139,7 +153,9 @@ pub enum DecodeError {
     )]
     FromPrometheus,
     /// A notification of a version that this program does not know.
-    #[error("unsupported notification version {0:?}; the supported one is \"4\"")]
+    #[error(
+        "unsupported notification version {0:?}; supported: \"4\" (Alertmanager) and \"1\" (Grafana Alerting)"
+    )]
     Version(String),
     /// More alerts than [`MAX_ALERTS`].
     #[error("the notification has more than {MAX_ALERTS} alerts")]
@@ -169,7 +185,7 @@ impl<'b> Notification<'b> {
         }
         let body = std::str::from_utf8(body)?;
         let mut notification: Self = serde_json::from_str(body)?;
-        if notification.version != "4" {
+        if !VERSIONS.contains(&&*notification.version) {
             let version = notification.version.chars().take(32).collect();
             return Err(DecodeError::Version(version));
         }
@@ -180,7 +196,7 @@ impl<'b> Notification<'b> {
         Ok(notification)
     }
 
-    /// The version that the notification declares: "4".
+    /// The version that the notification declares: "4", or Grafana's "1".
     pub fn version(&self) -> &str {
         &self.version
     }
@@ -201,7 +217,7 @@ impl<'b> Notification<'b> {
         self.body.len() - self.alerts.get().len()
     }
 
-    /// Every key with its JSON, also those that only newer versions of Alertmanager send. None where
+    /// Every key with its JSON, also those that only newer versions of Alertmanager or Grafana send. None where
     /// [`Notification::json_len`] is above [`MAX_OBJECT`].
     pub fn entries(&self) -> Entries<'b> {
         entries(self.body, self.json_len())
@@ -214,7 +230,7 @@ impl<'b> Alert<'b> {
         self.json.len()
     }
 
-    /// Every key with its JSON, also those that only newer versions of Alertmanager send. None where [`Alert::json_len`]
+    /// Every key with its JSON, also those that only newer versions of Alertmanager or Grafana send. None where [`Alert::json_len`]
     /// is above [`MAX_OBJECT`].
     pub fn entries(&self) -> Entries<'b> {
         entries(self.json, self.json.len())
@@ -319,6 +335,34 @@ mod tests {
         assert_eq!(alert.entries()["novel"].get(), "1");
         assert_eq!(notification.entries()["routeLabels"].get(), "{\"a\":\"b\"}");
         assert!(notification.common_labels.is_empty() && alert.annotations.is_empty());
+    }
+
+    #[test]
+    fn a_null_is_an_absent_key() {
+        let body = r#"{"version":"1","status":null,"groupKey":null,"receiver":null,"externalURL":null,
+            "truncatedAlerts":null,"groupLabels":null,"commonLabels":{"a":null},"commonAnnotations":null,
+            "alerts":[{"status":"firing","labels":{"a":null,"b":"c"},"annotations":{"summary":null},"startsAt":null,
+            "endsAt":null,"generatorURL":null,"fingerprint":null,"values":null},{"status":null},{"status":"firing"}]}"#;
+        let notification = Notification::decode(body.as_bytes()).unwrap();
+        assert_eq!(notification.version(), "1");
+        let strings = [
+            &notification.status,
+            &notification.group_key,
+            &notification.receiver,
+            &notification.external_url,
+        ];
+        assert!(strings.iter().all(|string| string.is_empty()));
+        assert_eq!(notification.truncated_alerts, 0);
+        assert!(notification.common_labels.is_empty());
+        let alerts: Vec<_> = notification.alerts().collect();
+        let first = alerts[0].as_ref().unwrap();
+        assert_eq!(first.labels.iter().collect::<Vec<_>>(), [("b", "c")]);
+        assert!(first.annotations.is_empty() && first.starts_at.is_empty());
+        assert!(first.ends_at.is_empty() && first.fingerprint.is_empty());
+        assert!(
+            alerts[1].is_err() && alerts[2].is_ok(),
+            "a status is required"
+        );
     }
 
     #[test]
@@ -476,7 +520,10 @@ mod tests {
         for (body, reason) in [
             ("", "EOF while parsing"),
             ("  [ {\"labels\":{}} ]", "as a Prometheus server sends it"),
-            ("{\"version\":\"3\",\"alerts\":[]}", "version \"3\""),
+            (
+                "{\"version\":\"3\",\"alerts\":[]}",
+                "version \"3\"; supported: \"4\" (Alertmanager) and \"1\" (Grafana Alerting)",
+            ),
             ("{\"alerts\":[]}", "missing field `version`"),
             ("{\"version\":\"4\"}", "missing field `alerts`"),
             (

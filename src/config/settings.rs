@@ -49,7 +49,11 @@ const DEFAULT_MAX_BODY_BYTES: usize = 16 << 20;
 const MIN_BODY_BYTES: usize = 1024;
 const MAX_BODY_BYTES: usize = 64 << 20;
 const DEFAULT_MAX_CONNECTIONS: usize = 1024;
-const MAX_CONNECTIONS: usize = 65_536;
+/// One for a notification, and one for everything else.
+const MIN_CONNECTIONS: usize = 2;
+
+/// Each takes about 26 KiB beside the memory budget: 4,096 and the budget stay below 256 MiB.
+const MAX_CONNECTIONS: usize = 4096;
 const DEFAULT_ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 const MIN_ANSWER_TIMEOUT: Duration = Duration::from_millis(100);
 const MAX_ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
@@ -181,7 +185,7 @@ pub fn http(
         listen.port = port;
     }
     let bytes = MIN_BODY_BYTES..=MAX_BODY_BYTES;
-    let connections = 1..=MAX_CONNECTIONS;
+    let connections = MIN_CONNECTIONS..=MAX_CONNECTIONS;
     http::ServerSettings {
         listen,
         tokens: tokens(&mut section),

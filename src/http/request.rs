@@ -3,6 +3,8 @@
 //! The syntax is checked by httparse. A head that allows two readings of where its body ends (RFC 9112, section 6.3) is
 //! refused, because the second reading would smuggle a request in. This module knows no socket, route or token.
 
+use std::borrow::Cow;
+
 /// The longest head, in bytes.
 pub const MAX_BYTES: usize = 16 << 10;
 
@@ -17,18 +19,29 @@ const TLS_HANDSHAKE: u8 = 0x16;
 pub struct RequestHead {
     /// The method, for example `GET`.
     pub method: String,
-    /// The request target with its query, as it was sent.
+    /// The request target with its query, without the scheme and the host of a target in absolute form.
     pub target: String,
     /// The value of the `Authorization` header.
     pub authorization: Option<String>,
     /// Whether the `Accept` header names OpenMetrics.
     pub accepts_openmetrics: bool,
+    /// What `Content-Encoding` says of the body.
+    pub content_coding: ContentCoding,
     /// Where the body ends.
     pub framing: Framing,
     /// Whether another request may follow.
     pub keep_alive: bool,
     /// Whether the sender waits for `100 Continue` before the body.
     pub expects_continue: bool,
+}
+
+/// Whether the body is the notification itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContentCoding {
+    /// It is.
+    Identity,
+    /// It has to be decoded first, for example with gzip.
+    Other,
 }
 
 /// Where the body ends.
@@ -84,14 +97,16 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(RequestHead, usize)>, InvalidReques
     else {
         return Err(InvalidRequest::Malformed("invalid request line"));
     };
+    require_host(request.headers, version)?;
     let head = RequestHead {
         method: method.to_owned(),
-        target: target.to_owned(),
+        target: origin_form(target).into_owned(),
         authorization: authorization(request.headers)?,
         accepts_openmetrics: accepts_openmetrics(request.headers),
+        content_coding: content_coding(request.headers),
         framing: framing(request.headers, version)?,
         keep_alive: keep_alive(request.headers, version),
-        expects_continue: expects_continue(request.headers)?,
+        expects_continue: expects_continue(request.headers, version)?,
     };
     Ok(Some((head, length)))
 }
@@ -105,6 +120,56 @@ fn values<'h>(
         .iter()
         .filter(move |header| header.name.eq_ignore_ascii_case(name))
         .map(|header| header.value)
+}
+
+/// A target in absolute form without its scheme and host (RFC 9112, section 3.2.2: a server must accept it). Any other target
+/// as it is.
+fn origin_form(target: &str) -> Cow<'_, str> {
+    let Some((scheme, rest)) = target.split_once("://") else {
+        return target.into();
+    };
+    if !["http", "https"]
+        .iter()
+        .any(|known| scheme.eq_ignore_ascii_case(known))
+    {
+        return target.into();
+    }
+    let path = rest.find(['/', '?', '#']).map_or("", |end| &rest[end..]);
+    if path.starts_with('/') {
+        path.into()
+    } else {
+        format!("/{path}").into()
+    }
+}
+
+/// RFC 9112, section 3.2. The name itself has no meaning here.
+fn require_host(headers: &[httparse::Header<'_>], version: u8) -> Result<(), InvalidRequest> {
+    let mut lines = values(headers, "host");
+    match (lines.next(), lines.next()) {
+        (None, _) if version == 0 => Ok(()),
+        (None, _) => Err(InvalidRequest::Malformed("Host header missing")),
+        (Some(_), Some(_)) => Err(InvalidRequest::Malformed("more than one Host header")),
+        (Some(host), None) => {
+            let is_part = |byte: &u8| byte.is_ascii_graphic() && !b"/?#@\\".contains(byte);
+            if host.trim_ascii().iter().all(is_part) {
+                Ok(())
+            } else {
+                Err(InvalidRequest::Malformed("invalid Host header"))
+            }
+        }
+    }
+}
+
+fn content_coding(headers: &[httparse::Header<'_>]) -> ContentCoding {
+    let is_identity = values(headers, "content-encoding")
+        .flat_map(|value| value.split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .all(|coding| coding.is_empty() || coding.eq_ignore_ascii_case(b"identity"));
+    if is_identity {
+        ContentCoding::Identity
+    } else {
+        ContentCoding::Other
+    }
 }
 
 fn authorization(headers: &[httparse::Header<'_>]) -> Result<Option<String>, InvalidRequest> {
@@ -123,12 +188,20 @@ fn authorization(headers: &[httparse::Header<'_>]) -> Result<Option<String>, Inv
 fn accepts_openmetrics(headers: &[httparse::Header<'_>]) -> bool {
     values(headers, "accept")
         .flat_map(|value| value.split(|byte| *byte == b','))
-        .filter_map(|range| range.split(|byte| *byte == b';').next())
-        .any(|media| {
-            media
-                .trim_ascii()
-                .eq_ignore_ascii_case(b"application/openmetrics-text")
+        .any(|range| {
+            let mut parts = range.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+            let is_openmetrics = parts
+                .next()
+                .is_some_and(|media| media.eq_ignore_ascii_case(b"application/openmetrics-text"));
+            is_openmetrics && !parts.any(is_zero_weight)
         })
+}
+
+/// `q=0`, with up to three decimals: not acceptable (RFC 9110, section 12.4.2).
+fn is_zero_weight(parameter: &[u8]) -> bool {
+    let text = std::str::from_utf8(parameter).unwrap_or_default();
+    let weight = text.split_once('=');
+    weight.is_some_and(|(name, weight)| name.eq_ignore_ascii_case("q") && weight.parse() == Ok(0.0))
 }
 
 fn framing(headers: &[httparse::Header<'_>], version: u8) -> Result<Framing, InvalidRequest> {
@@ -174,10 +247,11 @@ fn keep_alive(headers: &[httparse::Header<'_>], version: u8) -> bool {
     version == 1 && !close
 }
 
-fn expects_continue(headers: &[httparse::Header<'_>]) -> Result<bool, InvalidRequest> {
+/// An expectation in HTTP/1.0 is ignored (RFC 9110, section 10.1.1): its sender would not understand an interim response.
+fn expects_continue(headers: &[httparse::Header<'_>], version: u8) -> Result<bool, InvalidRequest> {
     match values(headers, "expect").next() {
         None => Ok(false),
-        Some(value) if value.trim_ascii().eq_ignore_ascii_case(b"100-continue") => Ok(true),
+        Some(value) if value.trim_ascii().eq_ignore_ascii_case(b"100-continue") => Ok(version == 1),
         Some(_) => Err(InvalidRequest::Expectation),
     }
 }
@@ -195,6 +269,7 @@ mod tests {
             target: "/webhook?x".to_owned(),
             authorization: Some("Bearer t".to_owned()),
             accepts_openmetrics: false,
+            content_coding: ContentCoding::Identity,
             framing: Framing::Length(12),
             keep_alive: true,
             expects_continue: false,
@@ -208,7 +283,7 @@ mod tests {
     #[test]
     fn headers_are_interpreted() {
         let read = |lines: &str, version: &str| {
-            parse(format!("GET / HTTP/{version}\r\n{lines}\r\n").as_bytes())
+            parse(format!("GET / HTTP/{version}\r\nHost: h\r\n{lines}\r\n").as_bytes())
         };
         for (lines, version, framing, keep_alive) in [
             ("", "1.1", Framing::Length(0), true),
@@ -255,19 +330,86 @@ mod tests {
                 true,
             ),
             ("application/openmetrics-text2, */*", false),
+            ("application/openmetrics-text;q=0, text/plain", false),
+            (
+                "application/openmetrics-text; version=1.0.0; Q=0.000",
+                false,
+            ),
+            ("application/openmetrics-text;q=0.001", true),
+            (
+                "application/openmetrics-text;q=0;version=1, application/openmetrics-text",
+                true,
+            ),
+            ("text/plain;q=0, application/openmetrics-text", true),
         ] {
             let (head, _) = read(&format!("Accept: {accept}\r\n"), "1.1")
                 .unwrap()
                 .unwrap();
             assert_eq!(head.accepts_openmetrics, accepted, "{accept}");
         }
-        assert!(
-            read("Expect: 100-Continue\r\n", "1.1")
+        for (coding, expected) in [
+            ("", ContentCoding::Identity),
+            ("identity", ContentCoding::Identity),
+            ("Identity, IDENTITY", ContentCoding::Identity),
+            ("gzip", ContentCoding::Other),
+            ("identity\r\nContent-Encoding: br", ContentCoding::Other),
+        ] {
+            let (head, _) = read(&format!("Content-Encoding: {coding}\r\n"), "1.1")
                 .unwrap()
-                .unwrap()
-                .0
-                .expects_continue
-        );
+                .unwrap();
+            assert_eq!(head.content_coding, expected, "{coding}");
+        }
+        for (version, expects_continue) in [("1.1", true), ("1.0", false)] {
+            let (head, _) = read("Expect: 100-Continue\r\n", version).unwrap().unwrap();
+            assert_eq!(head.expects_continue, expects_continue, "{version}");
+        }
+    }
+
+    #[test]
+    fn a_target_in_absolute_form_loses_its_host() {
+        for (target, origin) in [
+            ("/webhook?x", "/webhook?x"),
+            ("http://h/webhook", "/webhook"),
+            ("HTTPS://u@h:1/webhook?x=http://y/", "/webhook?x=http://y/"),
+            ("http://h", "/"),
+            ("http://h?x", "/?x"),
+            ("/http://h/webhook", "/http://h/webhook"),
+            ("ftp://h/webhook", "ftp://h/webhook"),
+            ("h:443", "h:443"),
+            ("*", "*"),
+        ] {
+            let text = format!("POST {target} HTTP/1.1\r\nHost: h\r\n\r\n");
+            let (head, _) = parse(text.as_bytes()).unwrap().unwrap();
+            assert_eq!(head.target, origin, "{target}");
+        }
+    }
+
+    #[test]
+    fn a_request_has_one_host() {
+        for (version, lines, error) in [
+            ("1.1", "Host: h:1\r\n", None),
+            ("1.1", "Host: [::1]:18401\r\n", None),
+            ("1.1", "Host:\r\n", None),
+            ("1.0", "", None),
+            ("1.1", "", Some("Host header missing")),
+            (
+                "1.1",
+                "Host: a\r\nHost: a\r\n",
+                Some("more than one Host header"),
+            ),
+            (
+                "1.0",
+                "Host: a\r\nHost: b\r\n",
+                Some("more than one Host header"),
+            ),
+            ("1.1", "Host: a b\r\n", Some("invalid Host header")),
+            ("1.1", "Host: a/b\r\n", Some("invalid Host header")),
+            ("1.0", "Host: user@a\r\n", Some("invalid Host header")),
+        ] {
+            let text = format!("GET / HTTP/{version}\r\n{lines}\r\n");
+            let error = error.map(InvalidRequest::Malformed);
+            assert_eq!(parse(text.as_bytes()).err(), error, "{text}");
+        }
     }
 
     #[test]
@@ -277,7 +419,7 @@ mod tests {
             "GET / HTTP/1.1\r\n{}\r\n",
             "X: a\r\n".repeat(MAX_HEADERS + 1)
         );
-        let with = |lines: &str| format!("POST / HTTP/1.1\r\n{lines}\r\n\r\n");
+        let with = |lines: &str| format!("POST / HTTP/1.1\r\nHost: h\r\n{lines}\r\n\r\n");
         for (text, error) in [
             (long, InvalidRequest::TooLong),
             (many, InvalidRequest::TooLong),

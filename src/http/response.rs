@@ -54,6 +54,9 @@ pub enum HttpError {
         "a valid bearer token is required (Authorization: Bearer ...); in Alertmanager, set http_config.authorization.credentials of the receiver"
     )]
     Unauthorized,
+    /// The body is compressed. Neither Alertmanager nor Grafana compresses, and a decoder would need limits for memory and time.
+    #[error("unsupported Content-Encoding; send the notification uncompressed")]
+    ContentEncoding,
     /// The head is invalid.
     #[error(transparent)]
     RequestHead(#[from] InvalidRequest),
@@ -112,6 +115,7 @@ impl HttpError {
                 BodyError::TooLong(_) | BodyError::Memory(BudgetError::NeverFits { .. }),
             )
             | Self::EventsTooLarge(_) => 413,
+            Self::ContentEncoding => 415,
             Self::RequestHead(InvalidRequest::Expectation) => 417,
             Self::RequestHead(InvalidRequest::TooLong) => 431,
             Self::Reload(_) | Self::Internal => 500,
@@ -149,6 +153,7 @@ impl HttpError {
         let headers = match self {
             Self::Unauthorized => vec![("WWW-Authenticate", "Bearer".into())],
             Self::Method(allowed) => vec![("Allow", allowed.join(", ").into())],
+            Self::ContentEncoding => vec![("Accept-Encoding", "identity".into())],
             _ if status == 503 => vec![("Retry-After", RETRY_AFTER.into())],
             _ => Vec::new(),
         };
@@ -250,6 +255,11 @@ mod tests {
                 HttpError::Unauthorized,
                 401,
                 Some(("WWW-Authenticate", "Bearer")),
+            ),
+            (
+                HttpError::ContentEncoding,
+                415,
+                Some(("Accept-Encoding", "identity")),
             ),
             (HttpError::Body(BodyError::TooLong(9)), 413, None),
             (HttpError::EventsTooLarge(String::new()), 413, None),

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use log::{debug, error, trace, warn};
 use parking_lot::{Condvar, Mutex, RwLock};
 
-use super::request::RequestHead;
+use super::request::{ContentCoding, RequestHead};
 use super::slots::SlotUsage;
 use super::{HttpError, Request, Response, ServerSettings, auth};
 use crate::logging::{RateLimiter, RepeatLimiter, shorten};
@@ -191,7 +191,8 @@ impl Routes {
         };
         match path(head) {
             "/webhook" => {
-                require_method(head, &["POST"])?;
+                // Grafana can be set to PUT.
+                require_method(head, &["POST", "PUT"])?;
                 require_token()?;
                 self.webhook(&runtime, request, id)
             }
@@ -219,13 +220,14 @@ impl Routes {
                 } else {
                     Exposition::Text
                 };
+                let slots = request.slot.slots();
                 let SlotUsage {
                     connections,
                     notifications,
-                } = request.slot.slots().usage();
-                self.metrics
-                    .http
-                    .set_usage(connections, notifications, &self.budget);
+                } = slots.usage();
+                let http = &self.metrics.http;
+                http.set_connections(connections, notifications, slots.max_notifications());
+                http.set_memory(&self.budget);
                 let page = self.metrics.expose(self.sink.now(), exposition);
                 Ok(Response::page(page, exposition.content_type()))
             }
@@ -244,6 +246,9 @@ impl Routes {
     ) -> Result<Response, HttpError> {
         if self.stopping.load(Ordering::SeqCst) {
             return Err(HttpError::Stopping);
+        }
+        if request.head.content_coding != ContentCoding::Identity {
+            return Err(HttpError::ContentEncoding);
         }
         claim_slot(request)?;
         let settings = &runtime.settings;
@@ -449,14 +454,14 @@ mod tests {
         let server = Server::start(&listen, 10, Arc::new(routes), Heartbeat::new()).unwrap();
         let body = r#"{"version":"4","alerts":[{"status":"firing","labels":{"a":"b"}}]}"#;
         let webhook = format!(
-            "POST /webhook HTTP/1.1\r\nAuthorization: Bearer t\r\nContent-Length: {}\r\n\r\n{body}",
+            "POST /webhook HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer t\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
         let mut stream = TcpStream::connect(server.address()).unwrap();
         let requests = [
             webhook.as_str(),
-            "GET /-/healthy HTTP/1.1\r\n\r\n",
-            "GET /nothing HTTP/1.1\r\n\r\n",
+            "GET /-/healthy HTTP/1.1\r\nHost: h\r\n\r\n",
+            "GET /nothing HTTP/1.1\r\nHost: h\r\n\r\n",
             "noise\r\n\r\n",
         ];
         stream.write_all(requests.concat().as_bytes()).unwrap();

@@ -119,6 +119,11 @@ impl ConnectionSlots {
         }
     }
 
+    /// How many slots notifications may use.
+    pub fn max_notifications(&self) -> usize {
+        self.state.lock().max_notifications()
+    }
+
     /// Takes a slot. Where all are taken, the longest idle connection is evicted. `None` where none was free in time.
     pub fn enter(self: &Arc<Self>, socket: &Arc<TcpStream>) -> Option<SlotGuard> {
         let deadline = Instant::now() + ENTER_TIMEOUT;

@@ -12,6 +12,7 @@ use super::quote::{quote, quote_value};
 use super::rule::{Rule, RuleValue, SkipReason};
 use super::{AlertError, Context, Mapping, NotificationContext};
 use crate::alertmanager::{Alert, Notification};
+use crate::event::{State, worst_state_last};
 use crate::logging::one_line;
 
 /// Explains each alert of a notification in turn. Returns how many of how many are rejected.
@@ -34,6 +35,7 @@ pub fn write(
         writeln!(out, "The notification has no alerts.")?;
     }
     let mut rejected = 0;
+    let mut mapped = Vec::new();
     for (number, alert) in (1..).zip(&alerts) {
         write!(out, "\nAlert {number} of {}: ", alerts.len())?;
         match alert {
@@ -41,6 +43,7 @@ pub fn write(
                 let explanation = Explanation::new(mapping, &context.with_alert(alert))?;
                 rejected += usize::from(!explanation.errors.is_empty());
                 write!(out, "{}\n\n{explanation}", heading(alert))?;
+                mapped.extend(explanation.entity.map(|entity| (number, entity)));
             }
             Err(error) => {
                 rejected += 1;
@@ -49,7 +52,42 @@ pub fn write(
             }
         }
     }
+    write_shared(out, &mapped)?;
     Ok((rejected, alerts.len()))
+}
+
+/// Names the alerts, by their numbers, that are one alarm, in the order in which their events are published.
+fn write_shared<'m>(
+    out: &mut dyn io::Write,
+    mapped: &'m [(usize, MappedEntity)],
+) -> io::Result<()> {
+    let entity = |(_, entity): &'m (usize, MappedEntity)| (&*entity.component, &*entity.resource);
+    let mut published: Vec<&(usize, MappedEntity)> = mapped.iter().collect();
+    worst_state_last(
+        &mut published,
+        |alert| entity(alert),
+        |(_, mapped)| mapped.state,
+    );
+    published.sort_by_key(|alert| entity(alert));
+    for alerts in published.chunk_by(|one, other| entity(one) == entity(other)) {
+        let [(_, first), _, ..] = alerts else {
+            continue;
+        };
+        let order: Vec<String> = alerts
+            .iter()
+            .map(|(number, mapped)| format!("{number} (state {})", mapped.state as u8))
+            .collect();
+        writeln!(
+            out,
+            "\n{} alerts share the component {} and the resource {}: they are one alarm, in their worst state.\n    \
+             Published in this order: {}\n    To separate them, add a label to the rule of resource.",
+            alerts.len(),
+            quote(&first.component),
+            quote(&first.resource),
+            order.join(", ")
+        )?;
+    }
+    Ok(())
 }
 
 fn heading(alert: &Alert<'_>) -> String {
@@ -70,6 +108,16 @@ struct Explanation {
     fields: Vec<FieldTrace>,
     /// Why the alert has no event.
     errors: Vec<AlertError>,
+    /// Of the event, if there is one.
+    entity: Option<MappedEntity>,
+}
+
+/// What Canopsis attaches the alarm of an alert to, and the event's state.
+#[derive(Debug)]
+struct MappedEntity {
+    component: String,
+    resource: String,
+    state: State,
 }
 
 /// How one field gets its value.
@@ -139,9 +187,15 @@ impl Explanation {
                 field.value = event.get(&field.name).cloned();
             }
         }
+        let entity = event.as_ref().ok().map(|event| MappedEntity {
+            component: event.component.as_str().to_owned(),
+            resource: event.resource.as_str().to_owned(),
+            state: event.state,
+        });
         Ok(Self {
             fields,
             errors: event.err().unwrap_or_default(),
+            entity,
         })
     }
 }
@@ -376,6 +430,36 @@ mod tests {
             );
             assert_eq!(String::from_utf8(out).unwrap(), expected);
         }
+    }
+
+    #[test]
+    fn alerts_of_one_entity_are_named_in_the_order_of_their_events() {
+        let alert = |name: &str, status: &str, severity: &str| {
+            format!(
+                r#"{{"status":"{status}","labels":{{"alertname":"{name}","instance":"host","severity":"{severity}"}}}}"#
+            )
+        };
+        let alerts = [
+            alert("A", "firing", "critical"),
+            alert("B", "firing", "major"),
+            alert("A", "resolved", "critical"),
+            alert("", "firing", "critical"),
+            alert("A", "firing", "minor"),
+        ];
+        let body = format!(r#"{{"version":"4","alerts":[{}]}}"#, alerts.join(","));
+        let notification = Notification::decode(body.as_bytes()).unwrap();
+        let mapping = mapping("state: {type: copy, value: labels.severity}");
+        let mut out = Vec::new();
+        let rejected = write(&mut out, &mapping, &notification, NOW).unwrap();
+        assert_eq!(rejected, (1, 5));
+        let text = String::from_utf8(out).unwrap();
+        let (_, shared) = text.split_once("\n\n3 alerts ").unwrap();
+        assert_eq!(
+            shared,
+            "share the component \"host\" and the resource \"A\": they are one alarm, in their worst state.\n    \
+             Published in this order: 3 (state 0), 5 (state 1), 1 (state 3)\n    \
+             To separate them, add a label to the rule of resource.\n"
+        );
     }
 
     #[test]

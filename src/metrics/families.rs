@@ -72,6 +72,8 @@ metrics! {
             "Open HTTP connections";
         notifications: Gauge = Gauge::default(), "http_notifications",
             "HTTP connections that receive or process a notification";
+        max_notifications: Gauge = Gauge::default(), "http_notifications_limit",
+            "Limit of canopsis_connector_http_notifications; beyond it, notifications are answered 503";
         memory_used: Gauge = Gauge::default(), "memory_used_bytes",
             "Memory that notifications hold, as charged to the memory budget";
         memory_limit: Gauge = Gauge::default(), "memory_limit_bytes",
@@ -93,6 +95,8 @@ metrics! {
             "Alerts rejected: this required field has no value, the event is too large, or the alert is malformed";
         truncated: Counter = Counter::default(), "alerts_truncated",
             "Alerts that Alertmanager left out of notifications (max_alerts); they never reach Canopsis";
+        sharing: Counter = Counter::default(), "alerts_sharing_entity",
+            "Alerts mapped to the same entity (component and resource) as another one of their notification; they are one alarm";
         dropped: CounterBy<String> = Family::default(), "event_fields_dropped",
             "Rules that failed or yielded an invalid value; the event lacks the field, or is critical (state)";
     }
@@ -190,7 +194,7 @@ impl FailureReason {
 impl HttpMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let new = Self::registered(registry);
-        for code in [200, 400, 401, 413, 422, 503] {
+        for code in [200, 400, 401, 413, 415, 422, 503] {
             let route = "/webhook";
             let _ = new.requests.get_or_create(&RequestLabels { route, code });
         }
@@ -218,10 +222,15 @@ impl HttpMetrics {
         }
     }
 
-    /// Sets the gauges for a scrape: the open connections, the ones among them with a notification, and the memory.
-    pub fn set_usage(&self, connections: usize, notifications: usize, budget: &Budget) {
-        self.connections.set(gauge(connections));
+    /// Sets the gauges for a scrape: the open connections, the ones among them with a notification, and the limit of those.
+    pub fn set_connections(&self, open: usize, notifications: usize, max_notifications: usize) {
+        self.connections.set(gauge(open));
         self.notifications.set(gauge(notifications));
+        self.max_notifications.set(gauge(max_notifications));
+    }
+
+    /// Sets the metrics of the memory budget for a scrape.
+    pub fn set_memory(&self, budget: &Budget) {
         self.memory_used.set(gauge(budget.used()));
         self.memory_limit.set(gauge(budget.limit()));
         let refused = self.memory_refused.inner();
@@ -280,6 +289,11 @@ impl AlertMetrics {
     /// Starts the count of events that lack this field at 0, so that `increase()` sees the first one.
     pub fn preregister(&self, field: &str) {
         let _ = self.dropped.get_or_create(&field_label(field));
+    }
+
+    /// Counts alerts that share an entity with another one of their notification.
+    pub fn sharing_entity(&self, alerts: usize) {
+        self.sharing.inc_by(saturating(alerts));
     }
 
     /// Counts alerts that Alertmanager left out.

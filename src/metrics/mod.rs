@@ -127,7 +127,8 @@ mod tests {
         let budget = Budget::new(1000);
         let charge = budget.charge(600).unwrap();
         budget.charge(600).unwrap_err();
-        metrics.http.set_usage(7, 2, &budget);
+        metrics.http.set_connections(7, 2, 5);
+        metrics.http.set_memory(&budget);
         drop(charge);
         metrics.alerts.received("firing", 1);
         metrics.alerts.dropped("prom_title", 1);
@@ -149,6 +150,7 @@ mod tests {
             "canopsis_connector_http_authentication_failures_total 1",
             "canopsis_connector_http_connections 7",
             "canopsis_connector_http_notifications 2",
+            "canopsis_connector_http_notifications_limit 5",
             "canopsis_connector_memory_used_bytes 600",
             "canopsis_connector_memory_limit_bytes 1000",
             "canopsis_connector_memory_refused_total 1",

@@ -110,7 +110,7 @@ const EVENT_BOOKKEEPING: usize = 100;
 /// The events of a notification, encoded. What it holds is charged to the budget until it is dropped.
 #[derive(Debug)]
 pub struct EncodedNotification {
-    /// The events, in the order of their alerts.
+    /// The events, in the order of their alerts, except that those of one entity are in ascending order of state.
     pub batch: Batch,
     /// The alerts without an event.
     pub rejected: RejectedAlerts,
@@ -144,7 +144,12 @@ impl EncodedNotification {
         run.encode(bytes, received_at, deadline)?;
         drop(body);
         let mut encoded = run.encoded;
-        encoded.batch.finish();
+        for entity in encoded.batch.finish() {
+            encoded.counts.sharing_entity += entity.events;
+            if let Some(message) = encoded.batch.get(entity.first) {
+                reporter.shared(entity, message);
+            }
+        }
         encoded.charge.shrink_to(run.held + encoded.batch.bytes());
         Ok(encoded)
     }

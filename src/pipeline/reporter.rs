@@ -1,14 +1,17 @@
 //! What the log and the metrics say of alerts. It decides nothing about them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
 use log::Level;
 
 use crate::alertmanager::{Notification, Status};
+use crate::event::SharedEntity;
 use crate::logging::{RepeatLimiter, shorten};
 use crate::mapping::{AlertError, Mapping, Warning};
 use crate::metrics::{AlertMetrics, Metrics};
+use crate::publisher::Message;
 
 /// Counts and logs what happens to alerts.
 pub struct MappingReporter {
@@ -25,12 +28,22 @@ pub(super) struct Subject<'a> {
     pub fingerprint: &'a str,
 }
 
+/// What Canopsis attaches an alarm to.
+#[derive(serde::Deserialize)]
+struct EntityNames<'e> {
+    #[serde(borrow)]
+    component: Cow<'e, str>,
+    #[serde(borrow)]
+    resource: Cow<'e, str>,
+}
+
 /// What the metrics count of a notification. Its failed attempts are not counted: Alertmanager sends it again.
 #[derive(Debug, Default)]
 pub(super) struct AlertCounts {
     firing: u64,
     resolved: u64,
     pub truncated: u64,
+    pub sharing_entity: usize,
     rejected: BTreeMap<&'static str, u64>,
     dropped: BTreeMap<String, u64>,
 }
@@ -111,6 +124,22 @@ impl MappingReporter {
         );
     }
 
+    /// Several alerts of a notification have the same entity. The message is one of their events.
+    pub(super) fn shared(&self, entity: SharedEntity, message: Message<'_>) {
+        let Some(suppressed) = self.should_log("entity") else {
+            return;
+        };
+        // The names are in the event only: an entity's hash is all that is kept of them.
+        let Ok(names) = serde_json::from_slice::<EntityNames<'_>>(message.body) else {
+            return;
+        };
+        log::warn!(
+            component:% = shorten(&names.component), resource:% = shorten(&names.resource), suppressed;
+            "{} alerts of one notification share an entity: they are one alarm, in their worst state; to separate them, add a label to the rule of resource",
+            entity.events
+        );
+    }
+
     fn log(&self, level: Level, alert: Subject<'_>, field: &str, message: fmt::Arguments<'_>) {
         if let Some(suppressed) = self.should_log(field) {
             log::log!(
@@ -133,6 +162,7 @@ impl MappingReporter {
         self.metrics.received("firing", counts.firing);
         self.metrics.received("resolved", counts.resolved);
         self.metrics.truncated(counts.truncated);
+        self.metrics.sharing_entity(counts.sharing_entity);
         for (field, alerts) in &counts.rejected {
             self.metrics.rejected(field, *alerts);
         }

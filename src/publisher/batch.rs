@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::io::{self, Write};
 use std::sync::LazyLock;
 
-use crate::event::Event;
+use crate::event::{Event, SharedEntity, State, worst_state_last};
 
 /// The longest encoded event. RabbitMQ closes the channel over its `max_message_size`, 16 MiB by default since 4.0.
 pub const MAX_EVENT_BYTES: usize = 1 << 20;
@@ -49,11 +49,16 @@ pub struct Batch {
     hasher: DefaultHasher,
 }
 
+/// Where a message is in the buffers: reordering moves entries, and no bytes.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
-    /// Ends of the message's body and routing key.
-    body_end: u32,
-    key_end: u32,
+    body_start: u32,
+    /// At most [`MAX_EVENT_BYTES`].
+    body_len: u32,
+    key_start: u32,
+    /// At most 255 bytes.
+    key_len: u8,
+    state: State,
     entity: Entity,
 }
 
@@ -106,11 +111,17 @@ impl Batch {
         }
         let key_start = self.keys.len();
         event.write_routing_key(&mut self.keys);
-        let ends = (
-            u32::try_from(self.bodies.len()),
-            u32::try_from(self.keys.len()),
+        let body = (
+            u32::try_from(start),
+            u32::try_from(self.bodies.len() - start),
         );
-        let (Ok(body_end), Ok(key_end)) = ends else {
+        let key = (
+            u32::try_from(key_start),
+            u8::try_from(self.keys.len() - key_start),
+        );
+        let (Ok(body_start), Ok(body_len), Ok(key_start), Ok(key_len)) =
+            (body.0, body.1, key.0, key.1)
+        else {
             self.bodies.truncate(start);
             self.keys.truncate(key_start);
             return Err(EncodeError::TooLarge);
@@ -119,32 +130,34 @@ impl Batch {
             Entity(HASH_KEYS[1].hash_one((event.component.as_str(), event.resource.as_str())));
         (entity, starts_at, ends_at).hash(&mut self.hasher);
         self.entries.push(Entry {
-            body_end,
-            key_end,
+            body_start,
+            body_len,
+            key_start,
+            key_len,
+            state: event.state,
             entity,
         });
         Ok(())
     }
 
-    /// To be called after the last event.
-    pub fn finish(&mut self) {
+    /// To be called after the last event: puts the events of each entity into ascending order of state, and returns the
+    /// entities of several events.
+    pub fn finish(&mut self) -> Vec<SharedEntity> {
         if self.bytes() > SHRINK_ABOVE {
             self.bodies.shrink_to_fit();
             self.keys.shrink_to_fit();
             self.entries.shrink_to_fit();
         }
+        worst_state_last(&mut self.entries, |entry| entry.entity, |entry| entry.state)
     }
 
     /// The message at `index`.
     pub fn get(&self, index: usize) -> Option<Message<'_>> {
         let entry = self.entries.get(index)?;
-        let (body_start, key_start) = index.checked_sub(1).map_or((0, 0), |previous| {
-            let previous = &self.entries[previous];
-            (previous.body_end as usize, previous.key_end as usize)
-        });
+        let (body_start, key_start) = (entry.body_start as usize, entry.key_start as usize);
         Some(Message {
-            routing_key: &self.keys[key_start..entry.key_end as usize],
-            body: &self.bodies[body_start..entry.body_end as usize],
+            routing_key: &self.keys[key_start..key_start + usize::from(entry.key_len)],
+            body: &self.bodies[body_start..body_start + entry.body_len as usize],
         })
     }
 
@@ -153,12 +166,12 @@ impl Batch {
         self.entries.get(index).map(|entry| entry.entity)
     }
 
-    /// Two halves: one over entities and times, one over the bodies and where each ends.
+    /// Two halves: one over entities and times in the order of [`Batch::push`], one over the bodies and where each starts.
     pub fn identity(&self) -> Identity {
         let mut bodies = HASH_KEYS[1].build_hasher();
         bodies.write(&self.bodies);
         for entry in &self.entries {
-            bodies.write_u32(entry.body_end);
+            bodies.write_u32(entry.body_start);
         }
         Identity([self.hasher.finish(), bodies.finish()])
     }
@@ -265,6 +278,42 @@ mod tests {
             .sum();
         assert_eq!(batch.written(), bytes);
         assert!(batch.bytes() >= bytes);
+    }
+
+    #[test]
+    fn each_entity_ends_in_its_worst_state_and_a_retry_has_the_same_identity() {
+        let firing = ("r", State::Critical, "1", NEVER);
+        let resolved = ("r", State::Ok, "1", "2");
+        let (one, two) = (("one", State::Major, "", ""), ("two", State::Ok, "", ""));
+        let events = [firing, one, resolved, two];
+        let mut reordered = Batch::default();
+        for (resource, state, starts_at, ends_at) in events {
+            reordered
+                .push(&event(resource, state), starts_at, ends_at)
+                .unwrap();
+        }
+        let shared = SharedEntity {
+            first: 0,
+            events: 2,
+        };
+        assert_eq!(reordered.finish(), [shared]);
+        let published: Vec<(String, u64)> = reordered
+            .iter()
+            .map(|message| {
+                let event: serde_json::Value = serde_json::from_slice(message.body).unwrap();
+                let resource = event["resource"].as_str().unwrap().to_owned();
+                assert!(message.routing_key.ends_with(&format!(".{resource}")));
+                (resource, event["state"].as_u64().unwrap())
+            })
+            .collect();
+        let expected = [("r", 0), ("one", 2), ("r", 3), ("two", 0)];
+        assert_eq!(
+            published,
+            expected.map(|(resource, state)| (resource.to_owned(), state))
+        );
+        assert_eq!(reordered.entity(0), reordered.entity(2));
+        assert_eq!(reordered.identity(), batch(&events).identity());
+        assert!(batch(&[firing, one]).finish().is_empty());
     }
 
     #[test]

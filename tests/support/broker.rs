@@ -143,12 +143,7 @@ impl Broker {
     }
 
     pub fn admin(&self, vhost: &str) -> Admin {
-        let url = format!("amqp://admin:admin@127.0.0.1:{}/{vhost}", self.port);
-        let mut connection = Connection::insecure_open(&url).unwrap();
-        Admin {
-            channel: connection.open_channel(None).unwrap(),
-            _connection: connection,
-        }
+        Admin::connect(self.port, vhost)
     }
 
     /// Creates a CA, a server's and a client's certificate. The node uses TLS from its next start.
@@ -199,6 +194,15 @@ pub struct Admin {
 }
 
 impl Admin {
+    pub fn connect(port: u16, vhost: &str) -> Self {
+        let url = format!("amqp://admin:admin@127.0.0.1:{port}/{vhost}");
+        let mut connection = Connection::insecure_open(&url).unwrap();
+        Self {
+            channel: connection.open_channel(None).unwrap(),
+            _connection: connection,
+        }
+    }
+
     /// Takes all messages from Canopsis's queue. Does not end while senders fill the queue faster.
     pub fn drain(&self) -> Vec<ReceivedMessage> {
         self.take(usize::MAX)

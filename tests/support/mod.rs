@@ -6,6 +6,7 @@ pub mod alertmanager;
 pub mod amqp_relay;
 pub mod broker;
 pub mod connector;
+pub mod documents;
 pub mod frame_relay;
 pub mod http;
 pub mod image;
