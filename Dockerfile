@@ -2,7 +2,7 @@
 #
 #   docker build --build-arg VERSION="$(scripts/version)" --build-arg COMMIT="$(scripts/version commit)" .
 #
-# A release archive has it in .version and .commit. Without either, the build fails.
+# In a release archive, .version, .commit and the arguments below have it. Without either, the build fails.
 
 # The base images. --build-arg replaces one, for example with a mirror's.
 #
@@ -48,22 +48,38 @@ RUN mkdir -p /image/usr/bin /image/usr/lib \
     && ldd /image/usr/bin/canopsis-connector-prometheus >libraries \
     && for library in libssl.so.3 libcrypto.so.3 libgcc_s.so.1; do \
         cp -L "$(awk -v name="$library" '$1 == name { print $3 }' libraries)" /image/usr/lib/ || exit 1; \
-    done
+    done \
+    && licenses=/image/usr/share/licenses/canopsis-connector-prometheus \
+    && mkdir -p "$licenses" \
+    && cp LICENSE THIRD-PARTY-LICENSES "$licenses/" \
+    && cp /usr/share/doc/libssl3/copyright "$licenses/OpenSSL" \
+    && cp /usr/share/doc/libgcc-s1/copyright "$licenses/libgcc"
 
 # hadolint ignore=DL3006
 FROM ${BUSYBOX_IMAGE}
 ARG VERSION=""
 ARG COMMIT=""
+ARG CREATED=""
 ARG SOURCE=""
+ARG BUSYBOX_IMAGE
+ARG BUSYBOX_DIGEST=""
+# The licences are those of the binary (scripts/licenses), then of busybox, glibc, libgcc and the CA certificates.
 LABEL org.opencontainers.image.title="canopsis-connector-prometheus" \
     org.opencontainers.image.description="Turns Prometheus Alertmanager notifications into Canopsis events on RabbitMQ" \
-    org.opencontainers.image.licenses="MIT" \
+    org.opencontainers.image.licenses="MIT AND Apache-2.0 AND (Apache-2.0 OR BSL-1.0) AND (Apache-2.0 OR MIT) AND BSD-2-Clause AND BSD-3-Clause AND (MIT OR Unlicense) AND GPL-2.0-only AND LGPL-2.1-or-later AND GPL-3.0-or-later WITH GCC-exception-3.1 AND MPL-2.0" \
+    org.opencontainers.image.vendor="The maintainers of canopsis-connector-prometheus" \
+    org.opencontainers.image.url="https://git.canopsis.net/canopsis-connectors/connector-prometheus" \
+    org.opencontainers.image.documentation="https://git.canopsis.net/canopsis-connectors/connector-prometheus/-/blob/main/README.md" \
     org.opencontainers.image.version="$VERSION" \
     org.opencontainers.image.revision="$COMMIT" \
-    org.opencontainers.image.source="$SOURCE"
+    org.opencontainers.image.created="$CREATED" \
+    org.opencontainers.image.source="$SOURCE" \
+    org.opencontainers.image.base.name="$BUSYBOX_IMAGE" \
+    org.opencontainers.image.base.digest="$BUSYBOX_DIGEST"
 # No RUN in this stage, so that it builds for other architectures without emulation. The most stable layers come first.
 COPY --from=certs --chown=0:0 --chmod=0644 /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=build --chown=0:0 --chmod=0755 /image/usr/lib/ /usr/lib/
+COPY --from=build --chown=0:0 /image/usr/share/licenses/ /usr/share/licenses/
 COPY --chown=0:0 --chmod=0755 contrib/image/healthcheck /usr/bin/
 COPY --chown=0:0 --chmod=0644 config.yml /etc/canopsis-connectors/prometheus/
 COPY --from=build --chown=0:0 --chmod=0755 /image/usr/bin/ /usr/bin/
@@ -71,6 +87,8 @@ COPY --from=build --chown=0:0 --chmod=0755 /image/usr/bin/ /usr/bin/
 USER 18401:18401
 # glibc creates up to 8 malloc arenas per processor, which rarely return memory to the system.
 ENV MALLOC_ARENA_MAX=2
+# OpenSSL would search in the directories of Debian's package.
+ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
 EXPOSE 18401/tcp
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10s --retries=3 CMD ["/usr/bin/healthcheck"]

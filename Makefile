@@ -1,5 +1,5 @@
 # canopsis-connector-prometheus
-.PHONY: all audit bench build check check-cluster check-offline check-packaging clean demo dist docker faults fuzz help install lint-packaging man oracle rpm
+.PHONY: all audit bench build check check-all check-cluster check-offline check-packages check-packaging clean demo dist docker faults fuzz help install lint-packaging man oracle rpm
 
 NAME = canopsis-connector-prometheus
 CARGO ?= cargo
@@ -35,7 +35,9 @@ all: build man
 
 help:
 	@echo 'make                  build the release binary (target/release/$(NAME)) and the manual pages'
-	@echo 'make check            format, lints, unit tests, and tests of the real binary with a real RabbitMQ and Alertmanager'
+	@echo 'make check            format, lints, and the tests of a usual change, with a real RabbitMQ and Alertmanager (8 minutes)'
+	@echo 'make check-all        everything that CI runs: also the image, the packages, the cluster and the demo (as root)'
+	@echo 'make check-packages   only the tests of the image, the release archive and the RPM (as root; 6 minutes)'
 	@echo 'make check-packaging  build the RPM without network, install it in a Debian root, boot that root (as root)'
 	@echo 'make check-cluster    lose nodes of a RabbitMQ 4 cluster with a quorum queue (as root; 5 minutes)'
 	@echo 'make demo             send an alert from Alertmanager to the queue on this machine'
@@ -52,21 +54,31 @@ build:
 	$(PREPARE) build
 	RUSTFLAGS="$(REMAP) $(LINKING)" $(CARGO) build --locked --release
 
+# The test files that build an image or packages, or need another system: they take minutes, and a usual change does not affect them.
+LONG_TESTS = cluster image packaging
+TESTS = $(filter-out $(LONG_TESTS),$(patsubst tests/%.rs,%,$(wildcard tests/*.rs)))
+
 check:
-	$(PREPARE) build rabbitmq alertmanager promtool openssl shellcheck rpm rpmlint scdoc systemd-analyze readelf \
-		buildah debootstrap podman runc valgrind
-	shellcheck scripts/* .ci/run contrib/image/healthcheck
+	$(PREPARE) build rabbitmq alertmanager promtool openssl curl shellcheck scdoc valgrind
+	shellcheck $$(grep -lE '^#!/(bin/sh|usr/bin/env bash)' scripts/*) .ci/run contrib/image/healthcheck
 	$(MAKE) lint-packaging
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- --deny warnings
-	cargo test --locked --workspace
+	cargo test --locked --workspace --exclude $(NAME)
+	cargo test --locked --lib $(TESTS:%=--test %)
 	$(MAKE) build
 	$(BINARY) --check --config tests/data/regexps.yml >/dev/null
 	scripts/instructions --check
 	$(MAKE) oracle
 
+check-all: check check-packages check-packaging check-cluster demo
+
+check-packages:
+	$(PREPARE) build rabbitmq alertmanager openssl rpm rpmlint scdoc systemd-analyze readelf buildah debootstrap podman runc
+	cargo test --locked --test image --test packaging
+
 # The tests that a package build runs (%check in the spec): without a broker and without Alertmanager.
-NEEDS_SERVERS = signals_exit_with_status_0 amtool_accepts_the_alertmanager_example
+NEEDS_SERVERS = signals_exit_with_status_0
 check-offline:
 	$(CARGO) test --locked --package gotemplate --package yamldoc
 	$(CARGO) test --locked --lib --test cli --test properties --test readme -- $(NEEDS_SERVERS:%=--skip %)
@@ -80,7 +92,7 @@ man/%: man/%.scd
 	$(PREPARE) scdoc
 	SOURCE_DATE_EPOCH=$$(scripts/version date) scdoc <$< >$@
 
-# Keeps an existing configuration. The package canopsis-common creates the group canopsis; without the group, only root can read
+# firewalld reads only /usr/lib and /etc. Keeps an existing configuration. The package canopsis-common creates the group canopsis; without the group, only root can read
 # the configuration.
 install:
 	@test -x $(BINARY) && test -f man/$(NAME).8 || { echo 'make install: not built yet; run "make" first' >&2; exit 1; }
@@ -93,12 +105,16 @@ install:
 	if [ "$$(id -u)" = 0 ] && getent group canopsis >/dev/null; then chgrp canopsis $(DESTDIR)$(confdir)/config.yml; fi
 	install -D -m 0644 man/$(NAME).8 $(DESTDIR)$(mandir)/man8/$(NAME).8
 	install -D -m 0644 man/$(NAME).yml.5 $(DESTDIR)$(mandir)/man5/$(NAME).yml.5
-	install -D -m 0644 LICENSE $(DESTDIR)$(licensedir)/LICENSE
+	install -d -m 0755 $(DESTDIR)$(licensedir)
+	install -m 0644 LICENSE THIRD-PARTY-LICENSES $(DESTDIR)$(licensedir)
 	install -d -m 0755 $(DESTDIR)$(docdir)
-	install -m 0644 README.md CHANGELOG.md config.yml $(DESTDIR)$(docdir)
-	install -d -m 0755 $(DESTDIR)$(docdir)/contrib
+	install -m 0644 *.md config.yml $(DESTDIR)$(docdir)
+	install -d -m 0755 $(DESTDIR)$(docdir)/contrib $(DESTDIR)$(docdir)/docs
 	install -m 0644 contrib/*.json contrib/*.yml contrib/*.xml $(DESTDIR)$(docdir)/contrib
-	install -D -m 0644 contrib/firewalld.xml $(DESTDIR)$(PREFIX)/lib/firewalld/services/$(NAME).xml
+	install -m 0644 docs/*.md $(DESTDIR)$(docdir)/docs
+ifeq ($(PREFIX),/usr)
+	install -D -m 0644 contrib/firewalld.xml $(DESTDIR)/usr/lib/firewalld/services/$(NAME).xml
+endif
 
 # The release archive, dist/build/$(NAME)-VERSION.tar.gz. It builds without network; the same commit gives the same bytes.
 dist:
@@ -107,12 +123,17 @@ dist:
 rpm:
 	$(MAKE) -C dist rpm
 
-# For the image's label org.opencontainers.image.source.
+# For the labels of the image: where the sources are, and the digest of the base image.
 SOURCE ?= $(CI_PROJECT_URL)
+DOCKER ?= docker
+BUSYBOX_IMAGE = $(shell sed -n 's/^ARG BUSYBOX_IMAGE=//p' Dockerfile)
 
 docker:
-	docker build --build-arg VERSION="$$(scripts/version)" --build-arg COMMIT="$$(scripts/version commit)" \
-		--build-arg SOURCE="$(SOURCE)" --tag $(NAME):"$$(scripts/version)" .
+	$(DOCKER) pull --quiet $(BUSYBOX_IMAGE)
+	$(DOCKER) build --build-arg VERSION="$$(scripts/version)" --build-arg COMMIT="$$(scripts/version commit)" \
+		--build-arg CREATED="$$(date --utc --date="@$$(scripts/version date)" +%FT%TZ)" --build-arg SOURCE="$(SOURCE)" \
+		--build-arg BUSYBOX_DIGEST="$$($(DOCKER) image inspect --format '{{index .RepoDigests 0}}' $(BUSYBOX_IMAGE) | sed 's/.*@//')" \
+		--tag $(NAME):"$$(scripts/version)" .
 
 lint-packaging:
 	scripts/lint-packaging

@@ -14,10 +14,12 @@ use regex::Regex;
 use serde_json::{Value, json};
 use support::broker::Broker;
 use support::connector::{Connector, MAPPING, config, run};
+use support::documents::{anchors, document};
 use support::http::Client;
 use support::{ProcessGroup, free_port, notification, temp_path, wait_until};
 
-const README: &str = include_str!("../README.md");
+/// Where the runbooks are: the `URL` of the package.
+const PROJECT: &str = "https://git.canopsis.net/canopsis-connectors/connector-prometheus";
 const CONFIG: &str = include_str!("../config.yml");
 const DASHBOARD: &str = include_str!("../contrib/grafana-dashboard.json");
 const RULES: [&str; 2] = [
@@ -315,17 +317,14 @@ fn every_alert_has_a_severity_a_summary_and_a_runbook() {
         if name == "Watchdog" {
             continue;
         }
-        let runbook = text(&rule["annotations"]["runbook"])
-            .strip_prefix("README, \"")
-            .unwrap();
-        let (section, quoted) = runbook.split_once("\": ").unwrap();
-        let (_, section) = README
-            .split_once(&format!("\n## {section}\n"))
-            .unwrap_or_else(|| panic!("{name}: {section}"));
-        let section = section.split("\n## ").next().unwrap().replace('\n', " ");
+        let link = text(&rule["annotations"]["runbook_url"]);
+        let (page, anchor) = link
+            .strip_prefix(&format!("{PROJECT}/-/blob/main/"))
+            .and_then(|path| path.split_once('#'))
+            .unwrap_or_else(|| panic!("{name}: {link}"));
         assert!(
-            section.contains(quoted),
-            "{name}: {quoted:?} is not in the README"
+            anchors(&document(page)).iter().any(|known| known == anchor),
+            "{name}: {link}"
         );
     }
 }

@@ -8,8 +8,11 @@ use serde_json::{Value, json};
 use support::broker::Broker;
 use support::connector::MAPPING;
 use support::http::Client;
-use support::image::{COMMIT, Container, Image, SOURCE, VERSION};
+use support::image::{COMMIT, CREATED, Container, DIGEST, Image, SOURCE, VERSION};
 use support::{TOKEN, free_port, notification, payload, temp_path, wait_until};
+
+/// Where the project is: the `URL` of the package.
+const PROJECT: &str = "https://git.canopsis.net/canopsis-connectors/connector-prometheus";
 
 /// The size without busybox:glibc, in bytes: the binary 3.1 MB, OpenSSL 5.4 MB, libgcc and the certificates 0.3 MB. The official base
 /// image has 4.5 MB, the substitute of `scripts/base-images` 4.0 MB.
@@ -64,16 +67,40 @@ fn the_image_has_its_metadata_and_runs_as_its_user() {
             "description",
             "Turns Prometheus Alertmanager notifications into Canopsis events on RabbitMQ",
         ),
-        ("licenses", "MIT"),
+        ("vendor", "The maintainers of canopsis-connector-prometheus"),
+        ("url", PROJECT),
+        ("documentation", &format!("{PROJECT}/-/blob/main/README.md")),
         ("version", VERSION),
         ("revision", COMMIT),
+        ("created", CREATED),
         ("source", SOURCE),
+        ("base.name", "localhost/ccp-test/busybox"),
+        ("base.digest", DIGEST),
     ] {
         assert_eq!(
             config["Labels"][format!("org.opencontainers.image.{name}")],
             value
         );
     }
+    let licenses = &config["Labels"]["org.opencontainers.image.licenses"];
+    let spec = std::fs::read_to_string("canopsis-connector-prometheus.spec").unwrap();
+    let (_, of_binary) = spec.split_once("\nLicense:        ").unwrap();
+    let of_binary = of_binary.lines().next().unwrap();
+    assert!(
+        licenses
+            .as_str()
+            .unwrap()
+            .starts_with(&format!("{of_binary} AND ")),
+        "{licenses}"
+    );
+    let output = image.run(
+        &["--entrypoint=/bin/ls"],
+        &["/usr/share/licenses/canopsis-connector-prometheus"],
+    );
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        "LICENSE\nOpenSSL\nTHIRD-PARTY-LICENSES\nlibgcc\n"
+    );
     let size = inspected["Size"].as_u64().unwrap() - image.base_size();
     assert!(
         size <= SIZE_LIMIT,

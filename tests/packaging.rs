@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -192,30 +193,44 @@ fn make_install_installs_every_file_and_keeps_a_configuration() {
         0755 /opt/bridge/bin/
         0755 /opt/bridge/bin/{NAME}
         0755 /opt/bridge/lib/
-        0755 /opt/bridge/lib/firewalld/
-        0755 /opt/bridge/lib/firewalld/services/
-        0644 /opt/bridge/lib/firewalld/services/{NAME}.xml
         0755 /opt/bridge/lib/systemd/
         0755 /opt/bridge/lib/systemd/system/
         0644 /opt/bridge/lib/systemd/system/{NAME}.service
         0755 /opt/bridge/share/
         0755 /opt/bridge/share/doc/
         0755 /opt/bridge/share/doc/{NAME}/
+        0644 /opt/bridge/share/doc/{NAME}/ARCHITECTURE.md
         0644 /opt/bridge/share/doc/{NAME}/CHANGELOG.md
+        0644 /opt/bridge/share/doc/{NAME}/CONTRIBUTING.md
         0644 /opt/bridge/share/doc/{NAME}/README.md
+        0644 /opt/bridge/share/doc/{NAME}/SECURITY.md
         0644 /opt/bridge/share/doc/{NAME}/config.yml
         0755 /opt/bridge/share/doc/{NAME}/contrib/
         0644 /opt/bridge/share/doc/{NAME}/contrib/alertmanager.yml
         0644 /opt/bridge/share/doc/{NAME}/contrib/firewalld.xml
         0644 /opt/bridge/share/doc/{NAME}/contrib/grafana-contact-point.yml
         0644 /opt/bridge/share/doc/{NAME}/contrib/grafana-dashboard.json
+        0644 /opt/bridge/share/doc/{NAME}/contrib/kubernetes.yml
         0644 /opt/bridge/share/doc/{NAME}/contrib/prometheus-rules-test.yml
         0644 /opt/bridge/share/doc/{NAME}/contrib/prometheus-rules.yml
         0644 /opt/bridge/share/doc/{NAME}/contrib/prometheus-scrape.yml
         0644 /opt/bridge/share/doc/{NAME}/contrib/prometheus-watchdog.yml
+        0755 /opt/bridge/share/doc/{NAME}/docs/
+        0644 /opt/bridge/share/doc/{NAME}/docs/configuration.md
+        0644 /opt/bridge/share/doc/{NAME}/docs/development.md
+        0644 /opt/bridge/share/doc/{NAME}/docs/fr.md
+        0644 /opt/bridge/share/doc/{NAME}/docs/http-api.md
+        0644 /opt/bridge/share/doc/{NAME}/docs/installation.md
+        0644 /opt/bridge/share/doc/{NAME}/docs/mapping.md
+        0644 /opt/bridge/share/doc/{NAME}/docs/migration.md
+        0644 /opt/bridge/share/doc/{NAME}/docs/operations.md
+        0644 /opt/bridge/share/doc/{NAME}/docs/performance.md
+        0644 /opt/bridge/share/doc/{NAME}/docs/reliability.md
+        0644 /opt/bridge/share/doc/{NAME}/docs/troubleshooting.md
         0755 /opt/bridge/share/licenses/
         0755 /opt/bridge/share/licenses/{NAME}/
         0644 /opt/bridge/share/licenses/{NAME}/LICENSE
+        0644 /opt/bridge/share/licenses/{NAME}/THIRD-PARTY-LICENSES
         0755 /opt/bridge/share/man/
         0755 /opt/bridge/share/man/man5/
         0644 /opt/bridge/share/man/man5/{NAME}.yml.5
@@ -226,6 +241,7 @@ fn make_install_installs_every_file_and_keeps_a_configuration() {
     assert_eq!(listing(&dir.join("strict")), files);
     install("000", "loose");
     assert_eq!(listing(&dir.join("loose")), files);
+    assert_no_dead_links(&dir.join(format!("strict/opt/bridge/share/doc/{NAME}")));
     let unit = fs::read_to_string(dir.join(format!(
         "strict/opt/bridge/lib/systemd/system/{NAME}.service"
     )))
@@ -250,6 +266,19 @@ fn make_install_installs_every_file_and_keeps_a_configuration() {
         "ARGS=edited\n"
     );
     assert_eq!(listing(&dir.join("strict")), files);
+}
+
+/// Documents link only to what is installed beside them.
+fn assert_no_dead_links(installed: &Path) {
+    let mut documents = BTreeMap::new();
+    for name in support::documents::documents().into_keys() {
+        if let Ok(text) = fs::read_to_string(installed.join(&name)) {
+            documents.insert(name, text);
+        }
+    }
+    assert!(documents.len() > 12, "{documents:?}");
+    let dead = support::documents::dead_links(installed, &documents);
+    assert!(dead.is_empty(), "{dead:#?}");
 }
 
 /// Takes minutes, because it compiles the optimized binary twice. One test for all properties of the packages.
@@ -378,6 +407,14 @@ fn assert_archive_content(archive: &Path, version: &str) {
         !spec.contains('@') && spec.contains(&format!("global Version_safe {version}")),
         "{spec}"
     );
+    // The labels of an image that is built from the archive without arguments.
+    let dockerfile = file("Dockerfile");
+    for (argument, value) in [("VERSION", version), ("COMMIT", &file(".commit"))] {
+        let line = format!("ARG {argument}=\"{value}\"");
+        let count = dockerfile.lines().filter(|other| *other == line).count();
+        assert_eq!(count, 2, "{line}: the build and the labels");
+    }
+    assert!(!dockerfile.contains("ARG CREATED=\"\""));
     let rust = env!("CARGO_PKG_RUST_VERSION");
     for tool in ["cargo", "rust"] {
         assert!(
@@ -510,20 +547,37 @@ fn assert_rpm_header(rpm: &Path, source_rpm: &Path) {
         -rw-r--r-- root root /usr/lib/firewalld/services/{NAME}.xml
         -rw-r--r-- root root /usr/lib/systemd/system/{NAME}.service
         drwxr-xr-x root root /usr/share/doc/{NAME}
+        -rw-r--r-- root root d /usr/share/doc/{NAME}/ARCHITECTURE.md
         -rw-r--r-- root root d /usr/share/doc/{NAME}/CHANGELOG.md
+        -rw-r--r-- root root d /usr/share/doc/{NAME}/CONTRIBUTING.md
         -rw-r--r-- root root d /usr/share/doc/{NAME}/README.md
+        -rw-r--r-- root root d /usr/share/doc/{NAME}/SECURITY.md
         -rw-r--r-- root root d /usr/share/doc/{NAME}/config.yml
         drwxr-xr-x root root /usr/share/doc/{NAME}/contrib
         -rw-r--r-- root root d /usr/share/doc/{NAME}/contrib/alertmanager.yml
         -rw-r--r-- root root d /usr/share/doc/{NAME}/contrib/firewalld.xml
         -rw-r--r-- root root d /usr/share/doc/{NAME}/contrib/grafana-contact-point.yml
         -rw-r--r-- root root d /usr/share/doc/{NAME}/contrib/grafana-dashboard.json
+        -rw-r--r-- root root d /usr/share/doc/{NAME}/contrib/kubernetes.yml
         -rw-r--r-- root root d /usr/share/doc/{NAME}/contrib/prometheus-rules-test.yml
         -rw-r--r-- root root d /usr/share/doc/{NAME}/contrib/prometheus-rules.yml
         -rw-r--r-- root root d /usr/share/doc/{NAME}/contrib/prometheus-scrape.yml
         -rw-r--r-- root root d /usr/share/doc/{NAME}/contrib/prometheus-watchdog.yml
+        drwxr-xr-x root root /usr/share/doc/{NAME}/docs
+        -rw-r--r-- root root d /usr/share/doc/{NAME}/docs/configuration.md
+        -rw-r--r-- root root d /usr/share/doc/{NAME}/docs/development.md
+        -rw-r--r-- root root d /usr/share/doc/{NAME}/docs/fr.md
+        -rw-r--r-- root root d /usr/share/doc/{NAME}/docs/http-api.md
+        -rw-r--r-- root root d /usr/share/doc/{NAME}/docs/installation.md
+        -rw-r--r-- root root d /usr/share/doc/{NAME}/docs/mapping.md
+        -rw-r--r-- root root d /usr/share/doc/{NAME}/docs/migration.md
+        -rw-r--r-- root root d /usr/share/doc/{NAME}/docs/operations.md
+        -rw-r--r-- root root d /usr/share/doc/{NAME}/docs/performance.md
+        -rw-r--r-- root root d /usr/share/doc/{NAME}/docs/reliability.md
+        -rw-r--r-- root root d /usr/share/doc/{NAME}/docs/troubleshooting.md
         drwxr-xr-x root root /usr/share/licenses/{NAME}
         -rw-r--r-- root root l /usr/share/licenses/{NAME}/LICENSE
+        -rw-r--r-- root root l /usr/share/licenses/{NAME}/THIRD-PARTY-LICENSES
         -rw-r--r-- root root d /usr/share/man/man5/{NAME}.yml.5
         -rw-r--r-- root root d /usr/share/man/man8/{NAME}.8"
     );

@@ -14,6 +14,8 @@ use super::{ProcessGroup, TIMEOUT, temp_path, wait_within};
 pub const VERSION: &str = "v9.8-rc7";
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 pub const SOURCE: &str = "https://git.example/connector";
+pub const CREATED: &str = "2026-11-22T14:10:49Z";
+pub const DIGEST: &str = "sha256:0123";
 
 const NAME: &str = "localhost/ccp-test/connector";
 
@@ -30,7 +32,13 @@ impl Image {
         static SHARED: OnceLock<Result<Image, String>> = OnceLock::new();
         let made = SHARED.get_or_init(|| {
             let image = Self::prepare()?;
-            let settings = [("VERSION", VERSION), ("COMMIT", COMMIT), ("SOURCE", SOURCE)];
+            let settings = [
+                ("VERSION", VERSION),
+                ("COMMIT", COMMIT),
+                ("SOURCE", SOURCE),
+                ("CREATED", CREATED),
+                ("BUSYBOX_DIGEST", DIGEST),
+            ];
             image
                 .build(NAME, &settings)
                 .map_err(|log| format!("the image was not built:\n{log}"))?;

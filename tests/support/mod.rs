@@ -5,13 +5,16 @@
 pub mod alertmanager;
 pub mod amqp_relay;
 pub mod broker;
+pub mod certificates;
 pub mod connector;
+pub mod documents;
 pub mod http;
 pub mod image;
 pub mod load;
 pub mod manager;
 pub mod packaging;
 pub mod relay;
+pub mod tls;
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
