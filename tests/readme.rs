@@ -26,8 +26,9 @@ const MAN: &str = include_str!("../man/canopsis-connector-prometheus.8.scd");
 const FORMAT_MAN: &str = include_str!("../man/canopsis-connector-prometheus.yml.5.scd");
 
 /// The names of the code blocks that a test runs: here, or in `documents.rs`.
-const RUN: [&str; 25] = [
+const RUN: [&str; 26] = [
     "HTTPS, Alertmanager",
+    "HTTPS, Prometheus",
     "HTTPS, configuration",
     "errors, configuration",
     "errors, output",
@@ -390,7 +391,7 @@ fn documented_keys_match_the_program() {
     };
     assert_eq!(documented("## RabbitMQ: `amqp`"), known("amqp.", AMQP_KEYS));
     let mut http = known("http.", HTTP_KEYS);
-    http.remove("http.tls");
+    assert!(http.remove("http.tls"), "a section");
     http.extend(known("http.tls.", TLS_KEYS));
     assert_eq!(documented("## HTTP server: `http`"), http);
     assert_eq!(documented("## The event"), known("", EVENT_KEYS));
@@ -504,7 +505,10 @@ fn documented_statuses_match_the_program() {
 }
 
 /// Parts of messages that come from others: the operating system, RabbitMQ, OpenSSL, amiquip, systemd.
-const FOREIGN: [&str; 8] = [
+const FOREIGN: [&str; 11] = [
+    "unknown ca",
+    "peer did not return a certificate",
+    "unsupported protocol",
     "Address already in use",
     "Connection refused",
     "NOT_ALLOWED - vhost",

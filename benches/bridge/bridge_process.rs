@@ -1,7 +1,7 @@
 //! The process of a bridge under test: the connector, or one of `benches/peers`. It ends when the value is dropped.
 
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::cpu_times::process_cpu_time;
@@ -21,6 +21,13 @@ impl BridgeProcess {
     /// The connector with the shipped configuration.
     pub fn connector(binary: &str, url: &str) -> Self {
         Self::start(&[binary, "--config", "config.yml"], url)
+    }
+
+    /// The connector with HTTPS and this certificate.
+    pub fn https_connector(binary: &str, url: &str, certificate: &(PathBuf, PathBuf)) -> Self {
+        let cert = format!("PROMETHEUS_TLS_CERT_FILE={}", certificate.0.display());
+        let key = format!("PROMETHEUS_TLS_KEY_FILE={}", certificate.1.display());
+        Self::start(&["env", &cert, &key, binary, "--config", "config.yml"], url)
     }
 
     /// The bridge in Python, in the venv of `scripts/bench-peers`.

@@ -10,18 +10,21 @@ use mio::net::TcpStream;
 use mio::{Events, Poll, PollOpt, Ready, Token};
 use serde_json::json;
 
+use crate::support::http::{Stream, Tls};
 use crate::support::{TOKEN, payload};
 
 /// Notifications of one size, each posted repeatedly on its own connection.
 pub struct Load {
     /// Alerts per notification.
     pub alerts: usize,
+    /// For HTTPS.
+    pub tls: Option<Tls>,
 }
 
 impl Load {
     /// Notifications with this number of alerts, each of another host.
     pub fn with_alerts(alerts: usize) -> Self {
-        Self { alerts }
+        Self { alerts, tls: None }
     }
 
     /// Each connection has its own hosts: the connector publishes a notification once that two senders post at the same time.
@@ -56,17 +59,24 @@ impl Load {
         let mut senders: Vec<Sender> = (0..connections)
             .map(|number| {
                 // Connects before the measured time starts.
-                let stream = std::net::TcpStream::connect(address).unwrap();
-                stream.set_nodelay(true).unwrap();
-                let stream = TcpStream::from_stream(stream).unwrap();
+                let socket = std::net::TcpStream::connect(address).unwrap();
+                socket.set_nodelay(true).unwrap();
+                let stream = socket.try_clone().unwrap();
+                let stream: Box<dyn Stream> = match &self.tls {
+                    Some(tls) => tls.connect(stream).unwrap(),
+                    None => Box::new(stream),
+                };
+                // Makes all copies non-blocking.
+                let socket = TcpStream::from_stream(socket).unwrap();
                 poll.register(
-                    &stream,
+                    &socket,
                     Token(number),
                     Ready::readable() | Ready::writable(),
                     PollOpt::edge(),
                 )
                 .unwrap();
                 Sender {
+                    _socket: socket,
                     stream,
                     posts,
                     posted_at: Instant::now(),
@@ -97,7 +107,9 @@ impl Load {
 }
 
 struct Sender {
-    stream: TcpStream,
+    /// What is polled.
+    _socket: TcpStream,
+    stream: Box<dyn Stream>,
     /// Remaining posts, including the one in flight.
     posts: usize,
     posted_at: Instant,

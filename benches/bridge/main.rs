@@ -4,7 +4,7 @@
 //! The machine may be shared, so results of different times are not comparable: alternatives run alternately (A B A B), each pair
 //! gives a ratio, and the median is printed. Each run checks that the queue holds exactly the events that were answered with 200.
 //!
-//!     cargo bench --bench bridge -- [--pairs N] [--peers DIR] [--connector FILE] [storm|single|latency|peers|footprint|growth]...
+//!     cargo bench --bench bridge -- [--pairs N] [--peers DIR] [--connector FILE] [storm|tls|single|latency|peers|footprint|growth]...
 //!
 //! `--connector` sets the binary to measure. The default is the one that cargo builds for this benchmark, which has the features of
 //! dev-dependencies as well.
@@ -31,7 +31,9 @@ use bridge_process::BridgeProcess;
 use cpu_times::CpuTimes;
 use load::Load;
 use support::broker::{Admin, Broker, ReceivedMessage};
+use support::certificates::Subject;
 use support::connector::BINARY;
+use support::tls::Authority;
 use support::wait_until;
 use table::{Table, median, percentile};
 
@@ -66,8 +68,9 @@ fn main() {
             _ => selected.push(argument),
         }
     }
-    let parts: [(&str, Part); 6] = [
+    let parts: [(&str, Part); 7] = [
         ("storm", Bench::storm),
+        ("tls", Bench::tls),
         ("single", Bench::single),
         ("latency", Bench::latency),
         ("peers", Bench::peers),
@@ -198,6 +201,40 @@ impl Bench {
             "### Storm: {connections} connections, {alerts} alerts per notification; bare loop with window {WINDOW}\n"
         );
         self.compare_throughput(connections, &Load::with_alerts(alerts), 20, WINDOW);
+    }
+
+    fn tls(&self) {
+        let (connections, posts, authority) = (16, 20, Authority::new());
+        let plain_load = Load::with_alerts(100);
+        let tls_load = Load {
+            tls: Some(authority.tls()),
+            ..Load::with_alerts(100)
+        };
+        println!(
+            "### HTTPS: {connections} connections that are kept, 100 alerts per notification\n"
+        );
+        let events = connections * posts * plain_load.alerts;
+        let plain = self.connector();
+        let certificate = authority.issue("bench", Subject::host("localhost"));
+        let https = BridgeProcess::https_connector(&self.connector, &self.url(), &certificate);
+        let mut table = Table::new(&["pair", "HTTP, alerts/s", "HTTPS, alerts/s", "ratio"]);
+        let mut ratios = Vec::new();
+        for pair in 0..=self.pairs {
+            let [plain, https] =
+                [(&plain, &plain_load), (&https, &tls_load)].map(|(bridge, load)| {
+                    let time = self.run(events, || load.post(bridge.address, connections, posts).0);
+                    rate(events, time)
+                });
+            // The first pair warms up.
+            if pair > 0 {
+                ratios.push(https / plain);
+                let ratio = format!("{:.3}", https / plain);
+                table.row(&[pair.to_string(), round(plain), round(https), ratio]);
+            }
+        }
+        let ratio = format!("**{:.3}**", median(&mut ratios));
+        table.row(&["median".to_owned(), String::new(), String::new(), ratio]);
+        println!("{table}");
     }
 
     fn single(&self) {

@@ -222,6 +222,7 @@ impl ServerState {
         let Some(tls) = self.routes.runtime().settings.tls.clone() else {
             return Some(Connection::new(Stream::Plain(socket)));
         };
+        slot.set_handshaking();
         socket.set_deadline(deadline);
         match tls.accept(socket) {
             Ok(stream) => {

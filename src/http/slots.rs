@@ -17,6 +17,10 @@ const RESERVED: usize = 8;
 /// processor yet. A burst of requests is answered one after the other, and does not evict itself.
 const MIN_IDLE: Duration = Duration::from_millis(50);
 
+/// The most TLS handshakes at once. Each may hold 65 KiB in OpenSSL, or 165 KiB where client certificates are required (measured
+/// with 1000 stalled ones). A burst of 500 new connections, as of an Alertmanager that starts, is below it.
+const MAX_HANDSHAKES: usize = 512;
+
 /// How long a new connection waits for a slot.
 const ENTER_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -48,6 +52,8 @@ struct Slot {
 /// What a connection does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SlotState {
+    /// In a TLS handshake since then: can be evicted.
+    Handshaking(Instant),
     /// Idle, or reading a request that is not known to be an authorized notification, since then: can be evicted.
     Waiting(Instant),
     /// Writing the response to anything but a notification, since then: can be evicted.
@@ -63,7 +69,7 @@ enum SlotState {
 impl SlotState {
     fn evictable_since(self) -> Option<Instant> {
         match self {
-            Self::Waiting(since) | Self::Answering(since) => Some(since),
+            Self::Handshaking(since) | Self::Waiting(since) | Self::Answering(since) => Some(since),
             Self::Receiving | Self::Working | Self::Leaving => None,
         }
     }
@@ -163,7 +169,10 @@ impl ConnectionSlots {
     pub fn drain(&self, deadline: Instant) -> usize {
         let mut state = self.state.lock();
         for slot in state.taken.values() {
-            if matches!(slot.state, SlotState::Waiting(_) | SlotState::Receiving) {
+            if matches!(
+                slot.state,
+                SlotState::Handshaking(_) | SlotState::Waiting(_) | SlotState::Receiving
+            ) {
                 let _ = slot.socket.shutdown(Shutdown::Both);
             }
         }
@@ -184,6 +193,13 @@ impl ConnectionSlots {
     }
 }
 
+impl Slot {
+    fn evict(&mut self) {
+        let _ = self.socket.shutdown(Shutdown::Both);
+        self.state = SlotState::Leaving;
+    }
+}
+
 impl SlotTable {
     /// Closes the connections that have been idle for the longest time, until `count` connections are leaving. Where the next
     /// one has not been idle since `limit`, this returns since when it has.
@@ -197,10 +213,19 @@ impl SlotTable {
             if limit.is_none_or(|limit| since > limit) {
                 return Some(since);
             }
-            let _ = slot.socket.shutdown(Shutdown::Both);
-            slot.state = SlotState::Leaving;
+            slot.evict();
         }
         None
+    }
+
+    fn limit_handshakes(&mut self) {
+        let handshakes = |slot: &&mut Slot| matches!(slot.state, SlotState::Handshaking(_));
+        if self.taken.values_mut().filter(handshakes).count() > MAX_HANDSHAKES {
+            let candidates = self.taken.values_mut().filter(handshakes);
+            if let Some(slot) = candidates.min_by_key(|slot| slot.state.evictable_since()) {
+                slot.evict();
+            }
+        }
     }
 
     fn is_full(&self) -> bool {
@@ -244,6 +269,14 @@ impl SlotGuard {
     /// The slots that this one belongs to.
     pub fn slots(&self) -> &ConnectionSlots {
         &self.slots
+    }
+
+    /// A TLS handshake begins. Where there are too many, the one that has lasted longest is evicted.
+    pub fn set_handshaking(&self) {
+        let mut state = self.slots.state.lock();
+        state.set(self.id, SlotState::Handshaking(Instant::now()));
+        state.limit_handshakes();
+        self.notify(&state);
     }
 
     /// The connection begins to wait, for a request or for the rest of one. From now on its age counts for eviction.
@@ -347,6 +380,30 @@ mod tests {
         assert_eq!(slots.usage(), usage);
         drop((kept, guards, newcomer));
         assert_eq!(slots.usage(), SlotUsage::default());
+    }
+
+    #[test]
+    fn the_longest_of_too_many_handshakes_is_evicted() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let slots = Arc::new(ConnectionSlots::new(2000));
+        let (socket, _peer) = connection(&listener);
+        let enter = || slots.enter(&socket).unwrap();
+        let (idle, first) = (enter(), enter());
+        first.set_handshaking();
+        let others: Vec<_> = (0..MAX_HANDSHAKES).map(|_| enter()).collect();
+        let state = |guard: &SlotGuard| slots.state.lock().get(guard.id).unwrap();
+        for (number, guard) in others.iter().enumerate() {
+            assert_ne!(state(&first), SlotState::Leaving, "{number}");
+            guard.set_handshaking();
+        }
+        assert_eq!(state(&first), SlotState::Leaving);
+        let evicted = others.iter().chain([&idle]);
+        assert!(evicted.map(state).all(|state| state != SlotState::Leaving));
+        // A finished one makes space.
+        others[0].set_waiting();
+        first.set_handshaking();
+        idle.set_handshaking();
+        assert_ne!(state(&others[1]), SlotState::Leaving);
     }
 
     #[test]

@@ -137,9 +137,11 @@ impl Connector {
             config: path,
             tls: None,
         };
-        connector.wait_for_log("address");
+        connector.wait_for_log("listening");
         let log = connector.log();
-        let address = log
+        let line = log.lines().find(|line| line.contains("listening"));
+        let address = line
+            .unwrap()
             .split("address")
             .nth(1)
             .unwrap()
