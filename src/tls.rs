@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use openssl::asn1::{Asn1Time, Asn1TimeRef};
+use openssl::asn1::Asn1Time;
 use openssl::error::ErrorStack;
 use openssl::pkey::{PKey, Private};
 use openssl::ssl::{HandshakeError, SslContextBuilder, SslVersion};
@@ -137,30 +137,33 @@ pub fn use_identity(
     cert: &Path,
     key: &Path,
 ) -> Result<i64, TlsError> {
-    let unusable = |stack| TlsError::Content {
-        what: "the certificate",
-        path: cert.to_owned(),
-        source: OpensslError(stack),
-    };
-    let chain = certificates(cert)?;
-    let private = private_key(key)?;
-    let expiries = chain.iter().map(|cert| unix_time(cert.not_after()));
-    let expiries: Vec<i64> = expiries.collect::<Result<_, _>>().map_err(unusable)?;
-    let mut chain = chain.into_iter();
-    let (Some(own), Some(expires_at)) = (chain.next(), expiries.into_iter().min()) else {
-        return Err(TlsError::NoCertificate(cert.to_owned()));
-    };
-    if !own.public_key().map_err(unusable)?.public_eq(&private) {
+    let (chain, private) = (certificates(cert)?, private_key(key)?);
+    let unusable = |stack| unusable("the certificate", cert, stack);
+    if !chain[0].public_key().map_err(unusable)?.public_eq(&private) {
         return Err(TlsError::KeyMismatch {
             cert: cert.to_owned(),
             key: key.to_owned(),
         });
     }
-    // Where the system's policy rejects a certificate (a short key, SHA-1), it does so here.
-    context.set_certificate(&own).map_err(unusable)?;
-    context.set_private_key(&private).map_err(unusable)?;
-    for issuer in chain {
-        context.add_extra_chain_cert(issuer).map_err(unusable)?;
+    use_chain(context, &chain, &private).map_err(unusable)
+}
+
+/// Where the system's policy rejects a certificate (a short key, SHA-1), this fails.
+fn use_chain(
+    context: &mut SslContextBuilder,
+    chain: &[X509],
+    key: &PKey<Private>,
+) -> Result<i64, ErrorStack> {
+    context.set_certificate(&chain[0])?;
+    context.set_private_key(key)?;
+    for issuer in &chain[1..] {
+        context.add_extra_chain_cert(issuer.clone())?;
+    }
+    let mut expires_at = i64::MAX;
+    for certificate in chain {
+        let since_1970 = Asn1Time::from_unix(0)?.diff(certificate.not_after())?;
+        let seconds = i64::from(since_1970.days) * 86_400 + i64::from(since_1970.secs);
+        expires_at = expires_at.min(seconds);
     }
     Ok(expires_at)
 }
@@ -176,15 +179,12 @@ pub fn authorities(path: &Path) -> Result<X509Store, TlsError> {
 
 /// The certificates in a file; at least one.
 fn certificates(path: &Path) -> Result<Vec<X509>, TlsError> {
-    let certificates = X509::stack_from_pem(&read(path)?).map_err(|stack| TlsError::Content {
-        what: "the certificates",
-        path: path.to_owned(),
-        source: OpensslError(stack),
-    })?;
-    if certificates.is_empty() {
-        return Err(TlsError::NoCertificate(path.to_owned()));
+    match X509::stack_from_pem(&read(path)?) {
+        Ok(certificates) if certificates.is_empty() => {
+            Err(TlsError::NoCertificate(path.to_owned()))
+        }
+        result => result.map_err(|stack| unusable("the certificates", path, stack)),
     }
-    Ok(certificates)
 }
 
 fn private_key(path: &Path) -> Result<PKey<Private>, TlsError> {
@@ -197,14 +197,19 @@ fn private_key(path: &Path) -> Result<PKey<Private>, TlsError> {
     });
     key.map_err(|stack| {
         if is_encrypted {
-            return TlsError::EncryptedKey(path.to_owned());
-        }
-        TlsError::Content {
-            what: "the key",
-            path: path.to_owned(),
-            source: OpensslError(stack),
+            TlsError::EncryptedKey(path.to_owned())
+        } else {
+            unusable("the key", path, stack)
         }
     })
+}
+
+fn unusable(what: &'static str, path: &Path, stack: ErrorStack) -> TlsError {
+    TlsError::Content {
+        what,
+        path: path.to_owned(),
+        source: OpensslError(stack),
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
@@ -221,9 +226,4 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
         path: path.to_owned(),
         source,
     })
-}
-
-fn unix_time(time: &Asn1TimeRef) -> Result<i64, ErrorStack> {
-    let since = Asn1Time::from_unix(0)?.diff(time)?;
-    Ok(i64::from(since.days) * 86_400 + i64::from(since.secs))
 }

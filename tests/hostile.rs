@@ -599,7 +599,7 @@ fn the_default_token_is_refused_from_other_hosts() {
         format!("--net=/proc/{}/ns/net", connector.pid()),
         connector.address.port(),
     );
-    let post = |host: &str, path: &str| {
+    let request = |host: &str, path: &str| {
         let (header, url) = (
             format!("Authorization: Bearer {DEFAULT_TOKEN}"),
             format!("http://{host}:{port}{path}"),
@@ -622,7 +622,7 @@ fn the_default_token_is_refused_from_other_hosts() {
         String::from_utf8(output.stdout).unwrap()
     };
     for host in ["127.0.0.1", "[::1]"] {
-        assert!(post(host, "/webhook").ends_with("200"), "{host}");
+        assert!(request(host, "/webhook").ends_with("200"), "{host}");
     }
     for path in [
         "/webhook",
@@ -632,7 +632,7 @@ fn the_default_token_is_refused_from_other_hosts() {
         "/-/healthy",
         "/",
     ] {
-        let answer = post("192.0.2.1", path);
+        let answer = request("192.0.2.1", path);
         assert!(answer.ends_with("401"), "{path}: {answer}");
     }
     connector.wait_for_log(

@@ -416,6 +416,7 @@ fn stalled_and_dripping_handshakes_keep_no_sender_out() {
         }
         // Single bytes do not extend the time.
         wait_until("every handshake has ended", || connector.threads() < 20);
+        connector.wait_for_log("TLS handshake not complete within 10s");
         stop.store(true, Ordering::SeqCst);
         drip.join().unwrap();
         assert!(
@@ -539,6 +540,10 @@ fn certificates_are_rotated_by_a_reload_under_load() {
     }
     let received = Broker::shared().admin(&vhost).drain().len();
     assert_eq!(received, sent.load(Ordering::SeqCst));
+    let key = std::fs::read_to_string(authority.dir.join("server-key.pem")).unwrap();
+    for line in key.lines() {
+        assert!(!connector.log().contains(line), "a line of the key");
+    }
 
     // From TLS to plain HTTP: for new connections, too.
     connector.reload(&config(&Broker::shared().url(&vhost), "", MAPPING));

@@ -217,23 +217,46 @@ impl Bench {
         let plain = self.connector();
         let certificate = authority.issue("bench", Subject::host("localhost"));
         let https = BridgeProcess::https_connector(&self.connector, &self.url(), &certificate);
-        let mut table = Table::new(&["pair", "HTTP, alerts/s", "HTTPS, alerts/s", "ratio"]);
-        let mut ratios = Vec::new();
+        let mut table = Table::new(&[
+            "pair",
+            "HTTP, alerts/s",
+            "HTTPS, alerts/s",
+            "ratio",
+            "HTTP, CPU per alert",
+            "HTTPS, CPU per alert",
+            "ratio",
+        ]);
+        let mut ratios = (Vec::new(), Vec::new());
         for pair in 0..=self.pairs {
             let [plain, https] =
                 [(&plain, &plain_load), (&https, &tls_load)].map(|(bridge, load)| {
+                    let before = bridge.cpu_time();
                     let time = self.run(events, || load.post(bridge.address, connections, posts).0);
-                    rate(events, time)
+                    let cpu = bridge.cpu_time_since(before).as_secs_f64() * 1e6 / events as f64;
+                    (rate(events, time), cpu)
                 });
             // The first pair warms up.
             if pair > 0 {
-                ratios.push(https / plain);
-                let ratio = format!("{:.3}", https / plain);
-                table.row(&[pair.to_string(), round(plain), round(https), ratio]);
+                let (throughput, cpu) = (https.0 / plain.0, https.1 / plain.1);
+                ratios.0.push(throughput);
+                ratios.1.push(cpu);
+                table.row(&[
+                    pair.to_string(),
+                    round(plain.0),
+                    round(https.0),
+                    format!("{throughput:.3}"),
+                    format!("{:.1} us", plain.1),
+                    format!("{:.1} us", https.1),
+                    format!("{cpu:.3}"),
+                ]);
             }
         }
-        let ratio = format!("**{:.3}**", median(&mut ratios));
-        table.row(&["median".to_owned(), String::new(), String::new(), ratio]);
+        let mut row = vec!["median".to_owned()];
+        for ratios in [&mut ratios.0, &mut ratios.1] {
+            row.extend([const { String::new() }; 2]);
+            row.push(format!("**{:.3}**", median(ratios)));
+        }
+        table.row(&row);
         println!("{table}");
     }
 

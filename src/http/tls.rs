@@ -13,7 +13,8 @@ use openssl::ssl::{
     Ssl, SslContext, SslMethod, SslMode, SslOptions, SslSessionCacheMode, SslStream, SslVerifyMode,
 };
 
-use super::stream::DeadlineSocket;
+use super::connection::HEAD_TIMEOUT;
+use super::stream::{DeadlineSocket, is_timeout};
 use crate::tls::{self, TlsError};
 
 /// The types of the first record and of the first message (RFC 8446, sections 5.1 and 4).
@@ -48,7 +49,10 @@ pub enum HandshakeError {
     /// The sender does not speak TLS.
     #[error("not a TLS handshake")]
     NotTls(DeadlineSocket),
-    /// The handshake failed, or took too long.
+    /// The handshake was not complete at the deadline.
+    #[error("TLS handshake not complete within {HEAD_TIMEOUT:?}")]
+    TooSlow,
+    /// The handshake failed.
     #[error("TLS handshake failed: {0}{hint}", hint = hint(&.0.to_string()))]
     Failed(io::Error),
 }
@@ -91,7 +95,7 @@ impl ServerTls {
                     return Err(if length == 0 {
                         HandshakeError::Silent(error)
                     } else {
-                        HandshakeError::Failed(error)
+                        error.into()
                     });
                 }
             }
@@ -104,7 +108,17 @@ impl ServerTls {
         socket.unread(start.to_vec());
         let ssl = Ssl::new(&self.context).map_err(io::Error::from);
         ssl.and_then(|ssl| ssl.accept(socket).map_err(tls::handshake_error))
-            .map_err(HandshakeError::Failed)
+            .map_err(HandshakeError::from)
+    }
+}
+
+impl From<io::Error> for HandshakeError {
+    fn from(error: io::Error) -> Self {
+        if is_timeout(&error) {
+            Self::TooSlow
+        } else {
+            Self::Failed(error)
+        }
     }
 }
 
@@ -159,8 +173,15 @@ fn inspect(start: &[u8]) -> Result<(), Refusal> {
 
 /// What to change after a failure, in parentheses.
 fn hint(reason: &str) -> &'static str {
-    if reason.contains("unknown ca") || reason.contains("bad certificate") {
-        " (the sender does not trust the certificate: check http.tls.cert_file, and ca_file in the sender's tls_config)"
+    // The alerts with which OpenSSL, Go and Java refuse a certificate.
+    let refusals = [
+        "alert unknown ca",
+        "alert bad certificate",
+        "alert certificate expired",
+        "alert certificate unknown",
+    ];
+    if refusals.iter().any(|alert| reason.contains(alert)) {
+        " (the sender refuses the certificate: check http.tls.cert_file, and ca_file and the host name in the sender's configuration)"
     } else if reason.contains("did not return a certificate") {
         " (http.tls.client_ca_file requires a client certificate: set cert_file and key_file in the sender's tls_config)"
     } else if reason.contains("certificate verify failed") {
@@ -233,13 +254,20 @@ mod tests {
     #[test]
     fn a_failed_handshake_names_what_to_change() {
         for (reason, part) in [
-            ("tlsv1 alert unknown ca", "ca_file in the sender's"),
-            ("sslv3 alert bad certificate", "ca_file in the sender's"),
+            ("tlsv1 alert unknown ca", "check http.tls.cert_file"),
+            ("sslv3 alert bad certificate", "check http.tls.cert_file"),
+            (
+                "sslv3 alert certificate expired",
+                "check http.tls.cert_file",
+            ),
             (
                 "peer did not return a certificate",
                 "cert_file and key_file",
             ),
-            ("certificate verify failed (expired)", "client_ca_file"),
+            (
+                "certificate verify failed (certificate has expired)",
+                "client_ca_file",
+            ),
             ("unsupported protocol", ""),
         ] {
             assert_eq!(hint(reason).is_empty(), part.is_empty(), "{reason}");
