@@ -16,6 +16,7 @@ use crossbeam_channel::Receiver;
 use socket2::SockRef;
 
 use super::batch::Message;
+use super::error::CloseReason;
 use super::frames::MAX_FRAME_BYTES;
 use super::stream::BoundedStream;
 use super::tls::TlsFiles;
@@ -112,15 +113,6 @@ pub struct BrokerConnection {
     pub returns: Receiver<Return>,
     /// Memory and disk alarms.
     pub blocked: Receiver<ConnectionBlockedNotification>,
-}
-
-/// Why a connection ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CloseReason {
-    /// The broker closed the channel because of a method on it.
-    Channel(String),
-    /// Any other reason.
-    Connection(String),
 }
 
 /// The addresses of a broker. There is no limit on the time that this takes.

@@ -1,5 +1,5 @@
 //! The thread that opens and closes connections: both may take many seconds, and the lookup of a host name has no limit.
-//! Meanwhile the publisher's thread goes on answering callers.
+//! Meanwhile the publisher's thread goes on answering callers. While a connection is open, it checks that thread's calls.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::thread;
 
 use amiquip::{Confirm, Return};
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
 use super::BrokerSettings;
-use super::connection::{BrokerConnection, BrokerError, CloseReason, resolve};
-use super::watchdog::CallWatchdog;
+use super::connection::{BrokerConnection, BrokerError, resolve};
+use super::error::CloseReason;
+use super::watchdog::{CHECK_INTERVAL, CallWatchdog};
 use crate::amqp_url::AmqpUrl;
 
 const PANICKED: &str = "internal error (please report)";
@@ -50,11 +51,14 @@ impl Dialer {
     pub fn start(watchdog: Arc<CallWatchdog>) -> io::Result<Self> {
         let (requests, inbox) = unbounded();
         let (outbox, replies) = unbounded();
-        let work = move || {
-            for request in inbox {
-                if outbox.send(execute(request, &watchdog)).is_err() {
-                    return;
+        let work = move || loop {
+            match inbox.recv_timeout(CHECK_INTERVAL) {
+                Ok(request) => {
+                    // The publisher's thread may have ended.
+                    let _ = outbox.send(execute(request, &watchdog));
                 }
+                Err(RecvTimeoutError::Timeout) => watchdog.check(),
+                Err(RecvTimeoutError::Disconnected) => return,
             }
         };
         thread::Builder::new()

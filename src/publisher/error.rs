@@ -6,6 +6,15 @@ use std::time::Duration;
 use super::status::BrokerStatus;
 use crate::metrics::FailureReason;
 
+/// Why a connection ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The broker closed the channel because of a method on it.
+    Channel(String),
+    /// Any other reason.
+    Connection(String),
+}
+
 /// Why events may not be in the queue. A retry goes on with those that are not confirmed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeliveryError {

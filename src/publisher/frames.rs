@@ -37,8 +37,8 @@ pub struct FrameCheck {
 }
 
 impl FrameCheck {
-    /// Checks bytes in the order in which they come, and returns how many of them may be passed on; none at all, and why,
-    /// after the last valid ones have been.
+    /// Checks bytes in the order in which they come, and returns how many of them may be passed on; why there are none, after
+    /// the last valid ones have been, also where no more bytes come.
     pub fn accept(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
         let mut accepted = 0;
         while accepted < bytes.len() && self.refusal.is_none() {
@@ -56,7 +56,7 @@ impl FrameCheck {
             }
         }
         match self.refusal {
-            Some(refusal) if accepted == 0 && !bytes.is_empty() => Err(refusal),
+            Some(refusal) if accepted == 0 => Err(refusal),
             _ => Ok(accepted),
         }
     }
@@ -180,6 +180,9 @@ mod tests {
             }
         }
         assert_eq!(pass(&good, 7), (good.len(), None));
+        let mut check = FrameCheck::default();
+        assert_eq!(check.accept(&frame(1, 2 << 30, &[])), Ok(6));
+        assert!(check.accept(&[]).is_err());
     }
 
     proptest! {

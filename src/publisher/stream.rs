@@ -121,11 +121,13 @@ impl IoStream for BoundedStream {}
 
 impl Read for BoundedStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let refused = |refusal| io::Error::new(io::ErrorKind::InvalidData, refusal);
+        // A refusal must not wait for more bytes.
+        self.check.accept(&[]).map_err(refused)?;
         let count = match &mut self.transport {
             Transport::Plain(socket) => socket.read(buffer),
             Transport::Tls(stream) => stream.read(buffer),
         }?;
-        let refused = |refusal| io::Error::new(io::ErrorKind::InvalidData, refusal);
         self.check.accept(&buffer[..count]).map_err(refused)
     }
 }

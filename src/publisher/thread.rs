@@ -13,11 +13,12 @@ use crossbeam_channel::{Receiver, never, select};
 use log::{debug, error, info, warn};
 
 use super::backoff::Backoff;
-use super::connection::{BrokerConnection, BrokerError, CloseReason};
+use super::connection::{BrokerConnection, BrokerError};
 use super::dialer::{Dialer, Reply};
-use super::ledger::{Ledger, Loss, STALL_LIMIT};
+use super::error::CloseReason;
+use super::ledger::{Ledger, STALL_LIMIT};
 use super::status::{ConnectionState, StatusCell};
-use super::watchdog::CallWatchdog;
+use super::watchdog::{CHECK_INTERVAL, CallWatchdog};
 use super::{BrokerSettings, Command, VerdictSender};
 use crate::liveness::Heartbeat;
 use crate::metrics::BrokerMetrics;
@@ -130,7 +131,7 @@ impl PublisherThread {
         let started = SystemTime::UNIX_EPOCH
             .elapsed()
             .map_or(0, |elapsed| elapsed.as_nanos());
-        let watchdog = Arc::new(CallWatchdog::start()?);
+        let watchdog = Arc::new(CallWatchdog::default());
         Ok(Self {
             settings,
             commands,
@@ -172,6 +173,7 @@ impl PublisherThread {
     /// Does what is due, and waits for the next event.
     fn step(&mut self) {
         self.heartbeat.beat();
+        self.watchdog.check();
         while let Ok(command) = self.commands.try_recv() {
             self.execute(Some(command));
         }
@@ -282,7 +284,7 @@ impl PublisherThread {
         let link = match &self.link {
             Link::Down { retry_at } => Some(*retry_at),
             Link::Up(session) => session.drain_until,
-            Link::Opening { .. } | Link::Closing { .. } => None,
+            Link::Opening { .. } | Link::Closing { .. } => Some(now + CHECK_INTERVAL),
         };
         let due = [link, self.ledger.next_tick(), self.ledger.stalls_at()];
         due.into_iter().flatten().min().map_or(MAX_SLEEP, |due| {
@@ -445,11 +447,7 @@ impl PublisherThread {
             }
         }
         let now = Instant::now();
-        let loss = match &reason {
-            CloseReason::Channel(reason) => Loss::Channel(reason.clone()),
-            CloseReason::Connection(_) => Loss::Connection,
-        };
-        let in_flight = self.ledger.lost(loss, now);
+        let in_flight = self.ledger.lost(reason.clone(), now);
         let down = Link::Down { retry_at: now };
         let Link::Closing {
             end,

@@ -1,62 +1,19 @@
-//! Ends calls of the AMQP library that hang: any call can hang forever, and each ends at once when its socket is shut down.
+//! Ends calls of amiquip that hang: any call can hang forever, and each ends at once when its socket is shut down.
+//!
+//! The publisher's thread and the dialer call amiquip, never both at once. Each checks the calls of the other one.
 
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
-/// Shuts a socket down when a call on it takes too long. One call at a time.
-#[derive(Debug)]
-pub struct CallWatchdog(Arc<WatchCell>);
+/// How often a thread checks the calls of the other one. A call may take longer than its limit by this.
+pub const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The call that runs now: when it has to be over, and its socket.
 #[derive(Debug, Default)]
-struct WatchCell {
-    state: Mutex<WatchState>,
-    wake: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct WatchState {
-    watched: Option<(Instant, Arc<TcpStream>)>,
-    /// When the thread wakes up by itself. `None` while it waits for a call.
-    wakes_at: Option<Instant>,
-    is_stopped: bool,
-}
-
-impl CallWatchdog {
-    /// Starts the thread.
-    pub fn start() -> std::io::Result<Self> {
-        let shared = Arc::new(WatchCell::default());
-        let watching = Arc::clone(&shared);
-        std::thread::Builder::new()
-            .name("watchdog".to_owned())
-            .spawn(move || watching.watch())?;
-        Ok(Self(shared))
-    }
-
-    /// Runs `call`. If it takes longer than `limit`, the socket is shut down, which ends the call with an error.
-    pub fn within<T>(
-        &self,
-        limit: Duration,
-        socket: &Arc<TcpStream>,
-        call: impl FnOnce() -> T,
-    ) -> WatchedCall<T> {
-        let deadline = Instant::now() + limit;
-        let mut state = self.0.state.lock();
-        state.watched = Some((deadline, Arc::clone(socket)));
-        // Waking the thread costs more than most calls take: only where it would wake up too late by itself.
-        if state.wakes_at.is_none_or(|wakes_at| deadline < wakes_at) {
-            state.wakes_at = Some(deadline);
-            self.0.wake.notify_one();
-        }
-        drop(state);
-        let disarm = Disarm(&self.0);
-        let value = call();
-        let in_time = disarm.0.state.lock().watched.take().is_some();
-        WatchedCall { value, in_time }
-    }
-}
+pub struct CallWatchdog(Mutex<Option<(Instant, Arc<TcpStream>)>>);
 
 /// The result of a watched call.
 #[derive(Debug)]
@@ -67,40 +24,36 @@ pub struct WatchedCall<T> {
     pub in_time: bool,
 }
 
+impl CallWatchdog {
+    /// Runs `call`. If it takes longer than `limit`, a check shuts the socket down, which ends the call with an error.
+    pub fn within<T>(
+        &self,
+        limit: Duration,
+        socket: &Arc<TcpStream>,
+        call: impl FnOnce() -> T,
+    ) -> WatchedCall<T> {
+        *self.0.lock() = Some((Instant::now() + limit, Arc::clone(socket)));
+        let disarm = Disarm(self);
+        let value = call();
+        let in_time = disarm.0.0.lock().take().is_some();
+        WatchedCall { value, in_time }
+    }
+
+    /// Ends the call of the other thread, if it takes too long.
+    pub fn check(&self) {
+        let is_late = |(deadline, _): &mut (Instant, _)| *deadline <= Instant::now();
+        if let Some((_, socket)) = self.0.lock().take_if(is_late) {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+}
+
 /// Ends the watch also where the call panics.
-struct Disarm<'a>(&'a WatchCell);
+struct Disarm<'w>(&'w CallWatchdog);
 
 impl Drop for Disarm<'_> {
     fn drop(&mut self) {
-        self.0.state.lock().watched = None;
-    }
-}
-
-impl Drop for CallWatchdog {
-    fn drop(&mut self) {
-        self.0.state.lock().is_stopped = true;
-        self.0.wake.notify_one();
-    }
-}
-
-impl WatchCell {
-    fn watch(&self) {
-        let mut state = self.state.lock();
-        while !state.is_stopped {
-            let Some((deadline, socket)) = &state.watched else {
-                state.wakes_at = None;
-                self.wake.wait(&mut state);
-                continue;
-            };
-            let deadline = *deadline;
-            if deadline <= Instant::now() {
-                let _ = socket.shutdown(Shutdown::Both);
-                state.watched = None;
-                continue;
-            }
-            state.wakes_at = Some(deadline);
-            self.wake.wait_until(&mut state, deadline);
-        }
+        *self.0.0.lock() = None;
     }
 }
 
@@ -108,6 +61,7 @@ impl WatchCell {
 mod tests {
     use std::io::Read;
     use std::net::TcpListener;
+    use std::thread;
 
     use super::*;
 
@@ -116,16 +70,18 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let socket = Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
         let (_peer, _) = listener.accept().unwrap();
-        let watchdog = CallWatchdog::start().unwrap();
-        for _ in 0..100 {
-            assert!(
-                watchdog
-                    .within(Duration::from_mins(1), &socket, || 1)
-                    .in_time
-            );
-        }
-        let hung = watchdog.within(Duration::from_millis(50), &socket, || {
-            (&*socket).read(&mut [0])
+        let watchdog = CallWatchdog::default();
+        watchdog.check();
+        let in_time = watchdog.within(Duration::from_mins(1), &socket, || watchdog.check());
+        assert!(in_time.in_time);
+        let hung = thread::scope(|scope| {
+            let call = || watchdog.within(Duration::ZERO, &socket, || (&*socket).read(&mut [0]));
+            let hung = scope.spawn(call);
+            while !hung.is_finished() {
+                watchdog.check();
+                thread::yield_now();
+            }
+            hung.join().unwrap()
         });
         assert!(!hung.in_time);
         assert_eq!(hung.value.unwrap(), 0);

@@ -8,6 +8,7 @@ pub mod broker;
 pub mod certificates;
 pub mod connector;
 pub mod documents;
+pub mod frame_relay;
 pub mod http;
 pub mod image;
 pub mod load;

@@ -55,6 +55,9 @@ pub enum EventState {
     Settled,
 }
 
+/// The bookkeeping of one delivery, besides a byte for each event.
+const DELIVERY_BYTES: usize = 300;
+
 /// A notification's events. It is *live* while a caller waits, and *parked* when none does.
 #[derive(Debug)]
 pub struct Delivery<W> {
@@ -102,6 +105,11 @@ impl<W: Waiter> Delivery<W> {
 
     pub fn is_live(&self) -> bool {
         self.content.is_some()
+    }
+
+    /// The memory that it takes while it is parked.
+    pub fn parked_bytes(&self) -> usize {
+        DELIVERY_BYTES + self.states.len()
     }
 
     pub fn is_settled(&self) -> bool {

@@ -20,7 +20,7 @@ pub use delivery::{AnswerTimeout, EventRef, Publication, Waiter};
 pub use window::STALL_LIMIT;
 
 use super::batch::{Batch, Entity, Identity};
-use super::error::DeliveryError;
+use super::error::{CloseReason, DeliveryError, Progress};
 use super::status::BrokerStatus;
 use crate::memory::Charge;
 use delivery::{Delivery, EventState, Waiting};
@@ -34,18 +34,6 @@ const PARKING_LIMIT: Duration = Duration::from_mins(2);
 
 /// Memory for parked deliveries, in bytes; the oldest are forgotten beyond it. They are not charged to the budget.
 const MAX_PARKED_BYTES: usize = 2 << 20;
-
-/// The bookkeeping of one delivery, besides a byte for each event.
-const DELIVERY_BYTES: usize = 300;
-
-/// Why a session has ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Loss {
-    /// Not because of a message.
-    Connection,
-    /// The broker closed the channel because of a message, with this reason.
-    Channel(String),
-}
 
 /// Numbers for operators.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -99,10 +87,6 @@ impl<W> Default for Ledger<W> {
     }
 }
 
-fn parked_bytes<W>(delivery: &Delivery<W>) -> usize {
-    DELIVERY_BYTES + delivery.states.len()
-}
-
 impl<W: Waiter> Ledger<W> {
     /// Takes a notification. Returns the number of its events that an earlier attempt has settled.
     pub fn submit(
@@ -142,7 +126,7 @@ impl<W: Waiter> Ledger<W> {
         }
         self.live += 1;
         self.waiting += delivery.states.len() - delivery.settled;
-        self.parked_bytes -= parked_bytes(delivery);
+        self.parked_bytes -= delivery.parked_bytes();
         delivery.content = Some((batch, charge));
         delivery.cursor = 0;
         if !std::mem::replace(&mut delivery.has_turn, true) {
@@ -271,21 +255,18 @@ impl<W: Waiter> Ledger<W> {
         None
     }
 
-    fn state(&self, event: EventRef) -> Option<EventState> {
-        let delivery = self.deliveries.get(&event.delivery)?;
-        delivery.states.get(event.index as usize).copied()
-    }
-
     /// The event is to do, and its delivery is live.
     fn is_to_do(&self, event: EventRef) -> bool {
-        self.state(event) == Some(EventState::ToDo) && self.deliveries[&event.delivery].is_live()
+        let delivery = self.deliveries.get(&event.delivery);
+        delivery.is_some_and(|delivery| {
+            delivery.is_live() && delivery.states[event.index as usize] == EventState::ToDo
+        })
     }
 
     /// Records that the broker has returned a message as unroutable. False for an unknown tag.
     pub fn returned(&mut self, tag: u64, reason: String) -> bool {
-        self.window
-            .as_mut()
-            .is_some_and(|window| window.mark_returned(tag, reason))
+        let window = self.window.as_mut();
+        window.is_some_and(|window| window.mark_returned(tag, reason))
     }
 
     /// Records an ack or a nack, and returns how long each message that it settles took.
@@ -309,18 +290,16 @@ impl<W: Waiter> Ledger<W> {
                     reason,
                     progress,
                 }),
-                None if is_ack => self.set_state(event, EventState::Acked),
+                None if is_ack => {
+                    if let Some(delivery) = self.deliveries.get_mut(&event.delivery) {
+                        delivery.states[event.index as usize] = EventState::Acked;
+                    }
+                }
                 None => self.fail(event, entity, now, DeliveryError::Nacked),
             }
             self.settle(entity, now);
         }
         durations
-    }
-
-    fn set_state(&mut self, event: EventRef, state: EventState) {
-        if let Some(delivery) = self.deliveries.get_mut(&event.delivery) {
-            delivery.states[event.index as usize] = state;
-        }
     }
 
     /// Settles the acked events of an entity that have no unconfirmed one before them.
@@ -368,7 +347,7 @@ impl<W: Waiter> Ledger<W> {
         event: EventRef,
         entity: Entity,
         now: Instant,
-        error: impl FnOnce(super::error::Progress) -> DeliveryError,
+        error: impl FnOnce(Progress) -> DeliveryError,
     ) {
         if let Some(events) = self.entities.get_mut(&entity) {
             events.retain(|other| *other != event);
@@ -385,12 +364,12 @@ impl<W: Waiter> Ledger<W> {
 
     /// Ends the current channel: what is not settled becomes to do again, in order. Returns how many messages were in
     /// flight. Every confirm that was received has to be recorded before.
-    pub fn lost(&mut self, loss: Loss, now: Instant) -> usize {
+    pub fn lost(&mut self, reason: CloseReason, now: Instant) -> usize {
         let Some(window) = self.window.take() else {
             return 0;
         };
         let in_flight: Vec<InFlight> = window.into_messages().collect();
-        if let Loss::Channel(reason) = loss {
+        if let CloseReason::Channel(reason) = reason {
             if let [message] = in_flight.as_slice() {
                 self.fail(message.event, message.entity, now, |progress| {
                     DeliveryError::ChannelClosed { reason, progress }
@@ -417,12 +396,10 @@ impl<W: Waiter> Ledger<W> {
         }
         let deliveries = &self.deliveries;
         self.entities.retain(|_, events| {
-            let is_live = |event: &EventRef| {
-                deliveries
-                    .get(&event.delivery)
-                    .is_some_and(Delivery::is_live)
-            };
-            events.retain(is_live);
+            events.retain(|event| {
+                let delivery = deliveries.get(&event.delivery);
+                delivery.is_some_and(Delivery::is_live)
+            });
             !events.is_empty()
         });
         in_flight.len()
@@ -476,7 +453,7 @@ impl<W: Waiter> Ledger<W> {
         };
         self.live -= 1;
         self.waiting -= delivery.states.len() - delivery.settled;
-        self.parked_bytes += parked_bytes(delivery);
+        self.parked_bytes += delivery.parked_bytes();
         delivery.changed_at = now;
         let is_to_do = |index: &usize| delivery.states[*index] == EventState::ToDo;
         let to_do = (0..delivery.states.len()).filter(is_to_do);
@@ -499,7 +476,7 @@ impl<W: Waiter> Ledger<W> {
 
     fn park_new(&mut self, identity: Identity, events: usize, state: EventState, now: Instant) {
         let delivery = Delivery::new(events, state, now);
-        self.parked_bytes += parked_bytes(&delivery);
+        self.parked_bytes += delivery.parked_bytes();
         self.deliveries.insert(identity, delivery);
         self.scan_by(now + SCAN_INTERVAL);
     }
@@ -507,7 +484,7 @@ impl<W: Waiter> Ledger<W> {
     /// Forgets a parked delivery that has no event in flight.
     fn forget(&mut self, identity: Identity) {
         if let Some(delivery) = self.deliveries.remove(&identity) {
-            self.parked_bytes -= parked_bytes(&delivery);
+            self.parked_bytes -= delivery.parked_bytes();
         }
     }
 

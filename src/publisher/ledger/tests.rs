@@ -363,7 +363,7 @@ impl Model {
             return;
         };
         if id == (POISON, 0) {
-            self.end(Loss::Channel("406 too large".to_owned()));
+            self.end(CloseReason::Channel("406 too large".to_owned()));
             return;
         }
         let handled = match fate {
@@ -451,12 +451,12 @@ impl Model {
                 _ => break,
             }
         }
-        self.end(Loss::Connection);
+        self.end(CloseReason::Connection("lost".to_owned()));
     }
 
-    fn end(&mut self, loss: Loss) {
+    fn end(&mut self, reason: CloseReason) {
         let in_flight = self.ledger.in_flight();
-        assert_eq!(self.ledger.lost(loss, self.now), in_flight);
+        assert_eq!(self.ledger.lost(reason, self.now), in_flight);
         (self.is_open, self.is_blocked, self.next_tag) = (false, false, 1);
         self.wire.clear();
         self.handled.clear();
@@ -682,7 +682,7 @@ impl Model {
                     "no turn"
                 );
             } else {
-                parked += parked_bytes(delivery);
+                parked += delivery.parked_bytes();
                 assert!(delivery.waiting.is_empty());
             }
         }
@@ -698,7 +698,7 @@ impl Model {
         for events in ledger.entities.values() {
             let states: Vec<EventState> = events
                 .iter()
-                .map(|event| ledger.state(*event).unwrap())
+                .map(|event| ledger.deliveries[&event.delivery].states[event.index as usize])
                 .collect();
             assert_ne!(states.first(), None);
             assert_ne!(states.first(), Some(&EventState::Acked), "to be settled");
@@ -796,7 +796,8 @@ fn parked_deliveries_take_a_bounded_amount_of_memory() {
         );
     }
     let stats = ledger.stats();
-    assert_eq!(stats.parked, MAX_PARKED_BYTES / (events + DELIVERY_BYTES));
+    let each = Delivery::<TestWaiter>::new(events, EventState::Settled, now).parked_bytes();
+    assert_eq!(stats.parked, MAX_PARKED_BYTES / each);
     assert!(
         !ledger.deliveries.contains_key(&Identity([0, 0])),
         "the oldest is forgotten"
