@@ -505,7 +505,8 @@ fn documented_statuses_match_the_program() {
 }
 
 /// Parts of messages that come from others: the operating system, RabbitMQ, OpenSSL, amiquip, systemd.
-const FOREIGN: [&str; 11] = [
+const FOREIGN: [&str; 12] = [
+    "PRECONDITION_FAILED",
     "unknown ca",
     "peer did not return a certificate",
     "unsupported protocol",
