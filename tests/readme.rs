@@ -761,6 +761,14 @@ fn named_targets_and_files_exist() {
         for span in code_spans(&text).into_iter().chain(commands) {
             for line in span.lines() {
                 let words: Vec<&str> = line.split_whitespace().collect();
+                for pair in words.windows(2) {
+                    if let ["--test", test] = pair
+                        && test.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+                    {
+                        let file = format!("tests/{test}.rs");
+                        assert!(Path::new(&file).exists(), "{name}: --test {test}");
+                    }
+                }
                 if let ["make", target, ..] = words[..]
                     && target.chars().all(|c| c.is_ascii_lowercase() || c == '-')
                 {
