@@ -245,6 +245,11 @@ fn https_is_set_up_as_documented() {
             .run(&only("show the certificate"))
             .contains("CN = connector")
     );
+    let prometheus = only("HTTPS, Prometheus")
+        .replace("/etc/prometheus/canopsis-ca.pem", "tls.pem")
+        .replace("/etc/prometheus/canopsis-token", "token");
+    sandbox.write("prometheus.yml", &prometheus);
+    sandbox.run("promtool check config prometheus.yml");
     let (_alertmanager, port) = sandbox.start_alertmanager("HTTPS, Alertmanager");
     sandbox.run(&format!(
         "amtool alert add alertname=Https instance=test --alertmanager.url=http://127.0.0.1:{port}"

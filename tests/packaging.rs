@@ -570,6 +570,21 @@ fn assert_rpm_header(rpm: &Path, source_rpm: &Path) {
         expected.lines().map(str::trim).collect::<Vec<&str>>()
     );
 
+    let header = ask(&["--queryformat", "%{URL} %{LICENSE}"]);
+    assert!(
+        header.starts_with(
+            "https://git.canopsis.net/canopsis-connectors/connector-prometheus MIT AND "
+        ),
+        "{header}"
+    );
+    // The newest entry has the version; releases before it would follow.
+    let changelog = ask(&["--changelog"]);
+    let version = ask(&["--queryformat", "%{VERSION}-1"]);
+    assert!(
+        changelog.lines().next().unwrap().ends_with(&version) && changelog.contains("CHANGELOG.md"),
+        "{changelog}"
+    );
+
     let requires = ask(&[
         "--queryformat",
         "[%{REQUIRENAME} %{REQUIREFLAGS:deptype}\n]",

@@ -26,8 +26,9 @@ const MAN: &str = include_str!("../man/canopsis-connector-prometheus.8.scd");
 const FORMAT_MAN: &str = include_str!("../man/canopsis-connector-prometheus.yml.5.scd");
 
 /// The names of the code blocks that a test runs: here, or in `documents.rs`.
-const RUN: [&str; 25] = [
+const RUN: [&str; 26] = [
     "HTTPS, Alertmanager",
+    "HTTPS, Prometheus",
     "HTTPS, configuration",
     "errors, configuration",
     "errors, output",
@@ -390,7 +391,7 @@ fn documented_keys_match_the_program() {
     };
     assert_eq!(documented("## RabbitMQ: `amqp`"), known("amqp.", AMQP_KEYS));
     let mut http = known("http.", HTTP_KEYS);
-    http.remove("http.tls");
+    assert!(http.remove("http.tls"), "a section");
     http.extend(known("http.tls.", TLS_KEYS));
     assert_eq!(documented("## HTTP server: `http`"), http);
     assert_eq!(documented("## The event"), known("", EVENT_KEYS));
@@ -504,7 +505,11 @@ fn documented_statuses_match_the_program() {
 }
 
 /// Parts of messages that come from others: the operating system, RabbitMQ, OpenSSL, amiquip, systemd.
-const FOREIGN: [&str; 8] = [
+const FOREIGN: [&str; 12] = [
+    "PRECONDITION_FAILED",
+    "unknown ca",
+    "peer did not return a certificate",
+    "unsupported protocol",
     "Address already in use",
     "Connection refused",
     "NOT_ALLOWED - vhost",
@@ -756,6 +761,14 @@ fn named_targets_and_files_exist() {
         for span in code_spans(&text).into_iter().chain(commands) {
             for line in span.lines() {
                 let words: Vec<&str> = line.split_whitespace().collect();
+                for pair in words.windows(2) {
+                    if let ["--test", test] = pair
+                        && test.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+                    {
+                        let file = format!("tests/{test}.rs");
+                        assert!(Path::new(&file).exists(), "{name}: --test {test}");
+                    }
+                }
                 if let ["make", target, ..] = words[..]
                     && target.chars().all(|c| c.is_ascii_lowercase() || c == '-')
                 {
