@@ -87,6 +87,8 @@ COPY --from=build --chown=0:0 --chmod=0755 /image/usr/bin/ /usr/bin/
 USER 18401:18401
 # glibc creates up to 8 malloc arenas per processor, which rarely return memory to the system.
 ENV MALLOC_ARENA_MAX=2
+# OpenSSL would search in the directories of Debian's package.
+ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
 EXPOSE 18401/tcp
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10s --retries=3 CMD ["/usr/bin/healthcheck"]

@@ -45,7 +45,7 @@ help:
 	@echo 'make faults           the fault and overload tests, with the number of lost and repeated events of each'
 	@echo 'make fuzz             fuzz templates and each parser that reads from the network, 5 minutes each (installs cargo-fuzz if missing)'
 	@echo 'make oracle           compare random templates with the output of Go (SEED=n repeats a run; installs Go if missing)'
-	@echo 'make bench            throughput, latency and footprint, compared with bridges in Python and Node.js (15 minutes)'
+	@echo 'make bench            throughput, latency and footprint, compared with bridges in Python, Node.js and Go (15 minutes)'
 	@echo 'make install          install below DESTDIR and PREFIX ($(PREFIX))'
 	@echo 'make dist             make the release archive; make rpm: the packages; make docker: the image'
 	@echo 'make clean            remove build products'
@@ -146,14 +146,14 @@ check-packaging:
 check-cluster:
 	$(PREPARE) build rabbitmq debootstrap
 	scripts/rabbitmq-4-root $(TARGET)/trixie
-	RABBITMQ_4_ROOT=$(abspath $(TARGET)/trixie) $(CARGO) test --locked --test cluster -- --ignored --nocapture
+	RABBITMQ_4_ROOT=$(abspath $(TARGET)/trixie) $(CARGO) test --locked --test cluster --test alertmanager -- --ignored --nocapture
 
 audit:
 	command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
 	cargo deny --locked check
 
 bench:
-	scripts/install-missing build rabbitmq venv node npm valgrind
+	scripts/install-missing build rabbitmq venv node npm amqp091-go valgrind
 	RUSTFLAGS="$(REMAP)" scripts/bench
 
 faults:

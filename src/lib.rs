@@ -25,4 +25,5 @@ pub mod secret;
 pub mod service;
 pub mod suggest;
 pub mod systemd;
+pub mod tls;
 pub mod version;

@@ -198,6 +198,7 @@ fn serve(cli: &Cli, config: Config) -> Result<(), RunError> {
         ),
     };
     let (listen, broker) = (config.http.listen.clone(), config.publisher);
+    let tls = config.http.tls.is_some();
     let max_connections = reload::max_connections(&config.http);
     let runtime = Runtime {
         settings: config.http,
@@ -212,7 +213,7 @@ fn serve(cli: &Cli, config: Config) -> Result<(), RunError> {
         Arc::clone(&routes),
         new_heartbeat("accept"),
     )?;
-    info!(version:% = version::VERSION, address:% = server.address(); "listening");
+    info!(version:% = version::VERSION, address:% = server.address(), tls; "listening");
 
     let reload_failed = AtomicBool::new(false);
     let mut notifier = Notifier::start(

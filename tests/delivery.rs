@@ -45,7 +45,7 @@ fn the_connector_starts_and_responds_without_a_broker() {
         .unwrap();
     assert_eq!(
         anonymous.json()["error"],
-        "not ready: not connected to RabbitMQ"
+        "not ready: the reason is shown with the token only"
     );
     assert_eq!(connector.get("/-/healthy").status, 200);
     broker.run();

@@ -72,7 +72,7 @@ impl Sandbox {
     }
 
     fn token(&self) -> String {
-        let token = fs::read_to_string(self.dir.join("token")).unwrap();
+        let token = fs::read_to_string(self.dir.join("token")).unwrap_or_default();
         token.trim_end().to_owned()
     }
 
@@ -106,6 +106,44 @@ impl Sandbox {
         let command = ["env", &path, "sh", "-ec", &script];
         let group = ProcessGroup::start(&command, log.to_str().unwrap(), "");
         (group, log)
+    }
+
+    /// Starts an Alertmanager with a block of the documents, and returns its port.
+    fn start_alertmanager(&self, block: &str) -> (ProcessGroup, u16) {
+        let config = self
+            .replaced(&marked(block)[0].text)
+            .replace("THE-TOKEN", &self.token())
+            .replace(
+                "/etc/prometheus/canopsis-ca.pem",
+                self.dir.join("tls.pem").to_str().unwrap(),
+            )
+            // Instead of the default of 30 s.
+            .replace(
+                "  receiver: canopsis\n",
+                "  receiver: canopsis\n  group_wait: 0s\n",
+            );
+        let file = self.write("alertmanager.yml", &config);
+        let port = free_port();
+        let options = [
+            format!("--config.file={file}"),
+            format!("--storage.path={}/alertmanager", self.dir.display()),
+            format!("--web.listen-address=127.0.0.1:{port}"),
+        ];
+        let command = [
+            "prometheus-alertmanager",
+            &options[0],
+            &options[1],
+            &options[2],
+            "--cluster.listen-address=",
+        ];
+        let log = self.dir.join("alertmanager.log");
+        let process = ProcessGroup::start(&command, log.to_str().unwrap(), "");
+        wait_until("Alertmanager is ready", || {
+            Client::new(([127, 0, 0, 1], port).into())
+                .send("GET", "/-/ready", &[], b"")
+                .is_ok_and(|reply| reply.status == 200)
+        });
+        (process, port)
     }
 
     fn admin(&self) -> Admin {
@@ -165,41 +203,53 @@ fn the_quick_start_brings_an_alert_into_the_queue() {
     }
 
     // The whole path: Alertmanager with the block of the README, and an alert by amtool.
-    let alertmanager = sandbox
-        .replaced(&marked("quick start, Alertmanager")[0].text)
-        .replace("THE-TOKEN", &sandbox.token())
-        // Instead of the default of 30 s.
-        .replace(
-            "  receiver: canopsis\n",
-            "  receiver: canopsis\n  group_wait: 0s\n",
-        );
-    let file = sandbox.write("alertmanager.yml", &alertmanager);
-    let port = free_port();
-    let options = [
-        format!("--config.file={file}"),
-        format!("--storage.path={}/alertmanager", sandbox.dir.display()),
-        format!("--web.listen-address=127.0.0.1:{port}"),
-    ];
-    let command = [
-        "prometheus-alertmanager",
-        &options[0],
-        &options[1],
-        &options[2],
-        "--cluster.listen-address=",
-    ];
-    let log = sandbox.dir.join("alertmanager.log");
-    let _alertmanager = ProcessGroup::start(&command, log.to_str().unwrap(), "");
-    wait_until("Alertmanager is ready", || {
-        Client::new(([127, 0, 0, 1], port).into())
-            .send("GET", "/-/ready", &[], b"")
-            .is_ok_and(|reply| reply.status == 200)
-    });
     let amtool = "amtool alert add alertname=Test instance=test severity=info";
     assert!(readme.contains(&format!("`{amtool}`")));
+    let (_alertmanager, port) = sandbox.start_alertmanager("quick start, Alertmanager");
     sandbox.run(&format!(
         "{amtool} --alertmanager.url=http://127.0.0.1:{port}"
     ));
     assert_eq!(next_event(&admin)["resource"], "Test");
+}
+
+#[test]
+fn https_is_set_up_as_documented() {
+    let sandbox = Sandbox::new();
+    let certificate = "openssl req -x509 -newkey rsa:2048 -nodes -days 90 -subj /CN=connector -addext subjectAltName=IP:127.0.0.1 \
+                       -keyout tls-key.pem -out tls.pem 2>/dev/null; echo secret >token";
+    sandbox.run(certificate);
+    let base = marked("quick start, configuration").remove(0).text;
+    let others: Vec<&str> = base
+        .lines()
+        .filter(|line| !line.starts_with("http:"))
+        .collect();
+    let config = format!("{}\n{}\n", only("HTTPS, configuration"), others.join("\n"));
+    sandbox.write("config.yml", &sandbox.replaced(&config));
+    let (_service, log) =
+        sandbox.start("canopsis-connector-prometheus --check; exec canopsis-connector-prometheus");
+    wait_until("the connector is connected", || {
+        fs::read_to_string(&log).is_ok_and(|log| log.contains("connected to RabbitMQ"))
+    });
+    let logged = fs::read_to_string(&log).unwrap();
+    assert!(logged.contains("certificate expires"), "{logged}");
+    let curl = marked("quick start, alert").remove(0).text;
+    let https = curl
+        .replace("http://127", "https://127")
+        .replace("curl ", "curl --cacert tls.pem ");
+    assert_eq!(sandbox.run(&https), "{\"published\":1}\n");
+    let admin = sandbox.admin();
+    assert_eq!(next_event(&admin)["resource"], "Test");
+    assert!(sandbox.run(&curl).contains("use https://"));
+    assert!(
+        sandbox
+            .run(&only("show the certificate"))
+            .contains("CN = connector")
+    );
+    let (_alertmanager, port) = sandbox.start_alertmanager("HTTPS, Alertmanager");
+    sandbox.run(&format!(
+        "amtool alert add alertname=Https instance=test --alertmanager.url=http://127.0.0.1:{port}"
+    ));
+    assert_eq!(next_event(&admin)["resource"], "Https");
 }
 
 /// Both spellings of the token that `docs/migration.md` names.

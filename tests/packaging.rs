@@ -164,6 +164,24 @@ fn an_archive_has_its_version_and_a_shallow_clone_has_none() {
     );
 }
 
+/// A line for each installed directory below that of the documents, and for each file in it: all of `contrib/` and `docs/`.
+fn documents(dir_line: impl Fn(&str) -> String, file_line: impl Fn(&str) -> String) -> String {
+    let mut lines = Vec::new();
+    for dir in ["contrib", "docs"] {
+        lines.push(dir_line(dir));
+        let entries = fs::read_dir(dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let mut files: Vec<String> = entries
+            .filter(|path| path.is_file())
+            .map(|path| file_line(path.to_str().unwrap()))
+            .collect();
+        files.sort();
+        lines.append(&mut files);
+    }
+    lines.join("\n")
+}
+
 #[test]
 fn make_install_installs_every_file_and_keeps_a_configuration() {
     let dir = Dir::new("install");
@@ -181,6 +199,10 @@ fn make_install_installs_every_file_and_keeps_a_configuration() {
         run(dir.path(), &["sh", "-c", &script]);
     };
     install("077", "strict");
+    let documents = documents(
+        |dir| format!("0755 /opt/bridge/share/doc/{NAME}/{dir}/"),
+        |file| format!("0644 /opt/bridge/share/doc/{NAME}/{file}"),
+    );
     let files = format!(
         "0755 /etc/
         0755 /etc/canopsis-connectors/
@@ -205,28 +227,7 @@ fn make_install_installs_every_file_and_keeps_a_configuration() {
         0644 /opt/bridge/share/doc/{NAME}/README.md
         0644 /opt/bridge/share/doc/{NAME}/SECURITY.md
         0644 /opt/bridge/share/doc/{NAME}/config.yml
-        0755 /opt/bridge/share/doc/{NAME}/contrib/
-        0644 /opt/bridge/share/doc/{NAME}/contrib/alertmanager.yml
-        0644 /opt/bridge/share/doc/{NAME}/contrib/firewalld.xml
-        0644 /opt/bridge/share/doc/{NAME}/contrib/grafana-contact-point.yml
-        0644 /opt/bridge/share/doc/{NAME}/contrib/grafana-dashboard.json
-        0644 /opt/bridge/share/doc/{NAME}/contrib/kubernetes.yml
-        0644 /opt/bridge/share/doc/{NAME}/contrib/prometheus-rules-test.yml
-        0644 /opt/bridge/share/doc/{NAME}/contrib/prometheus-rules.yml
-        0644 /opt/bridge/share/doc/{NAME}/contrib/prometheus-scrape.yml
-        0644 /opt/bridge/share/doc/{NAME}/contrib/prometheus-watchdog.yml
-        0755 /opt/bridge/share/doc/{NAME}/docs/
-        0644 /opt/bridge/share/doc/{NAME}/docs/configuration.md
-        0644 /opt/bridge/share/doc/{NAME}/docs/development.md
-        0644 /opt/bridge/share/doc/{NAME}/docs/fr.md
-        0644 /opt/bridge/share/doc/{NAME}/docs/http-api.md
-        0644 /opt/bridge/share/doc/{NAME}/docs/installation.md
-        0644 /opt/bridge/share/doc/{NAME}/docs/mapping.md
-        0644 /opt/bridge/share/doc/{NAME}/docs/migration.md
-        0644 /opt/bridge/share/doc/{NAME}/docs/operations.md
-        0644 /opt/bridge/share/doc/{NAME}/docs/performance.md
-        0644 /opt/bridge/share/doc/{NAME}/docs/reliability.md
-        0644 /opt/bridge/share/doc/{NAME}/docs/troubleshooting.md
+{documents}
         0755 /opt/bridge/share/licenses/
         0755 /opt/bridge/share/licenses/{NAME}/
         0644 /opt/bridge/share/licenses/{NAME}/LICENSE
@@ -536,6 +537,10 @@ fn assert_rpm_header(rpm: &Path, source_rpm: &Path) {
         .map(|line| line.replace("  ", " ").trim_end_matches(".gz").to_owned())
         .collect();
     // Flags: "c" configuration, "n" noreplace, "d" documentation, "l" licence.
+    let documents = documents(
+        |dir| format!("drwxr-xr-x root root /usr/share/doc/{NAME}/{dir}"),
+        |file| format!("-rw-r--r-- root root d /usr/share/doc/{NAME}/{file}"),
+    );
     let expected = format!(
         "drwxr-xr-x root root /etc/canopsis-connectors
         drwxr-xr-x root root /etc/canopsis-connectors/prometheus
@@ -553,28 +558,7 @@ fn assert_rpm_header(rpm: &Path, source_rpm: &Path) {
         -rw-r--r-- root root d /usr/share/doc/{NAME}/README.md
         -rw-r--r-- root root d /usr/share/doc/{NAME}/SECURITY.md
         -rw-r--r-- root root d /usr/share/doc/{NAME}/config.yml
-        drwxr-xr-x root root /usr/share/doc/{NAME}/contrib
-        -rw-r--r-- root root d /usr/share/doc/{NAME}/contrib/alertmanager.yml
-        -rw-r--r-- root root d /usr/share/doc/{NAME}/contrib/firewalld.xml
-        -rw-r--r-- root root d /usr/share/doc/{NAME}/contrib/grafana-contact-point.yml
-        -rw-r--r-- root root d /usr/share/doc/{NAME}/contrib/grafana-dashboard.json
-        -rw-r--r-- root root d /usr/share/doc/{NAME}/contrib/kubernetes.yml
-        -rw-r--r-- root root d /usr/share/doc/{NAME}/contrib/prometheus-rules-test.yml
-        -rw-r--r-- root root d /usr/share/doc/{NAME}/contrib/prometheus-rules.yml
-        -rw-r--r-- root root d /usr/share/doc/{NAME}/contrib/prometheus-scrape.yml
-        -rw-r--r-- root root d /usr/share/doc/{NAME}/contrib/prometheus-watchdog.yml
-        drwxr-xr-x root root /usr/share/doc/{NAME}/docs
-        -rw-r--r-- root root d /usr/share/doc/{NAME}/docs/configuration.md
-        -rw-r--r-- root root d /usr/share/doc/{NAME}/docs/development.md
-        -rw-r--r-- root root d /usr/share/doc/{NAME}/docs/fr.md
-        -rw-r--r-- root root d /usr/share/doc/{NAME}/docs/http-api.md
-        -rw-r--r-- root root d /usr/share/doc/{NAME}/docs/installation.md
-        -rw-r--r-- root root d /usr/share/doc/{NAME}/docs/mapping.md
-        -rw-r--r-- root root d /usr/share/doc/{NAME}/docs/migration.md
-        -rw-r--r-- root root d /usr/share/doc/{NAME}/docs/operations.md
-        -rw-r--r-- root root d /usr/share/doc/{NAME}/docs/performance.md
-        -rw-r--r-- root root d /usr/share/doc/{NAME}/docs/reliability.md
-        -rw-r--r-- root root d /usr/share/doc/{NAME}/docs/troubleshooting.md
+{documents}
         drwxr-xr-x root root /usr/share/licenses/{NAME}
         -rw-r--r-- root root l /usr/share/licenses/{NAME}/LICENSE
         -rw-r--r-- root root l /usr/share/licenses/{NAME}/THIRD-PARTY-LICENSES

@@ -4,12 +4,14 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use canopsis_connector_prometheus::cli;
 use canopsis_connector_prometheus::config::{
-    AMQP_KEYS, AMQP_PREFIX, EVENT_KEYS, HTTP_KEYS, HTTP_PREFIX,
+    AMQP_KEYS, AMQP_PREFIX, EVENT_KEYS, HTTP_KEYS, HTTP_PREFIX, TLS_KEYS, TLS_PREFIX,
 };
 use canopsis_connector_prometheus::mapping::path::ROOTS;
 use serde_json::Value;
@@ -24,7 +26,9 @@ const MAN: &str = include_str!("../man/canopsis-connector-prometheus.8.scd");
 const FORMAT_MAN: &str = include_str!("../man/canopsis-connector-prometheus.yml.5.scd");
 
 /// The names of the code blocks that a test runs: here, or in `documents.rs`.
-const RUN: [&str; 22] = [
+const RUN: [&str; 25] = [
+    "HTTPS, Alertmanager",
+    "HTTPS, configuration",
     "errors, configuration",
     "errors, output",
     "example",
@@ -47,6 +51,7 @@ const RUN: [&str; 22] = [
     "readiness",
     "rejected alerts",
     "save a body",
+    "show the certificate",
 ];
 
 /// A temporary directory, removed on drop.
@@ -315,7 +320,8 @@ fn known_variables() -> BTreeSet<String> {
         (keys.iter()).map(move |key| format!("{prefix}{}", key.to_uppercase()))
     };
     of(AMQP_PREFIX, AMQP_KEYS)
-        .chain(of(HTTP_PREFIX, HTTP_KEYS))
+        .chain(of(HTTP_PREFIX, HTTP_KEYS).filter(|name| name != "PROMETHEUS_TLS"))
+        .chain(of(TLS_PREFIX, TLS_KEYS))
         .chain([cli::LOG_LEVEL, cli::LOG_FORMAT].map(str::to_owned))
         .collect()
 }
@@ -383,10 +389,10 @@ fn documented_keys_match_the_program() {
         keys.iter().map(|key| format!("{prefix}{key}")).collect()
     };
     assert_eq!(documented("## RabbitMQ: `amqp`"), known("amqp.", AMQP_KEYS));
-    assert_eq!(
-        documented("## HTTP server: `http`"),
-        known("http.", HTTP_KEYS)
-    );
+    let mut http = known("http.", HTTP_KEYS);
+    http.remove("http.tls");
+    http.extend(known("http.tls.", TLS_KEYS));
+    assert_eq!(documented("## HTTP server: `http`"), http);
     assert_eq!(documented("## The event"), known("", EVENT_KEYS));
 
     let in_manual: BTreeSet<String> = ["# RABBITMQ: amqp", "# HTTP SERVER: http", "# EVENTS"]
@@ -401,6 +407,16 @@ fn documented_keys_match_the_program() {
         assert!(FORMAT_MAN.contains(&bold), "{key} in the manual");
         assert!(
             CONFIG.contains(&format!("{key}:")) || *key == "author",
+            "{key} in config.yml"
+        );
+    }
+    for key in TLS_KEYS {
+        assert!(
+            FORMAT_MAN.contains(&format!("_{key}_")),
+            "{key} in the manual"
+        );
+        assert!(
+            CONFIG.contains(&format!("#   {key}:")),
             "{key} in config.yml"
         );
     }
@@ -761,6 +777,23 @@ fn named_targets_and_files_exist() {
     }
 }
 
+/// `docs/installation.md` names what an old systemd ignores: all of it is in the unit.
+#[test]
+fn ignored_directives_are_those_of_the_unit() {
+    let unit = include_str!("../canopsis-connector-prometheus.service");
+    let page = document("docs/installation.md");
+    let (_, paragraph) = page.split_once("**EL 8** has systemd 239").unwrap();
+    let paragraph = paragraph.split("\n\n").next().unwrap();
+    let directives: Vec<String> = code_spans(paragraph)
+        .into_iter()
+        .filter(|span| span.starts_with("Pro") || span.starts_with("Private"))
+        .collect();
+    assert_eq!(directives.len(), 6, "{directives:?}");
+    for directive in directives {
+        assert!(unit.contains(&format!("\n{directive}=")), "{directive}");
+    }
+}
+
 #[test]
 fn the_configuration_of_kubernetes_is_valid() {
     let file = include_str!("../contrib/kubernetes.yml");
@@ -779,4 +812,118 @@ fn the_configuration_of_kubernetes_is_valid() {
     );
     assert!(output.status.success(), "{}", text(output.stderr));
     assert_eq!(text(output.stderr), "");
+}
+
+/// Sends a raw request, and returns the status of the response.
+fn status_of(connector: &Connector, request: &str) -> u16 {
+    let mut stream = TcpStream::connect(connector.address).unwrap();
+    stream.set_read_timeout(Some(support::TIMEOUT)).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).unwrap();
+    line.split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok())
+        .unwrap_or_else(|| panic!("{request:?}: {line:?}"))
+}
+
+/// `docs/http-api.md`, "Responses": each status that needs no server.
+#[test]
+fn requests_get_the_documented_status() {
+    let config = format!(
+        "http: {{listen: '127.0.0.1:0', bearer_token: {TOKEN}, max_body_bytes: 2048}}\n{MAPPING}"
+    );
+    let connector = Connector::with(&config, &["--stdout"]);
+    let token = format!("Host: h\r\nAuthorization: Bearer {TOKEN}\r\n");
+    let body = support::notification(&["A"]);
+    let rejected = body.replace("\"instance\"", "\"other\"");
+    let webhook = |method: &str, headers: &str, body: &str| {
+        let length = body.len();
+        format!(
+            "{method} /webhook HTTP/1.1\r\n{token}{headers}Content-Length: {length}\r\n\r\n{body}"
+        )
+    };
+    let get = |path: &str, version: &str| format!("GET {path} HTTP/{version}\r\nHost: h\r\n\r\n");
+    let wrong_version = body.replace("\"version\":\"4\"", "\"version\":\"3\"");
+    for (request, status) in [
+        (webhook("POST", "", &body), 200),
+        (webhook("PUT", "", &body), 200),
+        (get("/-/healthy", "1.0"), 200),
+        (get("/-/healthy", "1.1").replace("GET", "HEAD"), 200),
+        (get("/-/healthy", "2.0"), 400),
+        ("GET /-/healthy HTTP/1.1\r\n\r\n".to_owned(), 400),
+        (webhook("POST", "Transfer-Encoding: chunked\r\n", ""), 400),
+        (webhook("POST", "", &wrong_version), 400),
+        (webhook("POST", "", "noise"), 400),
+        (webhook("POST", "", &body).replace(TOKEN, "other"), 401),
+        (get("/-/reload", "1.1").replace("GET", "POST"), 401),
+        (get("/nothing", "1.1"), 404),
+        (get("/api/v2/alerts", "1.1").replace("GET", "POST"), 404),
+        (webhook("DELETE", "", ""), 405),
+        (webhook("POST", "", &" ".repeat(2049)), 413),
+        (webhook("POST", "Content-Encoding: gzip\r\n", &body), 415),
+        (webhook("POST", "Expect: something\r\n", &body), 417),
+        (webhook("POST", "", &rejected), 422),
+        (format!("GET /{} HTTP/1.1\r\n", "x".repeat(16 << 10)), 431),
+    ] {
+        assert_eq!(status_of(&connector, &request), status, "{request}");
+    }
+    connector.rewrite("http: {}\n");
+    let reload = format!("POST /-/reload HTTP/1.1\r\n{token}\r\n");
+    assert_eq!(status_of(&connector, &reload), 500);
+}
+
+#[test]
+fn an_empty_variable_is_an_error_except_tz() {
+    let dir = TempDir::new("empty");
+    let path = dir.file(
+        "config.yml",
+        &format!("http: {{bearer_token: {TOKEN}}}\n{MAPPING}"),
+    );
+    let check = |name: &str| run(&["-c", &path, "--check"], &[(name, "")], "").status;
+    assert!(check("TZ").success());
+    for name in known_variables() {
+        assert!(!check(&name).success(), "{name}");
+    }
+}
+
+#[test]
+fn arithmetic_is_as_documented() {
+    let dir = TempDir::new("arithmetic");
+    let output = |template: &str| {
+        let rules = format!("output: {{type: template, value: '{{{{ {template} }}}}'}}");
+        let mapping = MAPPING.replace("output: {type: copy, value: annotations.summary}", &rules);
+        let config = dir.file(
+            "config.yml",
+            &format!("http: {{bearer_token: {TOKEN}}}\n{mapping}"),
+        );
+        let sent = run(
+            &["-c", &config, "--dry-run", "-"],
+            &[],
+            &payload("firing-one"),
+        );
+        let event: Value = serde_json::from_slice(&sent.stdout).unwrap();
+        event["output"].as_str().map(str::to_owned)
+    };
+    for (template, result) in [
+        ("add 9223372036854775807 1", Some("-9223372036854775808")),
+        ("sub 1 2", Some("-1")),
+        ("mult 9223372036854775807 2", Some("-2")),
+        ("div 7 2", Some("3")),
+        ("div 7 0", None),
+    ] {
+        assert_eq!(output(template).as_deref(), result, "{template}");
+    }
+}
+
+#[test]
+fn the_documented_compilers_are_those_of_the_project() {
+    let page = document("docs/installation.md");
+    let oldest = env!("CARGO_PKG_RUST_VERSION");
+    let toolchain = document("rust-toolchain.toml");
+    let (_, channel) = toolchain.split_once("channel = \"").unwrap();
+    let pinned = channel.split('"').next().unwrap();
+    let newest = pinned.rsplit_once('.').unwrap().0;
+    assert!(page.contains(&format!("`rust-toolchain.toml`, {pinned}")));
+    assert!(page.contains(&format!("Rust {oldest} to {newest};")));
 }

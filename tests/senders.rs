@@ -8,9 +8,9 @@ use std::net::TcpStream;
 
 use serde_json::{Value, json};
 use support::broker::{Admin, Broker};
-use support::connector::{Connector, MAPPING, config};
+use support::connector::{Connector, MAPPING, config, run};
 use support::http::{Client, Reply, read_reply};
-use support::{TIMEOUT, TOKEN, notification, payload};
+use support::{TIMEOUT, TOKEN, notification, payload, temp_path};
 
 fn alert(status: &str, name: &str, instance: &str, severity: &str) -> Value {
     json!({
@@ -248,14 +248,6 @@ fn requests_are_answered_as_the_rfcs_require() {
             "more than one Host header",
         ),
         ("/webhook", "1.0", "", 200, "published"),
-        // No interim response comes before this one.
-        (
-            "/webhook",
-            "1.0",
-            "Expect: 100-continue\r\n",
-            200,
-            "published",
-        ),
         (
             "/webhook",
             "1.1",
@@ -283,6 +275,18 @@ fn requests_are_answered_as_the_rfcs_require() {
             assert_eq!(reply.header("accept-encoding"), Some("identity"));
         }
     }
+    // HTTP/1.0 knows no interim responses. The body is sent only after the server has had time to send one.
+    let mut stream = BufReader::new(TcpStream::connect(connector.address).unwrap());
+    stream.get_mut().set_read_timeout(Some(TIMEOUT)).unwrap();
+    let head = format!(
+        "POST /webhook HTTP/1.0\r\nExpect: 100-continue\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.get_mut().write_all(head.as_bytes()).unwrap();
+    assert_eq!(connector.get("/-/healthy").status, 200);
+    stream.get_mut().write_all(body.as_bytes()).unwrap();
+    assert_eq!(read_reply(&mut stream).unwrap().status, 200);
+
     let unauthorized = exchange(
         &connector,
         b"POST /webhook HTTP/1.1\r\nHost: h\r\nContent-Encoding: gzip\r\nContent-Length: 9\r\n\r\n",
@@ -364,4 +368,37 @@ fn the_shipped_configuration_has_usable_entities_and_states() {
             "{instance}"
         );
     }
+}
+
+/// The rules of `resource` in a comment of config.yml, instead of the one that is in use.
+fn with_suggested_resource(shipped: &str) -> String {
+    let (before, rest) = shipped.split_once("# resource:\n").unwrap();
+    let (suggested, rest) = rest.split_once("resource:\n").unwrap();
+    let (_, after) = rest.split_once("\n\n").unwrap();
+    let suggested = suggested.replace("# ", "");
+    format!("{before}resource:\n{suggested}\n{after}")
+}
+
+#[test]
+fn the_suggested_resource_separates_alerts() {
+    let shipped = include_str!("../config.yml");
+    let path = temp_path("suggested").with_extension("yml");
+    std::fs::write(&path, with_suggested_resource(shipped)).unwrap();
+    let on = |mountpoint: &str| {
+        let mut alert = alert("firing", "DiskFull", "db-1", "critical");
+        alert["labels"]["mountpoint"] = json!(mountpoint);
+        alert
+    };
+    let body = of_alerts(&[on("/opt"), on("/var"), alert("firing", "Down", "db-1", "")]);
+    let arguments = ["-c", path.to_str().unwrap(), "--dry-run", "-"];
+    let printed = run(&arguments, &[("PROMETHEUS_BEARER_TOKEN", TOKEN)], &body);
+    let log = String::from_utf8(printed.stderr).unwrap();
+    assert!(printed.status.success() && !log.contains("share"), "{log}");
+    let resources: Vec<Value> = String::from_utf8(printed.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["resource"].clone())
+        .collect();
+    assert_eq!(resources, ["DiskFull /opt", "DiskFull /var", "Down"]);
+    std::fs::remove_file(&path).unwrap();
 }

@@ -40,6 +40,11 @@ impl BridgeProcess {
         )
     }
 
+    /// The bridge in Go, as built by `scripts/bench-peers`.
+    pub fn go(peers: &Path, url: &str) -> Self {
+        Self::start(&[peers.join("go/bridge").to_str().unwrap()], url)
+    }
+
     /// Starts the process and waits until it listens.
     fn start(command: &[&str], url: &str) -> Self {
         let bridge = Self::spawn(command, url);

@@ -275,6 +275,7 @@ impl Bench {
                     self.warm_up(BridgeProcess::python(dir, &self.url())),
                 ),
                 ("Node", self.warm_up(BridgeProcess::node(dir, &self.url()))),
+                ("Go", self.warm_up(BridgeProcess::go(dir, &self.url()))),
             ];
             let events = connections * posts * alerts;
             let mut rates = vec![(Vec::new(), Vec::new(), Vec::new()); bridges.len()];

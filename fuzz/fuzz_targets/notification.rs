@@ -1,6 +1,7 @@
 //! Any body, through the decoder and the shipped mapping: it is rejected, or every event has what Canopsis requires.
 #![no_main]
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -39,13 +40,19 @@ fuzz_target!(|body: &[u8]| {
         encoded.batch.len() + encoded.rejected.count,
         notification.alerts().count()
     );
+    let mut states = HashMap::new();
     for message in encoded.batch.iter() {
         let json: serde_json::Value =
             serde_json::from_slice(message.body).expect("an event is JSON");
         for name in ["connector", "connector_name", "component", "resource"] {
             assert!(json[name].as_str().is_some_and(|name| !name.is_empty()));
         }
-        assert!(json["state"].as_u64().is_some_and(|state| state <= 3));
+        let state = json["state"].as_u64().expect("a state is a number");
+        assert!(state <= 3);
+        // The entity ends in its worst state.
+        let entity = (json["component"].to_string(), json["resource"].to_string());
+        let before = states.insert(entity, state);
+        assert!(before.is_none_or(|before| before <= state));
         assert!(message.routing_key.len() <= 255);
     }
 });

@@ -17,7 +17,7 @@ mod source;
 
 pub use diagnostics::{Diagnostic, Place};
 pub use mapping::KEYS as EVENT_KEYS;
-pub use settings::{AMQP_KEYS, AMQP_PREFIX, DEFAULT_TOKEN, HTTP_KEYS, HTTP_PREFIX};
+pub use settings::{AMQP_KEYS, AMQP_PREFIX, HTTP_KEYS, HTTP_PREFIX, TLS_KEYS, TLS_PREFIX};
 pub use yamldoc::{MAX_FILE_BYTES, Position};
 
 use crate::mapping::Mapping;
@@ -184,6 +184,11 @@ impl fmt::Display for Config {
         writeln!(f, "broker:       {}", urls.join(", "))?;
         writeln!(f, "exchange:     {}", self.publisher.exchange)?;
         writeln!(f, "listen:       {}", self.http.listen)?;
+        let tls = match &self.http.tls {
+            None => "off".to_owned(),
+            Some(tls) => tls.to_string(),
+        };
+        writeln!(f, "tls:          {tls}")?;
         writeln!(f, "tokens:       {} (not shown)", self.http.tokens.len())?;
         writeln!(f, "body limit:   {} bytes", self.http.max_body_bytes)?;
         writeln!(f, "connections:  {}", self.http.max_connections)?;

@@ -9,13 +9,12 @@ use super::diagnostics::{Diagnostics, Place};
 use super::source::{SecretSource, Section, Setting};
 use super::{Environment, Overrides};
 use crate::amqp_url::AmqpUrl;
-use crate::http::{self, ListenAddress};
-use crate::publisher::{self, TlsError, TlsFiles};
+use crate::http::{self, DEFAULT_TOKEN, ListenAddress, ServerTls, expiry_warning};
+use crate::publisher::{self, TlsFiles};
 use crate::secret::Secret;
+use crate::tls::TlsError;
+use jiff::Timestamp;
 use yamldoc::NodeRef;
-
-/// The token of the shipped `config.yml`. It is public, so each start warns about it.
-pub const DEFAULT_TOKEN: &str = "canopsis-prometheus-change-me";
 
 /// The keys of the section `amqp`. The variable of each is [`AMQP_PREFIX`] and the key in upper case.
 pub const AMQP_KEYS: &[&str] = &[
@@ -34,11 +33,17 @@ pub const HTTP_KEYS: &[&str] = &[
     "max_body_bytes",
     "max_connections",
     "answer_timeout",
+    "metrics_require_token",
+    "tls",
 ];
+/// The keys of the section `http.tls`. The variable of each is [`TLS_PREFIX`] and the key in upper case.
+pub const TLS_KEYS: &[&str] = &["cert_file", "key_file", "client_ca_file"];
 /// The prefix of the variables for `amqp`.
 pub const AMQP_PREFIX: &str = "CPS_AMQP_";
 /// The prefix of the variables for `http`.
 pub const HTTP_PREFIX: &str = "PROMETHEUS_";
+/// The prefix of the variables for `http.tls`.
+pub const TLS_PREFIX: &str = "PROMETHEUS_TLS_";
 
 const DEFAULT_URL: &str = "amqp://cpsrabbit:canopsis@localhost/canopsis";
 const DEFAULT_EXCHANGE: &str = "canopsis.events";
@@ -74,7 +79,7 @@ pub fn amqp(
     diagnostics: &mut Diagnostics,
 ) -> publisher::BrokerSettings {
     let known = ("amqp", AMQP_PREFIX, AMQP_KEYS);
-    let mut section = Section::find(root, known, environment, diagnostics);
+    let mut section = Section::find(Some(root), known, environment, diagnostics);
     let settings = publisher::BrokerSettings {
         urls: urls(&mut section),
         exchange: section
@@ -147,10 +152,7 @@ fn check_tls(settings: &publisher::BrokerSettings, section: &mut Section<'_, '_>
                 }
                 _ => "ca_file",
             };
-            let place = match section.get(key) {
-                Some(setting) => Place::from(&setting),
-                None => Place::missing("amqp"),
-            };
+            let place = section.place(key, "amqp");
             section.diagnostics.error(place, error.to_string());
         }
     } else if any_file && !settings.urls.is_empty() {
@@ -168,8 +170,9 @@ pub fn http(
     overrides: &Overrides,
     diagnostics: &mut Diagnostics,
 ) -> http::ServerSettings {
+    let tls = tls(root.get("http").as_ref(), environment, diagnostics);
     let known = ("http", HTTP_PREFIX, HTTP_KEYS);
-    let mut section = Section::find(root, known, environment, diagnostics);
+    let mut section = Section::find(Some(root), known, environment, diagnostics);
     let address = |setting: &Setting<'_>| ListenAddress::parse(setting.text()?);
     let requirement = "HOST:PORT, such as 0.0.0.0:18401 or [::]:18401";
     let mut listen = section
@@ -188,12 +191,62 @@ pub fn http(
     let connections = MIN_CONNECTIONS..=MAX_CONNECTIONS;
     http::ServerSettings {
         listen,
+        tls,
         tokens: tokens(&mut section),
+        metrics_require_token: section
+            .value("metrics_require_token", boolean, "true or false")
+            .unwrap_or(false),
         max_body_bytes: number(&mut section, "max_body_bytes", bytes, "bytes")
             .unwrap_or(DEFAULT_MAX_BODY_BYTES),
         max_connections: number(&mut section, "max_connections", connections, "connections")
             .unwrap_or(DEFAULT_MAX_CONNECTIONS),
         answer_timeout: answer_timeout(&mut section),
+    }
+}
+
+/// Reads the section `http.tls`, and the files. A part of it without the rest is an error: it must not turn TLS off.
+fn tls(
+    http: Option<&NodeRef<'_>>,
+    environment: Environment<'_>,
+    diagnostics: &mut Diagnostics,
+) -> Option<ServerTls> {
+    let known = ("tls", TLS_PREFIX, TLS_KEYS);
+    let mut section = Section::find(http, known, environment, diagnostics);
+    if !section.is_present(TLS_KEYS) {
+        return None;
+    }
+    let [cert, key, client_ca] =
+        ["cert_file", "key_file", "client_ca_file"].map(|key| path(&mut section, key));
+    let loaded = match (&cert, &key) {
+        (Some(cert), Some(key)) => ServerTls::load(cert, key, client_ca.as_deref()),
+        _ => Err(TlsError::IncompleteIdentity),
+    };
+    match loaded {
+        Ok(tls) => {
+            if let Some(warning) = expiry_warning(tls.expires_at, Timestamp::now().as_second()) {
+                let place = section.place("cert_file", "http.tls");
+                section.diagnostics.warn(place, warning);
+            }
+            Some(tls)
+        }
+        Err(error) => {
+            let key = match error.path() {
+                Some(path) if Some(path) == key.as_deref() => "key_file",
+                Some(path) if Some(path) == client_ca.as_deref() => "client_ca_file",
+                _ => "cert_file",
+            };
+            let place = section.place(key, "http.tls");
+            section.diagnostics.error(place, error.to_string());
+            None
+        }
+    }
+}
+
+fn boolean(setting: &Setting<'_>) -> Option<bool> {
+    match setting.text()? {
+        "true" => Some(true),
+        "false" => Some(false),
+        _ => None,
     }
 }
 
@@ -271,7 +324,10 @@ fn token(section: &mut Section<'_, '_>, setting: &Setting<'_>, text: String) -> 
         return None;
     }
     if text == DEFAULT_TOKEN {
-        let message = "is still the published default; set a secret token";
+        let variable = section.variable("bearer_token");
+        let message = format!(
+            "is still the published default, which is accepted from loopback addresses only; set a secret token here or with {variable}"
+        );
         section.diagnostics.warn(setting, message);
     }
     Some(Secret::new(text))

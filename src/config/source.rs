@@ -84,14 +84,14 @@ pub struct Section<'d, 'e> {
 }
 
 impl<'d, 'e> Section<'d, 'e> {
-    /// Finds a section, and checks its keys.
+    /// Finds a section within another one, and checks its keys.
     pub fn find(
-        root: &NodeRef<'d>,
+        parent: Option<&NodeRef<'d>>,
         (name, prefix, keys): (&str, &'static str, &[&str]),
         environment: Environment<'e>,
         diagnostics: &'e mut Diagnostics,
     ) -> Self {
-        let node = root.get(name);
+        let node = parent.and_then(|parent| parent.get(name));
         if let Some(node) = &node {
             diagnostics.check_keys(node, keys);
         }
@@ -101,6 +101,18 @@ impl<'d, 'e> Section<'d, 'e> {
             environment,
             diagnostics,
         }
+    }
+
+    /// Whether the file has the section, or the environment one of these keys.
+    pub fn is_present(&self, keys: &[&str]) -> bool {
+        let in_environment = |key: &&str| (self.environment)(&self.variable(key)).is_some();
+        self.node.is_some() || keys.iter().any(in_environment)
+    }
+
+    /// The place of a key that is needed, or of the section where neither the file nor the environment has the key.
+    pub fn place(&mut self, key: &str, section: &str) -> Place {
+        self.get(key)
+            .map_or_else(|| Place::missing(section), |setting| Place::from(&setting))
     }
 
     /// Adds an error about a setting.

@@ -4,8 +4,9 @@ use std::io;
 use std::ops::Deref;
 use std::time::{Duration, Instant};
 
-use super::connection::{Connection, is_timeout};
+use super::connection::Connection;
 use super::request::{Framing, RequestHead};
+use super::stream::is_timeout;
 use crate::memory::{Budget, BudgetError, Charge};
 
 /// From the head to the last byte of the body.
@@ -144,7 +145,7 @@ impl<'c> BodyReader<'c> {
     }
 
     /// Whether the sender has closed the connection.
-    pub fn is_sender_gone(&self) -> bool {
+    pub fn is_sender_gone(&mut self) -> bool {
         self.connection.is_closed_by_peer()
     }
 

@@ -1,18 +1,18 @@
 //! One connection: request heads in, responses out, each within its time limit.
 //!
-//! Knows bytes, sockets and the framing of HTTP/1.1, and nothing of routes, tokens or notifications.
+//! Knows bytes and the framing of HTTP/1.1, and nothing of TLS, routes, tokens or notifications.
 
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
-use std::sync::Arc;
+use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
 use super::Response;
 use super::request::{self, InvalidRequest, RequestHead};
+use super::stream::{Stream, is_timeout};
 
-/// From the first byte of a head (or the start of the connection) to its last byte.
+/// From the start of a connection to the end of the first head, TLS handshake included; from the first byte of a later head to
+/// its last byte.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// For a whole response.
@@ -29,17 +29,11 @@ const FIRST_READ_BYTES: usize = 4 << 10;
 
 const READ_BYTES: usize = 16 << 10;
 
-/// A socket timeout that is longer than required by at most this much is left as it is: setting it costs as much as a read.
-const TIMEOUT_SLACK: Duration = Duration::from_secs(1);
-
 /// A connection with the input that has been read and not been consumed.
 #[derive(Debug)]
 pub struct Connection {
-    socket: Arc<TcpStream>,
+    stream: Stream,
     pub(super) buffer: Vec<u8>,
-    /// The timeouts that are set on the socket.
-    read_timeout: Option<Duration>,
-    write_timeout: Option<Duration>,
     date: Date,
 }
 
@@ -50,28 +44,26 @@ pub enum ReadRequestError {
     Closed(io::Error),
     /// The input is not a valid request.
     Invalid(InvalidRequest),
-    /// The head was not complete within [`HEAD_TIMEOUT`].
+    /// The head was not complete at the deadline.
     TooSlow,
 }
 
 impl Connection {
-    /// Wraps an accepted socket.
-    pub fn new(socket: Arc<TcpStream>) -> Self {
+    /// A connection whose first request is next.
+    pub fn new(stream: Stream) -> Self {
         Self {
-            socket,
+            stream,
             buffer: Vec::new(),
-            read_timeout: None,
-            write_timeout: None,
             date: Date::default(),
         }
     }
 
     /// Waits for the first byte of the next request.
-    pub fn wait_for_request(&mut self, timeout: Duration) -> io::Result<()> {
+    pub fn wait_for_request(&mut self, deadline: Instant) -> io::Result<()> {
         if self.buffer.is_empty() {
             self.release_buffer();
             let mut first = [0; FIRST_READ_BYTES];
-            let count = self.read(&mut first, timeout)?;
+            let count = self.stream.read(&mut first, deadline)?;
             if count == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
@@ -81,8 +73,7 @@ impl Connection {
     }
 
     /// Reads the head of the request that has begun.
-    pub fn read_head(&mut self) -> Result<RequestHead, ReadRequestError> {
-        let deadline = Instant::now() + HEAD_TIMEOUT;
+    pub fn read_head(&mut self, deadline: Instant) -> Result<RequestHead, ReadRequestError> {
         let mut seen = 0;
         loop {
             // Parsing again is useless before another line is complete.
@@ -145,33 +136,25 @@ impl Connection {
         self.write_all(bytes.as_bytes())
     }
 
-    pub(super) fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        let deadline = Instant::now() + WRITE_TIMEOUT;
-        while !bytes.is_empty() {
-            let left = time_until(deadline)?;
-            ensure_timeout(&mut self.write_timeout, left, |timeout| {
-                self.socket.set_write_timeout(timeout)
-            })?;
-            match (&*self.socket).write(bytes) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => bytes = &bytes[count..],
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+    pub(super) fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes, Instant::now() + WRITE_TIMEOUT)
+    }
+
+    /// Closes the connection at once.
+    pub fn end(self) {
+        let _ = self.stream.end_output();
     }
 
     /// Closes the connection after the sender has had time to read the last response.
-    pub fn close(mut self) {
-        if self.socket.shutdown(Shutdown::Write).is_err() {
+    pub fn close(self) {
+        let Ok(mut socket) = self.stream.end_output() else {
             return;
-        }
-        let deadline = Instant::now() + LINGER_TIMEOUT;
+        };
+        socket.set_deadline(Instant::now() + LINGER_TIMEOUT);
+        let mut discarded = vec![0; READ_BYTES];
         let mut drained = 0;
         while drained < MAX_LINGER_BYTES {
-            self.buffer.clear();
-            match self.fill(deadline) {
+            match socket.read(&mut discarded) {
                 Ok(count) if count > 0 => drained += count,
                 _ => return,
             }
@@ -195,7 +178,7 @@ impl Connection {
     ) -> io::Result<usize> {
         let old = bytes.len();
         bytes.resize(old + count, 0);
-        let result = time_until(deadline).and_then(|left| self.read(&mut bytes[old..], left));
+        let result = self.stream.read(&mut bytes[old..], deadline);
         bytes.truncate(old + result.as_ref().copied().unwrap_or(0));
         result
     }
@@ -208,28 +191,8 @@ impl Connection {
     }
 
     /// Whether the sender has closed its side and everything before that has been read. Does not block.
-    pub(super) fn is_closed_by_peer(&self) -> bool {
-        let peeked = self
-            .socket
-            .set_nonblocking(true)
-            .and_then(|()| self.socket.peek(&mut [0]));
-        let restored = self.socket.set_nonblocking(false);
-        match peeked {
-            Ok(count) => count == 0 || restored.is_err(),
-            Err(error) => error.kind() != io::ErrorKind::WouldBlock || restored.is_err(),
-        }
-    }
-
-    fn read(&mut self, buffer: &mut [u8], timeout: Duration) -> io::Result<usize> {
-        ensure_timeout(&mut self.read_timeout, timeout, |timeout| {
-            self.socket.set_read_timeout(timeout)
-        })?;
-        loop {
-            match (&*self.socket).read(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                result => return result,
-            }
-        }
+    pub(super) fn is_closed_by_peer(&mut self) -> bool {
+        self.stream.is_closed_by_peer()
     }
 }
 
@@ -253,38 +216,6 @@ impl Date {
     }
 }
 
-/// Sets a timeout, unless the current one is neither shorter nor more than [`TIMEOUT_SLACK`] longer.
-fn ensure_timeout(
-    current: &mut Option<Duration>,
-    required: Duration,
-    apply: impl FnOnce(Option<Duration>) -> io::Result<()>,
-) -> io::Result<()> {
-    let excess = current.and_then(|current| current.checked_sub(required));
-    if excess.is_some_and(|excess| excess <= TIMEOUT_SLACK) {
-        return Ok(());
-    }
-    apply(Some(required))?;
-    *current = Some(required);
-    Ok(())
-}
-
-fn time_until(deadline: Instant) -> io::Result<Duration> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    // A socket timeout of zero means no limit.
-    if left.is_zero() {
-        Err(io::ErrorKind::TimedOut.into())
-    } else {
-        Ok(left)
-    }
-}
-
-pub(super) fn is_timeout(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-    )
-}
-
 fn reason_phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",
@@ -301,42 +232,5 @@ fn reason_phrase(status: u16) -> &'static str {
         500 => "Internal Server Error",
         503 => "Service Unavailable",
         _ => "Unknown",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_timeout_is_set_where_the_current_one_is_too_short_or_much_too_long() {
-        let (limit, nanosecond) = (Duration::from_secs(10), Duration::from_nanos(1));
-        for (current, is_set) in [
-            (None, true),
-            (Some(limit), false),
-            (Some(limit + TIMEOUT_SLACK), false),
-            (Some(limit + TIMEOUT_SLACK + nanosecond), true),
-            (Some(Duration::from_secs(9)), true),
-            (Some(Duration::from_mins(6)), true),
-        ] {
-            let (mut after, mut applied) = (current, None);
-            ensure_timeout(&mut after, limit, |timeout| {
-                applied = timeout;
-                Ok(())
-            })
-            .unwrap();
-            assert_eq!(applied, is_set.then_some(limit), "{current:?}");
-            assert_eq!(
-                after,
-                if is_set { Some(limit) } else { current },
-                "{current:?}"
-            );
-        }
-        let mut failed = None;
-        let result = ensure_timeout(&mut failed, limit, |_| {
-            Err(io::ErrorKind::InvalidInput.into())
-        });
-        assert!(result.is_err());
-        assert_eq!(failed, None);
     }
 }

@@ -4,6 +4,7 @@
 //! a [`Response`].
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 mod auth;
@@ -14,11 +15,15 @@ mod response;
 mod routes;
 mod server;
 mod slots;
+mod stream;
+mod tls;
 
+pub use auth::{DEFAULT_TOKEN, Unauthorized};
 pub use body::BodyError;
 pub use response::{HttpError, Response};
 pub use routes::{ReloadError, Routes, Runtime};
 pub use server::{ListenError, Server};
+pub use tls::{HandshakeError, ServerTls, expiry_warning};
 
 use crate::secret::Secret;
 use body::BodyReader;
@@ -30,8 +35,12 @@ use slots::SlotGuard;
 pub struct ServerSettings {
     /// Where to listen.
     pub listen: ListenAddress,
+    /// For TLS on every connection; `None` for plain HTTP.
+    pub tls: Option<ServerTls>,
     /// The accepted tokens; at least one.
     pub tokens: Vec<Secret>,
+    /// Whether `GET /metrics` requires a token.
+    pub metrics_require_token: bool,
     /// A longer body is answered 413.
     pub max_body_bytes: usize,
     /// How many connections may be open at once; at least 2.
@@ -82,7 +91,7 @@ pub struct Request<'r, 'c> {
     /// Its head.
     pub head: &'r RequestHead,
     /// The address of the sender.
-    pub peer: &'r str,
+    pub peer: SocketAddr,
     /// The body, to be read once the sender is known to be authorized.
     pub body: &'r mut BodyReader<'c>,
     /// The slot of its connection.

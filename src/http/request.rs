@@ -60,8 +60,11 @@ pub enum InvalidRequest {
     #[error("not an HTTP/1.1 request: {0}")]
     Malformed(&'static str),
     /// The sender speaks TLS.
-    #[error("TLS handshake on a plain HTTP port: use http:// in the URL")]
+    #[error("TLS handshake on a plain HTTP port: use http:// in the URL, or set http.tls")]
     Tls,
+    /// The sender does not speak TLS, and has to.
+    #[error("plain HTTP on a port with TLS: use https:// in the URL")]
+    NotTls,
     /// The head has more bytes or lines than allowed.
     #[error("request head exceeds {MAX_BYTES} bytes or {MAX_HEADERS} header lines")]
     TooLong,
@@ -180,9 +183,8 @@ fn authorization(headers: &[httparse::Header<'_>]) -> Result<Option<String>, Inv
             "more than one Authorization header",
         ));
     }
-    Ok(first
-        .and_then(|value| std::str::from_utf8(value).ok())
-        .map(str::to_owned))
+    // A value that is not UTF-8 differs from a missing one, and equals no token.
+    Ok(first.map(|value| String::from_utf8_lossy(value).into_owned()))
 }
 
 fn accepts_openmetrics(headers: &[httparse::Header<'_>]) -> bool {

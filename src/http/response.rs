@@ -7,9 +7,9 @@ use std::borrow::Cow;
 
 use serde_json::json;
 
-use super::BodyError;
 use super::connection::HEAD_TIMEOUT;
 use super::request::InvalidRequest;
+use super::{BodyError, Unauthorized};
 use crate::alertmanager::DecodeError;
 use crate::mapping::AlertError;
 use crate::memory::BudgetError;
@@ -50,10 +50,8 @@ pub enum HttpError {
     #[error("method not allowed; use {}", .0.join(" or "))]
     Method(&'static [&'static str]),
     /// The token is missing or wrong.
-    #[error(
-        "a valid bearer token is required (Authorization: Bearer ...); in Alertmanager, set http_config.authorization.credentials of the receiver"
-    )]
-    Unauthorized,
+    #[error(transparent)]
+    Unauthorized(#[from] Unauthorized),
     /// The body is compressed. Neither Alertmanager nor Grafana compresses, and a decoder would need limits for memory and time.
     #[error("unsupported Content-Encoding; send the notification uncompressed")]
     ContentEncoding,
@@ -105,9 +103,12 @@ impl HttpError {
             Self::Decode(_)
             | Self::Body(BodyError::Malformed(_))
             | Self::RequestHead(
-                InvalidRequest::Malformed(_) | InvalidRequest::Tls | InvalidRequest::Framing(_),
+                InvalidRequest::Malformed(_)
+                | InvalidRequest::Tls
+                | InvalidRequest::NotTls
+                | InvalidRequest::Framing(_),
             ) => 400,
-            Self::Unauthorized => 401,
+            Self::Unauthorized(_) => 401,
             Self::NotFound | Self::NotAnAlertmanager => 404,
             Self::Method(_) => 405,
             Self::HeadTooSlow => 408,
@@ -151,7 +152,7 @@ impl HttpError {
     pub fn response(&self) -> Response {
         let status = self.status();
         let headers = match self {
-            Self::Unauthorized => vec![("WWW-Authenticate", "Bearer".into())],
+            Self::Unauthorized(_) => vec![("WWW-Authenticate", "Bearer".into())],
             Self::Method(allowed) => vec![("Allow", allowed.join(", ").into())],
             Self::ContentEncoding => vec![("Accept-Encoding", "identity".into())],
             _ if status == 503 => vec![("Retry-After", RETRY_AFTER.into())],
@@ -252,7 +253,7 @@ mod tests {
                 Some(("Allow", "GET, HEAD")),
             ),
             (
-                HttpError::Unauthorized,
+                HttpError::Unauthorized(Unauthorized::Missing),
                 401,
                 Some(("WWW-Authenticate", "Bearer")),
             ),

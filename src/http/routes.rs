@@ -1,5 +1,7 @@
 //! Answers each request: which path, which method, who may, and what happens.
 
+use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,7 +14,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::request::{ContentCoding, RequestHead};
 use super::slots::SlotUsage;
-use super::{HttpError, Request, Response, ServerSettings, auth};
+use super::{HandshakeError, HttpError, Request, Response, ServerSettings, Unauthorized, auth};
 use crate::logging::{RateLimiter, RepeatLimiter, shorten};
 use crate::mapping::Mapping;
 use crate::memory::Budget;
@@ -147,7 +149,7 @@ impl Routes {
     }
 
     /// Responds to input that is not a request.
-    pub fn reject(&self, error: &HttpError, peer: &str) -> Response {
+    pub fn reject(&self, error: &HttpError, peer: SocketAddr) -> Response {
         let (mut response, id) = (error.response(), self.ids.next());
         let status = response.status;
         self.metrics.http.refused(status);
@@ -159,6 +161,17 @@ impl Routes {
         response
     }
 
+    /// Counts and logs a failed TLS handshake. One without a single byte, as of a port check, is not worth an entry.
+    pub fn handshake_failed(&self, error: &HandshakeError, peer: SocketAddr) {
+        if matches!(error, HandshakeError::Silent(_)) {
+            return debug!(peer:% = peer; "{error}");
+        }
+        self.metrics.http.handshake_failed();
+        if let Some(suppressed) = self.unauthorized_entries.allow() {
+            warn!(peer:% = peer, suppressed; "{error}");
+        }
+    }
+
     fn log(&self, request: &Request<'_, '_>, error: &HttpError, id: &str) {
         let (head, peer, status) = (request.head, request.peer, error.status());
         let allowed = match error {
@@ -166,7 +179,7 @@ impl Routes {
             HttpError::NotFound
             | HttpError::NotAnAlertmanager
             | HttpError::Method(_)
-            | HttpError::Unauthorized => self.unauthorized_entries.allow(),
+            | HttpError::Unauthorized(_) => self.unauthorized_entries.allow(),
             _ => error
                 .outage()
                 .map_or(Some(0), |outage| self.outage_entries.allow(outage)),
@@ -180,15 +193,14 @@ impl Routes {
 
     fn route(&self, request: &mut Request<'_, '_>, id: &str) -> Result<Response, HttpError> {
         let (head, runtime) = (request.head, self.runtime());
-        let is_authorized =
-            auth::is_authorized(head.authorization.as_deref(), &runtime.settings.tokens);
-        let require_token = || {
-            if is_authorized {
-                Ok(())
-            } else {
-                Err(HttpError::Unauthorized)
-            }
-        };
+        let settings = &runtime.settings;
+        let header = head.authorization.as_deref();
+        let authorized = auth::authorize(header, &settings.tokens, request.peer.ip());
+        // A wrong token is an error also where none is required: the sender is misconfigured, or guesses.
+        if let Err(error @ (Unauthorized::Wrong | Unauthorized::DefaultToken)) = authorized {
+            return Err(error.into());
+        }
+        let require_token = || authorized.map_err(HttpError::from);
         match path(head) {
             "/webhook" => {
                 // Grafana can be set to PUT.
@@ -200,7 +212,7 @@ impl Routes {
             "/-/ready" => {
                 require_method(head, READ_METHODS)?;
                 self.sink
-                    .readiness(is_authorized)
+                    .readiness(authorized.is_ok())
                     .map_err(HttpError::NotReady)
                     .map(|()| Response::ok("ready"))
             }
@@ -215,6 +227,9 @@ impl Routes {
             }
             "/metrics" => {
                 require_method(head, READ_METHODS)?;
+                if settings.metrics_require_token {
+                    require_token()?;
+                }
                 let exposition = if head.accepts_openmetrics {
                     Exposition::OpenMetrics
                 } else {
@@ -228,6 +243,8 @@ impl Routes {
                 let http = &self.metrics.http;
                 http.set_connections(connections, notifications, slots.max_notifications());
                 http.set_memory(&self.budget);
+                let expires_at = settings.tls.as_ref().map_or(0, |tls| tls.expires_at);
+                http.set_certificate_expiry(expires_at);
                 let page = self.metrics.expose(self.sink.now(), exposition);
                 Ok(Response::page(page, exposition.content_type()))
             }
@@ -280,8 +297,8 @@ impl Routes {
             without_progress: settings.answer_timeout,
             in_all: MAX_ANSWER_TIME,
         };
-        let body = &*request.body;
-        let is_sender_gone = || body.is_sender_gone();
+        let body = RefCell::new(&mut *request.body);
+        let is_sender_gone = || body.borrow_mut().is_sender_gone();
         let outcome = encoded.deliver(&self.reporter, &self.sink, timeout, &is_sender_gone)?;
         debug!(request = id, published = outcome.published, rejected = outcome.rejected.count; "notification delivered");
         Ok(Response::to_notification(&outcome))

@@ -14,9 +14,11 @@ use log::{debug, error, info};
 use socket2::SockRef;
 
 use super::body::BodyReader;
-use super::connection::{Connection, HEAD_TIMEOUT, ReadRequestError, is_timeout};
+use super::connection::{Connection, HEAD_TIMEOUT, ReadRequestError};
+use super::request::InvalidRequest;
 use super::slots::{ConnectionSlots, SlotGuard};
-use super::{HttpError, ListenAddress, Request, Routes};
+use super::stream::{DeadlineSocket, Stream, is_timeout};
+use super::{HandshakeError, HttpError, ListenAddress, Request, Routes};
 use crate::liveness::Heartbeat;
 use crate::logging::RateLimiter;
 
@@ -184,38 +186,77 @@ impl ServerState {
             .name("connection".to_owned())
             .spawn(move || {
                 let _ = socket.set_nodelay(true);
-                shared.handle_connection(Connection::new(socket), &peer.to_string(), &slot);
+                shared.handle_connection(socket, peer, &slot);
             })?;
         Ok(())
     }
 
-    fn handle_connection(&self, mut connection: Connection, peer: &str, slot: &SlotGuard) {
-        let mut first_byte_timeout = HEAD_TIMEOUT;
+    fn handle_connection(&self, socket: Arc<TcpStream>, peer: SocketAddr, slot: &SlotGuard) {
+        let first_head = Instant::now() + HEAD_TIMEOUT;
+        let Some(mut connection) = self.open(socket, peer, slot, first_head) else {
+            return;
+        };
+        let mut head_deadline = Some(first_head);
         loop {
-            match self.handle_request(&mut connection, peer, slot, first_byte_timeout) {
-                Ok(true) => first_byte_timeout = IDLE_TIMEOUT,
+            match self.handle_request(&mut connection, peer, slot, head_deadline) {
+                Ok(true) => head_deadline = None,
                 Ok(false) => break,
                 Err(error) => {
                     debug!(peer:% = peer; "connection closed: {error}");
-                    return;
+                    return connection.end();
                 }
             }
         }
         connection.close();
     }
 
-    /// Reads a request and responds to it. Returns whether another one may follow on the connection.
+    /// Makes a connection of a socket, with TLS where it is configured now. `None` where there is nothing left to do.
+    fn open(
+        &self,
+        socket: Arc<TcpStream>,
+        peer: SocketAddr,
+        slot: &SlotGuard,
+        deadline: Instant,
+    ) -> Option<Connection> {
+        let mut socket = DeadlineSocket::new(socket);
+        let Some(tls) = self.routes.runtime().settings.tls.clone() else {
+            return Some(Connection::new(Stream::Plain(socket)));
+        };
+        socket.set_deadline(deadline);
+        match tls.accept(socket) {
+            Ok(stream) => {
+                // It is not evicted before connections that have not got so far.
+                slot.set_waiting();
+                return Some(Connection::new(Stream::Tls(stream)));
+            }
+            Err(HandshakeError::NotTls(socket)) => {
+                let error = HttpError::RequestHead(InvalidRequest::NotTls);
+                let response = self.routes.reject(&error, peer);
+                let mut connection = Connection::new(Stream::Plain(socket));
+                if connection.write(&response, false, true).is_ok() {
+                    connection.close();
+                }
+            }
+            Err(error) => self.routes.handshake_failed(&error, peer),
+        }
+        None
+    }
+
+    /// Reads a request and responds to it. Returns whether another one may follow on the connection. Without a deadline for its
+    /// head, the connection may be idle before it.
     fn handle_request(
         &self,
         connection: &mut Connection,
-        peer: &str,
+        peer: SocketAddr,
         slot: &SlotGuard,
-        first_byte_timeout: Duration,
+        head_deadline: Option<Instant>,
     ) -> io::Result<bool> {
-        connection.wait_for_request(first_byte_timeout)?;
+        connection
+            .wait_for_request(head_deadline.unwrap_or_else(|| Instant::now() + IDLE_TIMEOUT))?;
+        let head_deadline = head_deadline.unwrap_or_else(|| Instant::now() + HEAD_TIMEOUT);
         // It is not evicted before connections that have been silent since.
         slot.set_waiting();
-        let (response, keep_alive, with_body) = match connection.read_head() {
+        let (response, keep_alive, with_body) = match connection.read_head(head_deadline) {
             Ok(head) => {
                 let mut body = BodyReader::new(connection, &head);
                 let mut request = Request {

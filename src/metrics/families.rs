@@ -68,6 +68,10 @@ metrics! {
             "Time from the end of the request's header to the response, the wait for RabbitMQ included";
         unauthorized: Counter = Counter::default(), "http_authentication_failures",
             "HTTP requests without a token or with a wrong one";
+        handshake_failures: Counter = Counter::default(), "tls_handshake_failures",
+            "TLS handshakes with senders that failed or were not complete in time";
+        certificate_expiry: Gauge = Gauge::default(), "tls_certificate_expiry_timestamp_seconds",
+            "Unix time at which the listener's certificate, or one of its chain, expires; 0 without TLS";
         connections: Gauge = Gauge::default(), "http_connections",
             "Open HTTP connections";
         notifications: Gauge = Gauge::default(), "http_notifications",
@@ -220,6 +224,16 @@ impl HttpMetrics {
         if code == 401 {
             self.unauthorized.inc();
         }
+    }
+
+    /// Counts a connection that was closed because TLS was not established.
+    pub fn handshake_failed(&self) {
+        self.handshake_failures.inc();
+    }
+
+    /// Sets the gauge for a scrape.
+    pub fn set_certificate_expiry(&self, unix_seconds: i64) {
+        self.certificate_expiry.set(unix_seconds);
     }
 
     /// Sets the gauges for a scrape: the open connections, the ones among them with a notification, and the limit of those.

@@ -332,7 +332,7 @@ impl EventSink {
         match self {
             Self::Broker(publisher) if publisher.status().is_ready() => Ok(()),
             Self::Broker(publisher) if in_detail => Err(publisher.status().to_string()),
-            Self::Broker(publisher) => Err(publisher.status().public().to_owned()),
+            Self::Broker(_) => Err("the reason is shown with the token only".to_owned()),
             Self::Stream(_) => Ok(()),
         }
     }

@@ -19,10 +19,11 @@ use super::batch::Message;
 use super::error::CloseReason;
 use super::frames::MAX_FRAME_BYTES;
 use super::stream::BoundedStream;
-use super::tls::{TlsError, TlsFiles};
+use super::tls::TlsFiles;
 use super::watchdog::CallWatchdog;
 use super::write_gate::{HoldGuard, WriteGate};
 use crate::amqp_url::{AmqpUrl, Login};
+use crate::tls::TlsError;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const LOGIN_LIMIT: Duration = Duration::from_secs(10);

@@ -27,7 +27,7 @@ pub use batch::{Batch, EncodeError, MAX_EVENT_BYTES, Message};
 pub use error::{DeliveryError, Progress};
 pub use ledger::{AnswerTimeout, LedgerStats};
 pub use status::{BrokerStatus, ConnectionState};
-pub use tls::{TlsError, TlsFiles};
+pub use tls::TlsFiles;
 
 use crate::amqp_url::AmqpUrl;
 use crate::liveness::Heartbeat;

@@ -44,17 +44,6 @@ impl BrokerStatus {
         )
     }
 
-    /// For readers that have not shown the token: neither addresses nor RabbitMQ's own words.
-    pub fn public(&self) -> &'static str {
-        match self.connection {
-            ConnectionState::Connected => "connected to RabbitMQ",
-            ConnectionState::Blocked(_) => "RabbitMQ has blocked publishing",
-            ConnectionState::Connecting | ConnectionState::Disconnected(_) => {
-                "not connected to RabbitMQ"
-            }
-        }
-    }
-
     /// The reason to count for events that were not confirmed in time.
     pub(super) fn failure_reason(&self) -> FailureReason {
         match self.connection {

@@ -5,9 +5,10 @@ use std::net::{Shutdown, TcpStream};
 
 use amiquip::IoStream;
 use mio::{Evented, Poll, PollOpt, Ready, Token};
-use native_tls::{HandshakeError, TlsConnector, TlsStream};
+use openssl::ssl::SslStream;
 
 use super::frames::FrameCheck;
+use super::tls::TlsConnector;
 use super::write_gate::WriteGate;
 
 /// A socket whose write errors show only as the end of what can be read: amiquip would stop reading at a write error, and
@@ -64,7 +65,7 @@ fn is_temporary(error: &io::Error) -> bool {
 #[derive(Debug)]
 enum Transport {
     Plain(Socket),
-    Tls(Box<TlsStream<Socket>>),
+    Tls(SslStream<Socket>),
 }
 
 /// What amiquip reads and writes.
@@ -95,14 +96,9 @@ impl BoundedStream {
         let socket = Socket::new(socket)?;
         // mio has made it non-blocking, which holds for all duplicates.
         duplicate.set_nonblocking(false)?;
-        let stream = connector
-            .connect(host, socket)
-            .map_err(|error| match error {
-                HandshakeError::Failure(error) => io::Error::other(error),
-                HandshakeError::WouldBlock(_) => io::ErrorKind::WouldBlock.into(),
-            })?;
+        let stream = connector.connect(host, socket)?;
         duplicate.set_nonblocking(true)?;
-        Ok(Self::over(Transport::Tls(Box::new(stream)), write_gate))
+        Ok(Self::over(Transport::Tls(stream), write_gate))
     }
 
     fn over(transport: Transport, write_gate: WriteGate) -> Self {

@@ -1,10 +1,15 @@
 //! TLS to the broker: the trusted authorities, and the connector's own certificate.
 
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::io::{Read, Write};
+use std::net::IpAddr;
+use std::path::PathBuf;
 
-use native_tls::{Certificate, Identity, TlsConnector};
+use openssl::error::ErrorStack;
+use openssl::ssl::{Ssl, SslContext, SslMethod, SslStream, SslVerifyMode};
+use openssl::x509::verify::X509CheckFlags;
+
+use crate::tls::{self, OpensslError, TlsError};
 
 /// PEM files, all optional. They are read for each connection, so that a renewed certificate is used.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -13,107 +18,52 @@ pub struct TlsFiles {
     pub ca: Option<PathBuf>,
     /// The client certificate, with its chain.
     pub cert: Option<PathBuf>,
-    /// The client certificate's key: PKCS#8, not encrypted.
+    /// The client certificate's key, not encrypted.
     pub key: Option<PathBuf>,
 }
 
-/// Why the files can't be used.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// A file can't be read.
-    #[error("cannot read {}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
-    /// A file's content is invalid.
-    #[error("cannot use {what} in {}: {source}", path.display())]
-    Content {
-        /// The expected content.
-        what: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: native_tls::Error,
-    },
-    /// The CA file holds no certificate.
-    #[error("{} contains no PEM certificate", .0.display())]
-    NoCertificate(PathBuf),
-    /// Only one of certificate and key is given.
-    #[error("cert_file and key_file must be set together")]
-    IncompleteIdentity,
-    /// A key in another format.
-    #[error(
-        "the key in {path} is not unencrypted PKCS#8; convert it with: openssl pkcs8 -topk8 -nocrypt -in {path} -out NEW",
-        path = .0.display()
-    )]
-    KeyFormat(PathBuf),
-    /// OpenSSL failed.
-    #[error("cannot set up TLS: {0}")]
-    Library(native_tls::Error),
-}
-
-impl TlsError {
-    /// The file concerned, if any.
-    pub fn path(&self) -> Option<&Path> {
-        match self {
-            Self::Read { path, .. }
-            | Self::Content { path, .. }
-            | Self::NoCertificate(path)
-            | Self::KeyFormat(path) => Some(path),
-            Self::IncompleteIdentity | Self::Library(_) => None,
-        }
-    }
-}
+/// Starts TLS with brokers.
+pub struct TlsConnector(SslContext);
 
 impl TlsFiles {
     /// Reads the files. Certificates and host names are always verified.
     pub fn connector(&self) -> Result<TlsConnector, TlsError> {
-        let mut builder = TlsConnector::builder();
-        if let Some(path) = &self.ca {
-            let pem = read(path)?;
-            let what = "the certificates";
-            let authorities =
-                Certificate::stack_from_pem(&pem).map_err(|source| TlsError::Content {
-                    what,
-                    path: path.clone(),
-                    source,
-                })?;
-            if authorities.is_empty() {
-                return Err(TlsError::NoCertificate(path.clone()));
-            }
-            builder.disable_built_in_roots(true);
-            for authority in authorities {
-                builder.add_root_certificate(authority);
-            }
+        let mut context = SslContext::builder(SslMethod::tls_client())?;
+        tls::require_tls_1_2(&mut context)?;
+        context.set_verify(SslVerifyMode::PEER);
+        match &self.ca {
+            Some(path) => context.set_cert_store(tls::authorities(path)?),
+            None => context.set_default_verify_paths()?,
         }
         match (&self.cert, &self.key) {
             (None, None) => {}
             (Some(cert), Some(key)) => {
-                let key_pem = read(key)?;
-                if !String::from_utf8_lossy(&key_pem).contains("-----BEGIN PRIVATE KEY-----") {
-                    return Err(TlsError::KeyFormat(key.clone()));
-                }
-                let identity = Identity::from_pkcs8(&read(cert)?, &key_pem).map_err(|source| {
-                    TlsError::Content {
-                        what: "the certificate and its key",
-                        path: cert.clone(),
-                        source,
-                    }
-                })?;
-                builder.identity(identity);
+                tls::use_identity(&mut context, cert, key)?;
             }
             _ => return Err(TlsError::IncompleteIdentity),
         }
-        builder.build().map_err(TlsError::Library)
+        Ok(TlsConnector(context.build()))
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    fs::read(path).map_err(|source| TlsError::Read {
-        path: path.to_owned(),
-        source,
-    })
+impl TlsConnector {
+    /// Does the handshake with the host, whose name or address must be in its certificate.
+    pub fn connect<S: Read + Write>(&self, host: &str, stream: S) -> io::Result<SslStream<S>> {
+        let ssl = self.session(host).map_err(OpensslError::from);
+        let ssl = ssl.map_err(io::Error::other)?;
+        ssl.connect(stream).map_err(tls::handshake_error)
+    }
+
+    fn session(&self, host: &str) -> Result<Ssl, ErrorStack> {
+        let mut ssl = Ssl::new(&self.0)?;
+        if let Ok(address) = host.parse::<IpAddr>() {
+            ssl.param_mut().set_ip(address)?;
+        } else {
+            ssl.set_hostname(host)?;
+            ssl.param_mut().set_host(host)?;
+        }
+        ssl.param_mut()
+            .set_hostflags(X509CheckFlags::NO_PARTIAL_WILDCARDS);
+        Ok(ssl)
+    }
 }

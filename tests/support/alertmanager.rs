@@ -1,4 +1,4 @@
-//! A real Alertmanager (Debian's), which sends to a connector.
+//! A real Alertmanager, which sends to a connector: the installed one, or that of another system.
 
 use serde_json::{Value, json};
 
@@ -14,30 +14,45 @@ pub struct Alertmanager {
 impl Alertmanager {
     /// Starts one whose notifications go to the connector, with other settings of its route in addition.
     pub fn start(connector: &Connector, route: &str) -> Self {
+        Self::start_in("", connector, route)
+    }
+
+    /// Like [`Alertmanager::start`], with the Alertmanager of the system below this directory, as root; the empty string is
+    /// this system.
+    pub fn start_in(root: &str, connector: &Connector, route: &str) -> Self {
         let (dir, port) = (temp_path("alertmanager"), free_port());
-        std::fs::create_dir_all(&dir).unwrap();
         let dir = dir.to_str().unwrap();
+        let outside = format!("{root}{dir}");
+        std::fs::create_dir_all(&outside).unwrap();
         let config = format!(
             "route: {{receiver: canopsis, group_interval: 1s, repeat_interval: 1h, {route}}}\n\
              receivers:\n- name: canopsis\n  webhook_configs:\n  - url: http://{}/webhook\n    http_config:\n      \
              authorization: {{credentials: {TOKEN}}}\n",
             connector.address
         );
-        std::fs::write(format!("{dir}/alertmanager.yml"), config).unwrap();
+        std::fs::write(format!("{outside}/alertmanager.yml"), config).unwrap();
         let (file, storage) = (
             format!("--config.file={dir}/alertmanager.yml"),
             format!("--storage.path={dir}/data"),
         );
         let listen = format!("--web.listen-address=127.0.0.1:{port}");
-        let command = [
+        let mut command = if root.is_empty() {
+            Vec::new()
+        } else {
+            vec!["chroot", root]
+        };
+        command.extend([
             "prometheus-alertmanager",
             &file,
             &storage,
             &listen,
             "--cluster.listen-address=",
-        ];
-        let process =
-            ProcessGroup::start(&command, &format!("{dir}/log"), &format!("rm -rf {dir}"));
+        ]);
+        let process = ProcessGroup::start(
+            &command,
+            &format!("{outside}/log"),
+            &format!("rm -rf {outside}"),
+        );
         let address = ([127, 0, 0, 1], port).into();
         wait_until(
             "Alertmanager starts (prometheus-alertmanager must be installed)",
@@ -51,6 +66,13 @@ impl Alertmanager {
             _process: process,
             client: Client::new(address),
         }
+    }
+
+    /// Its version, for example `0.25.0`.
+    pub fn version(&mut self) -> String {
+        let status = self.client.send("GET", "/api/v2/status", &[], b"").unwrap();
+        let version = &status.json()["versionInfo"]["version"];
+        version.as_str().unwrap().to_owned()
     }
 
     /// Posts alerts, as a Prometheus server does. With an end in the past they are resolved.

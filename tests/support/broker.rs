@@ -16,7 +16,7 @@ pub const EXCHANGE: &str = "canopsis.events";
 pub const QUEUE: &str = "Engine_fifo";
 
 /// One virtual host for each test that shares the node.
-const VHOSTS: usize = 24;
+const VHOSTS: usize = 32;
 
 pub struct Broker {
     pub dir: PathBuf,

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
-use super::http::{Client, Reply};
+use super::http::{Client, Reply, Tls};
 use super::{TOKEN, copy_program, signal, temp_path, wait_until};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_canopsis-connector-prometheus");
@@ -24,6 +24,8 @@ output: {type: copy, value: annotations.summary}
 ";
 
 pub struct Connector {
+    /// How to speak with it; `None` for plain HTTP.
+    pub tls: Option<Tls>,
     child: Child,
     pub address: SocketAddr,
     log: Arc<Mutex<String>>,
@@ -133,6 +135,7 @@ impl Connector {
             log_reader: Some(log_reader),
             stdout: Some(stdout),
             config: path,
+            tls: None,
         };
         connector.wait_for_log("address");
         let log = connector.log();
@@ -176,19 +179,24 @@ impl Connector {
     /// Sends a GET request with the token, with which `/-/ready` includes the reason.
     pub fn get(&self, path: &str) -> Reply {
         let authorization = format!("Authorization: Bearer {TOKEN}");
-        Client::new(self.address)
+        self.client()
             .send("GET", path, &[&authorization], b"")
             .unwrap()
     }
 
+    /// A client of this connector.
+    pub fn client(&self) -> Client {
+        Client::with_tls(self.address, self.tls.clone())
+    }
+
     /// Posts a notification with the token.
     pub fn post(&self, body: &str) -> Reply {
-        Client::new(self.address).post(body).unwrap()
+        self.client().post(body).unwrap()
     }
 
     /// Like [`Connector::post`], but returns connection errors.
     pub fn try_post(&self, body: &str) -> std::io::Result<Reply> {
-        Client::new(self.address).post(body)
+        self.client().post(body)
     }
 
     /// The resident memory in bytes.
@@ -199,6 +207,11 @@ impl Connector {
     /// The peak of the resident memory in bytes.
     pub fn peak_memory(&self) -> usize {
         super::status_bytes(self.pid(), "VmHWM:")
+    }
+
+    /// The path of its configuration.
+    pub fn config_path(&self) -> &std::path::Path {
+        &self.config
     }
 
     /// Replaces the configuration file.
@@ -252,7 +265,13 @@ impl Drop for Connector {
             return;
         }
         // In every test, no secret may be in the log.
-        for secret in [TOKEN, "hunter2", "cpsrabbit:canopsis", "\"canopsis\""] {
+        for secret in [
+            TOKEN,
+            "hunter2",
+            "cpsrabbit:canopsis",
+            "\"canopsis\"",
+            "PRIVATE KEY",
+        ] {
             assert!(!self.log().contains(secret), "{secret} in the log");
         }
     }

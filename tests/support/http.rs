@@ -1,9 +1,11 @@
 //! An HTTP/1.1 client that keeps its connection, as Alertmanager does.
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use openssl::ssl::{SslConnector, SslMethod, SslVersion};
 use serde_json::Value;
 
 use super::{TIMEOUT, TOKEN};
@@ -34,9 +36,60 @@ impl Reply {
     }
 }
 
+/// A connection, in plain or through TLS.
+pub trait Stream: Read + Write + Send {}
+
+impl<S: Read + Write + Send> Stream for S {}
+
+/// What a client uses for TLS.
+#[derive(Clone)]
+pub struct Tls {
+    pub connector: SslConnector,
+    /// The name that the server's certificate must have.
+    pub host: String,
+}
+
+impl Tls {
+    /// Trusts these authorities (PEM), and expects this name.
+    pub fn trusting(ca: &Path, host: &str) -> Self {
+        Self::with(ca, host, None, None)
+    }
+
+    /// With a certificate and its key (PEM), and with at most this version.
+    pub fn with(
+        ca: &Path,
+        host: &str,
+        identity: Option<&(PathBuf, PathBuf)>,
+        version: Option<SslVersion>,
+    ) -> Self {
+        let mut connector = SslConnector::builder(SslMethod::tls_client()).unwrap();
+        connector.set_ca_file(ca).unwrap();
+        if let Some((cert, key)) = identity {
+            connector.set_certificate_chain_file(cert).unwrap();
+            connector
+                .set_private_key_file(key, openssl::ssl::SslFiletype::PEM)
+                .unwrap();
+        }
+        connector.set_max_proto_version(version).unwrap();
+        Self {
+            connector: connector.build(),
+            host: host.to_owned(),
+        }
+    }
+
+    /// Does the handshake.
+    pub fn connect(&self, stream: TcpStream) -> io::Result<Box<dyn Stream>> {
+        match self.connector.connect(&self.host, stream) {
+            Ok(stream) => Ok(Box::new(stream)),
+            Err(error) => Err(io::Error::other(error.to_string())),
+        }
+    }
+}
+
 pub struct Client {
     address: SocketAddr,
-    connection: Option<BufReader<TcpStream>>,
+    tls: Option<Tls>,
+    connection: Option<BufReader<Box<dyn Stream>>>,
     timeout: Duration,
 }
 
@@ -44,8 +97,17 @@ impl Client {
     pub fn new(address: SocketAddr) -> Self {
         Self {
             address,
+            tls: None,
             connection: None,
             timeout: TIMEOUT,
+        }
+    }
+
+    /// Speaks TLS where it is given.
+    pub fn with_tls(address: SocketAddr, tls: Option<Tls>) -> Self {
+        Self {
+            tls,
+            ..Self::new(address)
         }
     }
 
@@ -94,6 +156,10 @@ impl Client {
                 let stream = TcpStream::connect(self.address)?;
                 stream.set_nodelay(true)?;
                 stream.set_read_timeout(Some(self.timeout))?;
+                let stream: Box<dyn Stream> = match &self.tls {
+                    Some(tls) => tls.connect(stream)?,
+                    None => Box::new(stream),
+                };
                 none.insert(BufReader::new(stream))
             }
         };

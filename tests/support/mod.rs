@@ -5,6 +5,7 @@
 pub mod alertmanager;
 pub mod amqp_relay;
 pub mod broker;
+pub mod certificates;
 pub mod connector;
 pub mod documents;
 pub mod frame_relay;
@@ -14,6 +15,7 @@ pub mod load;
 pub mod manager;
 pub mod packaging;
 pub mod relay;
+pub mod tls;
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;

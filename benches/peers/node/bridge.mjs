@@ -19,8 +19,11 @@ const ANSWER_TIMEOUT = 8000;
 const ROUTING_KEY_BYTES = 255;
 
 const CONNECTOR = 'prometheus';
-const STATES = new Map([['critical', 3], ['major', 2], ['warning', 1], ['minor', 1], ['info', 0]]);
+const CONNECTOR_NAME = 'prometheus';
+const STATES = new Map([['critical', 3], ['major', 2], ['warning', 1], ['minor', 1], ['info', 0], ['none', 0]]);
 const UNKNOWN_STATE = 3;
+const URL_HOST = /^[A-Za-z][A-Za-z0-9+.-]*:\/\/(?:[^/?#]*@)?\[?(?<Host>[^/?#[\]]+?)\]?(?::[0-9]*)?(?:[/?#]|$)/u;
+const IPV6 = /^\[(?<Address>[^\]]+)\](?::[0-9]+)?$/u;
 // [^\n], because a dot excludes more line terminators in JavaScript than in Go.
 const TITLE = /Instance (?<Substr>[^\n]* ?)(?:$|,)/u;
 
@@ -35,25 +38,29 @@ function truncate(text, length) {
   return text.length <= length ? text : Array.from(text.slice(0, 2 * length)).slice(0, length).join('');
 }
 
+// The host of a URL, an IPv6 address without brackets and port, or the instance as it is.
+function host(instance) {
+  return URL_HOST.exec(instance)?.groups.Host ?? IPV6.exec(instance)?.groups.Address ?? instance;
+}
+
 // Maps an alert to a Canopsis event, or to undefined without alertname. JSON.stringify omits undefined fields.
 function toEvent({ status, labels, annotations, fingerprint }) {
   const { alertname: resource, instance, pod, job, severity } = labels ?? {};
   if (!resource) return undefined;
   const { description, summary, title } = annotations ?? {};
-  const connectorName = instance ? `${instance.split(':', 1)[0]}1` : CONNECTOR;
   const output = description || summary || title || undefined;
   const substr = title ? TITLE.exec(title)?.groups.Substr : undefined;
   return {
     event_type: 'check',
     source_type: 'resource',
     connector: CONNECTOR,
-    connector_name: connectorName,
-    component: instance || pod || job || 'prometheus',
+    connector_name: CONNECTOR_NAME,
+    component: (instance && host(instance)) || pod || job || 'prometheus',
     resource,
-    state: status === 'resolved' ? 0 : (STATES.get(severity) ?? UNKNOWN_STATE),
+    state: status === 'resolved' || resource === 'Watchdog' ? 0 : (STATES.get(severity) ?? UNKNOWN_STATE),
     output: output && truncate(output, 255),
     long_output: output && truncate(output, 1024),
-    author: `${CONNECTOR}.${connectorName}`,
+    author: `${CONNECTOR}.${CONNECTOR_NAME}`,
     prom_labels_severity: severity || undefined,
     prom_title: substr === undefined ? title || undefined : `Prometheus ${substr}`,
     prom_event_type: 'check',

@@ -28,9 +28,12 @@ ANSWER_TIMEOUT = 8
 ROUTING_KEY_BYTES = 255
 
 CONNECTOR = "prometheus"
-STATES = {"critical": 3, "major": 2, "warning": 1, "minor": 1, "info": 0}
+CONNECTOR_NAME = "prometheus"
+STATES = {"critical": 3, "major": 2, "warning": 1, "minor": 1, "info": 0, "none": 0}
 UNKNOWN_STATE = 3
 # \Z, because $ in Python also matches before a newline at the end, unlike in Go.
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#]*@)?\[?(?P<Host>[^/?#\[\]]+?)\]?(?::[0-9]*)?(?:[/?#]|\Z)")
+IPV6 = re.compile(r"\[(?P<Address>[^\]]+)\](?::[0-9]+)?\Z")
 TITLE = re.compile(r"Instance (?P<Substr>.* ?)(\Z|,)")
 
 # Message ids of a random number per run and a counter cost less than UUIDs.
@@ -63,6 +66,15 @@ def string_map(value):
     return value
 
 
+def host(instance):
+    """Returns the host of a URL, an IPv6 address without brackets and port, or the instance as it is."""
+    if found := URL.match(instance):
+        return found["Host"]
+    if found := IPV6.match(instance):
+        return found["Address"]
+    return instance
+
+
 def to_event(alert):
     """Maps an alert to a Canopsis event, or to None without alertname."""
     if type(alert) is not dict:
@@ -76,16 +88,15 @@ def to_event(alert):
     if not resource:
         return None
     instance, severity, title = labels.get("instance"), labels.get("severity"), annotations.get("title")
-    connector_name = instance.split(":", 1)[0] + "1" if instance else CONNECTOR
     event = {
         "event_type": "check",
         "source_type": "resource",
         "connector": CONNECTOR,
-        "connector_name": connector_name,
-        "component": instance or labels.get("pod") or labels.get("job") or "prometheus",
+        "connector_name": CONNECTOR_NAME,
+        "component": (instance and host(instance)) or labels.get("pod") or labels.get("job") or "prometheus",
         "resource": resource,
-        "state": 0 if status == "resolved" else STATES.get(severity, UNKNOWN_STATE),
-        "author": f"{CONNECTOR}.{connector_name}",
+        "state": 0 if status == "resolved" or resource == "Watchdog" else STATES.get(severity, UNKNOWN_STATE),
+        "author": f"{CONNECTOR}.{CONNECTOR_NAME}",
         "prom_event_type": "check",
         "prom_source_type": "resource",
         "prom_type_ack": "auto",
@@ -108,7 +119,7 @@ def to_event(alert):
 
 def routing_key(event):
     """Canopsis's routing key, truncated at a character boundary to AMQP's limit of 255 bytes."""
-    key = f"{CONNECTOR}.{event['connector_name']}.check.resource.{event['component']}.{event['resource']}"
+    key = f"{CONNECTOR}.{CONNECTOR_NAME}.check.resource.{event['component']}.{event['resource']}"
     encoded = key.encode()
     return key if len(encoded) <= ROUTING_KEY_BYTES else encoded[:ROUTING_KEY_BYTES].decode(errors="ignore")
 

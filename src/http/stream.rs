@@ -1,0 +1,240 @@
+//! The bytes of a connection, in plain or through TLS, with a deadline for each act.
+//!
+//! Knows sockets and OpenSSL's streams, and nothing of HTTP. A deadline holds for all reads and writes of the socket together,
+//! so that a sender cannot extend it with single bytes, also in the middle of a TLS record or handshake.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use openssl::ssl::{ErrorCode, SslStream};
+
+/// A socket timeout that is longer than required by at most this much is left as it is: setting it costs as much as a read.
+const TIMEOUT_SLACK: Duration = Duration::from_secs(1);
+
+/// A socket, with a deadline for its reads and writes. At the deadline they fail with `WouldBlock`, after which OpenSSL can
+/// still write: the sender gets its response.
+#[derive(Debug)]
+pub struct DeadlineSocket {
+    socket: Arc<TcpStream>,
+    deadline: Instant,
+    /// Input that is read again.
+    unread: Vec<u8>,
+    /// The timeouts that are set on the socket.
+    read_timeout: Option<Duration>,
+    write_timeout: Option<Duration>,
+}
+
+impl DeadlineSocket {
+    /// Wraps a socket. The deadline has passed.
+    pub fn new(socket: Arc<TcpStream>) -> Self {
+        Self {
+            socket,
+            deadline: Instant::now(),
+            unread: Vec::new(),
+            read_timeout: None,
+            write_timeout: None,
+        }
+    }
+
+    /// Sets the deadline of all reads and writes from now on.
+    pub fn set_deadline(&mut self, deadline: Instant) {
+        self.deadline = deadline;
+    }
+
+    /// Makes the next reads return these bytes, which had been read.
+    pub fn unread(&mut self, bytes: Vec<u8>) {
+        self.unread = bytes;
+    }
+}
+
+impl Read for DeadlineSocket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if !self.unread.is_empty() {
+            let count = buffer.len().min(self.unread.len());
+            buffer[..count].copy_from_slice(&self.unread[..count]);
+            self.unread.drain(..count);
+            return Ok(count);
+        }
+        loop {
+            let left = time_until(self.deadline)?;
+            ensure_timeout(&mut self.read_timeout, left, |timeout| {
+                self.socket.set_read_timeout(timeout)
+            })?;
+            match (&*self.socket).read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
+    }
+}
+
+impl Write for DeadlineSocket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            let left = time_until(self.deadline)?;
+            ensure_timeout(&mut self.write_timeout, left, |timeout| {
+                self.socket.set_write_timeout(timeout)
+            })?;
+            match (&*self.socket).write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What a sender's bytes pass through.
+#[derive(Debug)]
+pub enum Stream {
+    /// Nothing.
+    Plain(DeadlineSocket),
+    /// TLS, after the handshake.
+    Tls(SslStream<DeadlineSocket>),
+}
+
+impl Stream {
+    fn socket(&self) -> &DeadlineSocket {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(stream) => stream.get_ref(),
+        }
+    }
+
+    fn set_deadline(&mut self, deadline: Instant) {
+        match self {
+            Self::Plain(socket) => socket.set_deadline(deadline),
+            Self::Tls(stream) => stream.get_mut().set_deadline(deadline),
+        }
+    }
+
+    /// Reads at least a byte before the deadline; 0 at the end of the input.
+    pub fn read(&mut self, buffer: &mut [u8], deadline: Instant) -> io::Result<usize> {
+        self.set_deadline(deadline);
+        match self {
+            Self::Plain(socket) => socket.read(buffer),
+            Self::Tls(stream) => stream.read(buffer),
+        }
+    }
+
+    /// Writes all bytes before the deadline.
+    pub fn write_all(&mut self, bytes: &[u8], deadline: Instant) -> io::Result<()> {
+        self.set_deadline(deadline);
+        match self {
+            Self::Plain(socket) => socket.write_all(bytes),
+            Self::Tls(stream) => stream.write_all(bytes),
+        }
+    }
+
+    /// Whether the sender has closed its side and everything before that has been read. Does not block.
+    pub fn is_closed_by_peer(&mut self) -> bool {
+        // The socket's deadline does not matter here, but a passed one would hide the end.
+        self.set_deadline(Instant::now() + TIMEOUT_SLACK);
+        if self.socket().socket.set_nonblocking(true).is_err() {
+            return true;
+        }
+        let is_closed = match self {
+            Self::Plain(socket) => match socket.socket.peek(&mut [0]) {
+                Ok(count) => count == 0,
+                Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+            },
+            // Bytes on the socket may be the alert that ends the connection, so OpenSSL decrypts them.
+            Self::Tls(stream) => match stream.ssl_peek(&mut [0]) {
+                Ok(_) => false,
+                Err(error) => error.code() != ErrorCode::WANT_READ,
+            },
+        };
+        self.socket().socket.set_nonblocking(false).is_err() || is_closed
+    }
+
+    /// Ends the output, and returns the socket to read the rest of the input from. Does not block: TLS's alert is sent if the
+    /// kernel takes it.
+    pub fn end_output(self) -> io::Result<DeadlineSocket> {
+        let socket = Arc::clone(&self.socket().socket);
+        if let Self::Tls(mut stream) = self {
+            socket.set_nonblocking(true)?;
+            stream
+                .get_mut()
+                .set_deadline(Instant::now() + TIMEOUT_SLACK);
+            let _ = stream.shutdown();
+            socket.set_nonblocking(false)?;
+        }
+        socket.shutdown(Shutdown::Write)?;
+        Ok(DeadlineSocket::new(socket))
+    }
+}
+
+/// Sets a timeout, unless the current one is neither shorter nor more than [`TIMEOUT_SLACK`] longer.
+fn ensure_timeout(
+    current: &mut Option<Duration>,
+    required: Duration,
+    apply: impl FnOnce(Option<Duration>) -> io::Result<()>,
+) -> io::Result<()> {
+    let excess = current.and_then(|current| current.checked_sub(required));
+    if excess.is_some_and(|excess| excess <= TIMEOUT_SLACK) {
+        return Ok(());
+    }
+    apply(Some(required))?;
+    *current = Some(required);
+    Ok(())
+}
+
+fn time_until(deadline: Instant) -> io::Result<Duration> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    // A socket timeout of zero means no limit.
+    if left.is_zero() {
+        Err(io::ErrorKind::WouldBlock.into())
+    } else {
+        Ok(left)
+    }
+}
+
+/// Whether a read or write failed at its deadline.
+pub fn is_timeout(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_is_set_where_the_current_one_is_too_short_or_much_too_long() {
+        let (limit, nanosecond) = (Duration::from_secs(10), Duration::from_nanos(1));
+        for (current, is_set) in [
+            (None, true),
+            (Some(limit), false),
+            (Some(limit + TIMEOUT_SLACK), false),
+            (Some(limit + TIMEOUT_SLACK + nanosecond), true),
+            (Some(Duration::from_secs(9)), true),
+            (Some(Duration::from_mins(6)), true),
+        ] {
+            let (mut after, mut applied) = (current, None);
+            ensure_timeout(&mut after, limit, |timeout| {
+                applied = timeout;
+                Ok(())
+            })
+            .unwrap();
+            assert_eq!(applied, is_set.then_some(limit), "{current:?}");
+            assert_eq!(
+                after,
+                if is_set { Some(limit) } else { current },
+                "{current:?}"
+            );
+        }
+        let mut failed = None;
+        let result = ensure_timeout(&mut failed, limit, |_| {
+            Err(io::ErrorKind::InvalidInput.into())
+        });
+        assert!(result.is_err());
+        assert_eq!(failed, None);
+    }
+}

@@ -1,0 +1,249 @@
+//! TLS with senders: the certificate and the demands of the listener, and the handshake.
+//!
+//! Knows certificates and the first bytes of a connection, and nothing of HTTP. OpenSSL sees only what begins as a `ClientHello`
+//! of a usual size: it allocates what a message announces, before anything of it has arrived. Sessions are not resumed, so that
+//! neither side keeps any, and a changed certificate or authority counts for every new connection.
+
+use std::fmt;
+use std::io::{self, Read};
+use std::path::Path;
+
+use jiff::Timestamp;
+use openssl::ssl::{
+    Ssl, SslContext, SslMethod, SslMode, SslOptions, SslSessionCacheMode, SslStream, SslVerifyMode,
+};
+
+use super::stream::DeadlineSocket;
+use crate::tls::{self, TlsError};
+
+/// The types of the first record and of the first message (RFC 8446, sections 5.1 and 4).
+const HANDSHAKE_RECORD: u8 = 0x16;
+const CLIENT_HELLO: u8 = 1;
+
+/// The header of a record and that of the message in it.
+const HEADER_BYTES: usize = 5 + 4;
+
+/// The longest `ClientHello`. Usual ones have up to 2 KiB; OpenSSL itself permits 128 KiB.
+const MAX_CLIENT_HELLO_BYTES: u32 = 16 << 10;
+
+/// A warning is due this long before a certificate expires.
+const EXPIRY_WARNING_SECONDS: i64 = 30 * 86_400;
+
+/// The listener's side of TLS. Copies share it.
+#[derive(Clone)]
+pub struct ServerTls {
+    context: SslContext,
+    /// When the first certificate of the chain expires, as Unix time.
+    pub expires_at: i64,
+    /// Whether senders have to present a certificate.
+    pub verifies_clients: bool,
+}
+
+/// Why TLS was not established.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    /// The sender closed the connection before it sent anything, or sent nothing in time.
+    #[error("no TLS handshake: {0}")]
+    Silent(io::Error),
+    /// The sender does not speak TLS.
+    #[error("not a TLS handshake")]
+    NotTls(DeadlineSocket),
+    /// The handshake failed, or took too long.
+    #[error("TLS handshake failed: {0}{hint}", hint = hint(&.0.to_string()))]
+    Failed(io::Error),
+}
+
+impl ServerTls {
+    /// Reads the certificate with its chain, and its key. With the authorities of clients, every client has to present a
+    /// certificate that one of them has issued.
+    pub fn load(cert: &Path, key: &Path, client_ca: Option<&Path>) -> Result<Self, TlsError> {
+        let mut context = SslContext::builder(SslMethod::tls_server())?;
+        tls::require_tls_1_2(&mut context)?;
+        context.set_options(SslOptions::NO_RENEGOTIATION | SslOptions::NO_TICKET);
+        context.set_session_cache_mode(SslSessionCacheMode::OFF);
+        context.set_num_tickets(0)?;
+        // An idle connection holds no buffers.
+        context.set_mode(SslMode::RELEASE_BUFFERS);
+        let expires_at = tls::use_identity(&mut context, cert, key)?;
+        if let Some(path) = client_ca {
+            context.set_cert_store(tls::authorities(path)?);
+            context.set_verify(SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT);
+        }
+        Ok(Self {
+            context: context.build(),
+            expires_at,
+            verifies_clients: client_ca.is_some(),
+        })
+    }
+
+    /// Does the handshake, until the socket's deadline.
+    pub fn accept(
+        &self,
+        mut socket: DeadlineSocket,
+    ) -> Result<SslStream<DeadlineSocket>, HandshakeError> {
+        let mut start = [0; HEADER_BYTES];
+        let mut length = 0;
+        while length < HEADER_BYTES {
+            match socket.read(&mut start[length..]) {
+                Ok(count) if count > 0 => length += count,
+                result => {
+                    let error = result.err().unwrap_or(io::ErrorKind::UnexpectedEof.into());
+                    return Err(if length == 0 {
+                        HandshakeError::Silent(error)
+                    } else {
+                        HandshakeError::Failed(error)
+                    });
+                }
+            }
+            match inspect(&start[..length]) {
+                Ok(()) => {}
+                Err(Refusal::NotTls) => return Err(HandshakeError::NotTls(socket)),
+                Err(refusal) => return Err(HandshakeError::Failed(io::Error::other(refusal))),
+            }
+        }
+        socket.unread(start.to_vec());
+        let ssl = Ssl::new(&self.context).map_err(io::Error::from);
+        ssl.and_then(|ssl| ssl.accept(socket).map_err(tls::handshake_error))
+            .map_err(HandshakeError::Failed)
+    }
+}
+
+impl fmt::Display for ServerTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A time beyond the calendar's end is not worth an error.
+        let expiry = Timestamp::from_second(self.expires_at).unwrap_or(Timestamp::MAX);
+        write!(f, "on, certificate expires {expiry}")?;
+        if self.verifies_clients {
+            f.write_str(", client certificates are required")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for ServerTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerTls")
+            .field("expires_at", &self.expires_at)
+            .field("verifies_clients", &self.verifies_clients)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why OpenSSL does not get a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+enum Refusal {
+    #[error("not TLS")]
+    NotTls,
+    #[error("the first message is not a ClientHello")]
+    NotClientHello,
+    #[error("the ClientHello exceeds {MAX_CLIENT_HELLO_BYTES} bytes")]
+    TooLong,
+}
+
+/// Checks the first bytes of a connection, as far as they have arrived.
+fn inspect(start: &[u8]) -> Result<(), Refusal> {
+    let get = |index: usize| start.get(index).copied();
+    if get(0).is_some_and(|kind| kind != HANDSHAKE_RECORD) {
+        return Err(Refusal::NotTls);
+    }
+    if get(5).is_some_and(|kind| kind != CLIENT_HELLO) {
+        return Err(Refusal::NotClientHello);
+    }
+    if let (Some(high), Some(middle), Some(low)) = (get(6), get(7), get(8))
+        && u32::from_be_bytes([0, high, middle, low]) > MAX_CLIENT_HELLO_BYTES
+    {
+        return Err(Refusal::TooLong);
+    }
+    Ok(())
+}
+
+/// What to change after a failure, in parentheses.
+fn hint(reason: &str) -> &'static str {
+    if reason.contains("unknown ca") || reason.contains("bad certificate") {
+        " (the sender does not trust the certificate: check http.tls.cert_file, and ca_file in the sender's tls_config)"
+    } else if reason.contains("did not return a certificate") {
+        " (http.tls.client_ca_file requires a client certificate: set cert_file and key_file in the sender's tls_config)"
+    } else if reason.contains("certificate verify failed") {
+        " (the client certificate is not valid for http.tls.client_ca_file)"
+    } else {
+        ""
+    }
+}
+
+/// A warning where a certificate has expired or soon will; both times are Unix times.
+pub fn expiry_warning(expires_at: i64, now: i64) -> Option<String> {
+    let left = expires_at - now;
+    if left <= 0 {
+        Some("the certificate has expired; senders that verify it cannot connect".to_owned())
+    } else if left <= EXPIRY_WARNING_SECONDS {
+        Some(format!("the certificate expires in {} days", left / 86_400))
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn openssl_gets_only_a_client_hello_of_a_usual_size() {
+        let hello =
+            |kind, length: [u8; 3]| [[22, 3, 1, 2, 0, kind].as_slice(), length.as_slice()].concat();
+        for (start, result) in [
+            (vec![], Ok(())),
+            (vec![22], Ok(())),
+            (vec![22, 3, 1, 2, 0], Ok(())),
+            (hello(1, [0, 1, 252]), Ok(())),
+            (hello(1, [0, 64, 0]), Ok(())),
+            (hello(1, [0, 64, 1]), Err(Refusal::TooLong)),
+            (hello(1, [1, 0, 0]), Err(Refusal::TooLong)),
+            (hello(1, [255; 3])[..8].to_vec(), Ok(())),
+            (
+                hello(11, [0, 0, 1])[..6].to_vec(),
+                Err(Refusal::NotClientHello),
+            ),
+            (b"G".to_vec(), Err(Refusal::NotTls)),
+            (vec![21, 3, 1], Err(Refusal::NotTls)),
+        ] {
+            assert_eq!(inspect(&start), result, "{start:?}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_expires_within_30_days_is_warned_about() {
+        let day = 86_400;
+        for (left, warning) in [
+            (-1, Some("the certificate has expired; senders")),
+            (0, Some("the certificate has expired; senders")),
+            (1, Some("the certificate expires in 0 days")),
+            (29 * day, Some("the certificate expires in 29 days")),
+            (30 * day, Some("the certificate expires in 30 days")),
+            (30 * day + 1, None),
+        ] {
+            let text = expiry_warning(1_000_000_000 + left, 1_000_000_000);
+            assert_eq!(text.is_some(), warning.is_some(), "{left}: {text:?}");
+            assert!(
+                text.unwrap_or_default()
+                    .starts_with(warning.unwrap_or_default())
+            );
+        }
+    }
+
+    #[test]
+    fn a_failed_handshake_names_what_to_change() {
+        for (reason, part) in [
+            ("tlsv1 alert unknown ca", "ca_file in the sender's"),
+            ("sslv3 alert bad certificate", "ca_file in the sender's"),
+            (
+                "peer did not return a certificate",
+                "cert_file and key_file",
+            ),
+            ("certificate verify failed (expired)", "client_ca_file"),
+            ("unsupported protocol", ""),
+        ] {
+            assert_eq!(hint(reason).is_empty(), part.is_empty(), "{reason}");
+            assert!(hint(reason).contains(part), "{reason}");
+        }
+    }
+}

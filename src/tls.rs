@@ -1,0 +1,229 @@
+//! Certificates and keys in PEM files, and what OpenSSL reports, for TLS with RabbitMQ and with senders.
+//!
+//! Knows files and OpenSSL. Which side connects, and what it demands of the other one, is up to the modules that use this one.
+//! Cipher suites are never set here, so that the system's policy (`update-crypto-policies` on RHEL) applies.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use openssl::asn1::{Asn1Time, Asn1TimeRef};
+use openssl::error::ErrorStack;
+use openssl::pkey::{PKey, Private};
+use openssl::ssl::{HandshakeError, SslContextBuilder, SslVersion};
+use openssl::x509::store::{X509Store, X509StoreBuilder};
+use openssl::x509::{X509, X509VerifyResult};
+
+/// A path may lead to a device that has no end. The bundle of a distribution has 250 KiB.
+const MAX_FILE_BYTES: u64 = 4 << 20;
+
+/// Why the files cannot be used. Holds nothing of their content.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// A file's content is invalid.
+    #[error("cannot use {what} in {}: {source}", path.display())]
+    Content {
+        /// The expected content.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: OpensslError,
+    },
+    /// The file contains no certificate.
+    #[error("{} contains no PEM certificate", .0.display())]
+    NoCertificate(PathBuf),
+    /// The key has a passphrase, which nobody could enter.
+    #[error("the key in {path} is encrypted; decrypt it with: openssl pkey -in {path} -out NEW", path = .0.display())]
+    EncryptedKey(PathBuf),
+    /// The key belongs to another certificate.
+    #[error("the key in {} does not belong to the certificate in {}", key.display(), cert.display())]
+    KeyMismatch {
+        /// The file with the certificate.
+        cert: PathBuf,
+        /// The file with the key.
+        key: PathBuf,
+    },
+    /// Only one of certificate and key is given.
+    #[error("cert_file and key_file must be set together")]
+    IncompleteIdentity,
+    /// OpenSSL failed.
+    #[error("cannot set up TLS: {0}")]
+    Library(#[from] OpensslError),
+}
+
+impl TlsError {
+    /// The file concerned, if any.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Read { path, .. }
+            | Self::Content { path, .. }
+            | Self::NoCertificate(path)
+            | Self::KeyMismatch { key: path, .. }
+            | Self::EncryptedKey(path) => Some(path),
+            Self::IncompleteIdentity | Self::Library(_) => None,
+        }
+    }
+}
+
+/// What OpenSSL gives as the reasons of a failure, without the names of its source files.
+#[derive(Debug)]
+pub struct OpensslError(ErrorStack);
+
+impl From<ErrorStack> for OpensslError {
+    fn from(stack: ErrorStack) -> Self {
+        Self(stack)
+    }
+}
+
+impl From<ErrorStack> for TlsError {
+    fn from(stack: ErrorStack) -> Self {
+        Self::Library(OpensslError(stack))
+    }
+}
+
+impl std::error::Error for OpensslError {}
+
+impl fmt::Display for OpensslError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut reasons = self
+            .0
+            .errors()
+            .iter()
+            .filter_map(openssl::error::Error::reason);
+        f.write_str(reasons.next().unwrap_or("OpenSSL error"))?;
+        reasons.try_for_each(|reason| write!(f, ": {reason}"))
+    }
+}
+
+/// The cause of a failed handshake: an error of the socket, or what OpenSSL reports.
+pub fn handshake_error<S>(error: HandshakeError<S>) -> io::Error {
+    let (verified, error) = match error {
+        HandshakeError::SetupFailure(stack) => return io::Error::other(OpensslError(stack)),
+        HandshakeError::Failure(stream) | HandshakeError::WouldBlock(stream) => {
+            (stream.ssl().verify_result(), stream.into_error())
+        }
+    };
+    match (error.ssl_error(), verified) {
+        (Some(stack), X509VerifyResult::OK) => io::Error::other(OpensslError(stack.clone())),
+        (Some(stack), verified) => {
+            io::Error::other(format!("{} ({verified})", OpensslError(stack.clone())))
+        }
+        (None, _) => error.into_io_error().unwrap_or_else(io::Error::other),
+    }
+}
+
+/// Permits TLS 1.2 and higher versions. A higher minimum of the system's stays.
+pub fn require_tls_1_2(context: &mut SslContextBuilder) -> Result<(), TlsError> {
+    if context.min_proto_version() != Some(SslVersion::TLS1_3) {
+        context.set_min_proto_version(Some(SslVersion::TLS1_2))?;
+    }
+    Ok(())
+}
+
+/// Uses a certificate, with its chain, and the key that belongs to it. Returns when the first certificate of the chain expires,
+/// as Unix time.
+pub fn use_identity(
+    context: &mut SslContextBuilder,
+    cert: &Path,
+    key: &Path,
+) -> Result<i64, TlsError> {
+    let unusable = |stack| TlsError::Content {
+        what: "the certificate",
+        path: cert.to_owned(),
+        source: OpensslError(stack),
+    };
+    let chain = certificates(cert)?;
+    let private = private_key(key)?;
+    let expiries = chain.iter().map(|cert| unix_time(cert.not_after()));
+    let expiries: Vec<i64> = expiries.collect::<Result<_, _>>().map_err(unusable)?;
+    let mut chain = chain.into_iter();
+    let (Some(own), Some(expires_at)) = (chain.next(), expiries.into_iter().min()) else {
+        return Err(TlsError::NoCertificate(cert.to_owned()));
+    };
+    if !own.public_key().map_err(unusable)?.public_eq(&private) {
+        return Err(TlsError::KeyMismatch {
+            cert: cert.to_owned(),
+            key: key.to_owned(),
+        });
+    }
+    // Where the system's policy rejects a certificate (a short key, SHA-1), it does so here.
+    context.set_certificate(&own).map_err(unusable)?;
+    context.set_private_key(&private).map_err(unusable)?;
+    for issuer in chain {
+        context.add_extra_chain_cert(issuer).map_err(unusable)?;
+    }
+    Ok(expires_at)
+}
+
+/// The authorities in a file, to verify the other side with.
+pub fn authorities(path: &Path) -> Result<X509Store, TlsError> {
+    let mut store = X509StoreBuilder::new()?;
+    for authority in certificates(path)? {
+        store.add_cert(authority)?;
+    }
+    Ok(store.build())
+}
+
+/// The certificates in a file; at least one.
+fn certificates(path: &Path) -> Result<Vec<X509>, TlsError> {
+    let certificates = X509::stack_from_pem(&read(path)?).map_err(|stack| TlsError::Content {
+        what: "the certificates",
+        path: path.to_owned(),
+        source: OpensslError(stack),
+    })?;
+    if certificates.is_empty() {
+        return Err(TlsError::NoCertificate(path.to_owned()));
+    }
+    Ok(certificates)
+}
+
+fn private_key(path: &Path) -> Result<PKey<Private>, TlsError> {
+    let pem = read(path)?;
+    let mut is_encrypted = false;
+    // Without the callback, OpenSSL would ask for a passphrase on the terminal.
+    let key = PKey::private_key_from_pem_callback(&pem, |_| {
+        is_encrypted = true;
+        Ok(0)
+    });
+    key.map_err(|stack| {
+        if is_encrypted {
+            return TlsError::EncryptedKey(path.to_owned());
+        }
+        TlsError::Content {
+            what: "the key",
+            path: path.to_owned(),
+            source: OpensslError(stack),
+        }
+    })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    let read = || {
+        let mut bytes = Vec::new();
+        let mut file = File::open(path)?.take(MAX_FILE_BYTES);
+        file.read_to_end(&mut bytes)?;
+        if file.limit() == 0 {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        Ok(bytes)
+    };
+    read().map_err(|source| TlsError::Read {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn unix_time(time: &Asn1TimeRef) -> Result<i64, ErrorStack> {
+    let since = Asn1Time::from_unix(0)?.diff(time)?;
+    Ok(i64::from(since.days) * 86_400 + i64::from(since.secs))
+}
