@@ -318,6 +318,5 @@ fn connection_options(url: &AmqpUrl) -> ConnectionOptions<Auth> {
         .virtual_host(url.vhost.clone())
         .heartbeat(url.heartbeat)
         .frame_max(MAX_FRAME_BYTES)
-        .connection_timeout(Some(LOGIN_LIMIT))
         .information(Some(format!("{APP_ID} {}", crate::version::VERSION)))
 }
