@@ -135,7 +135,6 @@ fn events_whose_acks_come_with_the_end_of_the_connection_are_not_published_again
     let queued = broker.admin(&vhost).drain();
     let received: Vec<String> = queued.iter().map(ReceivedMessage::resource).collect();
     result.assert_no_loss("cut together with acks", &received);
-    assert_eq!(result.statuses.keys().collect::<Vec<_>>(), [&200]);
 }
 
 #[test]
