@@ -4,7 +4,6 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -14,6 +13,7 @@ use support::broker::{Broker, ReceivedMessage};
 use support::connector::{BINARY, Connector, MAPPING, config};
 use support::frame_relay::{self, Handlers};
 use support::load::Load;
+use support::tls::Authority;
 use support::{notification, temp_path, wait_until};
 
 /// Starts the connector with less address space than the servers declare: to reserve that much would end it.
@@ -53,9 +53,9 @@ fn answering(bytes: &'static [u8], tls: Option<Arc<SslAcceptor>>) -> u16 {
     port
 }
 
-fn acceptor(certificates: &Path) -> Arc<SslAcceptor> {
+fn acceptor(authority: &Authority) -> Arc<SslAcceptor> {
     let mut acceptor = SslAcceptor::mozilla_intermediate(SslMethod::tls()).unwrap();
-    let file = |name: &str| certificates.join(name);
+    let file = |name: &str| authority.dir.join(name);
     acceptor
         .set_certificate_file(file("server.pem"), SslFiletype::PEM)
         .unwrap();
@@ -67,9 +67,8 @@ fn acceptor(certificates: &Path) -> Arc<SslAcceptor> {
 
 #[test]
 fn a_server_that_is_not_rabbitmq_is_reported_and_takes_no_memory() {
-    let certificates = Broker::prepare().make_certificates();
-    let ca_file = certificates.join("ca.pem");
-    let acceptor = acceptor(&certificates);
+    let authority = Authority::new();
+    let acceptor = acceptor(&authority);
     for (bytes, reason) in [
         (HTTP_RESPONSE, "the server does not speak AMQP"),
         (&HUGE_FRAME[..], "a frame above the negotiated size"),
@@ -78,7 +77,10 @@ fn a_server_that_is_not_rabbitmq_is_reported_and_takes_no_memory() {
         for tls in [Some(Arc::clone(&acceptor)), None] {
             let scheme = if tls.is_some() { "amqps" } else { "amqp" };
             let url = format!("{scheme}://u:p@localhost:{}/v", answering(bytes, tls));
-            let settings = format!("amqp: {{url: '{url}', ca_file: '{}'}}", ca_file.display());
+            let settings = format!(
+                "amqp: {{url: '{url}', ca_file: '{}'}}",
+                authority.ca().display()
+            );
             let text = config("x", "answer_timeout: 500ms", MAPPING).replacen(
                 "amqp: {url: 'x'}",
                 &settings,
@@ -91,7 +93,6 @@ fn a_server_that_is_not_rabbitmq_is_reported_and_takes_no_memory() {
             assert_eq!(connector.post(&notification(&["a"])).status, 503);
         }
     }
-    let _ = std::fs::remove_dir_all(certificates.parent().unwrap());
 }
 
 #[test]

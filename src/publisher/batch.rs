@@ -4,10 +4,7 @@ use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::io::{self, Write};
 use std::sync::LazyLock;
 
-use crate::event::{Event, SharedEntity, State, worst_state_last};
-
-/// The longest encoded event. RabbitMQ closes the channel over its `max_message_size`, 16 MiB by default since 4.0.
-pub const MAX_EVENT_BYTES: usize = 1 << 20;
+use crate::event::{Event, MAX_EVENT_BYTES, SharedEntity, State, worst_state_last};
 
 /// A batch above this, in bytes, gives back its unused capacity: it may wait for the broker for a while.
 const SHRINK_ABOVE: usize = 64 << 10;

@@ -318,7 +318,5 @@ fn connection_options(url: &AmqpUrl) -> ConnectionOptions<Auth> {
         .virtual_host(url.vhost.clone())
         .heartbeat(url.heartbeat)
         .frame_max(MAX_FRAME_BYTES)
-        // Later than the call watchdog, whose error names what took too long.
-        .connection_timeout(Some(2 * LOGIN_LIMIT))
         .information(Some(format!("{APP_ID} {}", crate::version::VERSION)))
 }

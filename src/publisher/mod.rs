@@ -23,7 +23,7 @@ mod tls;
 mod watchdog;
 mod write_gate;
 
-pub use batch::{Batch, EncodeError, MAX_EVENT_BYTES, Message};
+pub use batch::{Batch, EncodeError, Message};
 pub use error::{DeliveryError, Progress};
 pub use ledger::{AnswerTimeout, LedgerStats};
 pub use status::{BrokerStatus, ConnectionState};

@@ -283,10 +283,13 @@ impl PublisherThread {
     fn time_until_due(&self, now: Instant) -> Duration {
         let link = match &self.link {
             Link::Down { retry_at } => Some(*retry_at),
-            Link::Up(session) => session.drain_until,
+            Link::Up(session) => {
+                let times = [session.drain_until, self.ledger.stalls_at()];
+                times.into_iter().flatten().min()
+            }
             Link::Opening { .. } | Link::Closing { .. } => Some(now + CHECK_INTERVAL),
         };
-        let due = [link, self.ledger.next_tick(), self.ledger.stalls_at()];
+        let due = [link, self.ledger.next_tick()];
         due.into_iter().flatten().min().map_or(MAX_SLEEP, |due| {
             due.saturating_duration_since(now).min(MAX_SLEEP)
         })
