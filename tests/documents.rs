@@ -193,7 +193,7 @@ fn the_quick_start_brings_an_alert_into_the_queue() {
     let admin = sandbox.admin();
     let event = next_event(&admin);
     let expected = json!({
-        "connector": "prometheus", "connector_name": "prod", "component": "test", "resource": "Test", "state": 0,
+        "connector": "prometheus", "connector_name": "prod", "component": "test", "resource": "Test", "state": 3, "output": "a test",
     });
     for (key, value) in expected.as_object().unwrap() {
         assert_eq!(&event[key], value, "{key}");
@@ -203,7 +203,7 @@ fn the_quick_start_brings_an_alert_into_the_queue() {
     }
 
     // The whole path: Alertmanager with the block of the README, and an alert by amtool.
-    let amtool = "amtool alert add alertname=Test instance=test severity=info";
+    let amtool = "amtool alert add alertname=Test instance=test severity=critical";
     assert!(readme.contains(&format!("`{amtool}`")));
     let (_alertmanager, port) = sandbox.start_alertmanager("quick start, Alertmanager");
     sandbox.run(&format!(

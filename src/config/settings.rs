@@ -211,8 +211,13 @@ fn tls(
     diagnostics: &mut Diagnostics,
 ) -> Option<ServerTls> {
     let known = ("tls", TLS_PREFIX, TLS_KEYS);
+    let entries = http.map(NodeRef::entries).unwrap_or_default();
+    // Its keys may be commented out, and the section itself not.
+    let is_empty = entries
+        .iter()
+        .any(|(key, node)| *key == "tls" && node.is_null());
     let mut section = Section::find(http, known, environment, diagnostics);
-    if !section.is_present(TLS_KEYS) {
+    if !is_empty && !section.is_present(TLS_KEYS) {
         return None;
     }
     let [cert, key, client_ca] =

@@ -709,7 +709,11 @@ fn the_listeners_certificate_is_checked_at_load() {
         );
         assert!(!errors.concat().contains("hunter2"));
     }
-    let errors = errors(MINIMAL, &variables[2..]);
-    assert!(errors[0].contains("must be set together"), "{errors:?}");
+    // Its keys are commented out.
+    let empty = MINIMAL.replace("sesame-word}", "sesame-word, tls: }");
+    for (text, variables) in [(MINIMAL, &variables[2..]), (empty.as_str(), &[])] {
+        let errors = errors(text, variables);
+        assert!(errors[0].contains("must be set together"), "{errors:?}");
+    }
     fs::remove_dir_all(&dir).unwrap();
 }
