@@ -55,7 +55,7 @@ build:
 	RUSTFLAGS="$(REMAP) $(LINKING)" $(CARGO) build --locked --release
 
 # The test files that build an image or packages, or need another system: they take minutes, and a usual change does not affect them.
-LONG_TESTS = cluster image packaging
+LONG_TESTS = cluster faults image overload packaging
 TESTS = $(filter-out $(LONG_TESTS),$(patsubst tests/%.rs,%,$(wildcard tests/*.rs)))
 
 check:
@@ -71,7 +71,7 @@ check:
 	scripts/instructions --check
 	$(MAKE) oracle
 
-check-all: check check-packages check-packaging check-cluster demo
+check-all: check faults check-packages check-packaging check-cluster demo
 
 check-packages:
 	$(PREPARE) build rabbitmq alertmanager openssl rpm rpmlint scdoc systemd-analyze readelf buildah debootstrap podman runc
