@@ -54,7 +54,7 @@ build:
 	$(PREPARE) build
 	RUSTFLAGS="$(REMAP) $(LINKING)" $(CARGO) build --locked --release
 
-# The test files that build an image or packages, or need another system: they take minutes, and a usual change does not affect them.
+# The test files that build an image or packages, need another system, or cause faults for minutes: a usual change does not affect them.
 LONG_TESTS = cluster faults image overload packaging
 TESTS = $(filter-out $(LONG_TESTS),$(patsubst tests/%.rs,%,$(wildcard tests/*.rs)))
 
