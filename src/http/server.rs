@@ -284,7 +284,7 @@ impl ServerState {
         };
         slot.set_answering();
         connection.write(&response, keep_alive, with_body)?;
-        slot.set_waiting();
+        slot.set_idle();
         Ok(keep_alive)
     }
 }

@@ -17,9 +17,13 @@ const RESERVED: usize = 8;
 /// processor yet. A burst of requests is answered one after the other, and does not evict itself.
 const MIN_IDLE: Duration = Duration::from_millis(50);
 
-/// The most TLS handshakes at once. Each may hold 65 KiB in OpenSSL, or 165 KiB where client certificates are required (measured
-/// with 1000 stalled ones). A burst of 500 new connections, as of an Alertmanager that starts, is below it.
-const MAX_HANDSHAKES: usize = 512;
+/// The most TLS handshakes at once. Each may hold 65 KiB in OpenSSL, or 213 KiB where the sender has it repeated with a long
+/// `ClientHello` (measured).
+const MAX_HANDSHAKES: usize = 256;
+
+/// How long a handshake waits for others to end before the longest one is evicted: a burst of new connections, as of an
+/// Alertmanager that starts, does not evict itself.
+const HANDSHAKE_WAIT: Duration = Duration::from_millis(200);
 
 /// How long a new connection waits for a slot.
 const ENTER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -46,6 +50,8 @@ struct SlotTable {
 #[derive(Debug)]
 struct Slot {
     socket: Arc<TcpStream>,
+    /// When it was accepted, or its last notification ended: other requests, which need no token, do not renew its age.
+    idle_since: Instant,
     state: SlotState,
 }
 
@@ -146,9 +152,11 @@ impl ConnectionSlots {
         }
         let id = state.next_id;
         state.next_id += 1;
+        let now = Instant::now();
         let slot = Slot {
             socket: Arc::clone(socket),
-            state: SlotState::Waiting(Instant::now()),
+            idle_since: now,
+            state: SlotState::Waiting(now),
         };
         state.taken.insert(id, slot);
         Some(SlotGuard {
@@ -219,13 +227,17 @@ impl SlotTable {
     }
 
     fn limit_handshakes(&mut self) {
-        let handshakes = |slot: &&mut Slot| matches!(slot.state, SlotState::Handshaking(_));
-        if self.taken.values_mut().filter(handshakes).count() > MAX_HANDSHAKES {
-            let candidates = self.taken.values_mut().filter(handshakes);
+        let is_handshaking = |slot: &&mut Slot| matches!(slot.state, SlotState::Handshaking(_));
+        if self.handshakes() > MAX_HANDSHAKES {
+            let candidates = self.taken.values_mut().filter(is_handshaking);
             if let Some(slot) = candidates.min_by_key(|slot| slot.state.evictable_since()) {
                 slot.evict();
             }
         }
+    }
+
+    fn handshakes(&self) -> usize {
+        self.count(|state| matches!(state, SlotState::Handshaking(_)))
     }
 
     fn is_full(&self) -> bool {
@@ -271,9 +283,13 @@ impl SlotGuard {
         &self.slots
     }
 
-    /// A TLS handshake begins. Where there are too many, the one that has lasted longest is evicted.
+    /// A TLS handshake begins. Where there are too many, it waits for a moment, and then the one that has lasted longest is
+    /// evicted.
     pub fn set_handshaking(&self) {
         let mut state = self.slots.state.lock();
+        let is_full = |state: &mut SlotTable| state.handshakes() >= MAX_HANDSHAKES;
+        let deadline = Instant::now() + HANDSHAKE_WAIT;
+        self.slots.wait_while(&mut state, is_full, deadline);
         state.set(self.id, SlotState::Handshaking(Instant::now()));
         state.limit_handshakes();
         self.notify(&state);
@@ -282,6 +298,19 @@ impl SlotGuard {
     /// The connection begins to wait, for a request or for the rest of one. From now on its age counts for eviction.
     pub fn set_waiting(&self) {
         self.set(SlotState::Waiting(Instant::now()));
+    }
+
+    /// The response is written. A connection that only sends requests without a token becomes the first to be evicted.
+    pub fn set_idle(&self) {
+        let mut state = self.slots.state.lock();
+        if let Some(slot) = state.taken.get_mut(&self.id) {
+            if slot.state == SlotState::Working {
+                slot.idle_since = Instant::now();
+            }
+            let idle = SlotState::Waiting(slot.idle_since);
+            state.set(self.id, idle);
+            self.notify(&state);
+        }
     }
 
     /// The connection writes a response. After a notification it keeps working until that is done.
@@ -297,7 +326,8 @@ impl SlotGuard {
     #[must_use]
     pub fn try_set_receiving(&self) -> bool {
         let mut state = self.slots.state.lock();
-        let is_free = state.notifications < state.max_notifications();
+        let is_free = state.notifications < state.max_notifications()
+            && state.get(self.id) != Some(SlotState::Leaving);
         if is_free {
             state.set(self.id, SlotState::Receiving);
         }
@@ -380,6 +410,28 @@ mod tests {
         assert_eq!(slots.usage(), usage);
         drop((kept, guards, newcomer));
         assert_eq!(slots.usage(), SlotUsage::default());
+    }
+
+    #[test]
+    fn requests_without_a_notification_do_not_renew_the_age_of_a_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let slots = Arc::new(ConnectionSlots::new(3));
+        let sockets: Vec<_> = (0..4).map(|_| connection(&listener)).collect();
+        let enter = |index: usize| slots.enter(&sockets[index].0).unwrap();
+        let (notifies, busy, silent) = (enter(0), enter(1), enter(2));
+        for guard in [&notifies, &busy] {
+            guard.set_waiting();
+        }
+        assert!(notifies.try_set_receiving());
+        notifies.set_working();
+        for guard in [&notifies, &busy] {
+            guard.set_answering();
+            guard.set_idle();
+        }
+        let evicted = leave_when_closed(&sockets[1].0, busy);
+        let newcomer = enter(3);
+        evicted.join().unwrap();
+        drop((notifies, silent, newcomer));
     }
 
     #[test]

@@ -24,6 +24,9 @@ const CLIENT_HELLO: u8 = 1;
 /// The header of a record and that of the message in it.
 const HEADER_BYTES: usize = 5 + 4;
 
+/// The first record holds at least the header of the message.
+const MIN_RECORD_BYTES: u16 = 4;
+
 /// The longest `ClientHello`. Usual ones have up to 2 KiB; OpenSSL itself permits 128 KiB.
 const MAX_CLIENT_HELLO_BYTES: u32 = 16 << 10;
 
@@ -160,6 +163,13 @@ fn inspect(start: &[u8]) -> Result<(), Refusal> {
     if get(0).is_some_and(|kind| kind != HANDSHAKE_RECORD) {
         return Err(Refusal::NotTls);
     }
+    // A shorter record would hide the message's length from the check below.
+    let record = get(3)
+        .zip(get(4))
+        .map(|(high, low)| u16::from_be_bytes([high, low]));
+    if record.is_some_and(|length| length < MIN_RECORD_BYTES) {
+        return Err(Refusal::NotClientHello);
+    }
     if get(5).is_some_and(|kind| kind != CLIENT_HELLO) {
         return Err(Refusal::NotClientHello);
     }
@@ -216,6 +226,10 @@ mod tests {
             (vec![22], Ok(())),
             (vec![22, 3, 1, 2, 0], Ok(())),
             (hello(1, [0, 1, 252]), Ok(())),
+            (
+                vec![22, 3, 1, 0, 2, 1, 0, 22, 3],
+                Err(Refusal::NotClientHello),
+            ),
             (hello(1, [0, 64, 0]), Ok(())),
             (hello(1, [0, 64, 1]), Err(Refusal::TooLong)),
             (hello(1, [1, 0, 0]), Err(Refusal::TooLong)),

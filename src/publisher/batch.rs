@@ -163,6 +163,11 @@ impl Batch {
         self.entries.get(index).map(|entry| entry.entity)
     }
 
+    /// The state of the event at `index`.
+    pub fn state(&self, index: usize) -> Option<State> {
+        self.entries.get(index).map(|entry| entry.state)
+    }
+
     /// Two halves: one over entities and times in the order of [`Batch::push`], one over the bodies and where each starts.
     pub fn identity(&self) -> Identity {
         let mut bodies = HASH_KEYS[1].build_hasher();

@@ -71,6 +71,8 @@ struct Session {
 
 /// Why a connection is no longer used.
 enum SessionEnd {
+    /// The broker returned a message that was not published on it. No ack can be trusted.
+    UnknownReturn,
     /// The connector shuts down, and no caller waits.
     Done,
     /// The settings have changed.
@@ -191,7 +193,8 @@ impl PublisherThread {
         select! {
             recv(confirms) -> confirm => match confirm {
                 Ok(confirm) if self.settle_received(confirm) => {}
-                _ => self.end_session(SessionEnd::Lost),
+                Ok(_) => self.end_session(SessionEnd::UnknownReturn),
+                Err(_) => self.end_session(SessionEnd::Lost),
             },
             recv(blocked) -> notice => match notice {
                 Ok(notice) => self.blocked(&notice),
@@ -444,7 +447,14 @@ impl PublisherThread {
     }
 
     fn closed(&mut self, reason: CloseReason, returns: &[Return], confirms: Vec<Confirm>) {
-        if returns.iter().all(|returned| self.returned(returned)) {
+        let has_unknown_return = matches!(
+            self.link,
+            Link::Closing {
+                end: SessionEnd::UnknownReturn,
+                ..
+            }
+        );
+        if !has_unknown_return && returns.iter().all(|returned| self.returned(returned)) {
             for confirm in confirms {
                 self.settle(confirm);
             }

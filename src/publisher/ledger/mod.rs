@@ -12,6 +12,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 mod delivery;
+mod parking;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -31,9 +32,6 @@ const SCAN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A parked delivery is forgotten after this time. Alertmanager retries after 90 s at most.
 const PARKING_LIMIT: Duration = Duration::from_mins(2);
-
-/// Memory for parked deliveries, in bytes; the oldest are forgotten beyond it. They are not charged to the budget.
-const MAX_PARKED_BYTES: usize = 2 << 20;
 
 /// Numbers for operators.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -218,7 +216,11 @@ impl<W: Waiter> Ledger<W> {
                 return Some(oldest);
             }
         }
+        let mut held_back = 0;
         while let Some(identity) = self.turns.front().copied() {
+            if held_back >= self.turns.len() {
+                return None;
+            }
             let delivery = self.deliveries.get_mut(&identity);
             let index = delivery
                 .filter(|delivery| delivery.is_live())
@@ -231,8 +233,13 @@ impl<W: Waiter> Ledger<W> {
                 delivery: identity,
                 index,
             };
-            if let Some(oldest) = self.oldest_to_do(event, now) {
-                return Some(oldest);
+            match self.oldest_to_do(event, now) {
+                Some(oldest) if !self.is_held_back(oldest) => return Some(oldest),
+                Some(_) => {
+                    held_back += 1;
+                    self.turns.rotate_left(1);
+                }
+                None => {}
             }
         }
         None
@@ -253,6 +260,24 @@ impl<W: Waiter> Ledger<W> {
         }
         self.park(oldest.delivery, now);
         None
+    }
+
+    /// An older event of the same notification and entity, with another state, is not settled yet. If that one is refused and
+    /// this one accepted, a retry would put the older state behind this one.
+    fn is_held_back(&self, event: EventRef) -> bool {
+        let delivery = self.deliveries.get(&event.delivery);
+        let Some((batch, _)) = delivery.and_then(|delivery| delivery.content.as_ref()) else {
+            return false;
+        };
+        let entity = batch.entity(event.index as usize);
+        let Some(events) = entity.and_then(|entity| self.entities.get(&entity)) else {
+            return false;
+        };
+        let state = |event: EventRef| batch.state(event.index as usize);
+        events
+            .iter()
+            .take_while(|older| **older != event)
+            .any(|older| older.delivery == event.delivery && state(*older) != state(event))
     }
 
     /// The event is to do, and its delivery is live.
@@ -441,65 +466,6 @@ impl<W: Waiter> Ledger<W> {
 
     fn scan_by(&mut self, time: Instant) {
         self.next_scan = Some(self.next_scan.map_or(time, |next_scan| next_scan.min(time)));
-    }
-
-    /// Frees a live delivery's messages. What is to do gives up its place among the events of its entity.
-    fn park(&mut self, identity: Identity, now: Instant) {
-        let Some(delivery) = self.deliveries.get_mut(&identity) else {
-            return;
-        };
-        let Some((batch, _charge)) = delivery.content.take() else {
-            return;
-        };
-        self.live -= 1;
-        self.waiting -= delivery.states.len() - delivery.settled;
-        self.parked_bytes += delivery.parked_bytes();
-        delivery.changed_at = now;
-        let is_to_do = |index: &usize| delivery.states[*index] == EventState::ToDo;
-        let to_do = (0..delivery.states.len()).filter(is_to_do);
-        let mut entities: Vec<Entity> = to_do.filter_map(|index| batch.entity(index)).collect();
-        entities.sort_unstable();
-        entities.dedup();
-        for entity in entities {
-            if let Some(events) = self.entities.get_mut(&entity) {
-                events.retain(|event| {
-                    event.delivery != identity || !is_to_do(&(event.index as usize))
-                });
-                if events.is_empty() {
-                    self.entities.remove(&entity);
-                }
-            }
-        }
-        self.scan_by(now + SCAN_INTERVAL);
-        self.limit_parked();
-    }
-
-    fn park_new(&mut self, identity: Identity, events: usize, state: EventState, now: Instant) {
-        let delivery = Delivery::new(events, state, now);
-        self.parked_bytes += delivery.parked_bytes();
-        self.deliveries.insert(identity, delivery);
-        self.scan_by(now + SCAN_INTERVAL);
-    }
-
-    /// Forgets a parked delivery that has no event in flight.
-    fn forget(&mut self, identity: Identity) {
-        if let Some(delivery) = self.deliveries.remove(&identity) {
-            self.parked_bytes -= delivery.parked_bytes();
-        }
-    }
-
-    fn limit_parked(&mut self) {
-        while self.parked_bytes > MAX_PARKED_BYTES {
-            let idle = self
-                .deliveries
-                .iter()
-                .filter(|(_, delivery)| !delivery.is_live() && delivery.unsettled == 0);
-            let oldest = idle.min_by_key(|(_, delivery)| delivery.changed_at);
-            let Some(identity) = oldest.map(|(identity, _)| *identity) else {
-                return;
-            };
-            self.forget(identity);
-        }
     }
 
     /// The number of messages published and not confirmed.
