@@ -679,7 +679,7 @@ const LIMITS: &[(&str, &str, &str, &str)] = &[
     (
         "docs/reliability.md",
         "up to 2 MiB of such records",
-        "src/publisher/ledger/mod.rs",
+        "src/publisher/ledger/parking.rs",
         "MAX_PARKED_BYTES: usize = 2 << 20;",
     ),
     (
@@ -726,7 +726,7 @@ const LIMITS: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "docs/configuration.md",
-        "not 64 higher",
+        "less than 64 above it",
         "src/reload.rs",
         "RESERVED_FILES: usize = 64;",
     ),
