@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::net::TcpStream;
 use std::ops::RangeInclusive;
@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use amiquip::{AmqpValue, FieldTable};
 use serde_json::{Value, json};
 use socket2::SockRef;
 use support::amqp_relay::AmqpRelay;
@@ -265,4 +266,54 @@ fn a_reload_with_other_broker_settings_keeps_the_order() {
     assert_eq!(firing.join().unwrap().status, 200);
     assert_eq!(states(&broker.admin(&vhost)), [json!(3), json!(0)]);
     assert!(fast.forwarded() > 100, "{}", fast.forwarded());
+}
+
+#[test]
+fn entities_end_in_their_worst_state_where_a_full_queue_refuses_events() {
+    const ENTITIES: usize = 100;
+    let broker = Broker::shared();
+    let vhost = broker.fresh_vhost();
+    let admin = broker.admin(&vhost);
+    admin.redeclare_queue(FieldTable::from([
+        ("x-max-length".to_owned(), AmqpValue::LongInt(20)),
+        (
+            "x-overflow".to_owned(),
+            AmqpValue::LongString("reject-publish".to_owned()),
+        ),
+    ]));
+    let connector = Connector::on(&broker.url(&vhost));
+    connector.wait_until_ready();
+    let names: Vec<String> = (0..ENTITIES).map(|number| number.to_string()).collect();
+    let mut body: Value = serde_json::from_str(&notification(&names)).unwrap();
+    let firing = body["alerts"].as_array().unwrap();
+    let both = firing.iter().flat_map(|alert| {
+        let mut resolved = alert.clone();
+        resolved["status"] = json!("resolved");
+        [resolved, alert.clone()]
+    });
+    body["alerts"] = both.collect();
+    let (address, body) = (connector.address, body.to_string());
+    assert_eq!(connector.post(&body).status, 503, "the queue is full");
+    let sender = thread::spawn(move || {
+        let mut client = Client::new(address);
+        while client.post(&body).unwrap().status != 200 {}
+    });
+    let mut last = HashMap::new();
+    loop {
+        let is_over = sender.is_finished();
+        let taken = admin.take(ENTITIES);
+        if is_over && taken.is_empty() {
+            break;
+        }
+        for message in taken {
+            last.insert(message.resource(), message.event["state"].clone());
+        }
+    }
+    sender.join().unwrap();
+    assert_eq!(last.len(), ENTITIES);
+    let wrong: Vec<_> = last
+        .iter()
+        .filter(|(_, state)| **state != json!(3))
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
 }
