@@ -35,7 +35,7 @@ all: build man
 
 help:
 	@echo 'make                  build the release binary (target/release/$(NAME)) and the manual pages'
-	@echo 'make check            format, lints, and the tests of a usual change, with a real RabbitMQ and Alertmanager (8 minutes)'
+	@echo 'make check            format, lints, and the tests of a usual change, with a real RabbitMQ and Alertmanager (12 minutes)'
 	@echo 'make check-all        everything that CI runs: also the image, the packages, the cluster and the demo (as root)'
 	@echo 'make check-packages   only the tests of the image, the release archive and the RPM (as root; 6 minutes)'
 	@echo 'make check-packaging  build the RPM without network, install it in a Debian root, boot that root (as root)'

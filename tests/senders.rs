@@ -8,7 +8,7 @@ use std::net::TcpStream;
 
 use serde_json::{Value, json};
 use support::broker::{Admin, Broker};
-use support::connector::{Connector, MAPPING, config, run};
+use support::connector::{Connector, MAPPING, config, run, shipped_config};
 use support::http::{Client, Reply, read_reply};
 use support::{TIMEOUT, TOKEN, notification, payload, temp_path};
 
@@ -313,12 +313,7 @@ fn the_shipped_configuration_has_usable_entities_and_states() {
     let broker = Broker::shared();
     let vhost = broker.fresh_vhost();
     let admin = broker.admin(&vhost);
-    let shipped = include_str!("../config.yml")
-        .replace(
-            "amqp://cpsrabbit:canopsis@localhost/canopsis",
-            &broker.url(&vhost),
-        )
-        .replace("canopsis-prometheus-change-me", TOKEN);
+    let shipped = shipped_config(&broker.url(&vhost));
     let connector = Connector::with(&shipped, &["--host", "127.0.0.1", "--port", "0"]);
     connector.wait_until_ready();
     let cases = [

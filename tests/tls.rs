@@ -5,7 +5,7 @@ mod support;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use openssl::ssl::SslVersion;
 use support::broker::Broker;
 use support::certificates::{Identity, Subject};
-use support::connector::{Connector, MAPPING, config};
+use support::connector::{Connector, MAPPING, config, run_with_input};
 use support::http::{Client, Reply, Tls, read_reply};
 use support::tls::Authority;
 use support::{ProcessGroup, TOKEN, free_port, notification, wait_until};
@@ -94,16 +94,7 @@ fn https_connector(authority: &Authority, vhost: &str, more: &str) -> Connector 
 
 /// The output of a client program with this input.
 fn run_client(program: &str, arguments: &[&str], input: &str) -> (bool, String) {
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // It may end before it has read everything.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    let output = child.wait_with_output().unwrap();
+    let output = run_with_input(Command::new(program).args(arguments), input);
     let text = [output.stdout, output.stderr].concat();
     (
         output.status.success(),

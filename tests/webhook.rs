@@ -4,7 +4,7 @@ mod support;
 
 use serde_json::{Value, json};
 use support::broker::{Broker, ReceivedMessage};
-use support::connector::{Connector, MAPPING, config};
+use support::connector::{Connector, MAPPING, config, shipped_config};
 use support::http::Client;
 use support::{TOKEN, notification, payload};
 
@@ -72,12 +72,7 @@ fn the_documented_notification_gives_the_documented_event() {
 fn the_shipped_configuration_maps_every_captured_notification() {
     let broker = Broker::shared();
     let vhost = broker.fresh_vhost();
-    let shipped = include_str!("../config.yml")
-        .replace(
-            "amqp://cpsrabbit:canopsis@localhost/canopsis",
-            &broker.url(&vhost),
-        )
-        .replace("canopsis-prometheus-change-me", TOKEN);
+    let shipped = shipped_config(&broker.url(&vhost));
     let connector = Connector::with(&shipped, &["--host", "127.0.0.1", "--port", "0"]);
     let admin = broker.admin(&vhost);
     for (name, states) in [

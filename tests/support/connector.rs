@@ -50,13 +50,25 @@ pub fn config(url: &str, extra_http: &str, rest: &str) -> String {
     )
 }
 
+/// The shipped configuration, with this broker and the token of the tests.
+pub fn shipped_config(url: &str) -> String {
+    include_str!("../../config.yml")
+        .replace("amqp://cpsrabbit:canopsis@localhost/canopsis", url)
+        .replace("canopsis-prometheus-change-me", TOKEN)
+}
+
 /// Runs the binary to its end.
 pub fn run(arguments: &[&str], environment: &[(&str, &str)], input: &str) -> Output {
-    use std::io::Write;
     let mut command = Command::new(BINARY);
     clear_environment(&mut command)
         .args(arguments)
         .envs(environment.iter().copied());
+    run_with_input(&mut command, input)
+}
+
+/// Runs a command to its end.
+pub fn run_with_input(command: &mut Command, input: &str) -> Output {
+    use std::io::Write;
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -1,9 +1,10 @@
 //! Deliveries without a waiting caller: what is kept of them, and for how long.
 
+use std::time::Instant;
+
 use super::delivery::{Delivery, EventState, Waiter};
 use super::{Ledger, SCAN_INTERVAL};
 use crate::publisher::batch::{Entity, Identity};
-use std::time::Instant;
 
 /// Memory for parked deliveries, in bytes; the oldest are forgotten beyond it. They are not charged to the budget.
 pub const MAX_PARKED_BYTES: usize = 2 << 20;
