@@ -4,11 +4,13 @@
 //! so that a sender cannot extend it with single bytes, also in the middle of a TLS record or handshake.
 
 use std::io::{self, Read, Write};
+use std::mem::MaybeUninit;
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use openssl::ssl::{ErrorCode, SslStream};
+use socket2::SockRef;
 
 /// A socket timeout that is longer than required by at most this much is left as it is: setting it costs as much as a read.
 const TIMEOUT_SLACK: Duration = Duration::from_secs(1);
@@ -43,6 +45,13 @@ impl DeadlineSocket {
         self.deadline = deadline;
     }
 
+    /// The number of bytes, up to one, that a read would return now: 0 at the end of the input, `WouldBlock` where none have
+    /// arrived. One system call: every notification needs it.
+    fn peek(&self) -> io::Result<usize> {
+        let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+        SockRef::from(&*self.socket).recv_with_flags(&mut [MaybeUninit::uninit()], flags)
+    }
+
     /// Makes the next reads return these bytes, which had been read.
     pub fn unread(&mut self, bytes: Vec<u8>) {
         self.unread = bytes;
@@ -57,31 +66,25 @@ impl Read for DeadlineSocket {
             self.unread.drain(..count);
             return Ok(count);
         }
-        loop {
-            let left = time_until(self.deadline)?;
-            ensure_timeout(&mut self.read_timeout, left, |timeout| {
-                self.socket.set_read_timeout(timeout)
-            })?;
-            match (&*self.socket).read(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                result => return result,
-            }
-        }
+        let socket = &*self.socket;
+        until_deadline(
+            self.deadline,
+            &mut self.read_timeout,
+            |timeout| socket.set_read_timeout(timeout),
+            || (&*socket).read(buffer),
+        )
     }
 }
 
 impl Write for DeadlineSocket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        loop {
-            let left = time_until(self.deadline)?;
-            ensure_timeout(&mut self.write_timeout, left, |timeout| {
-                self.socket.set_write_timeout(timeout)
-            })?;
-            match (&*self.socket).write(bytes) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                result => return result,
-            }
-        }
+        let socket = &*self.socket;
+        until_deadline(
+            self.deadline,
+            &mut self.write_timeout,
+            |timeout| socket.set_write_timeout(timeout),
+            || (&*socket).write(bytes),
+        )
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -133,23 +136,18 @@ impl Stream {
 
     /// Whether the sender has closed its side and everything before that has been read. Does not block.
     pub fn is_closed_by_peer(&mut self) -> bool {
-        // The socket's deadline does not matter here, but a passed one would hide the end.
-        self.set_deadline(Instant::now() + TIMEOUT_SLACK);
-        if self.socket().socket.set_nonblocking(true).is_err() {
-            return true;
+        match (self.socket().peek(), self) {
+            (Err(error), _) => error.kind() != io::ErrorKind::WouldBlock,
+            (Ok(0), _) => true,
+            (Ok(_), Self::Plain(_)) => false,
+            // The bytes may be the alert that ends the connection, so OpenSSL decrypts them.
+            (Ok(_), Self::Tls(stream)) => without_blocking(stream, |stream| {
+                stream
+                    .ssl_peek(&mut [0])
+                    .is_err_and(|error| error.code() != ErrorCode::WANT_READ)
+            })
+            .unwrap_or(true),
         }
-        let is_closed = match self {
-            Self::Plain(socket) => match socket.socket.peek(&mut [0]) {
-                Ok(count) => count == 0,
-                Err(error) => error.kind() != io::ErrorKind::WouldBlock,
-            },
-            // Bytes on the socket may be the alert that ends the connection, so OpenSSL decrypts them.
-            Self::Tls(stream) => match stream.ssl_peek(&mut [0]) {
-                Ok(_) => false,
-                Err(error) => error.code() != ErrorCode::WANT_READ,
-            },
-        };
-        self.socket().socket.set_nonblocking(false).is_err() || is_closed
     }
 
     /// Ends the output, and returns the socket to read the rest of the input from. Does not block: TLS's alert is sent if the
@@ -157,15 +155,41 @@ impl Stream {
     pub fn end_output(self) -> io::Result<DeadlineSocket> {
         let socket = Arc::clone(&self.socket().socket);
         if let Self::Tls(mut stream) = self {
-            socket.set_nonblocking(true)?;
-            stream
-                .get_mut()
-                .set_deadline(Instant::now() + TIMEOUT_SLACK);
-            let _ = stream.shutdown();
-            socket.set_nonblocking(false)?;
+            let _ = without_blocking(&mut stream, SslStream::shutdown)?;
         }
         socket.shutdown(Shutdown::Write)?;
         Ok(DeadlineSocket::new(socket))
+    }
+}
+
+/// Calls OpenSSL with a socket that does not block. Its deadline does not matter then, but a passed one would hide the end.
+fn without_blocking<T>(
+    stream: &mut SslStream<DeadlineSocket>,
+    call: impl FnOnce(&mut SslStream<DeadlineSocket>) -> T,
+) -> io::Result<T> {
+    let socket = Arc::clone(&stream.get_ref().socket);
+    stream
+        .get_mut()
+        .set_deadline(Instant::now() + TIMEOUT_SLACK);
+    socket.set_nonblocking(true)?;
+    let result = call(stream);
+    socket.set_nonblocking(false)?;
+    Ok(result)
+}
+
+/// Reads or writes with the time that is left as the socket's timeout.
+fn until_deadline<T>(
+    deadline: Instant,
+    timeout: &mut Option<Duration>,
+    apply: impl Fn(Option<Duration>) -> io::Result<()>,
+    mut act: impl FnMut() -> io::Result<T>,
+) -> io::Result<T> {
+    loop {
+        ensure_timeout(timeout, time_until(deadline)?, &apply)?;
+        match act() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
     }
 }
 
