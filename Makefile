@@ -42,7 +42,7 @@ help:
 	@echo 'make check-cluster    lose nodes of a RabbitMQ 4 cluster with a quorum queue (as root; 5 minutes)'
 	@echo 'make demo             send an alert from Alertmanager to the queue on this machine'
 	@echo 'make audit            licences, sources and advisories of all dependencies (cargo-deny; needs the Internet)'
-	@echo 'make faults           the fault and overload tests, with the number of lost and repeated events of each'
+	@echo 'make faults           the tests with faults, overload and hostile input, and the number of lost and repeated events (10 minutes)'
 	@echo 'make fuzz             fuzz templates and each parser that reads from the network, 5 minutes each (installs cargo-fuzz if missing)'
 	@echo 'make oracle           compare random templates with the output of Go (SEED=n repeats a run; installs Go if missing)'
 	@echo 'make bench            throughput, latency and footprint, compared with bridges in Python, Node.js and Go (15 minutes)'
@@ -54,8 +54,10 @@ build:
 	$(PREPARE) build
 	RUSTFLAGS="$(REMAP) $(LINKING)" $(CARGO) build --locked --release
 
-# The test files that build an image or packages, need another system, or cause faults for minutes: a usual change does not affect them.
-LONG_TESTS = cluster faults image overload packaging
+# The test files that cause faults, overload or hostile input for minutes, and those that build an image or packages or need another
+# system: "make check" leaves them out. CONTRIBUTING.md says which change needs which of them; CI runs all.
+FAULT_TESTS = brokers hostile order saturation
+LONG_TESTS = $(FAULT_TESTS) cluster faults image overload packaging
 TESTS = $(filter-out $(LONG_TESTS),$(patsubst tests/%.rs,%,$(wildcard tests/*.rs)))
 
 check:
@@ -157,7 +159,8 @@ bench:
 	RUSTFLAGS="$(REMAP)" scripts/bench
 
 faults:
-	scripts/install-missing build rabbitmq
+	scripts/install-missing build rabbitmq openssl curl
+	cargo test --locked $(FAULT_TESTS:%=--test %)
 	cargo test --locked --test faults --test overload -- --nocapture
 
 # Coverage instrumentation needs nightly features; RUSTC_BOOTSTRAP enables them in the pinned stable compiler.
