@@ -45,6 +45,8 @@ pub struct Position {
     pub column: usize,
 }
 
+const START: Position = Position { line: 1, column: 1 };
+
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "line {}, column {}", self.line, self.column)
@@ -162,15 +164,22 @@ impl ReadError {
         if let Some(reason) = self.reason {
             return SyntaxError::new(position, reason);
         }
-        let found = position.and_then(|Position { line, column }| {
-            text.lines().nth(line - 1)?.chars().nth(column - 1)
-        });
-        SyntaxError::new(position, describe(&self.error.to_string(), found))
+        let message = self.error.to_string();
+        if let Some((_, context)) = message.split_once("while scanning a quoted scalar") {
+            // The message has both the position where the text begins, unless it is the first one, and that of the file's end.
+            let start = position_at_end(context).unwrap_or(START);
+            return SyntaxError::new(Some(start), "the quotation mark has no closing one");
+        }
+        let character = |column: usize| text.lines().nth(position?.line - 1)?.chars().nth(column);
+        let column = position.map_or(0, |position| position.column);
+        let found = character(column.wrapping_sub(1));
+        let before = character(column.wrapping_sub(2));
+        SyntaxError::new(position, describe(&message, before, found))
     }
 }
 
-/// The message of libyaml, which never quotes the file, with a hint. `found` is the character at its position.
-fn describe(message: &str, found: Option<char>) -> String {
+/// The message of libyaml, which never quotes the file, with a hint. `found` is the character at its position, `before` the one before.
+fn describe(message: &str, before: Option<char>, found: Option<char>) -> String {
     let has = |part| message.contains(part);
     let start = match found {
         Some('\t') => None,
@@ -183,8 +192,16 @@ fn describe(message: &str, found: Option<char>) -> String {
     let hint = match start {
         Some(start) => format!("; a value that begins with {start} must be quoted"),
         None if found == Some('\t') => "; indent with spaces, not with tabs".to_owned(),
+        None if has("unknown escape character") => {
+            "; within double quotes, write \\\\ for a backslash, or use single quotes".to_owned()
+        }
         None if has("mapping values are not allowed") => {
             "; a value that contains a colon and a space must be quoted".to_owned()
+        }
+        None if has("did not find expected") && matches!(before, Some('\'' | '"')) => {
+            "; the quoted text ends here: a quotation mark above is missing, or one within the text must be \
+             doubled ('') or escaped (\\\")"
+                .to_owned()
         }
         None if has("expected ',' or") => {
             "; within { } and [ ], a value that contains a colon, a comma or a bracket must be quoted".to_owned()
@@ -381,13 +398,16 @@ fn read_scalar<'de, D: Deserializer<'de>>(
         return Err(error);
     };
     // The type of the error is unknown here. Its message ends with the position, except at the start of the file.
-    let message = error.to_string();
-    let position = message.rsplit_once(" at line ").and_then(|(_, end)| {
-        let (line, column) = end.split_once(" column ")?;
-        let (line, column) = (line.parse().ok()?, column.parse().ok()?);
-        Some(Position { line, column })
-    });
-    Ok((position.or(Some(Position { line: 1, column: 1 })), text))
+    let position = position_at_end(&error.to_string()).unwrap_or(START);
+    Ok((Some(position), text))
+}
+
+/// The position with which a message of `serde_yaml` ends.
+fn position_at_end(message: &str) -> Option<Position> {
+    let (_, end) = message.rsplit_once(" at line ")?;
+    let (line, column) = end.split_once(" column ")?;
+    let (line, column) = (line.parse().ok()?, column.parse().ok()?);
+    Some(Position { line, column })
 }
 
 struct FailWithText<'t>(&'t mut Option<String>);
@@ -656,6 +676,14 @@ mod tests {
             ("a: {{ .Field }}\n", 1, 5, "{{ .Field }}, must be quoted"),
             ("a: x: y\n", 1, 5, "a colon and a space must be quoted"),
             ("a: !!int x\n", 1, 4, "does not match its tag"),
+            ("a: \"\\d\"\n", 1, 5, "write \\\\ for a backslash"),
+            ("a: 'it's'\n", 1, 8, "the quoted text ends here"),
+            ("a: [x, \"y\nb: \"z\"]\n", 2, 5, "the quoted text ends here"),
+            // Not where the file ends.
+            ("a: 1\nb: 'x\nc: y\n", 2, 4, "has no closing one"),
+            ("a: [x, \"y\nb: z\n", 1, 8, "has no closing one"),
+            ("a: 'x\n--- \n", 1, 4, "has no closing one"),
+            ("'a: x\nb: y\n", 1, 1, "has no closing one"),
         ] {
             let error = Document::parse(text).unwrap_err();
             let position = (line > 0).then_some(Position { line, column });
