@@ -109,13 +109,23 @@ impl Diagnostics {
 
     /// Adds errors about a value that is not a mapping, unknown keys, and duplicate keys.
     pub fn check_keys(&mut self, node: &NodeRef<'_>, known: &[&str]) {
+        self.check_keys_with(node, known, |key| hint(key, known));
+    }
+
+    /// Like [`Diagnostics::check_keys`], with another hint for an unknown key.
+    pub fn check_keys_with(
+        &mut self,
+        node: &NodeRef<'_>,
+        known: &[&str],
+        hint: impl Fn(&str) -> String,
+    ) {
         if !matches!(node.node, Node::Map(_)) {
             self.error(node, "must be a mapping");
             return;
         }
         for (key, value) in node.entries() {
             if !known.contains(&key) {
-                self.error(&value, format!("unknown key{}", hint(key, known)));
+                self.error(&value, format!("unknown key{}", hint(key)));
             }
         }
         self.check_duplicates(node);

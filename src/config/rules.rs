@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use gotemplate::{Regexp, Template};
 use serde_json::Value;
 
-use super::diagnostics::{Diagnostics, Place};
+use super::diagnostics::{Diagnostics, Place, hint};
 use crate::alertmanager::Labels;
 use crate::mapping::lint::{self, RuleInputs};
 use crate::mapping::path::{Path, PathError, ROOTS};
@@ -13,7 +13,35 @@ use crate::mapping::rule::Rule;
 use crate::suggest::did_you_mean;
 use yamldoc::{Key, Node, NodeRef};
 
-const TYPES: &[&str] = &["set", "copy", "template", "map"];
+/// The types of rules, with their keys.
+const RULE_KEYS: [(&str, &[&str]); 4] = [
+    ("set", &["type", "value"]),
+    ("copy", &["type", "value"]),
+    ("template", &["type", "value", "field", "regexp"]),
+    ("map", &["type", "field", "values", "default"]),
+];
+
+fn keys_of(kind: &str) -> Option<&'static [&'static str]> {
+    let (_, keys) = RULE_KEYS.iter().find(|(known, _)| *known == kind)?;
+    Some(keys)
+}
+
+/// The likely intention behind an unknown key of a rule: another type of rule, or one of its own keys.
+fn key_hint(key: &str, known: &[&str]) -> String {
+    let has_key = |(_, keys): &&(&str, &[&str])| keys.contains(&key);
+    let types: Vec<&str> = RULE_KEYS
+        .iter()
+        .filter(has_key)
+        .map(|(kind, _)| *kind)
+        .collect();
+    if !types.is_empty() {
+        format!("; it belongs to a rule of type {}", types.join(" or "))
+    } else if keys_of(key).is_some() {
+        format!("; did you mean \"type: {key}\"?")
+    } else {
+        hint(key, known)
+    }
+}
 
 /// The type of value that a field of the event takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +82,8 @@ impl Compiler<'_> {
                 Some(Rule::First(rules.into_iter().collect::<Option<_>>()?))
             }
             Node::Map(_) => {
-                let known = TYPES.join(", ");
+                let types = RULE_KEYS.map(|(kind, _)| kind);
+                let known = types.join(", ");
                 let Some(kind) = node.get("type") else {
                     return self.error(node, format!("a rule must have a type ({known})"));
                 };
@@ -70,7 +99,7 @@ impl Compiler<'_> {
                     "template" => self.template(node),
                     "map" => self.lookup(node),
                     other => {
-                        let hint = did_you_mean(other, TYPES);
+                        let hint = did_you_mean(other, &types);
                         let message = format!("unknown type {other:?}{hint} (known: {known})");
                         self.error(&kind, message)
                     }
@@ -114,13 +143,13 @@ impl Compiler<'_> {
     }
 
     fn set(&mut self, node: &NodeRef<'_>, expected: ExpectedType) -> Option<Rule> {
-        self.diagnostics.check_keys(node, &["type", "value"]);
+        self.check_keys(node, "set");
         let value = self.required_key(node, "value")?;
         self.constant(&value, expected)
     }
 
     fn copy(&mut self, node: &NodeRef<'_>, expected: ExpectedType) -> Option<Rule> {
-        self.diagnostics.check_keys(node, &["type", "value"]);
+        self.check_keys(node, "copy");
         let value = self.required_key(node, "value")?;
         let path = match expected {
             ExpectedType::Name | ExpectedType::Text => self.string_path(&value, "this field")?,
@@ -135,8 +164,7 @@ impl Compiler<'_> {
     }
 
     fn template(&mut self, node: &NodeRef<'_>) -> Option<Rule> {
-        let known = ["type", "value", "field", "regexp"];
-        self.diagnostics.check_keys(node, &known);
+        self.check_keys(node, "template");
         let given = |key: &str| node.get(key).filter(|node| node.text() != Some(""));
         let (field_node, regexp_node) = (given("field"), given("regexp"));
         let field = part(field_node.as_ref(), |node| match &regexp_node {
@@ -174,8 +202,7 @@ impl Compiler<'_> {
     }
 
     fn lookup(&mut self, node: &NodeRef<'_>) -> Option<Rule> {
-        let known = ["type", "field", "values", "default"];
-        self.diagnostics.check_keys(node, &known);
+        self.check_keys(node, "map");
         let field_node = self.required_key(node, "field");
         let field = field_node.and_then(|node| self.string_path(&node, "a lookup"));
         let values_node = self.required_key(node, "values");
@@ -186,6 +213,13 @@ impl Compiler<'_> {
             values: values?,
             default: default.ok()?.map(str::to_owned),
         })
+    }
+
+    /// Checks the keys of a rule of this type.
+    fn check_keys(&mut self, node: &NodeRef<'_>, kind: &str) {
+        let known = keys_of(kind).unwrap_or_default();
+        self.diagnostics
+            .check_keys_with(node, known, |key| key_hint(key, known));
     }
 
     fn required_key<'d>(&mut self, node: &NodeRef<'d>, key: &str) -> Option<NodeRef<'d>> {

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -196,12 +196,14 @@ impl<'d, 'e> Section<'d, 'e> {
             self.error(setting, "must be a path");
             return None;
         };
-        // Without the path: a user may have set the secret itself in its place.
         read_file(Path::new(path), MAX_SECRET_FILE_BYTES)
             .map_err(|error| {
-                let message =
-                    format!("cannot read the file (path not shown; it may be a secret): {error}");
-                self.error(setting, message);
+                let file = if may_be_secret(Path::new(path)) {
+                    "the file (path not shown; it may be a secret)"
+                } else {
+                    path
+                };
+                self.error(setting, format!("cannot read {file}: {error}"));
             })
             .ok()
     }
@@ -220,6 +222,13 @@ impl<'d, 'e> Section<'d, 'e> {
         self.diagnostics.error(Place::Variable(name), message);
         None
     }
+}
+
+/// Whether what is set as the path of a file with a secret may be the secret itself. It is not where it begins with an existing
+/// directory, such as `/etc`.
+fn may_be_secret(path: &Path) -> bool {
+    let first_directory: PathBuf = path.components().take(2).collect();
+    !(path.is_absolute() && first_directory.is_dir())
 }
 
 /// Reads a text file up to a maximal length: a path may lead to a device that has no end.
