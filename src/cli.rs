@@ -109,7 +109,9 @@ pub enum UsageError {
     #[error("unknown option {0}{1}")]
     UnknownOption(String, String),
     /// A positional argument; the program takes none.
-    #[error("unexpected argument (not shown; it may be a secret)")]
+    #[error(
+        "unexpected argument (not shown; it may be a secret); name the configuration file with --config FILE"
+    )]
     Positional,
     /// An option is given more than once.
     #[error("{0} is given twice")]
@@ -305,6 +307,10 @@ mod tests {
         for (line, reason) in [
             ("--chek", "unknown option --chek; did you mean \"--check\"?"),
             ("--tokn=hunter2", "unknown option --tokn"),
+            (
+                "config.yml",
+                "(not shown; it may be a secret); name the configuration file with --config FILE",
+            ),
             ("amqp://u:hunter2@h", "unexpected argument (not shown"),
             ("--check=1", "--check takes no value"),
             ("--port", "'--port' option doesn't have an associated value"),

@@ -231,11 +231,12 @@ impl ReloadController<'_> {
             self.broker = config.publisher;
         }
         self.server.resize(max_connections(&config.http));
+        let tls = config.http.tls_summary();
         self.routes.replace(Runtime {
             settings: config.http,
             mapping: config.mapping,
         });
-        info!(broker_changed; "configuration reloaded");
+        info!(broker_changed, tls:%; "configuration reloaded");
     }
 }
 

@@ -111,15 +111,18 @@ pub fn run(arguments: &[OsString]) -> Result<(), RunError> {
     }
     let config = reload::load(&cli.config, &cli.overrides)?;
     match &cli.mode {
-        Mode::Check => Ok(writeln!(
-            io::stdout(),
-            "{} is valid\n{config}",
-            cli.config.display()
-        )?),
+        Mode::Check => check(&config, &cli.config),
         Mode::Explain(file) => explain_file(&config, &cli.config, file),
         Mode::DryRun(file) => dry_run(&config, file),
         Mode::ServeToStdout | Mode::Serve | Mode::Help | Mode::Version => serve(&cli, config),
     }
+}
+
+fn check(config: &Config, path: &Path) -> Result<(), RunError> {
+    // Here and not for each mode: --explain and --dry-run may run on a host where the name is unknown.
+    config.http.listen.resolve()?;
+    writeln!(io::stdout(), "{} is valid\n{config}", path.display())?;
+    Ok(())
 }
 
 /// Reads a notification's body from a file, or from standard input (`-`).
@@ -198,7 +201,7 @@ fn serve(cli: &Cli, config: Config) -> Result<(), RunError> {
         ),
     };
     let (listen, broker) = (config.http.listen.clone(), config.publisher);
-    let tls = config.http.tls.is_some();
+    let tls = config.http.tls_summary();
     let max_connections = reload::max_connections(&config.http);
     let runtime = Runtime {
         settings: config.http,
@@ -213,7 +216,7 @@ fn serve(cli: &Cli, config: Config) -> Result<(), RunError> {
         Arc::clone(&routes),
         new_heartbeat("accept"),
     )?;
-    info!(version:% = version::VERSION, address:% = server.address(), tls; "listening");
+    info!(version:% = version::VERSION, address:% = server.address(), tls:%; "listening");
 
     let reload_failed = AtomicBool::new(false);
     let mut notifier = Notifier::start(

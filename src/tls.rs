@@ -130,13 +130,20 @@ pub fn require_tls_1_2(context: &mut SslContextBuilder) -> Result<(), TlsError> 
     Ok(())
 }
 
-/// Uses a certificate, with its chain, and the key that belongs to it. Returns when the first certificate of the chain expires,
-/// as Unix time.
+/// What a side should know of its own certificate.
+pub struct OwnCertificate {
+    /// When the first certificate of the chain expires, as Unix time.
+    pub expires_at: i64,
+    /// Whether it names a host or an address as `subjectAltName`.
+    pub has_alternative_name: bool,
+}
+
+/// Uses a certificate, with its chain, and the key that belongs to it.
 pub fn use_identity(
     context: &mut SslContextBuilder,
     cert: &Path,
     key: &Path,
-) -> Result<i64, TlsError> {
+) -> Result<OwnCertificate, TlsError> {
     let (chain, private) = (certificates(cert)?, private_key(key)?);
     let unusable = |stack| unusable("the certificate", cert, stack);
     if !chain[0].public_key().map_err(unusable)?.public_eq(&private) {
@@ -153,7 +160,7 @@ fn use_chain(
     context: &mut SslContextBuilder,
     chain: &[X509],
     key: &PKey<Private>,
-) -> Result<i64, ErrorStack> {
+) -> Result<OwnCertificate, ErrorStack> {
     context.set_certificate(&chain[0])?;
     context.set_private_key(key)?;
     for issuer in &chain[1..] {
@@ -165,7 +172,15 @@ fn use_chain(
         let seconds = i64::from(since_1970.days) * 86_400 + i64::from(since_1970.secs);
         expires_at = expires_at.min(seconds);
     }
-    Ok(expires_at)
+    let names = chain[0].subject_alt_names();
+    let has_alternative_name = names
+        .iter()
+        .flatten()
+        .any(|name| name.dnsname().is_some() || name.ipaddress().is_some());
+    Ok(OwnCertificate {
+        expires_at,
+        has_alternative_name,
+    })
 }
 
 /// The authorities in a file, to verify the other side with.

@@ -107,6 +107,33 @@ fn check_warns_about_what_is_probably_not_intended() {
 }
 
 #[test]
+fn check_resolves_the_listen_address() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let config = write_config(&config("amqp://127.0.0.1:1", "", MAPPING));
+    for (host, status) in [
+        ("127.0.0.1", 0),
+        ("::1", 0),
+        ("localhost", 0),
+        ("nope.invalid", 1),
+        ("no host", 1),
+        ("127.0.0.1:80", 1),
+    ] {
+        // The port is in use: it is not bound.
+        let arguments = ["-c", &config, "--check", "--host", host, "--port", &port];
+        let output = run(&arguments, &[], "");
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{host}: {stderr}");
+        assert_eq!(output.stdout.is_empty(), status == 1, "{host}");
+        assert_eq!(
+            stderr.contains("cannot resolve the listen address"),
+            status == 1,
+            "{host}: {stderr}"
+        );
+    }
+}
+
+#[test]
 fn hostile_files_end_check_with_status_2() {
     let token = format!("http: {{bearer_token_file: /dev/zero}}\n{MAPPING}\n");
     let deep_list = format!("connector: {}", "[".repeat(100_000));
@@ -133,7 +160,7 @@ fn hostile_files_end_check_with_status_2() {
         ),
         (
             write_config(&token),
-            "http.bearer_token_file: cannot read the file (path not shown; it may be a secret): longer than",
+            "http.bearer_token_file: cannot read /dev/zero: longer than",
         ),
     ] {
         let output = run(&["-c", &path, "--check"], &[], "");

@@ -3,10 +3,12 @@
 mod support;
 
 use support::broker::{Broker, ReceivedMessage};
+use support::certificates::Subject;
 use support::connector::{Connector, MAPPING, config};
 use support::http::Client;
 use support::load::Load;
 use support::manager::Manager;
+use support::tls::Authority;
 use support::{TOKEN, notification, signal, temp_path};
 
 #[test]
@@ -78,6 +80,46 @@ fn an_invalid_configuration_is_rejected_completely() {
     );
     assert_eq!(connector.post(&notification(&["A"])).status, 200);
     assert_eq!(broker.admin(&vhost).drain().len(), 1);
+}
+
+#[test]
+fn a_failed_reload_over_http_is_logged_once() {
+    let connector = Connector::with(&config("amqp://127.0.0.1:1", "", MAPPING), &["--stdout"]);
+    connector.rewrite("connector: [");
+    let authorization = format!("Authorization: Bearer {TOKEN}");
+    let reply = connector
+        .client()
+        .send("POST", "/-/reload", &[&authorization], b"")
+        .unwrap();
+    assert_eq!(reply.status, 500);
+    assert!(reply.body.contains("invalid YAML"), "{}", reply.body);
+    let log = connector.log();
+    assert_eq!(log.matches("reload failed").count(), 1, "{log}");
+    assert_eq!(log.matches("invalid YAML").count(), 1, "{log}");
+}
+
+#[test]
+fn a_changed_certificate_is_logged_with_its_expiry() {
+    let authority = Authority::new();
+    let configuration = |name: &str| {
+        let tls = authority.setting(name, "");
+        config("amqp://127.0.0.1:1", &tls, MAPPING)
+    };
+    let mut connector = Connector::with(&configuration("server"), &["--stdout"]);
+    let subject = Subject {
+        days: 1000,
+        ..Subject::host("localhost")
+    };
+    authority.issue("renewed", subject);
+    connector.reload(&configuration("renewed"));
+    let log = connector.log();
+    let expiry = |message: &str| {
+        let line = log.lines().find(|line| line.contains(message));
+        let (_, expiry) = line?.split_once("tls=\"on, certificate expires ")?;
+        Some(expiry.to_owned())
+    };
+    let (first, second) = (expiry(" listening "), expiry("configuration reloaded"));
+    assert!(first.is_some() && first < second, "{log}");
 }
 
 #[test]

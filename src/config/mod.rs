@@ -184,11 +184,7 @@ impl fmt::Display for Config {
         writeln!(f, "broker:       {}", urls.join(", "))?;
         writeln!(f, "exchange:     {}", self.publisher.exchange)?;
         writeln!(f, "listen:       {}", self.http.listen)?;
-        let tls = match &self.http.tls {
-            None => "off".to_owned(),
-            Some(tls) => tls.to_string(),
-        };
-        writeln!(f, "tls:          {tls}")?;
+        writeln!(f, "tls:          {}", self.http.tls_summary())?;
         writeln!(f, "tokens:       {} (not shown)", self.http.tokens.len())?;
         writeln!(f, "body limit:   {} bytes", self.http.max_body_bytes)?;
         writeln!(f, "connections:  {}", self.http.max_connections)?;

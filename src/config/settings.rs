@@ -9,7 +9,7 @@ use super::diagnostics::{Diagnostics, Place};
 use super::source::{SecretSource, Section, Setting};
 use super::{Environment, Overrides};
 use crate::amqp_url::AmqpUrl;
-use crate::http::{self, DEFAULT_TOKEN, ListenAddress, ServerTls, expiry_warning};
+use crate::http::{self, DEFAULT_TOKEN, ListenAddress, ServerTls};
 use crate::publisher::{self, TlsFiles};
 use crate::secret::Secret;
 use crate::tls::TlsError;
@@ -228,7 +228,7 @@ fn tls(
     };
     match loaded {
         Ok(tls) => {
-            if let Some(warning) = expiry_warning(tls.expires_at, Timestamp::now().as_second()) {
+            for warning in tls.warnings(Timestamp::now().as_second()) {
                 let place = section.place("cert_file", "http.tls");
                 section.diagnostics.warn(place, warning);
             }

@@ -258,6 +258,36 @@ bearer_token: x
 }
 
 #[test]
+fn a_key_of_another_type_of_rule_is_reported_with_that_type() {
+    for (rule, expected) in [
+        (
+            "{type: copy, value: labels.a, regexp: x}",
+            "output.regexp: unknown key; it belongs to a rule of type template",
+        ),
+        (
+            "{type: set, value: x, field: labels.a}",
+            "output.field: unknown key; it belongs to a rule of type template or map",
+        ),
+        (
+            "{type: map, field: labels.a, values: {a: b}, value: c}",
+            "output.value: unknown key; it belongs to a rule of type set or copy or template",
+        ),
+        (
+            "{type: copy, value: labels.a, template: x}",
+            "output.template: unknown key; did you mean \"type: template\"?",
+        ),
+        (
+            "{type: map, field: labels.a, values: {a: b}, defualt: c}",
+            "output.defualt: unknown key; did you mean \"default\"?",
+        ),
+    ] {
+        let errors = errors(&format!("{MINIMAL}output: {rule}"), &[]);
+        assert_eq!(errors.len(), 1, "{rule}: {errors:?}");
+        assert!(errors[0].ends_with(expected), "{rule}: {errors:?}");
+    }
+}
+
+#[test]
 fn missing_keys_and_invalid_variables_are_reported() {
     for (text, variables, expected) in [
         ("", &[][..], "connector: required but not set"),
@@ -305,6 +335,21 @@ fn missing_keys_and_invalid_variables_are_reported() {
             MINIMAL,
             &[("PROMETHEUS_BEARER_TOKEN_FILE", "/no/such")],
             "PROMETHEUS_BEARER_TOKEN_FILE: cannot read the file (path not shown; it may be a secret): No such file",
+        ),
+        (
+            MINIMAL,
+            &[("PROMETHEUS_BEARER_TOKEN_FILE", "hunter2")],
+            "PROMETHEUS_BEARER_TOKEN_FILE: cannot read the file (path not shown",
+        ),
+        (
+            MINIMAL,
+            &[("PROMETHEUS_BEARER_TOKEN_FILE", "/etc/no/such")],
+            "PROMETHEUS_BEARER_TOKEN_FILE: cannot read /etc/no/such: No such file",
+        ),
+        (
+            &format!("{MINIMAL}amqp: {{url_file: /etc}}"),
+            &[],
+            "amqp.url_file: cannot read /etc: Is a directory",
         ),
         (
             MINIMAL,
@@ -608,6 +653,12 @@ fn the_listeners_certificate_is_checked_at_load() {
     issue("other", 90);
     issue("short", 10);
     issue("expired", -1);
+    // Only the certificates of authorities have no alternative name.
+    let nameless = Subject {
+        is_authority: true,
+        ..Subject::host("localhost")
+    };
+    root.issue(nameless).write(&dir, "nameless");
     let encrypted = fs::read_to_string(issue("locked", 90).1).unwrap();
     let encrypted = openssl::pkey::PKey::private_key_from_pem(encrypted.as_bytes())
         .unwrap()
@@ -644,6 +695,10 @@ fn the_listeners_certificate_is_checked_at_load() {
             "http.tls.cert_file: the certificate expires in 10 days",
         ),
         ("expired", "http.tls.cert_file: the certificate has expired"),
+        (
+            "nameless",
+            "http.tls.cert_file: the certificate has no host name or address as subjectAltName",
+        ),
     ] {
         let config = load(&with(pair(
             &format!("{name}.pem"),

@@ -23,7 +23,7 @@ pub use body::BodyError;
 pub use response::{HttpError, Response};
 pub use routes::{ReloadError, Routes, Runtime};
 pub use server::{ListenError, Server};
-pub use tls::{HandshakeError, ServerTls, expiry_warning};
+pub use tls::{HandshakeError, ServerTls};
 
 use crate::secret::Secret;
 use body::BodyReader;
@@ -47,6 +47,15 @@ pub struct ServerSettings {
     pub max_connections: usize,
     /// From the last byte of the body to the response.
     pub answer_timeout: Duration,
+}
+
+impl ServerSettings {
+    /// Whether TLS is on, and until when its certificate is valid.
+    pub fn tls_summary(&self) -> String {
+        self.tls
+            .as_ref()
+            .map_or_else(|| "off".to_owned(), ToString::to_string)
+    }
 }
 
 /// A host and a port.

@@ -175,7 +175,8 @@ impl Routes {
     fn log(&self, request: &Request<'_, '_>, error: &HttpError, id: &str) {
         let (head, peer, status) = (request.head, request.peer, error.status());
         let allowed = match error {
-            HttpError::NotReady(_) => return,
+            // The main thread logs a failed reload, with the reasons.
+            HttpError::NotReady(_) | HttpError::Reload(_) => return,
             HttpError::NotFound
             | HttpError::NotAnAlertmanager
             | HttpError::Method(_)

@@ -39,7 +39,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// The host name has no address.
-    #[error("cannot resolve the listen address {0}: {1}")]
+    #[error(
+        "cannot resolve the listen address {0}: {1}; use a name or an address of this host, or 0.0.0.0"
+    )]
     Resolve(ListenAddress, io::Error),
     /// The address is not available.
     #[error("cannot listen on {0}: {1}")]
@@ -65,6 +67,16 @@ struct ServerState {
     log_limiter: RateLimiter,
 }
 
+impl ListenAddress {
+    /// Looks up the host's addresses.
+    pub fn resolve(&self) -> Result<Vec<SocketAddr>, ListenError> {
+        (self.host.as_str(), self.port)
+            .to_socket_addrs()
+            .map(Iterator::collect)
+            .map_err(|error| ListenError::Resolve(self.clone(), error))
+    }
+}
+
 impl Server {
     /// Binds the address and starts to accept.
     pub fn start(
@@ -73,10 +85,7 @@ impl Server {
         routes: Arc<Routes>,
         heartbeat: Heartbeat,
     ) -> Result<Self, ListenError> {
-        let addresses: Vec<SocketAddr> = (listen.host.as_str(), listen.port)
-            .to_socket_addrs()
-            .map_err(|error| ListenError::Resolve(listen.clone(), error))?
-            .collect();
+        let addresses = listen.resolve()?;
         let bound = bind(&addresses).and_then(|listener| Ok((listener.local_addr()?, listener)));
         let (address, listener) =
             bound.map_err(|error| ListenError::Bind(listen.clone(), error))?;

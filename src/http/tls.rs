@@ -33,12 +33,17 @@ const MAX_CLIENT_HELLO_BYTES: u32 = 16 << 10;
 /// A warning is due this long before a certificate expires.
 const EXPIRY_WARNING_SECONDS: i64 = 30 * 86_400;
 
+const NO_ALTERNATIVE_NAME: &str = "the certificate has no host name or address as subjectAltName: Alertmanager, Prometheus and Grafana refuse it, as they \
+    ignore the common name; issue it again with subjectAltName=DNS:NAME, where NAME is the host in the senders' URL";
+
 /// The listener's side of TLS. Copies share it.
 #[derive(Clone)]
 pub struct ServerTls {
     context: SslContext,
     /// When the first certificate of the chain expires, as Unix time.
     pub expires_at: i64,
+    /// Whether the certificate is issued for a host in the way that senders expect.
+    has_alternative_name: bool,
     /// Whether senders have to present a certificate.
     pub verifies_clients: bool,
 }
@@ -71,16 +76,26 @@ impl ServerTls {
         context.set_num_tickets(0)?;
         // An idle connection holds no buffers.
         context.set_mode(SslMode::RELEASE_BUFFERS);
-        let expires_at = tls::use_identity(&mut context, cert, key)?;
+        let certificate = tls::use_identity(&mut context, cert, key)?;
         if let Some(path) = client_ca {
             context.set_cert_store(tls::authorities(path)?);
             context.set_verify(SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT);
         }
         Ok(Self {
             context: context.build(),
-            expires_at,
+            expires_at: certificate.expires_at,
+            has_alternative_name: certificate.has_alternative_name,
             verifies_clients: client_ca.is_some(),
         })
+    }
+
+    /// Why senders refuse the certificate, or will soon. `now` is a Unix time.
+    pub fn warnings(&self, now: i64) -> Vec<String> {
+        let mut warnings = Vec::from_iter(expiry_warning(self.expires_at, now));
+        if !self.has_alternative_name {
+            warnings.push(NO_ALTERNATIVE_NAME.to_owned());
+        }
+        warnings
     }
 
     /// Does the handshake, until the socket's deadline.
@@ -202,7 +217,7 @@ fn hint(reason: &str) -> &'static str {
 }
 
 /// A warning where a certificate has expired or soon will; both times are Unix times.
-pub fn expiry_warning(expires_at: i64, now: i64) -> Option<String> {
+fn expiry_warning(expires_at: i64, now: i64) -> Option<String> {
     let left = expires_at - now;
     if left <= 0 {
         Some("the certificate has expired; senders that verify it cannot connect".to_owned())
