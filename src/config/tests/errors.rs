@@ -1,0 +1,326 @@
+//! How errors are reported.
+
+use super::*;
+use crate::secret::Secret;
+
+#[test]
+fn every_error_is_reported_at_once_with_its_line() {
+    let text = "\
+amqp:
+  url: http://u:hunter2@h/v
+  exchnge: x
+http:
+  listen: 18401
+  bearer_token: ''
+  max_body_bytes: big
+  answer_timeout: 8
+event_type: check
+conector: prometheus
+connector: {type: copy, value: labels.job}
+connector_name:
+  type: tempalte
+  value: x
+component: {type: copy, value: lables.instance}
+resource:
+  - {type: copy, value: labels}
+  - {type: template, value: '{{ if .Field }}x', field: labels.a}
+state: {type: map, field: labels.severity, values: [1]}
+output: {type: template, value: x, field: labels.a, regexp: '('}
+output_length: 0
+tags: {type: copy, value: labels.a}
+author: {value: x}
+extra_infos_prefix: ''
+extra_infos:
+  state: 1
+  fine: {type: copy, value: fingerprint, feild: x}
+  fine: 2
+bearer_token: x
+";
+    let expected = [
+        "line 2, column 3: amqp.url: the URL must begin with amqp:// or amqps://",
+        "line 3, column 3: amqp.exchnge: unknown key; did you mean \"exchange\"?",
+        "line 5, column 3: http.listen: must be HOST:PORT, such as 0.0.0.0:18401 or [::]:18401",
+        "line 6, column 3: http.bearer_token: must not be empty",
+        "line 7, column 3: http.max_body_bytes: must be a whole number of bytes, 1024 to 67108864",
+        "line 8, column 3: http.answer_timeout: must be a duration from 100ms to 60s, such as 8s",
+        "line 9, column 1: event_type: cannot be set; it is always check",
+        "line 10, column 1: conector: unknown key; did you mean \"connector\"?",
+        "line 11, column 1: connector: must be a constant: write `connector: prometheus`, or `type: set`",
+        "line 13, column 3: connector_name.type: unknown type \"tempalte\"; did you mean \"template\"? (known: set, copy, template, map)",
+        "line 15, column 25: component.value: unknown path root \"lables\"; did you mean \"labels\"?",
+        "line 17, column 18: resource[0].value: labels is a mapping, but this field takes a string: use one of its entries, such as labels.NAME",
+        "line 18, column 22: resource[1].value: the template does not compile: at 1:4 of the template: unexpected EOF: the {{end}} of this if is missing",
+        "line 19, column 44: state.values: must be a mapping of strings",
+        "line 20, column 53: output.regexp: the regexp does not compile: unclosed group",
+        "line 21, column 1: output_length: must be a whole number of characters, 1 or more",
+        "line 22, column 20: tags.value: labels.a is a string, but this field takes a mapping, such as labels",
+        "line 23, column 1: author: a rule must have a type (set, copy, template, map)",
+        "line 26, column 3: extra_infos.state: the name \"state\" is reserved by Canopsis; choose another name or prefix",
+        "line 27, column 42: extra_infos.fine.feild: unknown key",
+        "line 28, column 3: extra_infos.fine: duplicate key",
+        "line 29, column 1: bearer_token: unknown key; did you mean \"http.bearer_token\"?",
+    ];
+    let errors = errors(text, &[]);
+    assert_eq!(errors, expected, "{errors:#?}");
+    assert!(!format!("{:?}", load(text)).contains("hunter2"));
+}
+
+#[test]
+fn a_key_of_another_type_of_rule_is_reported_with_that_type() {
+    for (rule, expected) in [
+        (
+            "{type: copy, value: labels.a, regexp: x}",
+            "output.regexp: unknown key; it belongs to a rule of type template",
+        ),
+        (
+            "{type: set, value: x, field: labels.a}",
+            "output.field: unknown key; it belongs to a rule of type template or map",
+        ),
+        (
+            "{type: map, field: labels.a, values: {a: b}, value: c}",
+            "output.value: unknown key; it belongs to a rule of type set or copy or template",
+        ),
+        (
+            "{type: copy, value: labels.a, template: x}",
+            "output.template: unknown key; did you mean \"type: template\"?",
+        ),
+        (
+            "{type: map, field: labels.a, values: {a: b}, defualt: c}",
+            "output.defualt: unknown key; did you mean \"default\"?",
+        ),
+    ] {
+        let errors = errors(&format!("{MINIMAL}output: {rule}"), &[]);
+        assert_eq!(errors.len(), 1, "{rule}: {errors:?}");
+        assert!(errors[0].ends_with(expected), "{rule}: {errors:?}");
+    }
+}
+
+#[test]
+fn missing_keys_and_invalid_variables_are_reported() {
+    for (text, variables, expected) in [
+        ("", &[][..], "connector: required but not set"),
+        ("", &[], "resource: required but not set"),
+        (
+            "",
+            &[],
+            "http.bearer_token: required but not set; set it here or with PROMETHEUS_BEARER_TOKEN",
+        ),
+        (
+            &MINIMAL.replace("connector_name: p1", "connector_name: ''"),
+            &[],
+            "line 4, column 1: connector_name: must not be empty",
+        ),
+        (
+            &MINIMAL.replace("labels.instance", ".Alert.labels.instance"),
+            &[],
+            "did you mean \"labels.instance\"?",
+        ),
+        (
+            &format!("{MINIMAL}extra_infos: {{a: ~}}"),
+            &[],
+            "extra_infos.a: must not be null",
+        ),
+        ("- a", &[], "the file must be a YAML mapping"),
+        (
+            MINIMAL,
+            &[("PROMETHEUS_BEARER_TOKEN", "")],
+            "environment variable PROMETHEUS_BEARER_TOKEN: is set but empty",
+        ),
+        (
+            MINIMAL,
+            &[("PROMETHEUS_BEARER_TOKEN", "two words")],
+            "PROMETHEUS_BEARER_TOKEN: must consist of printable ASCII",
+        ),
+        (
+            MINIMAL,
+            &[
+                ("PROMETHEUS_BEARER_TOKEN", "a"),
+                ("PROMETHEUS_BEARER_TOKEN_FILE", "b"),
+            ],
+            "PROMETHEUS_BEARER_TOKEN_FILE: is set together with PROMETHEUS_BEARER_TOKEN; set only",
+        ),
+        (
+            MINIMAL,
+            &[("PROMETHEUS_BEARER_TOKEN_FILE", "/no/such")],
+            "PROMETHEUS_BEARER_TOKEN_FILE: cannot read the file (path not shown; it may be a secret): No such file",
+        ),
+        (
+            MINIMAL,
+            &[("PROMETHEUS_BEARER_TOKEN_FILE", "hunter2")],
+            "PROMETHEUS_BEARER_TOKEN_FILE: cannot read the file (path not shown",
+        ),
+        (
+            MINIMAL,
+            &[("PROMETHEUS_BEARER_TOKEN_FILE", "/etc/no/such")],
+            "PROMETHEUS_BEARER_TOKEN_FILE: cannot read /etc/no/such: No such file",
+        ),
+        (
+            &format!("{MINIMAL}amqp: {{url_file: /etc}}"),
+            &[],
+            "amqp.url_file: cannot read /etc: Is a directory",
+        ),
+        (
+            MINIMAL,
+            &[("CPS_AMQP_URL", "amqp://h amqp//x")],
+            "CPS_AMQP_URL: the URL must begin with",
+        ),
+        (
+            MINIMAL,
+            &[("CPS_AMQP_URL", "amqp://h"), ("CPS_AMQP_URL_FILE", "b")],
+            "CPS_AMQP_URL_FILE: is set together with CPS_AMQP_URL",
+        ),
+        (
+            MINIMAL,
+            &[("CPS_AMQP_URL_FILE", "/dev/null")],
+            "CPS_AMQP_URL_FILE: contains no URL",
+        ),
+        (
+            MINIMAL,
+            &[("PROMETHEUS_LISTEN", "here")],
+            "PROMETHEUS_LISTEN: must be HOST:PORT",
+        ),
+        (
+            MINIMAL,
+            &[("PROMETHEUS_MAX_CONNECTIONS", "many")],
+            "PROMETHEUS_MAX_CONNECTIONS: must be a whole number",
+        ),
+        (
+            MINIMAL,
+            &[("CPS_AMQP_URL", " ")],
+            "CPS_AMQP_URL: is set but empty",
+        ),
+    ] {
+        let errors = errors(text, variables);
+        assert!(
+            errors.iter().any(|error| error.contains(expected)),
+            "{expected}: {errors:#?}"
+        );
+    }
+}
+
+#[test]
+fn the_first_line_names_where_the_errors_are() {
+    for (text, variables, expected) in [
+        (
+            "a: 1",
+            &[][..],
+            "test.yml: 6 errors; configuration rejected\n",
+        ),
+        (
+            MINIMAL,
+            &[("PROMETHEUS_LISTEN", "here")],
+            "environment: 1 error; configuration rejected\n  environment variable PROMETHEUS_LISTEN: ",
+        ),
+        (
+            &format!("{MINIMAL}a: 1"),
+            &[("PROMETHEUS_LISTEN", "here")],
+            "test.yml and environment: 2 errors; configuration rejected\n  line 8, column 1: a: unknown key\n",
+        ),
+    ] {
+        let error = load_with(text, variables, &Overrides::default()).unwrap_err();
+        assert!(error.to_string().starts_with(expected), "{error}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_reported() {
+    let load = |path: &str| {
+        Config::load(Path::new(path), &Overrides::default(), &|_| None)
+            .unwrap_err()
+            .to_string()
+    };
+    assert!(load("/no/such.yml").contains("/no/such.yml: No such file"));
+    let error = Config::from_text("a: [", Path::new("b.yml"), &Overrides::default(), &|_| None)
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("b.yml: line 2, column 1: invalid YAML"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_value_that_begins_with_an_exclamation_mark_must_be_quoted() {
+    let error = load("http:\n  bearer_token: !S3cret\n").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "test.yml: line 2, column 17: invalid YAML: a value that begins with ! must be quoted"
+    );
+}
+
+#[test]
+fn a_list_of_hosts_in_a_url_is_reported() {
+    let text = format!("{MINIMAL}amqp: {{url: 'amqp://u:p@h1,h2:5672/v'}}");
+    let expected = "line 8, column 8: amqp.url: the URL has several hosts; set several URLs instead: amqp.url takes a list";
+    assert_eq!(errors(&text, &[]), [expected]);
+}
+
+#[test]
+fn long_lists_of_errors_and_warnings_are_cut() {
+    let unknown = (0..1000)
+        .map(|key| format!("k{key}: 1\n"))
+        .collect::<Vec<String>>()
+        .concat();
+    let error = load(&format!("{MINIMAL}{unknown}"))
+        .unwrap_err()
+        .to_string();
+    let lines: Vec<&str> = error.lines().collect();
+    assert_eq!(
+        (lines[0], lines[51], lines.len()),
+        (
+            "test.yml: 1000 errors; configuration rejected",
+            "  and 950 more",
+            52
+        )
+    );
+    let long = errors(
+        &format!("{MINIMAL}output: {{type: {}}}", "x".repeat(100_000)),
+        &[],
+    );
+    assert!(long[0].len() < 2000, "{}", long[0].len());
+    let constants = "  - labels.a\n".repeat(300);
+    let config = load(&format!("{MINIMAL}output:\n{constants}")).unwrap();
+    assert_eq!(config.warnings.len(), 51);
+    assert_eq!(config.warnings[50].to_string(), "and 250 more");
+}
+
+#[test]
+fn no_message_shows_what_may_be_a_secret() {
+    for text in [
+        "http: {bearer_token:hunter2}",
+        "http: {bearer_token: !!int hunter2}",
+        "http: {bearer_token: !secret hunter2}",
+        "http: {bearer_token: @hunter2}",
+        "http: {bearer_token: *hunter2}",
+        "amqp: {url:amqp://u:hunter2@h/v}",
+        "amqp: {url: 'amqp://u:12/hunter2@h'}",
+        "bearer_token:hunter2\n",
+        "hunter2",
+    ] {
+        let error = load(text).unwrap_err();
+        assert!(
+            !format!("{error} {error:?}").contains("hunter2"),
+            "{text}: {error}"
+        );
+    }
+    let long = MINIMAL.replace("sesame-word", "12345678901234567890123456");
+    assert_eq!(
+        load(&long).unwrap().http.tokens,
+        [Secret::new("12345678901234567890123456")]
+    );
+    assert!(
+        load(&format!("\u{feff}{MINIMAL}")).is_ok(),
+        "a byte order mark"
+    );
+}
+
+#[test]
+fn no_secret_is_shown() {
+    let text = MINIMAL.replace("sesame-word", "hunter2") + "amqp: {url: 'amqp://u:hunter2@h/v'}";
+    let config = load(&text).unwrap();
+    assert!(
+        !format!("{config}{config:?}").contains("hunter2"),
+        "{config}"
+    );
+}

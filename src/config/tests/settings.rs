@@ -1,0 +1,175 @@
+//! Values, and where they come from.
+
+use std::fs;
+
+use super::*;
+use crate::secret::Secret;
+
+#[test]
+fn defaults() {
+    let config = load(MINIMAL).unwrap();
+    assert_eq!(
+        config.publisher.urls[0].to_string(),
+        "amqp://cpsrabbit@localhost:5672/canopsis"
+    );
+    assert_eq!(config.publisher.exchange, "canopsis.events");
+    assert_eq!(config.http.listen.to_string(), "0.0.0.0:18401");
+    assert_eq!(config.http.max_body_bytes, 16 * 1024 * 1024);
+    assert_eq!(config.http.answer_timeout.as_secs(), 8);
+    assert_eq!(config.http.tokens, [Secret::new("sesame-word")]);
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+}
+
+#[test]
+fn command_line_over_environment_over_file() {
+    let text = MINIMAL.replace(
+        "{bearer_token: sesame-word}",
+        "{bearer_token: sesame-word, listen: '127.0.0.1:1'}",
+    ) + "amqp: {url: [amqp://a:b@one/v, amqps://two]}";
+    let file = load(&text).unwrap();
+    assert_eq!(
+        file.publisher
+            .urls
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>(),
+        ["amqp://a@one:5672/v", "amqps://guest@two:5671/%2F"]
+    );
+    let variables = [
+        ("CPS_AMQP_URL", " amqp://three\n amqp://four "),
+        ("PROMETHEUS_BEARER_TOKEN", "other"),
+    ];
+    let overrides = Overrides {
+        host: Some("::1".to_owned()),
+        port: Some(2),
+    };
+    let config = load_with(&text, &variables, &overrides).unwrap();
+    assert_eq!(
+        config
+            .publisher
+            .urls
+            .iter()
+            .map(|url| url.host.as_str())
+            .collect::<Vec<_>>(),
+        ["three", "four"]
+    );
+    assert_eq!(config.http.tokens, [Secret::new("other")]);
+    assert_eq!(config.http.listen.to_string(), "[::1]:2");
+}
+
+#[test]
+fn every_key_of_the_settings_has_a_variable() {
+    let path = std::env::temp_dir().join(format!("url-{}", std::process::id()));
+    fs::write(&path, "amqp://in-a-file amqp://second\n").unwrap();
+    let in_a_file = path.to_str().unwrap();
+    let variables = [
+        ("CPS_AMQP_URL_FILE", in_a_file),
+        ("CPS_AMQP_EXCHANGE", "other"),
+        ("CPS_AMQP_CA_FILE", "/ca"),
+        ("CPS_AMQP_CERT_FILE", "/cert"),
+        ("CPS_AMQP_KEY_FILE", "/key"),
+        ("PROMETHEUS_LISTEN", "[::1]:9"),
+        ("PROMETHEUS_MAX_BODY_BYTES", "2048"),
+        ("PROMETHEUS_MAX_CONNECTIONS", "7"),
+        ("PROMETHEUS_ANSWER_TIMEOUT", "3s"),
+        ("PROMETHEUS_METRICS_REQUIRE_TOKEN", "true"),
+    ];
+    let config = load_with(MINIMAL, &variables, &Overrides::default()).unwrap();
+    let from_the_file = load(&format!("{MINIMAL}amqp: {{url_file: {in_a_file}}}")).unwrap();
+    fs::remove_file(&path).unwrap();
+    let hosts = |config: &Config| {
+        config
+            .publisher
+            .urls
+            .iter()
+            .map(|url| url.host.clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (hosts(&config), hosts(&from_the_file)),
+        (
+            vec!["in-a-file".to_owned(), "second".to_owned()],
+            hosts(&config)
+        )
+    );
+    let tls = config.publisher.tls;
+    assert_eq!(
+        [tls.ca, tls.cert, tls.key],
+        ["/ca", "/cert", "/key"].map(|path| Some(PathBuf::from(path)))
+    );
+    assert_eq!(
+        (
+            config.publisher.exchange.as_str(),
+            config.http.listen.to_string().as_str()
+        ),
+        ("other", "[::1]:9")
+    );
+    let limits = (
+        config.http.max_body_bytes,
+        config.http.max_connections,
+        config.http.answer_timeout.as_secs(),
+    );
+    assert_eq!(limits, (2048, 7, 3));
+    assert!(config.http.metrics_require_token);
+    // Other tests set the remaining four: the URL, the token, the token's file, and TLS.
+    assert_eq!(AMQP_KEYS.len() + HTTP_KEYS.len(), variables.len() + 4);
+}
+
+#[test]
+fn the_shipped_file_is_valid_and_warns_about_its_token() {
+    let config = load(include_str!("../../../config.yml")).unwrap();
+    assert_eq!(config.http.tokens, [Secret::new(http::DEFAULT_TOKEN)]);
+    let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(
+        warnings[0].contains("column 3: http.bearer_token: is still the published default"),
+        "{warnings:?}"
+    );
+}
+
+#[test]
+fn tokens_come_from_a_list_or_a_file() {
+    let several = load(&MINIMAL.replace("sesame-word", "[one, two]")).unwrap();
+    assert_eq!(
+        several.http.tokens,
+        [Secret::new("one"), Secret::new("two")]
+    );
+    let path = std::env::temp_dir().join(format!("token-{}", std::process::id()));
+    fs::write(&path, "from-file\r\n").unwrap();
+    let place = path.to_str().unwrap();
+    let file = load(&MINIMAL.replace(
+        "bearer_token: sesame-word",
+        &format!("bearer_token_file: {place}"),
+    ))
+    .unwrap();
+    let environment = load_with(
+        MINIMAL,
+        &[("PROMETHEUS_BEARER_TOKEN_FILE", place)],
+        &Overrides::default(),
+    )
+    .unwrap();
+    fs::remove_file(&path).unwrap();
+    assert_eq!(file.http.tokens, [Secret::new("from-file")]);
+    assert_eq!(environment.http.tokens, [Secret::new("from-file")]);
+}
+
+#[test]
+fn merge_keys_give_a_rule_its_missing_keys() {
+    let text = MINIMAL.replace(
+        "resource: {type: copy, value: labels.alertname}",
+        "resource: {<<: *base, field: labels.alertname, value: 'alert {{ .Field }}'}",
+    );
+    let text = text.replace(
+        "component: {type: copy, value: labels.instance}",
+        "component: &base\n  type: template\n  field: labels.instance\n  value: '{{ split \":\" 0 .Field }}'",
+    );
+    load(&text).unwrap();
+    // What is wrong with a merged value is reported at the place where it is written.
+    let wrong = text.replace("type: template", "type: tmplate");
+    let errors = errors(&wrong, &[]);
+    assert!(
+        errors[0].starts_with("line 6, column 3: component.type: unknown type \"tmplate\"")
+            && errors[1].starts_with("line 6, column 3: resource.type: unknown type"),
+        "{errors:#?}"
+    );
+}

@@ -1,0 +1,79 @@
+//! What is valid and probably not intended.
+
+use super::*;
+
+#[test]
+fn warnings_name_what_is_probably_not_intended() {
+    for (text, expected) in [
+        (
+            MINIMAL.replace("state: 2", ""),
+            "state: not set; every firing alert gets 3 (critical)",
+        ),
+        (
+            format!("{MINIMAL}extra_infos: {{a: b}}"),
+            "extra_infos_prefix: is empty",
+        ),
+        (
+            format!("{MINIMAL}output: {{type: template, value: '{{{{ .Field }}}}'}}"),
+            "the rule has no field",
+        ),
+        (
+            format!("{MINIMAL}output: {{type: template, value: '{{{{ .Feild }}}}'}}"),
+            "output.value: the template fails where it uses .Feild:",
+        ),
+        (
+            MINIMAL.replace("sesame-word", "sesame-word, answer_timeout: 30s"),
+            "http.answer_timeout: is over 9s",
+        ),
+        (
+            format!("{MINIMAL}amqp: {{ca_file: x}}"),
+            "have no effect without an amqps:// URL",
+        ),
+        (
+            format!("{MINIMAL}output: labels.instance"),
+            "did you mean {type: copy, value: ...}?",
+        ),
+        (
+            format!("{MINIMAL}output: 'a {{{{ .Alert }}}}'"),
+            "did you mean {type: template, value: ...}?",
+        ),
+        (
+            MINIMAL.replace(
+                "state: 2",
+                "state: [{type: map, field: labels.a, values: {a: 9}}, ok]",
+            ),
+            "state: \"9\" is not a valid state; using 3 (critical)",
+        ),
+    ] {
+        let config = load(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
+        assert!(
+            warnings.iter().any(|warning| warning.contains(expected)),
+            "{expected}: {warnings:?}"
+        );
+    }
+}
+
+#[test]
+fn a_path_or_a_name_is_cut_at_a_line_break_with_a_warning() {
+    for (from, to, expected) in [
+        (
+            "p1",
+            "\"p1 \\n p2\"",
+            "line 4, column 1: connector_name: contains a line break; using \"p1\", which is before it",
+        ),
+        (
+            "labels.instance",
+            "\"labels.instance\\nlabels.job\"",
+            "line 5, column 25: component.value: contains a line break; using \"labels.instance\", which is before it",
+        ),
+    ] {
+        let config = load(&MINIMAL.replace(from, to)).unwrap();
+        assert_eq!(config.warnings[0].to_string(), expected);
+    }
+    let blank = errors(&MINIMAL.replace("p1", "' '"), &[]);
+    assert_eq!(
+        blank,
+        ["line 4, column 1: connector_name: must not be empty"]
+    );
+}
