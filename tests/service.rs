@@ -84,7 +84,7 @@ fn an_invalid_configuration_is_rejected_completely() {
 
 #[test]
 fn a_failed_reload_over_http_is_logged_once() {
-    let connector = Connector::with(&config("amqp://127.0.0.1:1", "", MAPPING), &["--stdout"]);
+    let mut connector = Connector::with(&config("amqp://127.0.0.1:1", "", MAPPING), &["--stdout"]);
     connector.rewrite("connector: [");
     let authorization = format!("Authorization: Bearer {TOKEN}");
     let reply = connector
@@ -93,6 +93,8 @@ fn a_failed_reload_over_http_is_logged_once() {
         .unwrap();
     assert_eq!(reply.status, 500);
     assert!(reply.body.contains("invalid YAML"), "{}", reply.body);
+    connector.terminate();
+    connector.wait();
     let log = connector.log();
     assert_eq!(log.matches("reload failed").count(), 1, "{log}");
     assert_eq!(log.matches("invalid YAML").count(), 1, "{log}");

@@ -74,7 +74,10 @@ fn describe(message: &str, before: Option<char>, found: Option<char>) -> String 
                 .to_owned()
         }
         None if has("expected ',' or") => {
-            "; within { } and [ ], a value that contains a colon, a comma or a bracket must be quoted".to_owned()
+            let start = position_at_end(message).unwrap_or(START);
+            format!(
+                "; the [ or {{ at {start} is not closed, or a value in it has a colon, a comma or a bracket and must be quoted"
+            )
         }
         None => String::new(),
     };
@@ -114,7 +117,7 @@ mod tests {
                 "a: [1\nb: 2\n",
                 2,
                 2,
-                "or ']'; within { } and [ ], a value that contains a colon, a comma",
+                "or ']'; the [ or { at line 1, column 4 is not closed, or a value in it has a colon,",
             ),
             ("a: 1\n---\nb: 2\n", 0, 0, "more than one document"),
             (
