@@ -43,7 +43,7 @@ help:
 	@echo 'make demo             send an alert from Alertmanager to the queue on this machine'
 	@echo 'make audit            licences, sources and advisories of all dependencies (cargo-deny; needs the Internet)'
 	@echo 'make faults           the tests with faults, overload and hostile input, and the number of lost and repeated events (10 minutes)'
-	@echo 'make fuzz             fuzz templates and each parser that reads from the network, 5 minutes each (installs cargo-fuzz if missing)'
+	@echo 'make fuzz             fuzz templates, configurations and each parser that reads from the network, 5 minutes each (installs cargo-fuzz if missing)'
 	@echo 'make oracle           compare random templates with the output of Go (SEED=n repeats a run; installs Go if missing)'
 	@echo 'make bench            throughput, latency and footprint, compared with bridges in Python, Node.js and Go (15 minutes)'
 	@echo 'make install          install below DESTDIR and PREFIX ($(PREFIX))'
@@ -168,11 +168,13 @@ FUZZ_SECONDS = 300
 FUZZ = RUSTC_BOOTSTRAP=1 cargo fuzz run
 fuzz:
 	command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
-	mkdir -p fuzz/corpus/notification
+	mkdir -p fuzz/corpus/notification fuzz/corpus/configuration
 	cp tests/data/payloads/*.json fuzz/corpus/notification/
+	grep -v _file config.yml >fuzz/corpus/configuration/config.yml
 	$(FUZZ) notification -- -max_total_time=$(FUZZ_SECONDS)
 	$(FUZZ) template -- -max_total_time=$(FUZZ_SECONDS)
 	$(FUZZ) http_head -- -max_total_time=$(FUZZ_SECONDS)
+	$(FUZZ) configuration -- -max_total_time=$(FUZZ_SECONDS)
 
 # Random templates, rendered by Go and by crates/gotemplate. The same seed makes the same templates.
 SEED := $(or $(SEED),$(shell date +%s))

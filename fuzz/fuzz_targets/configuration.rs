@@ -1,0 +1,34 @@
+//! Any text as a configuration: it is refused with reasons of a limited length, or its summary can be printed.
+#![no_main]
+
+use std::path::Path;
+
+use canopsis_connector_prometheus::config::{Config, ConfigError, Overrides};
+use libfuzzer_sys::fuzz_target;
+
+/// More than the message of one error, with its path.
+const MAX_ERROR_BYTES: usize = 64 << 10;
+
+fuzz_target!(|text: &str| {
+    // The keys whose values are files that would be read.
+    if text.contains("_file") {
+        return;
+    }
+    // The environment has the token, so that the file needs none.
+    let environment = |name: &str| {
+        let token = Ok("sesame-word".to_owned());
+        (name == "PROMETHEUS_BEARER_TOKEN").then_some(token)
+    };
+    let path = Path::new("config.yml");
+    match Config::from_text(text, path, &Overrides::default(), &environment) {
+        Ok(config) => assert!(config.to_string().contains("connector:")),
+        Err(ConfigError::Invalid { errors, .. }) => {
+            assert!(!errors.is_empty(), "the file is refused without a reason");
+            for error in errors {
+                assert!(error.to_string().len() < MAX_ERROR_BYTES);
+            }
+        }
+        Err(ConfigError::Syntax { message, .. }) => assert!(!message.is_empty()),
+        Err(ConfigError::Read { .. }) => unreachable!("nothing is read"),
+    }
+});
