@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use openssl::ssl::{SslAcceptor, SslFiletype, SslMethod};
-use support::broker::{Broker, ReceivedMessage};
+use support::broker::Broker;
 use support::connector::{BINARY, Connector, MAPPING, config};
 use support::frame_relay::{self, Handlers};
 use support::load::Load;
@@ -120,8 +120,8 @@ fn a_connection_on_which_huge_frames_come_is_replaced() {
         let text = config(&url, "", MAPPING);
         let connector = Connector::with_wrapper(&LIMITED, BINARY, &text, &[]);
         connector.wait_until_ready();
-        let reply = connector.post(&notification(&["a"]));
-        assert_eq!(reply.status, 200, "{}", reply.body);
+        let response = connector.post(&notification(&["a"]));
+        assert_eq!(response.status, 200, "{}", response.body);
     }
 }
 
@@ -142,13 +142,12 @@ fn an_event_over_which_rabbitmq_closes_the_channel_fails_alone() {
         load.wait_for_more(20);
         let url = format!("\"externalURL\":\"{}\"", "x".repeat(200_000));
         let body = notification(&[format!("large{round}")]).replace("\"externalURL\":\"\"", &url);
-        let reply = connector.post(&body);
-        assert_eq!(reply.status, 503, "{}", reply.body);
-        assert!(reply.body.contains("message size"), "{}", reply.body);
+        let response = connector.post(&body);
+        assert_eq!(response.status, 503, "{}", response.body);
+        assert!(response.body.contains("message size"), "{}", response.body);
     }
     let result = load.stop();
-    let queued = broker.admin("v0").drain();
-    let received: Vec<String> = queued.iter().map(ReceivedMessage::resource).collect();
+    let received = broker.admin("v0").drain_resources();
     result.assert_no_loss("an event above max_message_size", &received);
     assert_eq!(result.statuses.keys().collect::<Vec<_>>(), [&200]);
 }

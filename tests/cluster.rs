@@ -10,7 +10,7 @@ use std::process::Command;
 use std::thread;
 
 use amiquip::{AmqpValue, FieldTable};
-use support::broker::{Admin, QUEUE, ReceivedMessage};
+use support::broker::{Admin, QUEUE};
 use support::connector::{Connector, MAPPING, config};
 use support::load::Load;
 use support::{ProcessGroup, free_port, temp_path, wait_until};
@@ -190,11 +190,7 @@ fn answered_200_survives_the_loss_of_nodes_of_the_leader_and_of_the_majority() {
     load.wait_for_more(50);
 
     let load = load.stop();
-    let received: Vec<String> = Admin::connect(cluster.nodes[0].port, VHOST)
-        .drain()
-        .iter()
-        .map(ReceivedMessage::resource)
-        .collect();
+    let received = Admin::connect(cluster.nodes[0].port, VHOST).drain_resources();
     load.assert_no_loss(
         "a cluster loses nodes, the leader and the majority",
         &received,

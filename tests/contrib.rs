@@ -16,7 +16,7 @@ use support::broker::Broker;
 use support::connector::{Connector, MAPPING, config, run};
 use support::documents::{anchors, document};
 use support::http::Client;
-use support::{ProcessGroup, free_port, notification, temp_path, wait_until};
+use support::{ProcessGroup, assert_success, free_port, notification, temp_path, wait_until};
 
 /// Where the runbooks are: the `URL` of the package.
 const PROJECT: &str = "https://git.canopsis.net/canopsis-connectors/connector-prometheus";
@@ -354,11 +354,7 @@ fn alerts_map_to_distinct_events_with_their_states() {
         &[],
         &notification.to_string(),
     );
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert_success(&output, "--dry-run");
     let events: Vec<Value> = String::from_utf8(output.stdout)
         .unwrap()
         .lines()

@@ -8,19 +8,11 @@ use std::net::TcpListener;
 use std::thread;
 
 use amiquip::{AmqpValue, FieldTable};
-use support::broker::{Broker, ReceivedMessage};
+use support::broker::Broker;
 use support::connector::{Connector, MAPPING, config};
 use support::http::Client;
+use support::load::{post_all, statuses};
 use support::{free_port, notification, wait_until};
-
-fn resources(broker: &Broker, vhost: &str) -> Vec<String> {
-    broker
-        .admin(vhost)
-        .drain()
-        .iter()
-        .map(ReceivedMessage::resource)
-        .collect()
-}
 
 #[test]
 fn the_connector_starts_and_responds_without_a_broker() {
@@ -29,15 +21,15 @@ fn the_connector_starts_and_responds_without_a_broker() {
         &config(&broker.url("v0"), "answer_timeout: 500ms", MAPPING),
         &[],
     );
-    let reply = connector.post(&notification(&["too early"]));
-    assert_eq!(reply.status, 503);
-    assert!(reply.header("retry-after").is_some());
+    let response = connector.post(&notification(&["too early"]));
+    assert_eq!(response.status, 503);
+    assert!(response.header("retry-after").is_some());
     assert!(
-        reply
+        response
             .body
             .contains("not connected to RabbitMQ: amqp://cpsrabbit@127.0.0.1"),
         "{}",
-        reply.body
+        response.body
     );
     assert_eq!(connector.get("/-/ready").status, 503);
     let anonymous = Client::new(connector.address)
@@ -51,7 +43,7 @@ fn the_connector_starts_and_responds_without_a_broker() {
     broker.run();
     connector.wait_until_ready();
     assert_eq!(connector.post(&notification(&["in time"])).status, 200);
-    assert_eq!(resources(&broker, "v0"), ["in time"]);
+    assert_eq!(broker.admin("v0").drain_resources(), ["in time"]);
 }
 
 #[test]
@@ -61,18 +53,11 @@ fn a_notification_waits_for_the_broker_until_its_deadline() {
         &config(&broker.url("v0"), "answer_timeout: 60s", MAPPING),
         &[],
     );
-    let address = connector.address;
-    let sender = thread::spawn(move || {
-        Client::new(address)
-            .post(&notification(&["patient"]))
-            .unwrap()
-    });
-    wait_until("the notification waits", || {
-        connector.log().contains("notification received")
-    });
+    let sender = connector.post_in_background(notification(&["patient"]));
+    wait_until("the notification waits", || connector.received() == 1);
     broker.run();
-    assert_eq!(sender.join().unwrap().status, 200);
-    assert_eq!(resources(&broker, "v0"), ["patient"]);
+    assert_eq!(sender.join().unwrap().unwrap().status, 200);
+    assert_eq!(broker.admin("v0").drain_resources(), ["patient"]);
 }
 
 #[test]
@@ -82,12 +67,12 @@ fn unroutable_events_are_answered_503() {
     let connector = Connector::on(&broker.url(&vhost));
     let admin = broker.admin(&vhost);
     admin.unbind();
-    let reply = connector.post(&notification(&["a", "b"]));
-    assert_eq!(reply.status, 503);
-    assert!(reply.body.contains("312 NO_ROUTE"), "{}", reply.body);
+    let response = connector.post(&notification(&["a", "b"]));
+    assert_eq!(response.status, 503);
+    assert!(response.body.contains("312 NO_ROUTE"), "{}", response.body);
     admin.bind();
     assert_eq!(connector.post(&notification(&["c"])).status, 200);
-    assert_eq!(resources(broker, &vhost), ["c"]);
+    assert_eq!(broker.admin(&vhost).drain_resources(), ["c"]);
     assert!(!connector.log().contains("lost connection to RabbitMQ"));
 }
 
@@ -102,14 +87,14 @@ fn a_missing_exchange_is_answered_503_until_it_is_declared() {
     connector.wait_until_ready();
     let admin = broker.admin(&vhost);
     admin.delete_exchange();
-    let reply = connector.post(&notification(&["a"]));
-    assert_eq!(reply.status, 503);
+    let response = connector.post(&notification(&["a"]));
+    assert_eq!(response.status, 503);
     assert!(
-        reply
+        response
             .body
             .contains("404 NOT_FOUND - no exchange 'canopsis.events'"),
         "{}",
-        reply.body
+        response.body
     );
     wait_until("the missing exchange is noticed", || {
         let ready = connector.get("/-/ready");
@@ -119,7 +104,7 @@ fn a_missing_exchange_is_answered_503_until_it_is_declared() {
     admin.bind();
     connector.wait_until_ready();
     assert_eq!(connector.post(&notification(&["b"])).status, 200);
-    assert_eq!(resources(broker, &vhost), ["b"]);
+    assert_eq!(broker.admin(&vhost).drain_resources(), ["b"]);
 }
 
 #[test]
@@ -144,12 +129,17 @@ fn events_for_a_full_queue_are_answered_503() {
     wait_until("the queue is full", || {
         connector.post(&notification(&["x"])).status == 503
     });
-    let reply = connector.post(&notification(&["y"]));
-    assert_eq!(reply.status, 503);
-    assert!(reply.body.contains("(nack)"), "{}", reply.body);
-    assert!(!resources(broker, &vhost).contains(&"y".to_owned()));
+    let response = connector.post(&notification(&["y"]));
+    assert_eq!(response.status, 503);
+    assert!(response.body.contains("(nack)"), "{}", response.body);
+    assert!(
+        !broker
+            .admin(&vhost)
+            .drain_resources()
+            .contains(&"y".to_owned())
+    );
     assert_eq!(connector.post(&notification(&["z"])).status, 200);
-    assert_eq!(resources(broker, &vhost), ["z"]);
+    assert_eq!(broker.admin(&vhost).drain_resources(), ["z"]);
 }
 
 #[test]
@@ -166,7 +156,7 @@ fn the_second_url_is_used_while_the_first_is_down() {
         .replacen("'}", "']}", 1);
     let connector = Connector::with(&text, &[]);
     assert_eq!(connector.post(&notification(&["a"])).status, 200);
-    assert_eq!(resources(broker, &vhost), ["a"]);
+    assert_eq!(broker.admin(&vhost).drain_resources(), ["a"]);
     assert!(
         connector
             .log()
@@ -205,9 +195,9 @@ fn a_memory_alarm_is_answered_503_until_it_ends() {
     broker.ctl(&["set_vm_memory_high_watermark", "0.0000001"]);
     // RabbitMQ reports it after the first publish only.
     wait_until("publishing is blocked", || {
-        let reply = connector.post(&notification(&["during"]));
-        assert_eq!(reply.status, 503);
-        reply
+        let response = connector.post(&notification(&["during"]));
+        assert_eq!(response.status, 503);
+        response
             .body
             .contains("RabbitMQ has blocked publishing (low on memory)")
     });
@@ -216,7 +206,11 @@ fn a_memory_alarm_is_answered_503_until_it_ends() {
     connector.wait_until_ready();
     assert_eq!(connector.post(&notification(&["after"])).status, 200);
     assert_eq!(
-        resources(&broker, "v0").last().map(String::as_str),
+        broker
+            .admin("v0")
+            .drain_resources()
+            .last()
+            .map(String::as_str),
         Some("after")
     );
     assert!(
@@ -234,32 +228,12 @@ fn five_hundred_notifications_wait_for_one_frozen_broker() {
     );
     connector.wait_until_ready();
     broker.freeze();
-    let address = connector.address;
-    let senders: Vec<_> = (0..500)
-        .map(|sender| {
-            thread::spawn(move || {
-                Client::new(address)
-                    .post(&notification(&[format!("n{sender}")]))
-                    .unwrap()
-                    .status
-            })
-        })
-        .collect();
-    wait_until("all of them wait", || {
-        connector.log().matches("notification received").count() == 500
-    });
+    let bodies = (0..500).map(|sender| notification(&[format!("n{sender}")]));
+    let senders = post_all(&connector, bodies);
+    wait_until("all of them wait", || connector.received() == 500);
     broker.thaw();
-    assert!(
-        senders
-            .into_iter()
-            .all(|sender| sender.join().unwrap() == 200)
-    );
+    assert_eq!(statuses(senders), [200; 500]);
     // Distinct events: a reconnection in between would publish some of them twice.
-    assert_eq!(
-        resources(&broker, "v0")
-            .into_iter()
-            .collect::<HashSet<String>>()
-            .len(),
-        500
-    );
+    let received = broker.admin("v0").drain_resources();
+    assert_eq!(received.into_iter().collect::<HashSet<_>>().len(), 500);
 }

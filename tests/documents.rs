@@ -11,7 +11,7 @@ use support::broker::{Admin, Broker};
 use support::connector::{BINARY, Connector};
 use support::documents::{document, marked, only};
 use support::http::Client;
-use support::{ProcessGroup, free_port, temp_path, wait_until};
+use support::{ProcessGroup, assert_success, free_port, temp_path, wait_until};
 
 /// A system of its own for the commands of the documents: names and paths of the examples are replaced, and `PATH` begins with a
 /// `canopsis-connector-prometheus` that uses its configuration and port by default.
@@ -141,7 +141,7 @@ impl Sandbox {
         wait_until("Alertmanager is ready", || {
             Client::new(([127, 0, 0, 1], port).into())
                 .send("GET", "/-/ready", &[], b"")
-                .is_ok_and(|reply| reply.status == 200)
+                .is_ok_and(|response| response.status == 200)
         });
         (process, port)
     }
@@ -281,11 +281,7 @@ fn the_licences_are_those_of_the_linked_crates() {
         .arg("--check")
         .output()
         .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert_success(&output, "scripts/licenses");
 }
 
 /// Each row of the table in `docs/troubleshooting.md` whose fault can be caused here: the log has the words of its first cell.

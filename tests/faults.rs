@@ -7,14 +7,12 @@ mod support;
 
 use std::collections::HashSet;
 use std::net::TcpListener;
-use std::thread;
 use std::time::Duration;
 
 use amiquip::{AmqpValue, FieldTable};
 use support::broker::{Broker, ReceivedMessage};
 use support::connector::{Connector, MAPPING, config};
-use support::http::Client;
-use support::load::Load;
+use support::load::{Load, post_all, statuses};
 use support::relay::{Mode, Relay};
 use support::{notification, wait_until, wait_within};
 
@@ -44,12 +42,7 @@ fn assert_no_loss(
     });
     load.wait_for_more(50);
     let result = load.stop();
-    let received: Vec<String> = broker
-        .admin("v0")
-        .drain()
-        .iter()
-        .map(ReceivedMessage::resource)
-        .collect();
+    let received = broker.admin("v0").drain_resources();
     result.assert_no_loss(what, &received);
     // The threads of the senders' connections and of lost connections to the broker have ended.
     wait_until(&format!("{what}: threads end"), || {
@@ -117,10 +110,7 @@ fn no_event_is_lost_when_the_broker_freezes() {
 fn no_event_is_lost_when_the_network_drops_packets() {
     let mut broker = Broker::start();
     let relay = Relay::to(broker.port);
-    let url = format!(
-        "amqp://cpsrabbit:canopsis@127.0.0.1:{}/v0?heartbeat=2",
-        relay.port
-    );
+    let url = format!("{}?heartbeat=2", relay.url("v0"));
     let drop_packets = |_: &mut Broker, connector: &mut Connector, _: &Load| {
         relay.set(Mode::Blackhole);
         wait_for_disconnection(connector);
@@ -138,10 +128,7 @@ fn no_event_is_lost_when_the_network_drops_packets() {
 fn no_event_is_lost_after_a_slow_handshake() {
     let mut broker = Broker::start();
     let relay = Relay::to(broker.port);
-    let url = format!(
-        "amqp://cpsrabbit:canopsis@127.0.0.1:{}/v0?heartbeat=2",
-        relay.port
-    );
+    let url = format!("{}?heartbeat=2", relay.url("v0"));
     let trickle = |broker: &mut Broker, connector: &mut Connector, _: &Load| {
         relay.set(Mode::Trickle);
         broker.ctl(&["close_all_connections", "--vhost", "v0", "test"]);
@@ -177,16 +164,9 @@ fn no_event_is_lost_when_the_first_url_never_responds() {
     wait_for_disconnection(&mut connector);
     broker.run();
     load.wait_for_more(50);
-    let received = |broker: &Broker| {
-        broker
-            .admin("v0")
-            .drain()
-            .iter()
-            .map(ReceivedMessage::resource)
-            .collect::<Vec<String>>()
-    };
-    load.stop()
-        .assert_no_loss("first of two URLs never answers", &received(&broker));
+    let result = load.stop();
+    let received = broker.admin("v0").drain_resources();
+    result.assert_no_loss("first of two URLs never answers", &received);
 }
 
 #[test]
@@ -267,13 +247,7 @@ fn no_event_is_lost_while_the_queue_is_full() {
         },
     );
     let result = load.stop();
-    taken.extend(
-        broker
-            .admin("v0")
-            .drain()
-            .iter()
-            .map(ReceivedMessage::resource),
-    );
+    taken.extend(broker.admin("v0").drain_resources());
     result.assert_no_loss("queue full (nacks), then emptied", &taken);
 }
 
@@ -316,12 +290,7 @@ fn no_event_is_lost_when_the_connector_is_terminated() {
     let mut result = load.stop();
     // Requests after the shutdown got no response.
     result.statuses.remove(&0);
-    let received: Vec<String> = broker
-        .admin("v0")
-        .drain()
-        .iter()
-        .map(ReceivedMessage::resource)
-        .collect();
+    let received = broker.admin("v0").drain_resources();
     result.assert_no_loss("SIGTERM in the middle of a burst", &received);
 }
 
@@ -331,34 +300,14 @@ fn waiting_notifications_are_answered_before_termination() {
     let mut connector = Connector::on(&broker.url("v0"));
     connector.wait_until_ready();
     broker.freeze();
-    let address = connector.address;
-    let senders: Vec<_> = (0..20)
-        .map(|sender| {
-            thread::spawn(move || {
-                Client::new(address)
-                    .post(&notification(&[format!("n{sender}")]))
-                    .unwrap()
-                    .status
-            })
-        })
-        .collect();
-    wait_until("all of them wait", || {
-        connector.log().matches("notification received").count() == 20
-    });
+    let bodies = (0..20).map(|sender| notification(&[format!("n{sender}")]));
+    let senders = post_all(&connector, bodies);
+    wait_until("all of them wait", || connector.received() == 20);
     connector.terminate();
     connector.wait_for_log("shutting down: finishing in-flight requests");
     broker.thaw();
-    assert!(
-        senders
-            .into_iter()
-            .all(|sender| sender.join().unwrap() == 200)
-    );
+    assert_eq!(statuses(senders), [200; 20]);
     assert_eq!(connector.wait().code(), Some(0));
-    let received: HashSet<String> = broker
-        .admin("v0")
-        .drain()
-        .iter()
-        .map(ReceivedMessage::resource)
-        .collect();
-    assert_eq!(received.len(), 20);
+    let received = broker.admin("v0").drain_resources();
+    assert_eq!(received.into_iter().collect::<HashSet<_>>().len(), 20);
 }

@@ -8,11 +8,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use canopsis_connector_prometheus::http::DEFAULT_TOKEN;
-use support::broker::{Broker, ReceivedMessage};
+use support::broker::Broker;
 use support::connector::{BINARY, Connector, MAPPING, config, copy_for_other_users};
-use support::http::{Client, Stream, read_reply};
+use support::http::{Stream, read_response};
+use support::load::{post_all, statuses};
 use support::tls::Authority;
-use support::{TOKEN, notification, wait_until};
+use support::{TOKEN, notification, raise_file_limit, wait_until};
 
 /// The limit for the resident memory, which leaves a margin below the unit's `MemoryMax=512M`.
 const MAX_MEMORY: usize = 200 << 20;
@@ -73,10 +74,10 @@ fn connector_with(
 fn assert_survives(connector: &Connector, what: &str) {
     let mut client = connector.client();
     client.set_timeout(Duration::from_secs(5));
-    let reply = client
+    let response = client
         .post(&notification(&[what]))
         .unwrap_or_else(|error| panic!("after {what}: {error}"));
-    assert_eq!(reply.status, 200, "after {what}: {}", reply.body);
+    assert_eq!(response.status, 200, "after {what}: {}", response.body);
     assert!(
         connector.peak_memory() < MAX_MEMORY,
         "after {what}: {} bytes",
@@ -124,7 +125,7 @@ fn send_raw(connector: &Connector, bytes: &[u8]) -> (u16, bool) {
     // The server may close before everything is sent.
     let _ = stream.write_all(bytes);
     let mut reader = BufReader::new(stream);
-    let status = read_reply(&mut reader).map_or(0, |reply| reply.status);
+    let status = read_response(&mut reader).map_or(0, |response| response.status);
     let mut rest = Vec::new();
     let closed = reader.read_to_end(&mut rest).is_ok_and(|_| rest.is_empty());
     (status, closed)
@@ -276,12 +277,8 @@ fn malformed_requests_are_rejected_and_their_connections_closed(authority: Optio
         assert_survives(&connector, what);
         survivors.push(what.to_owned());
     }
-    let received = Broker::shared().admin(&vhost).drain();
     assert_eq!(
-        received
-            .iter()
-            .map(ReceivedMessage::resource)
-            .collect::<Vec<_>>(),
+        Broker::shared().admin(&vhost).drain_resources(),
         survivors,
         "these and no others"
     );
@@ -301,42 +298,36 @@ fn chunked_bodies_and_expect_continue_are_accepted(authority: Option<&Authority>
         .get_mut()
         .write_all(format!("{lines}Transfer-Encoding: chunked\r\n\r\n{chunks}").as_bytes())
         .unwrap();
-    assert_eq!(read_reply(&mut stream).unwrap().status, 200);
+    assert_eq!(read_response(&mut stream).unwrap().status, 200);
     let head = format!(
         "{lines}Expect: 100-continue\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
     stream.get_mut().write_all(head.as_bytes()).unwrap();
-    assert_eq!(read_reply(&mut stream).unwrap().status, 100);
+    assert_eq!(read_response(&mut stream).unwrap().status, 100);
     stream.get_mut().write_all(body.as_bytes()).unwrap();
-    assert_eq!(read_reply(&mut stream).unwrap().status, 200);
+    assert_eq!(read_response(&mut stream).unwrap().status, 200);
     // Two pipelined requests get their responses in order.
     let both = format!(
         "GET /-/healthy HTTP/1.1\r\nHost: h\r\n\r\n{lines}Content-Length: {}\r\n\r\n{body}",
         body.len()
     );
     stream.get_mut().write_all(both.as_bytes()).unwrap();
-    assert!(read_reply(&mut stream).unwrap().body.contains("healthy"));
-    assert!(read_reply(&mut stream).unwrap().body.contains("published"));
+    assert!(read_response(&mut stream).unwrap().body.contains("healthy"));
+    assert!(
+        read_response(&mut stream)
+            .unwrap()
+            .body
+            .contains("published")
+    );
     assert_eq!(
-        Broker::shared()
-            .admin(&vhost)
-            .drain()
-            .iter()
-            .map(ReceivedMessage::resource)
-            .collect::<Vec<_>>(),
+        Broker::shared().admin(&vhost).drain_resources(),
         ["chunked"; 3]
     );
 }
 
 fn idle_connections_do_not_block_other_senders(authority: Option<&Authority>) {
-    // For this process and the connector, which inherits the limit.
-    let own = std::process::id().to_string();
-    let raised = Command::new("prlimit")
-        .args(["--pid", &own, "--nofile=4096"])
-        .status()
-        .unwrap();
-    assert!(raised.success(), "4096 file descriptors are needed");
+    raise_file_limit(4096);
     let (connector, _) = connector(authority);
     let mut held: Vec<Peer> = (0..900).map(|_| connect(&connector)).collect();
     for stream in &mut held[..300] {
@@ -396,7 +387,7 @@ fn an_incomplete_head_times_out(authority: Option<&Authority>) {
         .get_mut()
         .write_all(b"GET /-/healthy HTTP/1.1\r\n")
         .unwrap();
-    assert_eq!(read_reply(&mut stream).unwrap().status, 408);
+    assert_eq!(read_response(&mut stream).unwrap().status, 408);
     let mut silent = connect(&connector);
     assert_eq!(
         silent.read(&mut [0]).unwrap(),
@@ -471,12 +462,12 @@ fn large_bodies_with_a_token_do_not_exhaust_memory(authority: Option<&Authority>
         .map(|number| format!("alert-{number}"))
         .collect();
     let body = notification(&many);
-    let reply = connector.post(&body);
+    let response = connector.post(&body);
     // A broker on a slow machine may not confirm all of them in time, which is not what this tests.
-    assert!(matches!(reply.status, 200 | 503), "{}", reply.body);
+    assert!(matches!(response.status, 200 | 503), "{}", response.body);
     wait_until("the broker has them", || {
         let received = Broker::shared().admin(&vhost).drain().len();
-        received > 0 || reply.status == 503
+        received > 0 || response.status == 503
     });
     assert_survives(&connector, "20,000 alerts in a body");
 }
@@ -492,7 +483,7 @@ fn the_service_survives_a_lack_of_file_descriptors() {
     wait_until("it still accepts notifications", || {
         connector
             .try_post(&notification(&["held"]))
-            .is_ok_and(|reply| reply.status == 200)
+            .is_ok_and(|response| response.status == 200)
     });
     drop(held);
     connector.wait_for_log("accepting connections again");
@@ -520,13 +511,13 @@ fn the_service_survives_a_lack_of_threads() {
     wait_until("it still accepts notifications", || {
         connector
             .try_post(&notification(&["held"]))
-            .is_ok_and(|reply| reply.status == 200)
+            .is_ok_and(|response| response.status == 200)
     });
     drop(held);
     wait_until("it accepts notifications again", || {
         connector
             .try_post(&notification(&["after"]))
-            .is_ok_and(|reply| reply.status == 200)
+            .is_ok_and(|response| response.status == 200)
     });
     assert_survives(&connector, "threads came back");
     std::fs::remove_file(&binary).unwrap();
@@ -543,14 +534,14 @@ fn a_mapping_that_multiplies_values_does_not_exhaust_memory() {
     let names: Vec<String> = (0..1000).map(|number| number.to_string()).collect();
     let url = format!("\"externalURL\":\"{}\"", "x".repeat(200 << 10));
     let body = notification(&names).replace("\"externalURL\":\"\"", &url);
-    let reply = connector.post(&body);
-    assert_eq!(reply.status, 413, "{}", reply.body);
+    let response = connector.post(&body);
+    assert_eq!(response.status, 413, "{}", response.body);
     assert!(
-        reply
+        response
             .body
             .contains("a rule copies a large value into every event"),
         "{}",
-        reply.body
+        response.body
     );
     assert!(Broker::shared().admin(&vhost).drain().is_empty());
     assert_survives(&connector, "events that would be 200 MB");
@@ -566,16 +557,8 @@ fn rejected_alerts_use_no_memory_while_others_wait() {
     );
     let refused = "{\"status\":\"firing\"},".repeat(10_000);
     let body = notification(&["mapped"]).replace("\"alerts\":[", &format!("\"alerts\":[{refused}"));
-    let address = connector.address;
-    let senders: Vec<_> = (0..100)
-        .map(|_| {
-            let body = body.clone();
-            std::thread::spawn(move || Client::new(address).post(&body).unwrap().status)
-        })
-        .collect();
-    for sender in senders {
-        assert_eq!(sender.join().unwrap(), 503);
-    }
+    let senders = post_all(&connector, std::iter::repeat_n(body, 100));
+    assert_eq!(statuses(senders), [503; 100]);
     // One entry a minute for each reason; a slow machine takes minutes, and has other reasons besides.
     assert!(connector.log().matches("status=503").count() < 10);
     assert!(

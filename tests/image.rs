@@ -9,7 +9,7 @@ use support::broker::Broker;
 use support::connector::MAPPING;
 use support::http::Client;
 use support::image::{COMMIT, CREATED, Container, DIGEST, Image, SOURCE, VERSION};
-use support::{TOKEN, free_port, notification, payload, temp_path, wait_until};
+use support::{TOKEN, assert_success, free_port, notification, payload, temp_path, wait_until};
 
 /// Where the project is: the `URL` of the package.
 const PROJECT: &str = "https://git.canopsis.net/canopsis-connectors/connector-prometheus";
@@ -115,11 +115,7 @@ fn the_image_has_its_metadata_and_runs_as_its_user() {
     );
     // The shipped configuration is at the default path and readable for the image's user.
     let output = image.run(&[], &["--check"]);
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert_success(&output, "--check");
     // The health check fails without a running connector.
     let output = image.run(&["--entrypoint=/usr/bin/healthcheck"], &[]);
     assert_eq!(output.status.code(), Some(1));
@@ -191,8 +187,8 @@ fn a_container_delivers_every_notification_and_stops_on_sigterm() {
         let body = std::fs::read_to_string(file.unwrap().path()).unwrap();
         let alerts: Value = serde_json::from_str(&body).unwrap();
         sent += alerts["alerts"].as_array().unwrap().len();
-        let reply = client.post(&body).unwrap();
-        assert_eq!(reply.status, 200, "{}", reply.body);
+        let response = client.post(&body).unwrap();
+        assert_eq!(response.status, 200, "{}", response.body);
     }
     let received = admin.drain();
     assert_eq!(received.len(), sent);

@@ -143,16 +143,20 @@ fn a_notification_takes_a_small_multiple_of_its_body() {
         let text = config("amqp://127.0.0.1:1", "answer_timeout: 60s", &mapping);
         let connector = Connector::with(&text, &["--stdout", "--log-level", "info"]);
         let before = connector.memory();
-        let reply = connector.post(&body);
+        let response = connector.post(&body);
         let taken = connector.peak_memory() - before;
         let logged = connector.log().len();
         assert!(logged < 10_000, "{what}: {logged} bytes of log");
         println!(
             "{what}: {} bytes, {taken} taken, {}",
             body.len(),
-            reply.status
+            response.status
         );
-        assert!(statuses.contains(&reply.status), "{what}: {}", reply.body);
+        assert!(
+            statuses.contains(&response.status),
+            "{what}: {}",
+            response.body
+        );
         assert!(
             taken <= FACTOR * body.len() + CONSTANT,
             "{what}: {taken} bytes for a body of {}",

@@ -24,11 +24,11 @@ fn samples(page: &str) -> BTreeMap<String, f64> {
 }
 
 fn scrape(connector: &Connector) -> BTreeMap<String, f64> {
-    let reply = Client::new(connector.address)
+    let response = Client::new(connector.address)
         .send("GET", "/metrics", &[], b"")
         .unwrap();
-    assert_eq!(reply.status, 200);
-    samples(&reply.body)
+    assert_eq!(response.status, 200);
+    samples(&response.body)
 }
 
 fn count(samples: &BTreeMap<String, f64>, name: &str) -> f64 {
@@ -145,8 +145,8 @@ fn repeated_warnings_are_logged_once_and_each_request_has_an_id() {
     );
     connector.wait_until_ready();
     let names: Vec<String> = (0..100).map(|number| format!("A{number}")).collect();
-    let reply = connector.post(&notification(&names));
-    assert_eq!(reply.status, 200);
+    let response = connector.post(&notification(&names));
+    assert_eq!(response.status, 200);
     assert_eq!(
         connector
             .log()
@@ -156,7 +156,7 @@ fn repeated_warnings_are_logged_once_and_each_request_has_an_id() {
         "{}",
         connector.log()
     );
-    let id = reply.header("X-Request-Id").unwrap().to_owned();
+    let id = response.header("X-Request-Id").unwrap().to_owned();
     wait_until("the request's line", || {
         connector.log().lines().any(|line| {
             line.contains(&format!("request request={id} ")) && line.contains("status=200")

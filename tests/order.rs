@@ -9,35 +9,26 @@ use std::net::TcpStream;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use amiquip::{AmqpValue, FieldTable};
 use serde_json::{Value, json};
 use socket2::SockRef;
 use support::amqp_relay::AmqpRelay;
-use support::broker::{Admin, Broker, ReceivedMessage};
+use support::broker::{Admin, Broker, ReceivedMessage, url};
 use support::connector::{Connector, MAPPING, config};
 use support::frame_relay::{self, HEARTBEAT, Handlers, ack, acked_tag, is_publish};
-use support::http::{Client, Reply};
+use support::http::Client;
 use support::load::Load;
 use support::{TOKEN, notification, wait_until};
 
 /// The name of the entity whose order counts.
 const ENTITY: &str = "entity";
 
-fn url(port: u16, vhost: &str) -> String {
-    format!("amqp://cpsrabbit:canopsis@127.0.0.1:{port}/{vhost}")
-}
-
 fn resolved() -> String {
     let firing = notification(&[ENTITY]);
     firing.replace("\"firing\"", "\"resolved\"")
-}
-
-fn post(connector: &Connector, body: String) -> JoinHandle<Reply> {
-    let address = connector.address;
-    thread::spawn(move || Client::new(address).post(&body).unwrap())
 }
 
 /// The states of the entity's messages in the queue, in their order.
@@ -133,8 +124,7 @@ fn events_whose_acks_come_with_the_end_of_the_connection_are_not_published_again
         "{:?}",
         seen.published_again
     );
-    let queued = broker.admin(&vhost).drain();
-    let received: Vec<String> = queued.iter().map(ReceivedMessage::resource).collect();
+    let received = broker.admin(&vhost).drain_resources();
     result.assert_no_loss("cut together with acks", &received);
 }
 
@@ -172,11 +162,11 @@ fn a_resolve_that_is_acked_before_its_firing_event_stays_the_last_one() {
     let text = config(&url(relay.port(), &vhost), "answer_timeout: 30s", MAPPING);
     let connector = Connector::with(&text, &[]);
     connector.wait_until_ready();
-    let firing = post(&connector, notification(&[ENTITY]));
+    let firing = connector.post_in_background(notification(&[ENTITY]));
     wait_until("it is published", || published.load(Ordering::SeqCst) == 1);
-    let resolve = post(&connector, resolved());
-    assert_eq!(firing.join().unwrap().status, 200);
-    assert_eq!(resolve.join().unwrap().status, 200);
+    let resolve = connector.post_in_background(resolved());
+    assert_eq!(firing.join().unwrap().unwrap().status, 200);
+    assert_eq!(resolve.join().unwrap().unwrap().status, 200);
     let states = states(&broker.admin(&vhost));
     assert!(states.contains(&json!(3)), "{states:?}");
     assert_eq!(states.last(), Some(&json!(0)), "{states:?}");
@@ -256,14 +246,14 @@ fn a_reload_with_other_broker_settings_keeps_the_order() {
     // The entity's event is the last one, and not published yet when the settings change.
     let mut names: Vec<String> = (0..200).map(|number| format!("{number}")).collect();
     names.push(ENTITY.to_owned());
-    let firing = post(&connector, notification(&names));
+    let firing = connector.post_in_background(notification(&names));
     wait_until("the first events are published", || slow.forwarded() >= 5);
     connector.rewrite(&config(&fast.url(&vhost), "answer_timeout: 30s", MAPPING));
     let authorization = format!("Authorization: Bearer {TOKEN}");
     let reloaded = Client::new(connector.address).send("POST", "/-/reload", &[&authorization], b"");
     assert_eq!(reloaded.unwrap().status, 200);
     assert_eq!(connector.post(&resolved()).status, 200);
-    assert_eq!(firing.join().unwrap().status, 200);
+    assert_eq!(firing.join().unwrap().unwrap().status, 200);
     assert_eq!(states(&broker.admin(&vhost)), [json!(3), json!(0)]);
     assert!(fast.forwarded() > 100, "{}", fast.forwarded());
 }

@@ -13,7 +13,7 @@ use support::amqp_relay::AmqpRelay;
 use support::broker::Broker;
 use support::connector::{Connector, MAPPING, config};
 use support::http::Client;
-use support::{notification, wait_until};
+use support::{notification, raise_file_limit, wait_until};
 
 /// The most bytes that the process may ever take, whatever senders do.
 const MAX_MEMORY: usize = 256 << 20;
@@ -27,8 +27,8 @@ fn names(group: &str, count: usize) -> Vec<String> {
 /// How often each alert is in the queue.
 fn copies(broker: &Broker, vhost: &str) -> HashMap<String, usize> {
     let mut copies = HashMap::new();
-    for message in broker.admin(vhost).drain() {
-        *copies.entry(message.resource()).or_default() += 1;
+    for resource in broker.admin(vhost).drain_resources() {
+        *copies.entry(resource).or_default() += 1;
     }
     copies
 }
@@ -65,8 +65,8 @@ fn a_large_group_on_a_slow_broker_gets_through_at_its_first_attempt() {
     connector.wait_until_ready();
     let alerts = names("large", 3600);
     let started = Instant::now();
-    let reply = connector.post(&notification(&alerts));
-    assert_eq!(reply.status, 200, "{}", reply.body);
+    let response = connector.post(&notification(&alerts));
+    assert_eq!(response.status, 200, "{}", response.body);
     // 12 s, and 20 % more.
     assert!(
         started.elapsed() < Duration::from_millis(14_400),
@@ -98,7 +98,10 @@ fn a_group_whose_sender_gives_up_goes_on_where_it_was() {
     loop {
         let mut client = Client::new(connector.address);
         client.set_timeout(Duration::from_secs(4));
-        if client.post(&body).is_ok_and(|reply| reply.status == 200) {
+        if client
+            .post(&body)
+            .is_ok_and(|response| response.status == 200)
+        {
             break;
         }
         drop(client);
@@ -133,12 +136,12 @@ fn nothing_is_published_behind_a_503_and_a_retry_publishes_the_rest() {
     connector.wait_until_ready();
     relay.set_rate(0);
     let alerts = names("late", 500);
-    let reply = connector.post(&notification(&alerts));
-    assert_eq!(reply.status, 503);
+    let response = connector.post(&notification(&alerts));
+    assert_eq!(response.status, 503);
     assert!(
-        reply.body.contains("of 500 events confirmed"),
+        response.body.contains("of 500 events confirmed"),
         "{}",
-        reply.body
+        response.body
     );
     relay.set_rate(1000);
     // Another notification, behind everything that was in flight.
@@ -208,8 +211,8 @@ fn single_alerts_beside_large_groups_on_a_slow_broker() {
     while start.elapsed() < Duration::from_secs(33) {
         let single = format!("single-{}", singles.len());
         let started = Instant::now();
-        let reply = connector.post(&notification(&[&single]));
-        assert_eq!(reply.status, 200, "{}", reply.body);
+        let response = connector.post(&notification(&[&single]));
+        assert_eq!(response.status, 200, "{}", response.body);
         slowest = slowest.max(started.elapsed());
         singles.push(single);
     }
@@ -254,8 +257,8 @@ fn a_long_value_does_not_occupy_a_regexp() {
         let mut client = Client::new(connector.address);
         // Alertmanager's shortest timeout.
         client.set_timeout(Duration::from_secs(10));
-        let reply = client.post(&body).unwrap();
-        assert_eq!(reply.status, 200, "{}", reply.body);
+        let response = client.post(&body).unwrap();
+        assert_eq!(response.status, 200, "{}", response.body);
     }
     connector.terminate();
     let events = connector.into_stdout();
@@ -278,16 +281,6 @@ fn with_long_url(sender: usize, alerts: usize, url: usize) -> String {
     notification(&names).replace("\"externalURL\":\"\"", &url)
 }
 
-/// Raises the limit of file descriptors for this process and what it starts.
-fn allow_many_connections() {
-    let own = std::process::id().to_string();
-    let raised = std::process::Command::new("prlimit")
-        .args(["--pid", &own, "--nofile=8192"])
-        .status()
-        .unwrap();
-    assert!(raised.success(), "8192 file descriptors are needed");
-}
-
 /// Posts each body again and again, as Alertmanager does after a 503, until the time is over; counts the statuses.
 fn keep_posting(connector: &Connector, bodies: Vec<String>) -> HashMap<u16, usize> {
     let (address, end) = (connector.address, Instant::now() + Duration::from_secs(6));
@@ -297,7 +290,7 @@ fn keep_posting(connector: &Connector, bodies: Vec<String>) -> HashMap<u16, usiz
             thread::spawn(move || {
                 let (mut client, mut statuses) = (Client::new(address), Vec::new());
                 while Instant::now() < end {
-                    statuses.push(client.post(&body).map_or(0, |reply| reply.status));
+                    statuses.push(client.post(&body).map_or(0, |response| response.status));
                     thread::sleep(Duration::from_millis(500));
                 }
                 statuses
@@ -327,7 +320,7 @@ fn on_frozen_broker(mapping: &str) -> (Broker, Connector) {
 #[test]
 fn many_small_notifications_whose_events_are_long_do_not_fill_the_memory() {
     const SENDERS: usize = 900;
-    allow_many_connections();
+    raise_file_limit(8192);
     let (broker, connector) = on_frozen_broker(&copying_mapping());
     let bodies = (0..SENDERS).map(|sender| with_long_url(sender, 25, 7 << 10));
     let counts = keep_posting(&connector, bodies.collect());

@@ -113,10 +113,10 @@ fn each_notification_has_the_answer_that_closes_its_alarms() {
         (vec![good("firing")], 200, 1, &[]),
     ] {
         let body = json!({"version": "4", "alerts": alerts}).to_string();
-        let reply = connector.post(&body);
-        let answer = reply.json();
+        let response = connector.post(&body);
+        let answer = response.json();
         assert_eq!(
-            (reply.status, &answer["published"]),
+            (response.status, &answer["published"]),
             (status, &json!(published)),
             "{answer}"
         );

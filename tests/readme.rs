@@ -19,7 +19,7 @@ use support::connector::{BINARY, Connector, MAPPING, run};
 use support::documents::{
     blocks, code_spans, dead_links, document, documents, marked, only, section, user_documents,
 };
-use support::{TOKEN, payload, temp_path};
+use support::{TOKEN, assert_success, payload, temp_path};
 
 const CONFIG: &str = include_str!("../config.yml");
 const MAN: &str = include_str!("../man/canopsis-connector-prometheus.8.scd");
@@ -261,7 +261,7 @@ fn a_body_is_saved_from_the_trace_log() {
         .env("PATH", format!("{}:{path}", dir.0.display()))
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", text(output.stderr));
+    assert_success(&output, "the script");
     let saved = fs::read_to_string(dir.0.join("notification.json")).unwrap();
     let value = |json: &str| serde_json::from_str::<Value>(json).unwrap();
     assert_eq!(value(&saved), value(&body));
@@ -278,10 +278,10 @@ fn rejected_alerts_are_named_as_shown() {
         .as_object_mut()
         .unwrap()
         .remove("instance");
-    let reply = connector.post(&notification.to_string());
-    assert_eq!(reply.status, 200);
+    let response = connector.post(&notification.to_string());
+    assert_eq!(response.status, 200);
     let shown: Value = serde_json::from_str(&only("rejected alerts")).unwrap();
-    assert_eq!(reply.json(), shown);
+    assert_eq!(response.json(), shown);
 }
 
 #[test]
@@ -823,7 +823,7 @@ fn the_configuration_of_kubernetes_is_valid() {
         &[("PROMETHEUS_BEARER_TOKEN", TOKEN)],
         "",
     );
-    assert!(output.status.success(), "{}", text(output.stderr));
+    assert_success(&output, "--check");
     assert_eq!(text(output.stderr), "");
 }
 

@@ -5,31 +5,19 @@ mod support;
 use std::collections::HashSet;
 use std::io::{BufReader, Read, Write};
 use std::net::TcpStream;
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use support::broker::{Broker, ReceivedMessage};
+use support::broker::Broker;
 use support::connector::{Connector, MAPPING, config};
-use support::http::{Client, Reply, read_reply};
+use support::http::{Client, Response, read_response};
+use support::load::{post_all, statuses};
 use support::manager::Manager;
 use support::{TIMEOUT, TOKEN, notification, wait_until};
 
 /// What the connector promises to need at most until it answers a page or refuses a notification.
 const PROMPT: Duration = Duration::from_secs(1);
 
-/// Posts each body on its own connection at once.
-fn post_all(connector: &Connector, bodies: Vec<String>) -> Vec<JoinHandle<std::io::Result<Reply>>> {
-    let address = connector.address;
-    let post = |body: String| thread::spawn(move || Client::new(address).post(&body));
-    bodies.into_iter().map(post).collect()
-}
-
-/// How many notifications the connector has begun to process.
-fn received(connector: &Connector) -> usize {
-    connector.log().matches("notification received").count()
-}
-
-fn prompt_get(connector: &Connector, path: &str) -> Reply {
+fn prompt_get(connector: &Connector, path: &str) -> Response {
     let mut client = Client::new(connector.address);
     client.set_timeout(PROMPT);
     client
@@ -45,9 +33,9 @@ fn pages_and_refusals_are_prompt_while_every_notification_waits() {
     connector.wait_until_ready();
     broker.freeze();
     let bodies = (0..40).map(|sender| notification(&[format!("n{sender}")]));
-    let senders = post_all(&connector, bodies.collect());
+    let senders = post_all(&connector, bodies);
     wait_until("half of the connections wait for the broker", || {
-        received(&connector) >= 8
+        connector.received() >= 8
     });
     for _ in 0..20 {
         for path in ["/-/healthy", "/metrics"] {
@@ -66,17 +54,14 @@ fn pages_and_refusals_are_prompt_while_every_notification_waits() {
             refused.body
         );
     }
-    assert_eq!(received(&connector), 8);
+    assert_eq!(connector.received(), 8);
     broker.thaw();
     // Who waited is served, and nothing else is in the queue.
-    let statuses = senders.into_iter().map(|sender| sender.join().unwrap());
-    let accepted = statuses
-        .filter(|reply| reply.as_ref().is_ok_and(|reply| reply.status == 200))
-        .count();
-    assert_eq!(accepted, 8);
-    let queued = broker.admin("v0").drain();
-    let distinct: HashSet<String> = queued.iter().map(ReceivedMessage::resource).collect();
-    assert_eq!(distinct.len(), 8);
+    let mut accepted = statuses(senders);
+    accepted.retain(|status| *status == 200);
+    assert_eq!(accepted.len(), 8);
+    let received = broker.admin("v0").drain_resources();
+    assert_eq!(received.into_iter().collect::<HashSet<_>>().len(), 8);
 }
 
 #[test]
@@ -95,7 +80,7 @@ fn a_connection_that_has_begun_a_request_outlives_silent_ones() {
     let mut sender = BufReader::new(connect());
     let healthy = b"GET /-/healthy HTTP/1.1\r\nHost: h\r\n\r\n";
     sender.get_mut().write_all(healthy).unwrap();
-    assert_eq!(read_reply(&mut sender).unwrap().status, 200);
+    assert_eq!(read_response(&mut sender).unwrap().status, 200);
     let silent: Vec<TcpStream> = (0..15).map(|_| connect()).collect();
     let body = notification(&["uploaded"]);
     let (first, second) = body.split_at(100);
@@ -104,7 +89,7 @@ fn a_connection_that_has_begun_a_request_outlives_silent_ones() {
         body.len()
     );
     sender.get_mut().write_all(head.as_bytes()).unwrap();
-    assert_eq!(read_reply(&mut sender).unwrap().status, 100);
+    assert_eq!(read_response(&mut sender).unwrap().status, 100);
     sender.get_mut().write_all(first.as_bytes()).unwrap();
     // Each of them takes the slot of a silent one.
     let mut newcomers = Vec::new();
@@ -113,15 +98,8 @@ fn a_connection_that_has_begun_a_request_outlives_silent_ones() {
         assert_eq!(evicted.read(&mut [0]).unwrap(), 0);
     }
     sender.get_mut().write_all(second.as_bytes()).unwrap();
-    assert_eq!(read_reply(&mut sender).unwrap().status, 200);
-    let received = broker.admin(&vhost).drain();
-    assert_eq!(
-        received
-            .iter()
-            .map(ReceivedMessage::resource)
-            .collect::<Vec<_>>(),
-        ["uploaded"]
-    );
+    assert_eq!(read_response(&mut sender).unwrap().status, 200);
+    assert_eq!(broker.admin(&vhost).drain_resources(), ["uploaded"]);
 }
 
 #[test]
@@ -159,9 +137,9 @@ fn the_watchdog_is_fed_while_every_notification_waits() {
     connector.wait_until_ready();
     broker.freeze();
     let bodies = (0..40).map(|sender| notification(&[format!("n{sender}")]));
-    let senders = post_all(&connector, bodies.collect());
+    let senders = post_all(&connector, bodies);
     wait_until("notifications wait for the broker", || {
-        received(&connector) == 8
+        connector.received() == 8
     });
     for _ in 0..5 {
         manager.wait_for(&["WATCHDOG=1"]);

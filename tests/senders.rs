@@ -9,7 +9,7 @@ use std::net::TcpStream;
 use serde_json::{Value, json};
 use support::broker::{Admin, Broker};
 use support::connector::{Connector, MAPPING, config, run, shipped_config};
-use support::http::{Client, Reply, read_reply};
+use support::http::{Client, Response, read_response};
 use support::{TIMEOUT, TOKEN, notification, payload, temp_path};
 
 fn alert(status: &str, name: &str, instance: &str, severity: &str) -> Value {
@@ -57,8 +57,11 @@ fn an_entity_ends_in_its_worst_state() {
     ]);
     // The second time, the events are the same ones: a repetition by Alertmanager.
     for published in 1..=2 {
-        let reply = connector.post(&body);
-        assert_eq!((reply.status, reply.json()), (200, json!({"published": 6})));
+        let response = connector.post(&body);
+        assert_eq!(
+            (response.status, response.json()),
+            (200, json!({"published": 6}))
+        );
         let expected = [
             ("DiskFull", "db-1", 0),
             ("Other", "db-1", 1),
@@ -116,9 +119,9 @@ extra_infos:
     let mut send = |method: &str, name: &str| {
         let body = payload(name);
         let headers = [&*authorization, "Content-Type: application/json"];
-        let reply = client.send(method, "/webhook", &headers, body.as_bytes());
-        let reply = reply.unwrap();
-        assert_eq!(reply.status, 200, "{}", reply.body);
+        let response = client.send(method, "/webhook", &headers, body.as_bytes());
+        let response = response.unwrap();
+        assert_eq!(response.status, 200, "{}", response.body);
         let received = admin.drain();
         received
             .into_iter()
@@ -155,10 +158,10 @@ extra_infos:
         (&json!("0"), &json!(3))
     );
     let unknown = payload("grafana-old").replace("\"version\":\"1\"", "\"version\":\"2\"");
-    let reply = connector.post(&unknown);
+    let response = connector.post(&unknown);
     let reason = "unsupported notification version \"2\"; supported: \"4\" (Alertmanager) and \"1\" (Grafana Alerting)";
     assert_eq!(
-        (reply.status, reply.json()),
+        (response.status, response.json()),
         (400, json!({"error": reason}))
     );
 }
@@ -183,9 +186,9 @@ fn a_null_is_absent_and_a_wrong_type_costs_only_its_alert() {
         "version": "4", "alerts": [with_null, wrong, alert("firing", "Good", "h", "warning")],
         "groupKey": null, "truncatedAlerts": null, "commonLabels": {"x": null}, "commonAnnotations": null,
     });
-    let reply = connector.post(&body.to_string());
-    assert_eq!(reply.status, 200, "{}", reply.body);
-    let answer = reply.json();
+    let response = connector.post(&body.to_string());
+    assert_eq!(response.status, 200, "{}", response.body);
+    let answer = response.json();
     assert_eq!(answer["published"], 2);
     assert_eq!(answer["rejected"][0]["alertname"], "Wrong");
     let received = admin.drain();
@@ -199,12 +202,12 @@ fn a_null_is_absent_and_a_wrong_type_costs_only_its_alert() {
 }
 
 /// Sends a request as it is, and reads its response and whatever comes before it.
-fn exchange(connector: &Connector, request: &[u8]) -> Reply {
+fn exchange(connector: &Connector, request: &[u8]) -> Response {
     let stream = TcpStream::connect(connector.address).unwrap();
     stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     let mut stream = BufReader::new(stream);
     stream.get_mut().write_all(request).unwrap();
-    read_reply(&mut stream).unwrap()
+    read_response(&mut stream).unwrap()
 }
 
 #[test]
@@ -263,16 +266,20 @@ fn requests_are_answered_as_the_rfcs_require() {
             "unsupported Content-Encoding; send the notification uncompressed",
         ),
     ] {
-        let reply = webhook(target, version, lines);
-        assert_eq!(reply.status, status, "{target} {lines}: {}", reply.body);
-        assert!(
-            reply.body.contains(part),
+        let response = webhook(target, version, lines);
+        assert_eq!(
+            response.status, status,
             "{target} {lines}: {}",
-            reply.body
+            response.body
+        );
+        assert!(
+            response.body.contains(part),
+            "{target} {lines}: {}",
+            response.body
         );
         assert_eq!(admin.drain().len(), usize::from(status == 200), "{target}");
         if status == 415 {
-            assert_eq!(reply.header("accept-encoding"), Some("identity"));
+            assert_eq!(response.header("accept-encoding"), Some("identity"));
         }
     }
     // HTTP/1.0 knows no interim responses. The body is sent only after the server has had time to send one.
@@ -285,7 +292,7 @@ fn requests_are_answered_as_the_rfcs_require() {
     stream.get_mut().write_all(head.as_bytes()).unwrap();
     assert_eq!(connector.get("/-/healthy").status, 200);
     stream.get_mut().write_all(body.as_bytes()).unwrap();
-    assert_eq!(read_reply(&mut stream).unwrap().status, 200);
+    assert_eq!(read_response(&mut stream).unwrap().status, 200);
 
     let unauthorized = exchange(
         &connector,
@@ -302,8 +309,8 @@ fn requests_are_answered_as_the_rfcs_require() {
     ] {
         let mut client = Client::new(connector.address);
         let accept = format!("Accept: {accept}");
-        let reply = client.send("GET", "/metrics", &[&accept], b"").unwrap();
-        let found = reply.header("content-type").unwrap();
+        let response = client.send("GET", "/metrics", &[&accept], b"").unwrap();
+        let found = response.header("content-type").unwrap();
         assert!(found.starts_with(content_type), "{accept}: {found}");
     }
 }

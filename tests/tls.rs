@@ -14,7 +14,7 @@ use openssl::ssl::SslVersion;
 use support::broker::Broker;
 use support::certificates::{Identity, Subject};
 use support::connector::{Connector, MAPPING, config, run_with_input};
-use support::http::{Client, Reply, Tls, read_reply};
+use support::http::{Client, Response, Tls, read_response};
 use support::tls::Authority;
 use support::{ProcessGroup, TOKEN, free_port, notification, wait_until};
 
@@ -104,20 +104,26 @@ fn run_client(program: &str, arguments: &[&str], input: &str) -> (bool, String) 
 
 /// Asks `openssl s_client` for the health, in one request on a verified connection.
 fn s_client(connector: &Connector, ca: &Path, more: &[&str]) -> (bool, String) {
-    let (address, ca) = (connector.address.to_string(), ca.to_str().unwrap());
     let fixed = [
-        "s_client",
-        "-connect",
-        &address,
-        "-CAfile",
-        ca,
         "-verify_return_error",
         "-verify_hostname",
         "localhost",
         "-ign_eof",
     ];
     let request = "GET /-/healthy HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
-    run_client("openssl", &[&fixed, more].concat(), request)
+    s_client_with_input(connector, ca, &[&fixed, more].concat(), request)
+}
+
+/// Runs `openssl s_client`, which also takes commands from its input.
+fn s_client_with_input(
+    connector: &Connector,
+    ca: &Path,
+    more: &[&str],
+    input: &str,
+) -> (bool, String) {
+    let (address, ca) = (connector.address.to_string(), ca.to_str().unwrap());
+    let fixed = ["s_client", "-connect", &address, "-CAfile", ca];
+    run_client("openssl", &[&fixed, more].concat(), input)
 }
 
 fn curl(connector: &Connector, ca: &Path, more: &[&str]) -> (bool, String) {
@@ -299,16 +305,8 @@ fn old_versions_renegotiation_and_resumption_are_refused() {
     connector.wait_for_log("TLS handshake failed: unsupported protocol");
 
     // s_client renegotiates at a line with the letter R.
-    let (address, ca) = (connector.address.to_string(), authority.ca());
-    let arguments = [
-        "s_client",
-        "-connect",
-        &address,
-        "-CAfile",
-        ca.to_str().unwrap(),
-        "-tls1_2",
-    ];
-    let (succeeded, output) = run_client("openssl", &arguments, "R\n");
+    let ca = authority.ca();
+    let (succeeded, output) = s_client_with_input(&connector, &ca, &["-tls1_2"], "R\n");
     assert!(output.contains("RENEGOTIATING"), "{output}");
     assert!(
         !succeeded && output.contains("no renegotiation"),
@@ -316,16 +314,8 @@ fn old_versions_renegotiation_and_resumption_are_refused() {
     );
 
     for version in ["-tls1_3", "-tls1_2"] {
-        let arguments = [
-            "s_client",
-            "-connect",
-            &address,
-            "-CAfile",
-            ca.to_str().unwrap(),
-            version,
-            "-reconnect",
-        ];
-        let (_, output) = run_client("openssl", &arguments, "Q\n");
+        let arguments = [version, "-reconnect"];
+        let (_, output) = s_client_with_input(&connector, &ca, &arguments, "Q\n");
         assert!(output.contains("New, TLS"), "{output}");
         assert!(!output.contains("Reused, TLS"), "{output}");
         assert!(!output.contains("session ticket:"), "{output}");
@@ -341,9 +331,9 @@ fn a_wrong_scheme_is_answered_and_the_log_says_what_to_change() {
     for request in ["GET /-/healthy HTTP/1.1\r\n\r\n", "G", "\u{15}\u{3}\u{1}"] {
         let mut stream = TcpStream::connect(with_tls.address).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
-        let reply = read_reply(&mut std::io::BufReader::new(stream)).unwrap();
-        assert_eq!(reply.status, 400, "{request:?}");
-        assert!(reply.body.contains("use https://"), "{}", reply.body);
+        let response = read_response(&mut std::io::BufReader::new(stream)).unwrap();
+        assert_eq!(response.status, 400, "{request:?}");
+        assert!(response.body.contains("use https://"), "{}", response.body);
     }
     with_tls.wait_for_log("plain HTTP on a port with TLS: use https:// in the URL");
 
@@ -402,8 +392,8 @@ fn stalled_and_dripping_handshakes_keep_no_sender_out() {
         for name in ["a", "b", "c"] {
             let mut client = Client::with_tls(address, Some(authority.tls()));
             client.set_timeout(Duration::from_secs(5));
-            let reply = client.post(&notification(&[name])).unwrap();
-            assert_eq!(reply.status, 200, "{}", reply.body);
+            let response = client.post(&notification(&[name])).unwrap();
+            assert_eq!(response.status, 200, "{}", response.body);
         }
         // Single bytes do not extend the time.
         wait_until("every handshake has ended", || connector.threads() < 20);
@@ -484,8 +474,8 @@ fn certificates_are_rotated_by_a_reload_under_load() {
                         client = Client::with_tls(address, Some(tls.clone()));
                     }
                     let name = names.next().unwrap();
-                    let reply = client.post(&notification(&[name])).unwrap();
-                    assert_eq!(reply.status, 200, "{}", reply.body);
+                    let response = client.post(&notification(&[name])).unwrap();
+                    assert_eq!(response.status, 200, "{}", response.body);
                     sent.fetch_add(1, Ordering::SeqCst);
                 }
             })
@@ -560,9 +550,7 @@ fn a_sender_that_closes_its_connection_is_noticed_while_its_notification_waits()
         let connector_tls = Tls::with(&authority.ca(), "localhost", None, Some(version)).connector;
         let mut stream = connector_tls.connect("localhost", socket).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
-        wait_until("it is received", || {
-            connector.log().matches("notification received").count() == received
-        });
+        wait_until("it is received", || connector.received() == received);
         // With TLS's alert before the end of the connection, as senders close one.
         stream.shutdown().unwrap();
         drop(stream);
@@ -659,7 +647,7 @@ fn alertmanager_and_prometheus_use_tls() {
             .iter()
             .any(|message| message.resource() == "Scraped")
     });
-    let without_token: Reply = Client::with_tls(connector.address, connector.tls.clone())
+    let without_token: Response = Client::with_tls(connector.address, connector.tls.clone())
         .send("GET", "/metrics", &[], b"")
         .unwrap();
     assert_eq!(without_token.status, 401);

@@ -59,7 +59,7 @@ impl Alertmanager {
             || {
                 Client::new(address)
                     .send("GET", "/-/ready", &[], b"")
-                    .is_ok_and(|reply| reply.status == 200)
+                    .is_ok_and(|response| response.status == 200)
             },
         );
         Self {
@@ -92,7 +92,7 @@ impl Alertmanager {
             })
             .collect();
         let body = Value::from(alerts).to_string();
-        let reply = self
+        let response = self
             .client
             .send(
                 "POST",
@@ -101,6 +101,6 @@ impl Alertmanager {
                 body.as_bytes(),
             )
             .unwrap();
-        assert_eq!(reply.status, 200, "{}", reply.body);
+        assert_eq!(response.status, 200, "{}", response.body);
     }
 }

@@ -56,7 +56,7 @@ impl AmqpRelay {
     }
 
     pub fn url(&self, vhost: &str) -> String {
-        format!("amqp://cpsrabbit:canopsis@127.0.0.1:{}/{vhost}", self.port)
+        super::broker::url(self.port, vhost)
     }
 }
 

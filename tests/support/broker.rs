@@ -10,7 +10,7 @@ use amiquip::{
 };
 use serde_json::Value;
 
-use super::{ProcessGroup, free_port, temp_path, wait_until};
+use super::{ProcessGroup, assert_success, free_port, temp_path, wait_until};
 
 pub const EXCHANGE: &str = "canopsis.events";
 pub const QUEUE: &str = "Engine_fifo";
@@ -130,16 +130,12 @@ impl Broker {
             .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
             .output()
             .unwrap();
-        assert!(
-            output.status.success(),
-            "rabbitmqctl {arguments:?}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert_success(&output, &format!("rabbitmqctl {arguments:?}"));
     }
 
-    /// The URL for the connector, whose user may only publish.
+    /// See [`url`].
     pub fn url(&self, vhost: &str) -> String {
-        format!("amqp://cpsrabbit:canopsis@127.0.0.1:{}/{vhost}", self.port)
+        url(self.port, vhost)
     }
 
     pub fn admin(&self, vhost: &str) -> Admin {
@@ -163,13 +159,14 @@ impl Broker {
             .current_dir(&tls)
             .output()
             .unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert_success(&output, "openssl");
         tls
     }
+}
+
+/// The URL for the connector of a broker, or of a relay before it. The user may only publish.
+pub fn url(port: u16, vhost: &str) -> String {
+    format!("amqp://cpsrabbit:canopsis@127.0.0.1:{port}/{vhost}")
 }
 
 /// A message from the queue.
@@ -223,6 +220,12 @@ impl Admin {
             });
         }
         all
+    }
+
+    /// Takes all messages from Canopsis's queue, and returns the resource of each, in their order.
+    pub fn drain_resources(&self) -> Vec<String> {
+        let messages = self.drain();
+        messages.iter().map(ReceivedMessage::resource).collect()
     }
 
     /// Removes all messages from Canopsis's queue, and returns their number.

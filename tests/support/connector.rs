@@ -7,8 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
-use super::http::{Client, Reply, Tls};
+use super::http::{Client, Response, Tls};
 use super::{TOKEN, copy_program, signal, temp_path, wait_until};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_canopsis-connector-prometheus");
@@ -23,6 +24,9 @@ state: {type: map, field: labels.severity, values: {critical: 3, warning: 1}, de
 output: {type: copy, value: annotations.summary}
 ";
 
+/// A thread that posts one notification.
+pub type Sender = JoinHandle<std::io::Result<Response>>;
+
 pub struct Connector {
     /// How to speak with it; `None` for plain HTTP.
     pub tls: Option<Tls>,
@@ -30,8 +34,8 @@ pub struct Connector {
     pub address: SocketAddr,
     log: Arc<Mutex<String>>,
     /// Copies standard error to `log`.
-    log_reader: Option<std::thread::JoinHandle<()>>,
-    stdout: Option<std::thread::JoinHandle<String>>,
+    log_reader: Option<JoinHandle<()>>,
+    stdout: Option<JoinHandle<String>>,
     config: PathBuf,
 }
 
@@ -191,7 +195,7 @@ impl Connector {
     }
 
     /// Sends a GET request with the token, with which `/-/ready` includes the reason.
-    pub fn get(&self, path: &str) -> Reply {
+    pub fn get(&self, path: &str) -> Response {
         let authorization = format!("Authorization: Bearer {TOKEN}");
         self.client()
             .send("GET", path, &[&authorization], b"")
@@ -204,13 +208,24 @@ impl Connector {
     }
 
     /// Posts a notification with the token.
-    pub fn post(&self, body: &str) -> Reply {
+    pub fn post(&self, body: &str) -> Response {
         self.client().post(body).unwrap()
     }
 
     /// Like [`Connector::post`], but returns connection errors.
-    pub fn try_post(&self, body: &str) -> std::io::Result<Reply> {
+    pub fn try_post(&self, body: &str) -> std::io::Result<Response> {
         self.client().post(body)
+    }
+
+    /// Posts a notification from a thread, on its own connection.
+    pub fn post_in_background(&self, body: String) -> Sender {
+        let mut client = self.client();
+        std::thread::spawn(move || client.post(&body))
+    }
+
+    /// How many notifications it has begun to process.
+    pub fn received(&self) -> usize {
+        self.log().matches("notification received").count()
     }
 
     /// The resident memory in bytes.

@@ -11,14 +11,14 @@ use serde_json::Value;
 use super::{TIMEOUT, TOKEN};
 
 #[derive(Debug, Clone)]
-pub struct Reply {
+pub struct Response {
     pub status: u16,
     /// The status line and the headers.
     pub head: String,
     pub body: String,
 }
 
-impl Reply {
+impl Response {
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap()
     }
@@ -117,7 +117,7 @@ impl Client {
     }
 
     /// Posts a notification with the right token.
-    pub fn post(&mut self, body: &str) -> io::Result<Reply> {
+    pub fn post(&mut self, body: &str) -> io::Result<Response> {
         let authorization = format!("Authorization: Bearer {TOKEN}");
         self.send(
             "POST",
@@ -127,20 +127,20 @@ impl Client {
         )
     }
 
-    /// Sends a request and reads its reply. After an error, the next request uses a new connection.
+    /// Sends a request and reads its response. After an error, the next request uses a new connection.
     pub fn send(
         &mut self,
         method: &str,
         path: &str,
         headers: &[&str],
         body: &[u8],
-    ) -> io::Result<Reply> {
-        let reply = self.try_send(method, path, headers, body);
-        let is_over = |reply: &Reply| reply.header("connection") == Some("close");
-        if reply.as_ref().map_or(true, is_over) {
+    ) -> io::Result<Response> {
+        let response = self.try_send(method, path, headers, body);
+        let is_over = |response: &Response| response.header("connection") == Some("close");
+        if response.as_ref().map_or(true, is_over) {
             self.connection = None;
         }
-        reply
+        response
     }
 
     fn try_send(
@@ -149,7 +149,7 @@ impl Client {
         path: &str,
         headers: &[&str],
         body: &[u8],
-    ) -> io::Result<Reply> {
+    ) -> io::Result<Response> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             none => {
@@ -174,12 +174,12 @@ impl Client {
         bytes.extend_from_slice(body);
         // A server that rejects a long body may respond and close before it has read all of it.
         let written = connection.get_mut().write_all(&bytes);
-        read_reply(connection).map_err(|error| written.err().unwrap_or(error))
+        read_response(connection).map_err(|error| written.err().unwrap_or(error))
     }
 }
 
-/// Reads one reply, whose body has a Content-Length or is empty.
-pub fn read_reply(connection: &mut impl BufRead) -> io::Result<Reply> {
+/// Reads one response, whose body has a Content-Length or is empty.
+pub fn read_response(connection: &mut impl BufRead) -> io::Result<Response> {
     let mut head = String::new();
     loop {
         let mut line = String::new();
@@ -196,17 +196,17 @@ pub fn read_reply(connection: &mut impl BufRead) -> io::Result<Reply> {
         .nth(1)
         .and_then(|status| status.parse().ok())
         .unwrap();
-    let mut reply = Reply {
+    let mut response = Response {
         status,
         head,
         body: String::new(),
     };
-    let length = reply
+    let length = response
         .header("content-length")
         .and_then(|length| length.parse().ok())
         .unwrap_or(0);
     let mut body = vec![0; length];
     connection.read_exact(&mut body)?;
-    reply.body = String::from_utf8(body).unwrap();
-    Ok(reply)
+    response.body = String::from_utf8(body).unwrap();
+    Ok(response)
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{ProcessGroup, TIMEOUT, temp_path, wait_within};
+use super::{ProcessGroup, TIMEOUT, assert_success, temp_path, wait_within};
 
 pub const VERSION: &str = "v9.8-rc7";
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
@@ -231,11 +231,7 @@ impl Image {
 
     fn podman(&self, arguments: &[&str]) -> Output {
         let output = self.try_podman(arguments);
-        assert!(
-            output.status.success(),
-            "podman {arguments:?}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert_success(&output, &format!("podman {arguments:?}"));
         output
     }
 }

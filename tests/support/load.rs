@@ -7,11 +7,25 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::connector::{Connector, Sender};
 use super::http::Client;
 use super::notification;
 
 /// Alerts in each notification of a load.
 pub const ALERTS: usize = 3;
+
+/// Posts all bodies at once, each on its own connection.
+pub fn post_all(connector: &Connector, bodies: impl Iterator<Item = String>) -> Vec<Sender> {
+    bodies
+        .map(|body| connector.post_in_background(body))
+        .collect()
+}
+
+/// The statuses of all responses; 0 is the status of a request without a response.
+pub fn statuses(senders: Vec<Sender>) -> Vec<u16> {
+    let status = |sender: Sender| sender.join().unwrap().map_or(0, |response| response.status);
+    senders.into_iter().map(status).collect()
+}
 
 /// Senders that post notifications, with different alerts in each, until they are stopped.
 pub struct Load {
@@ -100,7 +114,7 @@ fn send(
         result.sent += names.len();
         let status = client
             .post(&notification(&names))
-            .map_or(0, |reply| reply.status);
+            .map_or(0, |response| response.status);
         *result.statuses.entry(status).or_default() += 1;
         if status == 200 {
             result.confirmed.extend(names);

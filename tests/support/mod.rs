@@ -20,7 +20,7 @@ pub mod tls;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -44,6 +44,23 @@ pub fn wait_within(limit: Duration, what: &str, mut condition: impl FnMut() -> b
         assert!(Instant::now() < deadline, "timed out waiting: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Asserts that a command has succeeded, and shows its standard error if it has not.
+#[track_caller]
+pub fn assert_success(output: &Output, command: &str) {
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command}: {errors}");
+}
+
+/// Raises the limit for file descriptors of this process, and of those that it starts.
+pub fn raise_file_limit(limit: usize) {
+    let raised = Command::new("prlimit")
+        .args(["--pid", &std::process::id().to_string()])
+        .arg(format!("--nofile={limit}"))
+        .status()
+        .unwrap();
+    assert!(raised.success(), "{limit} file descriptors are needed");
 }
 
 /// A program in a new process group, which is killed on drop, or when the test's process ends in any way: a supervising shell kills

@@ -43,6 +43,11 @@ impl Relay {
         relay
     }
 
+    /// The URL for the connector.
+    pub fn url(&self, vhost: &str) -> String {
+        super::broker::url(self.port, vhost)
+    }
+
     pub fn set(&self, mode: Mode) {
         self.mode.store(mode as u8, Ordering::SeqCst);
     }
