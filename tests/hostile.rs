@@ -571,6 +571,43 @@ fn rejected_alerts_use_no_memory_while_others_wait() {
 }
 
 #[test]
+fn a_template_that_would_run_for_minutes_ends_with_the_time_for_the_response() {
+    // Each character is a match, for which the rest of the text is searched in vain. That is less than MAX_STEPS steps and no output,
+    // so that only the deadline ends it; a single replacement takes seconds, and is ended, too.
+    let slow = "{{ $x := replace \".*[^A-Z]|[A-Z]\" \"\" .Field }}".repeat(50);
+    let mapping = MAPPING.replace(
+        "output: {type: copy, value: annotations.summary}",
+        &format!("output: {{type: template, field: annotations.summary, value: '{slow}done'}}"),
+    );
+    let vhost = Broker::shared().fresh_vhost();
+    let url = Broker::shared().url(&vhost);
+    let mut connector = Connector::with(&config(&url, "answer_timeout: 100ms", &mapping), &[]);
+    connector.wait_until_ready();
+    // The first alert of the notification takes no time, and is not published either.
+    let body = notification(&["quick", "slow"]);
+    let (quick, slow) = body.rsplit_once("it is down").unwrap();
+    let body = format!("{quick}{}{slow}", "A".repeat(16 << 10));
+    let mut client = connector.client();
+    client.set_timeout(Duration::from_secs(5));
+    let response = client.post(&body).unwrap();
+    assert_eq!(response.status, 503, "{}", response.body);
+    assert_eq!(
+        response.json()["error"],
+        "timed out while mapping alerts to events"
+    );
+    // More of them than notifications that are mapped at once.
+    let senders = post_all(&connector, std::iter::repeat_n(body, 20));
+    assert_eq!(connector.get("/-/healthy").status, 200);
+    assert_eq!(statuses(senders), [503; 20]);
+    connector.reload(&config(&url, "", &mapping));
+    assert_survives(&connector, "slow templates");
+    assert_eq!(
+        Broker::shared().admin(&vhost).drain_resources(),
+        ["slow templates"]
+    );
+}
+
+#[test]
 fn the_default_token_is_refused_from_other_hosts() {
     // A network of its own, with an address that is not a loopback one.
     let script = "ip link set lo up && ip address add 192.0.2.1/32 dev lo && exec \"$@\"";
