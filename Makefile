@@ -58,7 +58,7 @@ build:
 # system: "make check" leaves them out. CONTRIBUTING.md says which change needs which of them; CI runs all.
 FAULT_TESTS = brokers hostile order saturation
 LONG_TESTS = $(FAULT_TESTS) cluster faults image overload packaging
-TESTS = $(filter-out $(LONG_TESTS),$(patsubst tests/%.rs,%,$(wildcard tests/*.rs)))
+TESTS = $(filter-out $(LONG_TESTS),$(patsubst tests/%.rs,%,$(patsubst %/main.rs,%.rs,$(wildcard tests/*.rs tests/*/main.rs))))
 
 check:
 	$(PREPARE) build rabbitmq alertmanager promtool openssl curl shellcheck scdoc valgrind

@@ -226,6 +226,46 @@ pub fn temp_path(name: &str) -> PathBuf {
     std::env::temp_dir().join(format!("ccp-{name}-{}-{number}", std::process::id()))
 }
 
+/// A temporary directory, removed on drop.
+pub struct TempDir(PathBuf);
+
+impl TempDir {
+    pub fn new(name: &str) -> Self {
+        let path = temp_path(name);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Writes a file, and returns its path.
+    pub fn file(&self, name: &str, text: &str) -> String {
+        let path = self.0.join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    /// Writes an executable file.
+    pub fn program(&self, name: &str, text: &str) {
+        let path = self.file(name, text);
+        assert!(
+            Command::new("chmod")
+                .args(["0755", &path])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
 /// A free port below the kernel's range for outgoing connections, which starts at 32768.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
