@@ -14,7 +14,7 @@ use support::connector::{BINARY, Connector, MAPPING, config};
 use support::frame_relay::{self, Handlers};
 use support::load::Load;
 use support::tls::Authority;
-use support::{notification, temp_path, wait_until};
+use support::{TempDir, notification, wait_until};
 
 /// Starts the connector with less address space than the servers declare: to reserve that much would end it.
 const LIMITED: [&str; 2] = ["prlimit", "--as=1000000000"];
@@ -171,9 +171,9 @@ fn every_address_of_a_host_name_is_tried() {
     let second = format!("127.0.0.2:{port}");
     frame_relay::start(&second, broker.port, |_| Handlers::default());
     // A mount namespace, in which the name has both addresses.
-    let hosts = temp_path("hosts");
-    std::fs::write(&hosts, "127.0.0.1 rabbit.test\n127.0.0.2 rabbit.test\n").unwrap();
-    let mount = format!("mount --bind {} /etc/hosts && exec \"$@\"", hosts.display());
+    let dir = TempDir::new("hosts");
+    let hosts = dir.file("hosts", "127.0.0.1 rabbit.test\n127.0.0.2 rabbit.test\n");
+    let mount = format!("mount --bind {hosts} /etc/hosts && exec \"$@\"");
     let wrapper = ["unshare", "--mount", "sh", "-c", &mount, "sh"];
     let url = format!("amqp://cpsrabbit:canopsis@rabbit.test:{port}/{vhost}");
     let text = config(&url, "answer_timeout: 30s", MAPPING);
@@ -182,5 +182,4 @@ fn every_address_of_a_host_name_is_tried() {
     assert!(connections.load(Ordering::SeqCst) > 0, "the first is tried");
     assert_eq!(connector.post(&notification(&["a"])).status, 200);
     assert_eq!(broker.admin(&vhost).drain().len(), 1);
-    let _ = std::fs::remove_file(hosts);
 }

@@ -11,12 +11,12 @@ use support::broker::{Admin, Broker};
 use support::connector::{BINARY, Connector};
 use support::documents::{document, marked, only};
 use support::http::Client;
-use support::{ProcessGroup, assert_success, free_port, temp_path, wait_until};
+use support::{ProcessGroup, TempDir, assert_success, free_port, wait_until};
 
 /// A system of its own for the commands of the documents: names and paths of the examples are replaced, and `PATH` begins with a
 /// `canopsis-connector-prometheus` that uses its configuration and port by default.
 struct Sandbox {
-    dir: PathBuf,
+    dir: TempDir,
     broker: &'static Broker,
     vhost: String,
     port: u16,
@@ -26,8 +26,8 @@ const DIRECTORY: &str = "/etc/canopsis-connectors/prometheus";
 
 impl Sandbox {
     fn new() -> Self {
-        let dir = temp_path("documents");
-        fs::create_dir_all(dir.join("bin")).unwrap();
+        let dir = TempDir::new("documents");
+        fs::create_dir(dir.path().join("bin")).unwrap();
         let broker = Broker::shared();
         let sandbox = Self {
             vhost: broker.fresh_vhost(),
@@ -37,23 +37,16 @@ impl Sandbox {
         };
         let program = format!(
             "#!/bin/sh\nexec {BINARY} --config {}/config.yml --host 127.0.0.1 --port {} \"$@\"\n",
-            sandbox.dir.display(),
+            sandbox.dir.path().display(),
             sandbox.port
         );
-        let path = sandbox.dir.join("bin/canopsis-connector-prometheus");
-        fs::write(&path, program).unwrap();
-        assert!(
-            Command::new("chmod")
-                .args(["0755", path.to_str().unwrap()])
-                .status()
-                .unwrap()
-                .success()
-        );
+        let path = "bin/canopsis-connector-prometheus";
+        sandbox.dir.program(path, &program);
         sandbox
     }
 
     fn replaced(&self, text: &str) -> String {
-        text.replace(DIRECTORY, self.dir.to_str().unwrap())
+        text.replace(DIRECTORY, self.dir.path().to_str().unwrap())
             .replace(
                 "rabbitmq.example/canopsis",
                 &format!("127.0.0.1:{}/{}", self.broker.port, self.vhost),
@@ -66,26 +59,24 @@ impl Sandbox {
     }
 
     fn write(&self, name: &str, text: &str) -> String {
-        let path = self.dir.join(name);
-        fs::write(&path, text).unwrap();
-        path.to_str().unwrap().to_owned()
+        self.dir.file(name, text)
     }
 
     fn token(&self) -> String {
-        let token = fs::read_to_string(self.dir.join("token")).unwrap_or_default();
+        let token = fs::read_to_string(self.dir.path().join("token")).unwrap_or_default();
         token.trim_end().to_owned()
     }
 
     fn path_variable(&self) -> String {
         let path = std::env::var("PATH").unwrap();
-        format!("{}/bin:{path}", self.dir.display())
+        format!("{}/bin:{path}", self.dir.path().display())
     }
 
     /// Runs a script in the directory, and returns its standard output.
     fn run(&self, script: &str) -> String {
         let output = Command::new("sh")
             .args(["-ec", &self.replaced(script)])
-            .current_dir(&self.dir)
+            .current_dir(self.dir.path())
             .env("PATH", self.path_variable())
             .env("TOKEN", self.token())
             .output()
@@ -100,7 +91,7 @@ impl Sandbox {
 
     /// Starts a script that does not end, and returns the path of its output.
     fn start(&self, script: &str) -> (ProcessGroup, PathBuf) {
-        let log = self.dir.join("service.log");
+        let log = self.dir.path().join("service.log");
         let path = format!("PATH={}", self.path_variable());
         let script = self.replaced(script);
         let command = ["env", &path, "sh", "-ec", &script];
@@ -115,7 +106,7 @@ impl Sandbox {
             .replace("THE-TOKEN", &self.token())
             .replace(
                 "/etc/prometheus/canopsis-ca.pem",
-                self.dir.join("tls.pem").to_str().unwrap(),
+                self.dir.path().join("tls.pem").to_str().unwrap(),
             )
             // Instead of the default of 30 s.
             .replace(
@@ -126,7 +117,7 @@ impl Sandbox {
         let port = free_port();
         let options = [
             format!("--config.file={file}"),
-            format!("--storage.path={}/alertmanager", self.dir.display()),
+            format!("--storage.path={}/alertmanager", self.dir.path().display()),
             format!("--web.listen-address=127.0.0.1:{port}"),
         ];
         let command = [
@@ -136,7 +127,7 @@ impl Sandbox {
             &options[2],
             "--cluster.listen-address=",
         ];
-        let log = self.dir.join("alertmanager.log");
+        let log = self.dir.path().join("alertmanager.log");
         let process = ProcessGroup::start(&command, log.to_str().unwrap(), "");
         wait_until("Alertmanager is ready", || {
             Client::new(([127, 0, 0, 1], port).into())
@@ -148,12 +139,6 @@ impl Sandbox {
 
     fn admin(&self) -> Admin {
         self.broker.admin(&self.vhost)
-    }
-}
-
-impl Drop for Sandbox {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.dir);
     }
 }
 

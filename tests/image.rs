@@ -2,14 +2,14 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Value, json};
 use support::broker::Broker;
 use support::connector::MAPPING;
 use support::http::Client;
 use support::image::{COMMIT, CREATED, Container, DIGEST, Image, SOURCE, VERSION};
-use support::{TOKEN, assert_success, free_port, notification, payload, temp_path, wait_until};
+use support::{TOKEN, TempDir, assert_success, free_port, notification, payload, wait_until};
 
 /// Where the project is: the `URL` of the package.
 const PROJECT: &str = "https://git.canopsis.net/canopsis-connectors/connector-prometheus";
@@ -17,27 +17,6 @@ const PROJECT: &str = "https://git.canopsis.net/canopsis-connectors/connector-pr
 /// The size without busybox:glibc, in bytes: the binary 3.1 MB, OpenSSL 5.4 MB, libgcc and the certificates 0.3 MB. The official base
 /// image has 4.5 MB, the substitute of `scripts/base-images` 4.0 MB.
 const SIZE_LIMIT: u64 = 9_000_000;
-
-/// A file to mount in a container, removed on drop.
-struct TempFile(PathBuf);
-
-impl TempFile {
-    fn new(name: &str, text: &str) -> Self {
-        let path = temp_path(name);
-        std::fs::write(&path, text).unwrap();
-        Self(path)
-    }
-
-    fn path(&self) -> &str {
-        self.0.to_str().unwrap()
-    }
-}
-
-impl Drop for TempFile {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
 
 /// Podman's option for a read-only mount.
 fn volume(from: &str, to: &str) -> String {
@@ -152,7 +131,8 @@ fn a_container_delivers_every_notification_and_stops_on_sigterm() {
     broker.ctl(&["import_definitions", definitions.to_str().unwrap()]);
     let admin = broker.admin("canopsis");
 
-    let token = TempFile::new("token", &format!("{TOKEN}\n"));
+    let dir = TempDir::new("image");
+    let token = dir.file("token", &format!("{TOKEN}\n"));
     let url = format!("--env=CPS_AMQP_URL={}", broker.url("canopsis"));
     let file = "--env=PROMETHEUS_BEARER_TOKEN_FILE=/run/secrets/token";
     let port = free_port();
@@ -166,7 +146,7 @@ fn a_container_delivers_every_notification_and_stops_on_sigterm() {
             file,
             &listen,
             proxy,
-            &volume(token.path(), "/run/secrets/token"),
+            &volume(&token, "/run/secrets/token"),
         ],
     );
     let mut client = Client::new(container.address);
@@ -234,11 +214,9 @@ fn tls_works_with_a_ca_file_and_with_the_bundled_certificates() {
     let port = free_port();
     let files = "ca_file: /tls/ca.pem, cert_file: /tls/client.pem, key_file: /tls/client-key.pem";
     let config = format!("amqp: {{{files}}}\nhttp: {{listen: '127.0.0.1:{port}'}}\n{MAPPING}");
-    let file = TempFile::new("config.yml", &config);
-    let config = volume(
-        file.path(),
-        "/etc/canopsis-connectors/prometheus/config.yml",
-    );
+    let dir = TempDir::new("image");
+    let file = dir.file("config.yml", &config);
+    let config = volume(&file, "/etc/canopsis-connectors/prometheus/config.yml");
     talk(&Image::shared().start(
         port,
         &[

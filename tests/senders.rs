@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use support::broker::{Admin, Broker};
 use support::connector::{Connector, MAPPING, config, run, shipped_config};
 use support::http::{Client, Response, read_response};
-use support::{TIMEOUT, TOKEN, notification, payload, temp_path};
+use support::{TIMEOUT, TOKEN, TempDir, notification, payload};
 
 fn alert(status: &str, name: &str, instance: &str, severity: &str) -> Value {
     json!({
@@ -384,15 +384,15 @@ fn with_suggested_resource(shipped: &str) -> String {
 #[test]
 fn the_suggested_resource_separates_alerts() {
     let shipped = include_str!("../config.yml");
-    let path = temp_path("suggested").with_extension("yml");
-    std::fs::write(&path, with_suggested_resource(shipped)).unwrap();
+    let dir = TempDir::new("suggested");
+    let path = dir.file("config.yml", &with_suggested_resource(shipped));
     let on = |mountpoint: &str| {
         let mut alert = alert("firing", "DiskFull", "db-1", "critical");
         alert["labels"]["mountpoint"] = json!(mountpoint);
         alert
     };
     let body = of_alerts(&[on("/opt"), on("/var"), alert("firing", "Down", "db-1", "")]);
-    let arguments = ["-c", path.to_str().unwrap(), "--dry-run", "-"];
+    let arguments = ["-c", &path, "--dry-run", "-"];
     let printed = run(&arguments, &[("PROMETHEUS_BEARER_TOKEN", TOKEN)], &body);
     let log = String::from_utf8(printed.stderr).unwrap();
     assert!(printed.status.success() && !log.contains("share"), "{log}");

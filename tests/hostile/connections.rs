@@ -68,6 +68,13 @@ fn senders_that_do_not_read_block_no_others_and_do_not_flood_the_log(
     );
 }
 
+fn wait_until_it_accepts(connector: &Connector, alert: &str) {
+    wait_until(&format!("it accepts the alert {alert:?}"), || {
+        let response = connector.try_post(&notification(&[alert]));
+        response.is_ok_and(|response| response.status == 200)
+    });
+}
+
 #[test]
 fn the_service_survives_a_lack_of_file_descriptors() {
     let vhost = Broker::shared().fresh_vhost();
@@ -76,11 +83,7 @@ fn the_service_survives_a_lack_of_file_descriptors() {
     connector.wait_until_ready();
     let held: Vec<Peer> = (0..100).map(|_| connect(&connector)).collect();
     connector.wait_for_log("cannot accept a connection: Too many open files");
-    wait_until("it still accepts notifications", || {
-        connector
-            .try_post(&notification(&["held"]))
-            .is_ok_and(|response| response.status == 200)
-    });
+    wait_until_it_accepts(&connector, "held");
     drop(held);
     connector.wait_for_log("accepting connections again");
     assert_survives(&connector, "file descriptors came back");
@@ -104,17 +107,9 @@ fn the_service_survives_a_lack_of_threads() {
     connector.wait_until_ready();
     let held: Vec<Peer> = (0..50).map(|_| connect(&connector)).collect();
     connector.wait_for_log("cannot accept a connection: Resource temporarily unavailable");
-    wait_until("it still accepts notifications", || {
-        connector
-            .try_post(&notification(&["held"]))
-            .is_ok_and(|response| response.status == 200)
-    });
+    wait_until_it_accepts(&connector, "held");
     drop(held);
-    wait_until("it accepts notifications again", || {
-        connector
-            .try_post(&notification(&["after"]))
-            .is_ok_and(|response| response.status == 200)
-    });
+    wait_until_it_accepts(&connector, "after");
     assert_survives(&connector, "threads came back");
     std::fs::remove_file(&binary).unwrap();
 }
