@@ -13,7 +13,7 @@ use log::{debug, error, trace, warn};
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::request::{ContentCoding, RequestHead};
-use super::slots::SlotUsage;
+use super::slots::{SlotState, SlotUsage};
 use super::{HandshakeError, HttpError, Request, Response, ServerSettings, Unauthorized, auth};
 use crate::logging::{RateLimiter, RepeatLimiter, shorten};
 use crate::mapping::Mapping;
@@ -221,7 +221,10 @@ impl Routes {
                 require_method(head, &["POST"])?;
                 require_token()?;
                 // As a notification, so that it is not evicted while it waits.
-                claim_slot(request)?;
+                request
+                    .slot
+                    .try_set_receiving()
+                    .map_err(HttpError::Saturated)?;
                 (self.reload)()
                     .map_err(HttpError::from)
                     .map(|()| Response::ok("reloaded"))
@@ -236,13 +239,13 @@ impl Routes {
                 } else {
                     Exposition::Text
                 };
-                let slots = request.slot.slots();
                 let SlotUsage {
                     connections,
                     notifications,
-                } = slots.usage();
+                    max_notifications,
+                } = request.slot.usage();
                 let http = &self.metrics.http;
-                http.set_connections(connections, notifications, slots.max_notifications());
+                http.set_connections(connections, notifications, max_notifications);
                 http.set_memory(&self.budget);
                 let expires_at = settings.tls.as_ref().map_or(0, |tls| tls.expires_at);
                 http.set_certificate_expiry(expires_at);
@@ -268,10 +271,11 @@ impl Routes {
         if request.head.content_coding != ContentCoding::Identity {
             return Err(HttpError::ContentEncoding);
         }
-        claim_slot(request)?;
+        let claimed = request.slot.try_set_receiving();
+        claimed.map_err(HttpError::Saturated)?;
         let settings = &runtime.settings;
         let body = request.body.read(settings.max_body_bytes, &self.budget)?;
-        request.slot.set_working();
+        request.slot.set(SlotState::Working);
         debug!(request = id, peer:% = request.peer, bytes = body.len(); "notification received");
         trace!("notification body: {}", String::from_utf8_lossy(&body));
         let deadline = Instant::now() + settings.answer_timeout;
@@ -303,16 +307,6 @@ impl Routes {
         let outcome = encoded.deliver(&self.reporter, &self.sink, timeout, &is_sender_gone)?;
         debug!(request = id, published = outcome.published, rejected = outcome.rejected.count; "notification delivered");
         Ok(Response::to_notification(&outcome))
-    }
-}
-
-/// Makes the connection one that is not evicted.
-fn claim_slot(request: &Request<'_, '_>) -> Result<(), HttpError> {
-    if request.slot.try_set_receiving() {
-        Ok(())
-    } else {
-        let usage = request.slot.slots().usage();
-        Err(HttpError::Saturated(usage.notifications))
     }
 }
 

@@ -16,7 +16,7 @@ use socket2::SockRef;
 use super::body::BodyReader;
 use super::connection::{Connection, HEAD_TIMEOUT, ReadRequestError};
 use super::request::InvalidRequest;
-use super::slots::{ConnectionSlots, SlotGuard};
+use super::slots::{ConnectionSlots, SlotGuard, SlotState};
 use super::stream::{DeadlineSocket, Stream, is_timeout};
 use super::{HandshakeError, HttpError, ListenAddress, Request, Routes};
 use crate::liveness::Heartbeat;
@@ -186,7 +186,7 @@ impl ServerState {
     /// again.
     fn serve(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr) -> io::Result<()> {
         let socket = Arc::new(socket);
-        let Some(slot) = self.slots.enter(&socket) else {
+        let Some(slot) = self.slots.take(&socket) else {
             debug!(peer:% = peer; "no free slot for a connection: closed");
             return Ok(());
         };
@@ -236,7 +236,7 @@ impl ServerState {
         match tls.accept(socket) {
             Ok(stream) => {
                 // It is not evicted before connections that have not got so far.
-                slot.set_waiting();
+                slot.set(SlotState::Reading);
                 return Some(Connection::new(Stream::Tls(stream)));
             }
             Err(HandshakeError::NotTls(socket)) => {
@@ -265,7 +265,7 @@ impl ServerState {
             .wait_for_request(head_deadline.unwrap_or_else(|| Instant::now() + IDLE_TIMEOUT))?;
         let head_deadline = head_deadline.unwrap_or_else(|| Instant::now() + HEAD_TIMEOUT);
         // It is not evicted before connections that have been silent since.
-        slot.set_waiting();
+        slot.set(SlotState::Reading);
         let (response, keep_alive, with_body) = match connection.read_head(head_deadline) {
             Ok(head) => {
                 let mut body = BodyReader::new(connection, &head);
@@ -291,9 +291,9 @@ impl ServerState {
                 true,
             ),
         };
-        slot.set_answering();
+        slot.set(SlotState::Answering);
         connection.write(&response, keep_alive, with_body)?;
-        slot.set_idle();
+        slot.set(SlotState::Idle);
         Ok(keep_alive)
     }
 }

@@ -8,7 +8,7 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex};
 
 /// This number of connections, or half of them where they are few, is not used for notifications.
 const RESERVED: usize = 8;
@@ -26,13 +26,13 @@ const MAX_HANDSHAKES: usize = 256;
 const HANDSHAKE_WAIT: Duration = Duration::from_millis(200);
 
 /// How long a new connection waits for a slot.
-const ENTER_TIMEOUT: Duration = Duration::from_secs(1);
+const TAKE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The slots of a server.
 #[derive(Debug)]
 pub struct ConnectionSlots {
-    state: Mutex<SlotTable>,
-    /// A slot became free, or no notification is left; notified only while it is awaited.
+    table: Mutex<SlotTable>,
+    /// A slot became free or changed its state.
     changed: Condvar,
 }
 
@@ -43,27 +43,29 @@ struct SlotTable {
     next_id: u64,
     /// How many slots are receiving or working.
     notifications: usize,
-    /// How many threads wait for `changed`. Notifying without need would cost each request three system calls.
-    waiters: usize,
 }
 
 #[derive(Debug)]
 struct Slot {
     socket: Arc<TcpStream>,
-    /// When it was accepted, or its last notification ended: other requests, which need no token, do not renew its age.
-    idle_since: Instant,
     state: SlotState,
+    /// The one with the earliest time is evicted first.
+    since: Instant,
+    /// When it was accepted, or its last notification ended.
+    idle_since: Instant,
 }
 
 /// What a connection does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum SlotState {
-    /// In a TLS handshake since then: can be evicted.
-    Handshaking(Instant),
-    /// Idle, or reading a request that is not known to be an authorized notification, since then: can be evicted.
-    Waiting(Instant),
-    /// Writing the response to anything but a notification, since then: can be evicted.
-    Answering(Instant),
+pub enum SlotState {
+    /// In a TLS handshake: can be evicted.
+    Handshaking,
+    /// Waiting for a request: can be evicted.
+    Idle,
+    /// Reading a request that is not known to be an authorized notification: can be evicted.
+    Reading,
+    /// Writing the response to anything but a notification: can be evicted.
+    Answering,
     /// Reading the body of an authorized notification.
     Receiving,
     /// Processing a notification, up to the end of its response: a shutdown waits for it.
@@ -73,10 +75,10 @@ enum SlotState {
 }
 
 impl SlotState {
-    fn evictable_since(self) -> Option<Instant> {
+    fn is_evictable(self) -> bool {
         match self {
-            Self::Handshaking(since) | Self::Waiting(since) | Self::Answering(since) => Some(since),
-            Self::Receiving | Self::Working | Self::Leaving => None,
+            Self::Handshaking | Self::Idle | Self::Reading | Self::Answering => true,
+            Self::Receiving | Self::Working | Self::Leaving => false,
         }
     }
 
@@ -85,13 +87,15 @@ impl SlotState {
     }
 }
 
-/// How many slots are used, for metrics.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// How many slots are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SlotUsage {
     /// Open connections.
     pub connections: usize,
     /// The ones among them that process a notification.
     pub notifications: usize,
+    /// How many may process one at once.
+    pub max_notifications: usize,
 }
 
 /// One connection's slot, given back when it is dropped.
@@ -104,61 +108,58 @@ pub struct SlotGuard {
 impl ConnectionSlots {
     /// A number of free slots; at least 2, so that one can process notifications and another one is left.
     pub fn new(max: usize) -> Self {
-        let state = SlotTable {
+        let table = SlotTable {
             max: max.max(2),
             taken: BTreeMap::new(),
             next_id: 0,
             notifications: 0,
-            waiters: 0,
         };
         Self {
-            state: Mutex::new(state),
+            table: Mutex::new(table),
             changed: Condvar::new(),
         }
     }
 
     /// Changes the number of slots. Open connections keep theirs until they are evicted.
     pub fn resize(&self, max: usize) {
-        self.state.lock().max = max.max(2);
+        self.table.lock().max = max.max(2);
     }
 
     /// How many slots are used.
     pub fn usage(&self) -> SlotUsage {
-        let state = self.state.lock();
+        let table = self.table.lock();
         SlotUsage {
-            connections: state.taken.len(),
-            notifications: state.notifications,
+            connections: table.taken.len(),
+            notifications: table.notifications,
+            max_notifications: table.max_notifications(),
         }
     }
 
-    /// How many slots notifications may use.
-    pub fn max_notifications(&self) -> usize {
-        self.state.lock().max_notifications()
-    }
-
     /// Takes a slot. Where all are taken, the longest idle connection is evicted. `None` where none was free in time.
-    pub fn enter(self: &Arc<Self>, socket: &Arc<TcpStream>) -> Option<SlotGuard> {
-        let deadline = Instant::now() + ENTER_TIMEOUT;
-        let mut state = self.state.lock();
-        while state.is_full() {
+    pub fn take(self: &Arc<Self>, socket: &Arc<TcpStream>) -> Option<SlotGuard> {
+        let deadline = Instant::now() + TAKE_TIMEOUT;
+        let mut table = self.table.lock();
+        while table.is_full() {
             let now = Instant::now();
             if now >= deadline {
                 return None;
             }
-            let excess = state.taken.len() + 1 - state.max;
-            let retry_at = state.evict(excess, now.checked_sub(MIN_IDLE));
+            let excess = table.taken.len() + 1 - table.max;
+            let retry_at = table.evict(excess, now.checked_sub(MIN_IDLE));
             let until = retry_at.map_or(deadline, |since| deadline.min(since + MIN_IDLE));
-            self.wait_while(&mut state, |state| state.is_full(), until);
+            self.changed
+                .wait_while_until(&mut table, |table| table.is_full(), until);
         }
-        let id = state.next_id;
-        state.next_id += 1;
+        let id = table.next_id;
+        table.next_id += 1;
         let now = Instant::now();
         let slot = Slot {
             socket: Arc::clone(socket),
+            state: SlotState::Idle,
+            since: now,
             idle_since: now,
-            state: SlotState::Waiting(now),
         };
-        state.taken.insert(id, slot);
+        table.taken.insert(id, slot);
         Some(SlotGuard {
             slots: Arc::clone(self),
             id,
@@ -167,44 +168,49 @@ impl ConnectionSlots {
 
     /// Closes the connection that has been idle for the longest time.
     pub fn evict_longest_idle(&self) {
-        let mut state = self.state.lock();
-        let leaving = state.leaving();
-        state.evict(leaving + 1, Some(Instant::now()));
+        let mut table = self.table.lock();
+        let leaving = table.count(SlotState::Leaving);
+        table.evict(leaving + 1, Some(Instant::now()));
     }
 
     /// Closes every connection that processes no notification, except for a response on its way, and waits until no
     /// notification is being processed. Returns how many are left at the deadline.
     pub fn drain(&self, deadline: Instant) -> usize {
-        let mut state = self.state.lock();
-        for slot in state.taken.values() {
-            if matches!(
-                slot.state,
-                SlotState::Handshaking(_) | SlotState::Waiting(_) | SlotState::Receiving
-            ) {
+        let mut table = self.table.lock();
+        for slot in table.taken.values() {
+            if !matches!(slot.state, SlotState::Answering | SlotState::Working) {
                 let _ = slot.socket.shutdown(Shutdown::Both);
             }
         }
-        self.wait_while(&mut state, |state| state.working() > 0, deadline);
-        state.working()
-    }
-
-    /// Waits until the condition is false, or for the deadline.
-    fn wait_while(
-        &self,
-        state: &mut MutexGuard<'_, SlotTable>,
-        condition: impl FnMut(&mut SlotTable) -> bool,
-        deadline: Instant,
-    ) {
-        state.waiters += 1;
-        self.changed.wait_while_until(state, condition, deadline);
-        state.waiters -= 1;
+        let is_working = |table: &mut SlotTable| table.count(SlotState::Working) > 0;
+        self.changed
+            .wait_while_until(&mut table, is_working, deadline);
+        table.count(SlotState::Working)
     }
 }
 
 impl Slot {
+    /// Every change of state goes through here. Returns whether there is one.
+    fn enter(&mut self, new: SlotState, now: Instant) -> bool {
+        self.since = match (self.state, new) {
+            // An evicted connection stays one, although its thread may not have noticed yet. A notification is worked on until
+            // its response is written.
+            (SlotState::Leaving, _) | (SlotState::Working, SlotState::Answering) => return false,
+            (SlotState::Working, SlotState::Idle) => {
+                self.idle_since = now;
+                now
+            }
+            // Other requests, which need no token, do not renew the age: a connection with only such is evicted first.
+            (_, SlotState::Idle) => self.idle_since,
+            _ => now,
+        };
+        self.state = new;
+        true
+    }
+
     fn evict(&mut self) {
         let _ = self.socket.shutdown(Shutdown::Both);
-        self.state = SlotState::Leaving;
+        self.enter(SlotState::Leaving, Instant::now());
     }
 }
 
@@ -212,64 +218,42 @@ impl SlotTable {
     /// Closes the connections that have been idle for the longest time, until `count` connections are leaving. Where the next
     /// one has not been idle since `limit`, this returns since when it has.
     fn evict(&mut self, count: usize, limit: Option<Instant>) -> Option<Instant> {
-        for _ in self.leaving()..count {
-            let candidates = self
-                .taken
-                .values_mut()
-                .filter_map(|slot| Some((slot.state.evictable_since()?, slot)));
-            let (since, slot) = candidates.min_by_key(|(since, _)| *since)?;
-            if limit.is_none_or(|limit| since > limit) {
-                return Some(since);
+        for _ in self.count(SlotState::Leaving)..count {
+            let slot = self.longest(SlotState::is_evictable)?;
+            if limit.is_none_or(|limit| slot.since > limit) {
+                return Some(slot.since);
             }
             slot.evict();
         }
         None
     }
 
-    fn limit_handshakes(&mut self) {
-        let is_handshaking = |slot: &&mut Slot| matches!(slot.state, SlotState::Handshaking(_));
-        if self.handshakes() > MAX_HANDSHAKES {
-            let candidates = self.taken.values_mut().filter(is_handshaking);
-            if let Some(slot) = candidates.min_by_key(|slot| slot.state.evictable_since()) {
-                slot.evict();
-            }
-        }
-    }
-
-    fn handshakes(&self) -> usize {
-        self.count(|state| matches!(state, SlotState::Handshaking(_)))
+    /// The slot that has been in its state for the longest time, of those in some states.
+    fn longest(&mut self, condition: impl Fn(SlotState) -> bool) -> Option<&mut Slot> {
+        self.taken
+            .values_mut()
+            .filter(|slot| condition(slot.state))
+            .min_by_key(|slot| slot.since)
     }
 
     fn is_full(&self) -> bool {
         self.taken.len() >= self.max
     }
 
-    fn leaving(&self) -> usize {
-        self.count(|state| state == SlotState::Leaving)
-    }
-
-    fn working(&self) -> usize {
-        self.count(|state| state == SlotState::Working)
-    }
-
-    fn count(&self, condition: impl Fn(SlotState) -> bool) -> usize {
+    fn count(&self, state: SlotState) -> usize {
         let slots = self.taken.values();
-        slots.filter(|slot| condition(slot.state)).count()
+        slots.filter(|slot| slot.state == state).count()
     }
 
-    fn get(&self, id: u64) -> Option<SlotState> {
-        self.taken.get(&id).map(|slot| slot.state)
-    }
-
-    fn set(&mut self, id: u64, new: SlotState) {
-        // An evicted connection stays one, although its thread may not have noticed yet.
-        if let Some(slot) = self.taken.get_mut(&id)
-            && slot.state != SlotState::Leaving
-        {
-            let old = std::mem::replace(&mut slot.state, new);
-            self.notifications += usize::from(new.is_notification());
-            self.notifications -= usize::from(old.is_notification());
-        }
+    fn set(&mut self, id: u64, new: SlotState) -> bool {
+        let Some(slot) = self.taken.get_mut(&id) else {
+            return false;
+        };
+        let old = slot.state;
+        let is_changed = slot.enter(new, Instant::now());
+        self.notifications += usize::from(slot.state.is_notification());
+        self.notifications -= usize::from(old.is_notification());
+        is_changed
     }
 
     fn max_notifications(&self) -> usize {
@@ -278,87 +262,53 @@ impl SlotTable {
 }
 
 impl SlotGuard {
-    /// The slots that this one belongs to.
-    pub fn slots(&self) -> &ConnectionSlots {
-        &self.slots
+    /// How many slots are used, this one included.
+    pub fn usage(&self) -> SlotUsage {
+        self.slots.usage()
+    }
+
+    /// Reports what the connection does now. A TLS handshake and a notification begin with the methods below.
+    pub fn set(&self, new: SlotState) {
+        self.slots.table.lock().set(self.id, new);
+        self.slots.changed.notify_all();
     }
 
     /// A TLS handshake begins. Where there are too many, it waits for a moment, and then the one that has lasted longest is
     /// evicted.
     pub fn set_handshaking(&self) {
-        let mut state = self.slots.state.lock();
-        let is_full = |state: &mut SlotTable| state.handshakes() >= MAX_HANDSHAKES;
+        let mut table = self.slots.table.lock();
+        let is_full = |table: &mut SlotTable| table.count(SlotState::Handshaking) >= MAX_HANDSHAKES;
         let deadline = Instant::now() + HANDSHAKE_WAIT;
-        self.slots.wait_while(&mut state, is_full, deadline);
-        state.set(self.id, SlotState::Handshaking(Instant::now()));
-        state.limit_handshakes();
-        self.notify(&state);
-    }
-
-    /// The connection begins to wait, for a request or for the rest of one. From now on its age counts for eviction.
-    pub fn set_waiting(&self) {
-        self.set(SlotState::Waiting(Instant::now()));
-    }
-
-    /// The response is written. A connection that only sends requests without a token becomes the first to be evicted.
-    pub fn set_idle(&self) {
-        let mut state = self.slots.state.lock();
-        if let Some(slot) = state.taken.get_mut(&self.id) {
-            if slot.state == SlotState::Working {
-                slot.idle_since = Instant::now();
-            }
-            let idle = SlotState::Waiting(slot.idle_since);
-            state.set(self.id, idle);
-            self.notify(&state);
+        self.slots
+            .changed
+            .wait_while_until(&mut table, is_full, deadline);
+        table.set(self.id, SlotState::Handshaking);
+        if table.count(SlotState::Handshaking) > MAX_HANDSHAKES
+            && let Some(slot) = table.longest(|state| state == SlotState::Handshaking)
+        {
+            slot.evict();
         }
     }
 
-    /// The connection writes a response. After a notification it keeps working until that is done.
-    pub fn set_answering(&self) {
-        let mut state = self.slots.state.lock();
-        if state.get(self.id) != Some(SlotState::Working) {
-            state.set(self.id, SlotState::Answering(Instant::now()));
-            self.notify(&state);
-        }
-    }
-
-    /// The body of an authorized notification is next. False where the slots for notifications are taken.
-    #[must_use]
-    pub fn try_set_receiving(&self) -> bool {
-        let mut state = self.slots.state.lock();
-        let is_free = state.notifications < state.max_notifications()
-            && state.get(self.id) != Some(SlotState::Leaving);
-        if is_free {
-            state.set(self.id, SlotState::Receiving);
-        }
-        is_free
-    }
-
-    /// The body is complete.
-    pub fn set_working(&self) {
-        self.set(SlotState::Working);
-    }
-
-    fn set(&self, new: SlotState) {
-        let mut state = self.slots.state.lock();
-        state.set(self.id, new);
-        self.notify(&state);
-    }
-
-    fn notify(&self, state: &SlotTable) {
-        if state.waiters > 0 {
-            self.slots.changed.notify_all();
+    /// The body of an authorized notification is next. The error is the number of notifications that take all slots for them.
+    pub fn try_set_receiving(&self) -> Result<(), usize> {
+        let mut table = self.slots.table.lock();
+        let is_free = table.notifications < table.max_notifications();
+        if is_free && table.set(self.id, SlotState::Receiving) {
+            Ok(())
+        } else {
+            Err(table.notifications)
         }
     }
 }
 
 impl Drop for SlotGuard {
     fn drop(&mut self) {
-        let mut state = self.slots.state.lock();
-        if let Some(slot) = state.taken.remove(&self.id) {
-            state.notifications -= usize::from(slot.state.is_notification());
+        let mut table = self.slots.table.lock();
+        if let Some(slot) = table.taken.remove(&self.id) {
+            table.notifications -= usize::from(slot.state.is_notification());
         }
-        self.notify(&state);
+        self.slots.changed.notify_all();
     }
 }
 
@@ -374,6 +324,12 @@ mod tests {
     fn connection(listener: &TcpListener) -> (Arc<TcpStream>, TcpStream) {
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         (Arc::new(listener.accept().unwrap().0), stream)
+    }
+
+    /// The open connections, and the notifications among them.
+    fn used(slots: &ConnectionSlots) -> (usize, usize) {
+        let usage = slots.usage();
+        (usage.connections, usage.notifications)
     }
 
     /// Gives a slot back when its socket is closed, as a connection's thread does.
@@ -392,24 +348,20 @@ mod tests {
         let sockets: Vec<_> = (0..5).map(|_| connection(&listener)).collect();
         let guards: Vec<_> = sockets[..4]
             .iter()
-            .map(|(socket, _)| slots.enter(socket).unwrap())
+            .map(|(socket, _)| slots.take(socket).unwrap())
             .collect();
         // The oldest two go on: one sends a notification, one begins a request.
-        assert!(guards[0].try_set_receiving());
-        guards[0].set_working();
-        guards[1].set_waiting();
+        assert!(guards[0].try_set_receiving().is_ok());
+        guards[0].set(SlotState::Working);
+        guards[1].set(SlotState::Reading);
         let mut guards = guards.into_iter();
         let kept: Vec<_> = guards.by_ref().take(2).collect();
         let evicted = leave_when_closed(&sockets[2].0, guards.next().unwrap());
-        let newcomer = slots.enter(&sockets[4].0).unwrap();
+        let newcomer = slots.take(&sockets[4].0).unwrap();
         evicted.join().unwrap();
-        let usage = SlotUsage {
-            connections: 4,
-            notifications: 1,
-        };
-        assert_eq!(slots.usage(), usage);
+        assert_eq!(used(&slots), (4, 1));
         drop((kept, guards, newcomer));
-        assert_eq!(slots.usage(), SlotUsage::default());
+        assert_eq!(used(&slots), (0, 0));
     }
 
     #[test]
@@ -417,16 +369,16 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let slots = Arc::new(ConnectionSlots::new(3));
         let sockets: Vec<_> = (0..4).map(|_| connection(&listener)).collect();
-        let enter = |index: usize| slots.enter(&sockets[index].0).unwrap();
+        let enter = |index: usize| slots.take(&sockets[index].0).unwrap();
         let (notifies, busy, silent) = (enter(0), enter(1), enter(2));
         for guard in [&notifies, &busy] {
-            guard.set_waiting();
+            guard.set(SlotState::Reading);
         }
-        assert!(notifies.try_set_receiving());
-        notifies.set_working();
+        assert!(notifies.try_set_receiving().is_ok());
+        notifies.set(SlotState::Working);
         for guard in [&notifies, &busy] {
-            guard.set_answering();
-            guard.set_idle();
+            guard.set(SlotState::Answering);
+            guard.set(SlotState::Idle);
         }
         let evicted = leave_when_closed(&sockets[1].0, busy);
         let newcomer = enter(3);
@@ -439,11 +391,11 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let slots = Arc::new(ConnectionSlots::new(2000));
         let (socket, _peer) = connection(&listener);
-        let enter = || slots.enter(&socket).unwrap();
+        let enter = || slots.take(&socket).unwrap();
         let (idle, first) = (enter(), enter());
         first.set_handshaking();
         let others: Vec<_> = (0..MAX_HANDSHAKES).map(|_| enter()).collect();
-        let state = |guard: &SlotGuard| slots.state.lock().get(guard.id).unwrap();
+        let state = |guard: &SlotGuard| slots.table.lock().taken[&guard.id].state;
         for (number, guard) in others.iter().enumerate() {
             assert_ne!(state(&first), SlotState::Leaving, "{number}");
             guard.set_handshaking();
@@ -452,7 +404,7 @@ mod tests {
         let evicted = others.iter().chain([&idle]);
         assert!(evicted.map(state).all(|state| state != SlotState::Leaving));
         // A finished one makes space.
-        others[0].set_waiting();
+        others[0].set(SlotState::Reading);
         first.set_handshaking();
         idle.set_handshaking();
         assert_ne!(state(&others[1]), SlotState::Leaving);
@@ -475,14 +427,16 @@ mod tests {
         ] {
             let slots = Arc::new(ConnectionSlots::new(max));
             let guards: Vec<_> = (0..max.max(2))
-                .map(|_| slots.enter(&socket).unwrap())
+                .map(|_| slots.take(&socket).unwrap())
                 .collect();
-            let received = guards.iter().filter(|slot| slot.try_set_receiving());
+            let received = guards
+                .iter()
+                .filter(|slot| slot.try_set_receiving().is_ok());
             assert_eq!(received.count(), notifications, "{max}");
-            guards[0].set_answering();
-            assert!(guards[max.max(2) - 1].try_set_receiving(), "{max}");
+            guards[0].set(SlotState::Answering);
+            assert!(guards[max.max(2) - 1].try_set_receiving().is_ok(), "{max}");
             drop(guards);
-            assert_eq!(slots.usage(), SlotUsage::default());
+            assert_eq!(used(&slots), (0, 0));
         }
     }
 
@@ -491,13 +445,13 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let slots = Arc::new(ConnectionSlots::new(2));
         let (socket, _peer) = connection(&listener);
-        let guards = [slots.enter(&socket).unwrap(), slots.enter(&socket).unwrap()];
-        assert!(slots.enter(&socket).is_none());
+        let guards = [slots.take(&socket).unwrap(), slots.take(&socket).unwrap()];
+        assert!(slots.take(&socket).is_none());
         // The evicted one stays evicted.
-        guards[0].set_working();
+        guards[0].set(SlotState::Working);
         assert_eq!(slots.usage().notifications, 0);
         drop(guards);
-        assert!(slots.enter(&socket).is_some());
+        assert!(slots.take(&socket).is_some());
     }
 
     #[test]
@@ -505,9 +459,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let slots = Arc::new(ConnectionSlots::new(4));
         let (idle, working) = (connection(&listener), connection(&listener));
-        let _idle_slot = slots.enter(&idle.0).unwrap();
-        let working_slot = slots.enter(&working.0).unwrap();
-        working_slot.set_working();
+        let _idle_slot = slots.take(&idle.0).unwrap();
+        let working_slot = slots.take(&working.0).unwrap();
+        working_slot.set(SlotState::Working);
         assert_eq!(slots.drain(Instant::now()), 1);
         assert_eq!((&idle.1).read(&mut [0]).unwrap(), 0);
         let worker = thread::spawn(move || drop(working_slot));
