@@ -1,7 +1,6 @@
 //! Reads the body of a request, within its limits of size, time and memory.
 
 use std::io;
-use std::ops::Deref;
 use std::time::{Duration, Instant};
 
 use super::connection::Connection;
@@ -44,18 +43,13 @@ pub enum BodyError {
 /// A body, and the charge for its memory.
 #[derive(Debug)]
 pub struct Body {
-    bytes: Vec<u8>,
-    charge: Charge,
+    /// What was received, without the framing.
+    pub bytes: Vec<u8>,
+    /// For the memory of the bytes.
+    pub charge: Charge,
 }
 
 impl Body {
-    fn empty(budget: &Budget) -> Result<Self, BudgetError> {
-        Ok(Self {
-            bytes: Vec::new(),
-            charge: budget.charge(0)?,
-        })
-    }
-
     /// Makes sure that there is space for a byte, and for not more than `more` bytes.
     fn reserve(&mut self, more: usize) -> Result<(), BudgetError> {
         if self.bytes.len() == self.bytes.capacity() {
@@ -64,23 +58,6 @@ impl Body {
             self.bytes.reserve_exact(growth);
         }
         Ok(())
-    }
-
-    fn free_capacity(&self) -> usize {
-        self.bytes.capacity() - self.bytes.len()
-    }
-
-    /// The bytes, and the charge for them.
-    pub fn into_parts(self) -> (Vec<u8>, Charge) {
-        (self.bytes, self.charge)
-    }
-}
-
-impl Deref for Body {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.bytes
     }
 }
 
@@ -106,24 +83,28 @@ impl<'c> BodyReader<'c> {
     /// Reads all of it. Fails as soon as it is known to be longer than `limit` bytes.
     pub fn read(&mut self, limit: usize, budget: &Budget) -> Result<Body, BodyError> {
         let framing = self.remaining;
-        let length = match framing {
-            Framing::Length(length) => usize::try_from(length)
-                .ok()
-                .filter(|length| *length <= limit),
-            Framing::Chunked => Some(0),
-        };
-        let length = length.ok_or(BodyError::TooLong(limit))?;
+        if let Framing::Length(length) = framing
+            && length > limit
+        {
+            return Err(BodyError::TooLong(limit));
+        }
         // After a failure below, what follows is not the next request.
-        self.remaining = Framing::Length(u64::MAX);
-        self.send_continue()?;
-        let mut body = Body::empty(budget)?;
+        self.remaining = Framing::Length(usize::MAX);
+        if std::mem::take(&mut self.expects_continue) && self.connection.buffer.is_empty() {
+            let interim = self.connection.write_all(b"HTTP/1.1 100 Continue\r\n\r\n");
+            interim.map_err(BodyError::Incomplete)?;
+        }
+        let mut body = Body {
+            bytes: Vec::new(),
+            charge: budget.charge(0)?,
+        };
         match framing {
             // The usual case of a small notification: the buffer holds the whole body and nothing else.
-            Framing::Length(_) if length == self.connection.buffer.len() => {
+            Framing::Length(length) if length == self.connection.buffer.len() => {
                 body.charge.grow(self.connection.buffer.capacity())?;
                 body.bytes = std::mem::take(&mut self.connection.buffer);
             }
-            Framing::Length(_) => self.take(length, &mut body)?,
+            Framing::Length(length) => self.take(length, &mut body)?,
             Framing::Chunked => self.read_chunks(limit, &mut body)?,
         }
         self.remaining = Framing::Length(0);
@@ -135,7 +116,6 @@ impl<'c> BodyReader<'c> {
     /// The rest of an unread body is not waited for.
     pub fn is_finished(&mut self) -> bool {
         if let Framing::Length(length) = self.remaining
-            && let Ok(length) = usize::try_from(length)
             && length <= self.connection.buffer.len()
         {
             self.connection.buffer.drain(..length);
@@ -146,7 +126,7 @@ impl<'c> BodyReader<'c> {
 
     /// Whether the sender has closed the connection.
     pub fn is_sender_gone(&mut self) -> bool {
-        self.connection.is_closed_by_peer()
+        self.connection.stream.is_closed_by_peer()
     }
 
     fn read_chunks(&mut self, limit: usize, body: &mut Body) -> Result<(), BodyError> {
@@ -160,16 +140,15 @@ impl<'c> BodyReader<'c> {
             let size = std::str::from_utf8(digits)
                 .ok()
                 .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
-            let Some(size) = size.and_then(|digits| u64::from_str_radix(digits, 16).ok()) else {
+            let Some(size) = size.and_then(|digits| usize::from_str_radix(digits, 16).ok()) else {
                 return Err(BodyError::Malformed("invalid chunk size"));
             };
             if size == 0 {
                 break;
             }
-            let size = usize::try_from(size)
-                .ok()
-                .filter(|size| *size <= limit - body.len())
-                .ok_or(BodyError::TooLong(limit))?;
+            if size > limit - body.bytes.len() {
+                return Err(BodyError::TooLong(limit));
+            }
             self.take(size, body)?;
             if !self.read_line()?.is_empty() {
                 return Err(BodyError::Malformed("chunk longer than its size"));
@@ -183,33 +162,23 @@ impl<'c> BodyReader<'c> {
         Err(BodyError::Malformed("too many trailer lines"))
     }
 
-    fn send_continue(&mut self) -> Result<(), BodyError> {
-        if std::mem::take(&mut self.expects_continue) && self.connection.buffer.is_empty() {
-            self.connection
-                .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
-                .map_err(BodyError::Incomplete)?;
-        }
-        Ok(())
-    }
-
     /// Appends `count` bytes to the body: the ones in the buffer, and then from the socket without another copy.
     fn take(&mut self, mut count: usize, body: &mut Body) -> Result<(), BodyError> {
         while count > 0 {
             body.reserve(count)?;
-            let free = body.free_capacity().min(count).min(MAX_READ_BYTES);
-            let buffer = &mut self.connection.buffer;
-            let part = if buffer.is_empty() {
-                self.connection.release_buffer();
-                let read = self
-                    .connection
-                    .read_into(&mut body.bytes, free, self.deadline);
-                received(read)?
+            let free = body.bytes.capacity() - body.bytes.len();
+            let free = free.min(count).min(MAX_READ_BYTES);
+            let Connection { stream, buffer, .. } = &mut *self.connection;
+            count -= if buffer.is_empty() {
+                // An empty one holds no memory while the body arrives.
+                *buffer = Vec::new();
+                let read = stream.read_into(&mut body.bytes, free, self.deadline);
+                read.map_err(read_error)?
             } else {
                 let part = free.min(buffer.len());
                 body.bytes.extend(buffer.drain(..part));
                 part
             };
-            count -= part;
         }
         Ok(())
     }
@@ -218,39 +187,29 @@ impl<'c> BodyReader<'c> {
     fn read_line(&mut self) -> Result<Vec<u8>, BodyError> {
         let mut line = Vec::new();
         loop {
-            self.fill_if_empty()?;
+            if self.connection.buffer.is_empty() {
+                self.connection.fill(self.deadline).map_err(read_error)?;
+            }
             let buffer = &mut self.connection.buffer;
-            let end = buffer
-                .iter()
-                .position(|byte| *byte == b'\n')
-                .map(|end| end + 1);
-            line.extend(buffer.drain(..end.unwrap_or(buffer.len())));
+            let end = buffer.iter().position(|byte| *byte == b'\n');
+            line.extend(buffer.drain(..end.map_or(buffer.len(), |end| end + 1)));
             if line.len() > MAX_CHUNK_LINE_BYTES {
                 return Err(BodyError::Malformed("chunk size line too long"));
             }
             if end.is_some() {
-                let Some(text) = line.strip_suffix(b"\r\n") else {
-                    return Err(BodyError::Malformed("line does not end with CR LF"));
-                };
-                return Ok(text.to_vec());
+                let text = line.strip_suffix(b"\r\n");
+                return text
+                    .map(<[u8]>::to_vec)
+                    .ok_or(BodyError::Malformed("line does not end with CR LF"));
             }
         }
     }
-
-    fn fill_if_empty(&mut self) -> Result<(), BodyError> {
-        if self.connection.buffer.is_empty() {
-            received(self.connection.fill(self.deadline))?;
-        }
-        Ok(())
-    }
 }
 
-/// The number of bytes that were read: at least 1.
-fn received(read: io::Result<usize>) -> Result<usize, BodyError> {
-    match read {
-        Ok(0) => Err(BodyError::Incomplete(io::ErrorKind::UnexpectedEof.into())),
-        Ok(count) => Ok(count),
-        Err(error) if is_timeout(&error) => Err(BodyError::TooSlow(BODY_TIMEOUT)),
-        Err(error) => Err(BodyError::Incomplete(error)),
+fn read_error(error: io::Error) -> BodyError {
+    if is_timeout(&error) {
+        BodyError::TooSlow(BODY_TIMEOUT)
+    } else {
+        BodyError::Incomplete(error)
     }
 }

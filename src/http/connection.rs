@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::Response;
-use super::request::{self, InvalidRequest, RequestHead};
+use super::request::{self, RequestHead};
 use super::stream::{Stream, is_timeout};
+use super::{HttpError, Response};
 
 /// From the start of a connection to the end of the first head, TLS handshake included; from the first byte of a later head to
 /// its last byte.
@@ -32,20 +32,9 @@ const READ_BYTES: usize = 16 << 10;
 /// A connection with the input that has been read and not been consumed.
 #[derive(Debug)]
 pub struct Connection {
-    stream: Stream,
+    pub(super) stream: Stream,
     pub(super) buffer: Vec<u8>,
     date: Date,
-}
-
-/// Why no request head was read.
-#[derive(Debug)]
-pub enum ReadRequestError {
-    /// The connection has ended: there is no one to respond to.
-    Closed(io::Error),
-    /// The input is not a valid request.
-    Invalid(InvalidRequest),
-    /// The head was not complete at the deadline.
-    TooSlow,
 }
 
 impl Connection {
@@ -64,16 +53,13 @@ impl Connection {
             self.release_buffer();
             let mut first = [0; FIRST_READ_BYTES];
             let count = self.stream.read(&mut first, deadline)?;
-            if count == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
             self.buffer.extend_from_slice(&first[..count]);
         }
         Ok(())
     }
 
-    /// Reads the head of the request that has begun.
-    pub fn read_head(&mut self, deadline: Instant) -> Result<RequestHead, ReadRequestError> {
+    /// Reads the head of the request that has begun. After an I/O error there is no one to respond to.
+    pub fn read_head(&mut self, deadline: Instant) -> io::Result<Result<RequestHead, HttpError>> {
         let mut seen = 0;
         loop {
             // Parsing again is useless before another line is complete.
@@ -84,21 +70,17 @@ impl Connection {
                 match request::parse(&self.buffer) {
                     Ok(Some((head, length))) => {
                         self.buffer.drain(..length);
-                        return Ok(head);
+                        return Ok(Ok(head));
                     }
                     Ok(None) => {}
-                    Err(error) => return Err(ReadRequestError::Invalid(error)),
+                    Err(error) => return Ok(Err(error.into())),
                 }
             }
             seen = self.buffer.len();
             match self.fill(deadline) {
-                Ok(0) => {
-                    let error = io::ErrorKind::UnexpectedEof.into();
-                    return Err(ReadRequestError::Closed(error));
-                }
-                Ok(_) => {}
-                Err(error) if is_timeout(&error) => return Err(ReadRequestError::TooSlow),
-                Err(error) => return Err(ReadRequestError::Closed(error)),
+                Ok(()) => {}
+                Err(error) if is_timeout(&error) => return Ok(Err(HttpError::HeadTooSlow)),
+                Err(error) => return Err(error),
             }
         }
     }
@@ -161,26 +143,11 @@ impl Connection {
         }
     }
 
-    /// Appends at least a byte to the buffer; 0 at the end of the input.
-    pub(super) fn fill(&mut self, deadline: Instant) -> io::Result<usize> {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let result = self.read_into(&mut buffer, READ_BYTES, deadline);
-        self.buffer = buffer;
-        result
-    }
-
-    /// Appends at least a byte and at most `count` bytes; 0 at the end of the input.
-    pub(super) fn read_into(
-        &mut self,
-        bytes: &mut Vec<u8>,
-        count: usize,
-        deadline: Instant,
-    ) -> io::Result<usize> {
-        let old = bytes.len();
-        bytes.resize(old + count, 0);
-        let result = self.stream.read(&mut bytes[old..], deadline);
-        bytes.truncate(old + result.as_ref().copied().unwrap_or(0));
-        result
+    /// Appends at least a byte to the buffer.
+    pub(super) fn fill(&mut self, deadline: Instant) -> io::Result<()> {
+        self.stream
+            .read_into(&mut self.buffer, READ_BYTES, deadline)?;
+        Ok(())
     }
 
     /// Frees the buffer if it is empty: a connection that waits holds no memory.
@@ -188,11 +155,6 @@ impl Connection {
         if self.buffer.is_empty() {
             self.buffer = Vec::new();
         }
-    }
-
-    /// Whether the sender has closed its side and everything before that has been read. Does not block.
-    pub(super) fn is_closed_by_peer(&mut self) -> bool {
-        self.stream.is_closed_by_peer()
     }
 }
 

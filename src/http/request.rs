@@ -3,8 +3,6 @@
 //! The syntax is checked by httparse. A head that allows two readings of where its body ends (RFC 9112, section 6.3) is
 //! refused, because the second reading would smuggle a request in. This module knows no socket, route or token.
 
-use std::borrow::Cow;
-
 /// The longest head, in bytes.
 pub const MAX_BYTES: usize = 16 << 10;
 
@@ -47,8 +45,8 @@ pub enum ContentCoding {
 /// Where the body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
-    /// After this number of bytes; `u64::MAX` stands for every larger number.
-    Length(u64),
+    /// After this number of bytes; `usize::MAX` stands for every larger number.
+    Length(usize),
     /// After the last chunk.
     Chunked,
 }
@@ -103,7 +101,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(RequestHead, usize)>, InvalidReques
     require_host(request.headers, version)?;
     let head = RequestHead {
         method: method.to_owned(),
-        target: origin_form(target).into_owned(),
+        target: origin_form(target),
         authorization: authorization(request.headers)?,
         accepts_openmetrics: accepts_openmetrics(request.headers),
         content_coding: content_coding(request.headers),
@@ -122,53 +120,65 @@ fn values<'h>(
     headers
         .iter()
         .filter(move |header| header.name.eq_ignore_ascii_case(name))
-        .map(|header| header.value)
+        .map(|header| header.value.trim_ascii())
+}
+
+/// The items of a header whose value is a comma-separated list, on one line or on several.
+fn list<'h>(
+    headers: &'h [httparse::Header<'_>],
+    name: &'static str,
+) -> impl Iterator<Item = &'h [u8]> {
+    values(headers, name)
+        .flat_map(|value| value.split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+}
+
+/// The value of a header that may be there once.
+fn single<'h>(
+    headers: &'h [httparse::Header<'_>],
+    name: &'static str,
+    repeated: InvalidRequest,
+) -> Result<Option<&'h [u8]>, InvalidRequest> {
+    let mut lines = values(headers, name);
+    match (lines.next(), lines.next()) {
+        (_, Some(_)) => Err(repeated),
+        (value, None) => Ok(value),
+    }
 }
 
 /// A target in absolute form without its scheme and host (RFC 9112, section 3.2.2: a server must accept it). Any other target
 /// as it is.
-fn origin_form(target: &str) -> Cow<'_, str> {
-    let Some((scheme, rest)) = target.split_once("://") else {
-        return target.into();
+fn origin_form(target: &str) -> String {
+    let is_http =
+        |scheme: &str| scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
+    let path = match target.split_once("://") {
+        Some((scheme, rest)) if is_http(scheme) => {
+            rest.find(['/', '?', '#']).map_or("", |end| &rest[end..])
+        }
+        _ => return target.to_owned(),
     };
-    if !["http", "https"]
-        .iter()
-        .any(|known| scheme.eq_ignore_ascii_case(known))
-    {
-        return target.into();
-    }
-    let path = rest.find(['/', '?', '#']).map_or("", |end| &rest[end..]);
     if path.starts_with('/') {
-        path.into()
+        path.to_owned()
     } else {
-        format!("/{path}").into()
+        format!("/{path}")
     }
 }
 
 /// RFC 9112, section 3.2. The name itself has no meaning here.
 fn require_host(headers: &[httparse::Header<'_>], version: u8) -> Result<(), InvalidRequest> {
-    let mut lines = values(headers, "host");
-    match (lines.next(), lines.next()) {
-        (None, _) if version == 0 => Ok(()),
-        (None, _) => Err(InvalidRequest::Malformed("Host header missing")),
-        (Some(_), Some(_)) => Err(InvalidRequest::Malformed("more than one Host header")),
-        (Some(host), None) => {
-            let is_part = |byte: &u8| byte.is_ascii_graphic() && !b"/?#@\\".contains(byte);
-            if host.trim_ascii().iter().all(is_part) {
-                Ok(())
-            } else {
-                Err(InvalidRequest::Malformed("invalid Host header"))
-            }
-        }
+    let is_part = |byte: &u8| byte.is_ascii_graphic() && !b"/?#@\\".contains(byte);
+    let repeated = InvalidRequest::Malformed("more than one Host header");
+    match single(headers, "host", repeated)? {
+        None if version == 0 => Ok(()),
+        None => Err(InvalidRequest::Malformed("Host header missing")),
+        Some(host) if host.iter().all(is_part) => Ok(()),
+        Some(_) => Err(InvalidRequest::Malformed("invalid Host header")),
     }
 }
 
 fn content_coding(headers: &[httparse::Header<'_>]) -> ContentCoding {
-    let is_identity = values(headers, "content-encoding")
-        .flat_map(|value| value.split(|byte| *byte == b','))
-        .map(<[u8]>::trim_ascii)
-        .all(|coding| coding.is_empty() || coding.eq_ignore_ascii_case(b"identity"));
-    if is_identity {
+    let is_identity = |coding: &[u8]| coding.is_empty() || coding.eq_ignore_ascii_case(b"identity");
+    if list(headers, "content-encoding").all(is_identity) {
         ContentCoding::Identity
     } else {
         ContentCoding::Other
@@ -176,27 +186,20 @@ fn content_coding(headers: &[httparse::Header<'_>]) -> ContentCoding {
 }
 
 fn authorization(headers: &[httparse::Header<'_>]) -> Result<Option<String>, InvalidRequest> {
-    let mut lines = values(headers, "authorization");
-    let first = lines.next();
-    if lines.next().is_some() {
-        return Err(InvalidRequest::Malformed(
-            "more than one Authorization header",
-        ));
-    }
+    let repeated = InvalidRequest::Malformed("more than one Authorization header");
+    let value = single(headers, "authorization", repeated)?;
     // A value that is not UTF-8 differs from a missing one, and equals no token.
-    Ok(first.map(|value| String::from_utf8_lossy(value).into_owned()))
+    Ok(value.map(|value| String::from_utf8_lossy(value).into_owned()))
 }
 
 fn accepts_openmetrics(headers: &[httparse::Header<'_>]) -> bool {
-    values(headers, "accept")
-        .flat_map(|value| value.split(|byte| *byte == b','))
-        .any(|range| {
-            let mut parts = range.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
-            let is_openmetrics = parts
-                .next()
-                .is_some_and(|media| media.eq_ignore_ascii_case(b"application/openmetrics-text"));
-            is_openmetrics && !parts.any(is_zero_weight)
-        })
+    list(headers, "accept").any(|range| {
+        let mut parts = range.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+        let is_openmetrics = parts
+            .next()
+            .is_some_and(|media| media.eq_ignore_ascii_case(b"application/openmetrics-text"));
+        is_openmetrics && !parts.any(is_zero_weight)
+    })
 }
 
 /// `q=0`, with up to three decimals: not acceptable (RFC 9110, section 12.4.2).
@@ -207,53 +210,39 @@ fn is_zero_weight(parameter: &[u8]) -> bool {
 }
 
 fn framing(headers: &[httparse::Header<'_>], version: u8) -> Result<Framing, InvalidRequest> {
-    let mut encodings = values(headers, "transfer-encoding");
-    let mut lengths = values(headers, "content-length");
-    match (encodings.next(), lengths.next()) {
+    let not_chunked = InvalidRequest::Framing("Transfer-Encoding is not chunked");
+    let lengths = InvalidRequest::Framing("more than one Content-Length header");
+    let encoding = single(headers, "transfer-encoding", not_chunked)?;
+    let length = single(headers, "content-length", lengths)?;
+    match (encoding, length) {
         (None, None) => Ok(Framing::Length(0)),
         (Some(_), Some(_)) => Err(InvalidRequest::Framing(
             "both Content-Length and Transfer-Encoding are set",
         )),
-        (Some(encoding), None) => {
-            if version == 0 {
-                return Err(InvalidRequest::Framing("Transfer-Encoding in HTTP/1.0"));
-            }
-            if encodings.next().is_some() || !encoding.trim_ascii().eq_ignore_ascii_case(b"chunked")
-            {
-                return Err(InvalidRequest::Framing("Transfer-Encoding is not chunked"));
-            }
-            Ok(Framing::Chunked)
+        (Some(_), None) if version == 0 => {
+            Err(InvalidRequest::Framing("Transfer-Encoding in HTTP/1.0"))
         }
-        (None, Some(length)) => {
-            if lengths.next().is_some() {
-                return Err(InvalidRequest::Framing(
-                    "more than one Content-Length header",
-                ));
-            }
-            let length = length.trim_ascii();
-            if length.is_empty() || !length.iter().all(u8::is_ascii_digit) {
-                return Err(InvalidRequest::Framing("Content-Length is not a number"));
-            }
-            let number = std::str::from_utf8(length)
-                .ok()
-                .and_then(|digits| digits.parse().ok());
-            Ok(Framing::Length(number.unwrap_or(u64::MAX)))
+        (Some(encoding), None) if encoding.eq_ignore_ascii_case(b"chunked") => Ok(Framing::Chunked),
+        (Some(_), None) => Err(not_chunked),
+        (None, Some(digits)) if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) => {
+            Err(InvalidRequest::Framing("Content-Length is not a number"))
+        }
+        (None, Some(digits)) => {
+            let length = std::str::from_utf8(digits).unwrap_or_default().parse();
+            Ok(Framing::Length(length.unwrap_or(usize::MAX)))
         }
     }
 }
 
 fn keep_alive(headers: &[httparse::Header<'_>], version: u8) -> bool {
-    let close = values(headers, "connection")
-        .flat_map(|value| value.split(|byte| *byte == b','))
-        .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"));
-    version == 1 && !close
+    version == 1 && !list(headers, "connection").any(|option| option.eq_ignore_ascii_case(b"close"))
 }
 
 /// An expectation in HTTP/1.0 is ignored (RFC 9110, section 10.1.1): its sender would not understand an interim response.
 fn expects_continue(headers: &[httparse::Header<'_>], version: u8) -> Result<bool, InvalidRequest> {
     match values(headers, "expect").next() {
         None => Ok(false),
-        Some(value) if value.trim_ascii().eq_ignore_ascii_case(b"100-continue") => Ok(version == 1),
+        Some(value) if value.eq_ignore_ascii_case(b"100-continue") => Ok(version == 1),
         Some(_) => Err(InvalidRequest::Expectation),
     }
 }
@@ -311,7 +300,7 @@ mod tests {
             (
                 "Content-Length: 99999999999999999999999\r\n",
                 "1.1",
-                Framing::Length(u64::MAX),
+                Framing::Length(usize::MAX),
                 true,
             ),
         ] {

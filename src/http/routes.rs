@@ -276,24 +276,26 @@ impl Routes {
         let settings = &runtime.settings;
         let body = request.body.read(settings.max_body_bytes, &self.budget)?;
         request.slot.set(SlotState::Working);
-        debug!(request = id, peer:% = request.peer, bytes = body.len(); "notification received");
-        trace!("notification body: {}", String::from_utf8_lossy(&body));
+        debug!(request = id, peer:% = request.peer, bytes = body.bytes.len(); "notification received");
+        trace!(
+            "notification body: {}",
+            String::from_utf8_lossy(&body.bytes)
+        );
         let deadline = Instant::now() + settings.answer_timeout;
         let received_at = Timestamp::now();
         let encoded = {
-            let semaphore = if body.len() > LARGE_BYTES {
+            let semaphore = if body.bytes.len() > LARGE_BYTES {
                 &self.large_mappings
             } else {
                 &self.small_mappings
             };
             let permit = semaphore.acquire(deadline);
             let _permit = permit.ok_or(HttpError::MappingBusy)?;
-            let (body, charge) = body.into_parts();
             EncodedNotification::from_body(
                 &runtime.mapping,
                 &self.reporter,
-                body,
-                charge,
+                body.bytes,
+                body.charge,
                 received_at,
                 deadline,
             )?

@@ -14,7 +14,7 @@ use log::{debug, error, info};
 use socket2::SockRef;
 
 use super::body::BodyReader;
-use super::connection::{Connection, HEAD_TIMEOUT, ReadRequestError};
+use super::connection::{Connection, HEAD_TIMEOUT};
 use super::request::InvalidRequest;
 use super::slots::{ConnectionSlots, SlotGuard, SlotState};
 use super::stream::{DeadlineSocket, Stream, is_timeout};
@@ -266,7 +266,7 @@ impl ServerState {
         let head_deadline = head_deadline.unwrap_or_else(|| Instant::now() + HEAD_TIMEOUT);
         // It is not evicted before connections that have been silent since.
         slot.set(SlotState::Reading);
-        let (response, keep_alive, with_body) = match connection.read_head(head_deadline) {
+        let (response, keep_alive, with_body) = match connection.read_head(head_deadline)? {
             Ok(head) => {
                 let mut body = BodyReader::new(connection, &head);
                 let mut request = Request {
@@ -280,16 +280,7 @@ impl ServerState {
                     head.keep_alive && body.is_finished() && !self.stopping.load(Ordering::SeqCst);
                 (response, keep_alive, head.method != "HEAD")
             }
-            Err(ReadRequestError::Closed(error)) => return Err(error),
-            Err(ReadRequestError::Invalid(error)) => {
-                let error = HttpError::RequestHead(error);
-                (self.routes.reject(&error, peer), false, true)
-            }
-            Err(ReadRequestError::TooSlow) => (
-                self.routes.reject(&HttpError::HeadTooSlow, peer),
-                false,
-                true,
-            ),
+            Err(error) => (self.routes.reject(&error, peer), false, true),
         };
         slot.set(SlotState::Answering);
         connection.write(&response, keep_alive, with_body)?;

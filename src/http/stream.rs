@@ -116,13 +116,31 @@ impl Stream {
         }
     }
 
-    /// Reads at least a byte before the deadline; 0 at the end of the input.
+    /// Reads at least a byte before the deadline. Fails at the end of the input.
     pub fn read(&mut self, buffer: &mut [u8], deadline: Instant) -> io::Result<usize> {
         self.set_deadline(deadline);
-        match self {
+        let count = match self {
             Self::Plain(socket) => socket.read(buffer),
             Self::Tls(stream) => stream.read(buffer),
+        }?;
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
+        Ok(count)
+    }
+
+    /// As [`Stream::read`], but appends at most `count` bytes.
+    pub fn read_into(
+        &mut self,
+        bytes: &mut Vec<u8>,
+        count: usize,
+        deadline: Instant,
+    ) -> io::Result<usize> {
+        let old = bytes.len();
+        bytes.resize(old + count, 0);
+        let result = self.read(&mut bytes[old..], deadline);
+        bytes.truncate(old + result.as_ref().copied().unwrap_or(0));
+        result
     }
 
     /// Writes all bytes before the deadline.
@@ -185,7 +203,12 @@ fn until_deadline<T>(
     mut act: impl FnMut() -> io::Result<T>,
 ) -> io::Result<T> {
     loop {
-        ensure_timeout(timeout, time_until(deadline)?, &apply)?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        // A socket timeout of zero means no limit.
+        if left.is_zero() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        ensure_timeout(timeout, left, &apply)?;
         match act() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             result => return result,
@@ -206,16 +229,6 @@ fn ensure_timeout(
     apply(Some(required))?;
     *current = Some(required);
     Ok(())
-}
-
-fn time_until(deadline: Instant) -> io::Result<Duration> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    // A socket timeout of zero means no limit.
-    if left.is_zero() {
-        Err(io::ErrorKind::WouldBlock.into())
-    } else {
-        Ok(left)
-    }
 }
 
 /// Whether a read or write failed at its deadline.
