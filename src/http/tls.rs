@@ -37,7 +37,7 @@ const NO_ALTERNATIVE_NAME: &str = "the certificate has no host name or address a
     ignore the common name; issue it again with subjectAltName=DNS:NAME, where NAME is the host in the senders' URL";
 
 /// The listener's side of TLS. Copies share it.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct ServerTls {
     context: SslContext,
     /// When the first certificate of the chain expires, as Unix time.
@@ -152,15 +152,6 @@ impl fmt::Display for ServerTls {
     }
 }
 
-impl fmt::Debug for ServerTls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerTls")
-            .field("expires_at", &self.expires_at)
-            .field("verifies_clients", &self.verifies_clients)
-            .finish_non_exhaustive()
-    }
-}
-
 /// Why OpenSSL does not get a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 enum Refusal {
@@ -174,26 +165,20 @@ enum Refusal {
 
 /// Checks the first bytes of a connection, as far as they have arrived.
 fn inspect(start: &[u8]) -> Result<(), Refusal> {
-    let get = |index: usize| start.get(index).copied();
-    if get(0).is_some_and(|kind| kind != HANDSHAKE_RECORD) {
-        return Err(Refusal::NotTls);
+    match *start {
+        [kind, ..] if kind != HANDSHAKE_RECORD => Err(Refusal::NotTls),
+        // A shorter record would hide the message's length from the last check.
+        [_, _, _, high, low, ..] if u16::from_be_bytes([high, low]) < MIN_RECORD_BYTES => {
+            Err(Refusal::NotClientHello)
+        }
+        [_, _, _, _, _, kind, ..] if kind != CLIENT_HELLO => Err(Refusal::NotClientHello),
+        [_, _, _, _, _, _, high, middle, low, ..]
+            if u32::from_be_bytes([0, high, middle, low]) > MAX_CLIENT_HELLO_BYTES =>
+        {
+            Err(Refusal::TooLong)
+        }
+        _ => Ok(()),
     }
-    // A shorter record would hide the message's length from the check below.
-    let record = get(3)
-        .zip(get(4))
-        .map(|(high, low)| u16::from_be_bytes([high, low]));
-    if record.is_some_and(|length| length < MIN_RECORD_BYTES) {
-        return Err(Refusal::NotClientHello);
-    }
-    if get(5).is_some_and(|kind| kind != CLIENT_HELLO) {
-        return Err(Refusal::NotClientHello);
-    }
-    if let (Some(high), Some(middle), Some(low)) = (get(6), get(7), get(8))
-        && u32::from_be_bytes([0, high, middle, low]) > MAX_CLIENT_HELLO_BYTES
-    {
-        return Err(Refusal::TooLong);
-    }
-    Ok(())
 }
 
 /// What to change after a failure, in parentheses.
