@@ -237,7 +237,6 @@ fn serve(cli: &Cli, config: Config) -> Result<(), RunError> {
 
     notifier.stopping();
     let deadline = Instant::now() + GRACE + CLOSE_TIMEOUT;
-    routes.stop();
     let unanswered = server.stop(GRACE);
     if unanswered > 0 {
         warn!("shutdown timeout: {unanswered} in-flight requests got no response");

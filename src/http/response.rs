@@ -9,12 +9,10 @@ use serde_json::json;
 
 use super::connection::HEAD_TIMEOUT;
 use super::request::InvalidRequest;
-use super::{BodyError, Unauthorized};
-use crate::alertmanager::DecodeError;
+use super::{BodyError, ReloadError, Unauthorized};
 use crate::mapping::AlertError;
 use crate::memory::BudgetError;
-use crate::pipeline::{Outcome, RejectedAlert};
-use crate::publisher::DeliveryError;
+use crate::pipeline::{Outcome, PipelineError, RejectedAlert};
 
 /// In seconds; Alertmanager ignores it and backs off by itself.
 const RETRY_AFTER: &str = "5";
@@ -64,27 +62,18 @@ pub enum HttpError {
     /// The body was not read.
     #[error(transparent)]
     Body(#[from] BodyError),
-    /// The body is not a notification.
+    /// The events are not in the queue.
     #[error(transparent)]
-    Decode(#[from] DecodeError),
+    Pipeline(#[from] PipelineError),
     /// Other notifications of its size are being mapped.
     #[error("too many notifications are being mapped")]
     MappingBusy,
-    /// The events exceed the limit; the text says which.
-    #[error("{0}")]
-    EventsTooLarge(String),
-    /// The events are not in the queue.
-    #[error(transparent)]
-    Delivery(#[from] DeliveryError),
     /// Events would not reach the queue now.
     #[error("not ready: {0}")]
     NotReady(String),
-    /// The configuration has errors.
-    #[error("configuration reload failed; still using the previous configuration")]
-    Reload(Vec<String>),
-    /// Reading the configuration takes longer than a response may.
-    #[error("configuration reload still in progress; the log will have its result")]
-    StillReloading,
+    /// The configuration was not reloaded.
+    #[error(transparent)]
+    Reload(#[from] ReloadError),
     /// Every connection that may process notifications does so.
     #[error("too many notifications in progress ({0})")]
     Saturated(usize),
@@ -96,56 +85,70 @@ pub enum HttpError {
     Internal,
 }
 
+/// How often an error is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLimit {
+    /// Each time.
+    Unlimited,
+    /// A sender without a token can cause it: all such errors share one limit.
+    Anonymous,
+    /// For each request during an outage: each outage has its own limit, by this name.
+    Outage(&'static str),
+    /// At debug level only: a probe asks for it regularly, or the main thread logs it with the reasons (a failed reload).
+    Debug,
+}
+
 impl HttpError {
-    /// The HTTP status of the response.
-    pub fn status(&self) -> u16 {
+    /// The HTTP status of the response, and how often the error is logged.
+    fn classify(&self) -> (u16, LogLimit) {
+        use LogLimit::{Anonymous, Debug, Outage, Unlimited};
         match self {
-            Self::Decode(_)
-            | Self::Body(BodyError::Malformed(_))
-            | Self::RequestHead(
+            Self::RequestHead(
                 InvalidRequest::Malformed(_)
                 | InvalidRequest::Tls
                 | InvalidRequest::NotTls
                 | InvalidRequest::Framing(_),
-            ) => 400,
-            Self::Unauthorized(_) => 401,
-            Self::NotFound | Self::NotAnAlertmanager => 404,
-            Self::Method(_) => 405,
-            Self::HeadTooSlow => 408,
-            Self::Body(
-                BodyError::TooLong(_) | BodyError::Memory(BudgetError::NeverFits { .. }),
-            )
-            | Self::EventsTooLarge(_) => 413,
-            Self::ContentEncoding => 415,
-            Self::RequestHead(InvalidRequest::Expectation) => 417,
-            Self::RequestHead(InvalidRequest::TooLong) => 431,
-            Self::Reload(_) | Self::Internal => 500,
-            Self::Body(
-                BodyError::Incomplete(_)
-                | BodyError::TooSlow(_)
-                | BodyError::Memory(BudgetError::Full { .. }),
-            )
-            | Self::MappingBusy
-            | Self::Saturated(_)
-            | Self::Delivery(_)
-            | Self::NotReady(_)
-            | Self::StillReloading
-            | Self::Stopping => 503,
+            ) => (400, Anonymous),
+            Self::Unauthorized(_) => (401, Anonymous),
+            Self::NotFound | Self::NotAnAlertmanager => (404, Anonymous),
+            Self::Method(_) => (405, Anonymous),
+            Self::HeadTooSlow => (408, Anonymous),
+            Self::RequestHead(InvalidRequest::Expectation) => (417, Anonymous),
+            Self::RequestHead(InvalidRequest::TooLong) => (431, Anonymous),
+            Self::Body(BodyError::Malformed(_)) | Self::Pipeline(PipelineError::Decode(_)) => {
+                (400, Unlimited)
+            }
+            Self::Body(BodyError::TooLong(_)) | Self::Pipeline(PipelineError::TooLarge(_)) => {
+                (413, Unlimited)
+            }
+            Self::ContentEncoding => (415, Unlimited),
+            Self::Reload(ReloadError::Rejected(_)) => (500, Debug),
+            Self::Internal => (500, Unlimited),
+            Self::Reload(ReloadError::Unfinished) => (503, Unlimited),
+            Self::Body(BodyError::Memory(error)) | Self::Pipeline(PipelineError::Memory(error)) => {
+                match error {
+                    BudgetError::NeverFits { .. } => (413, Outage("memory")),
+                    BudgetError::Full { .. } => (503, Outage("memory")),
+                }
+            }
+            Self::Body(BodyError::Incomplete(_)) => (503, Outage("incomplete body")),
+            Self::Body(BodyError::TooSlow(_)) => (503, Outage("slow body")),
+            Self::Pipeline(PipelineError::Delivery(error)) => (503, Outage(error.reason())),
+            Self::MappingBusy => (503, Outage("mapping busy")),
+            Self::Saturated(_) => (503, Outage("saturated")),
+            Self::Stopping => (503, Outage("stopping")),
+            Self::NotReady(_) => (503, Debug),
         }
     }
 
-    /// A name for the outage behind a 503, by which its log entries are limited; `None` for what is logged each time.
-    pub fn outage(&self) -> Option<&'static str> {
-        match self {
-            Self::Delivery(error) => Some(error.reason()),
-            Self::Body(BodyError::Memory(_)) => Some("memory"),
-            Self::MappingBusy => Some("mapping busy"),
-            Self::Saturated(_) => Some("saturated"),
-            Self::Body(BodyError::Incomplete(_)) => Some("incomplete body"),
-            Self::Body(BodyError::TooSlow(_)) => Some("slow body"),
-            Self::Stopping => Some("stopping"),
-            _ => None,
-        }
+    /// The HTTP status of the response.
+    pub fn status(&self) -> u16 {
+        self.classify().0
+    }
+
+    /// How often the error is logged.
+    pub fn log_limit(&self) -> LogLimit {
+        self.classify().1
     }
 
     /// The response, with the headers that its status requires.
@@ -159,7 +162,7 @@ impl HttpError {
             _ => Vec::new(),
         };
         let mut body = json!({ "error": self.to_string() });
-        if let Self::Reload(reasons) = self {
+        if let Self::Reload(ReloadError::Rejected(reasons)) = self {
             body["reasons"] = json!(reasons);
         }
         Response {
@@ -175,10 +178,10 @@ impl Response {
         Self::json(200, &json!({ "status": text }))
     }
 
-    /// 200 with a page of metrics.
-    pub fn page(body: String, content_type: &'static str) -> Self {
+    /// A response without further headers.
+    pub fn new(status: u16, content_type: &'static str, body: String) -> Self {
         Self {
-            status: 200,
+            status,
             content_type,
             headers: Vec::new(),
             body,
@@ -186,12 +189,7 @@ impl Response {
     }
 
     fn json(status: u16, body: &serde_json::Value) -> Self {
-        Self {
-            status,
-            content_type: JSON,
-            headers: Vec::new(),
-            body: format!("{body}\n"),
-        }
+        Self::new(status, JSON, format!("{body}\n"))
     }
 
     /// The response to a notification whose mapped events are all in the queue.
@@ -202,12 +200,7 @@ impl Response {
         } = outcome;
         if rejected.count == 0 {
             // Formatted without serde_json, because nearly every response is this one.
-            return Self {
-                status: 200,
-                content_type: JSON,
-                headers: Vec::new(),
-                body: format!("{{\"published\":{published}}}\n"),
-            };
+            return Self::new(200, JSON, format!("{{\"published\":{published}}}\n"));
         }
         let entry = |alert: &RejectedAlert, error: &AlertError| {
             json!({
@@ -240,6 +233,8 @@ impl Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::alertmanager::DecodeError;
+    use crate::publisher::DeliveryError;
 
     #[test]
     fn each_error_has_its_status_and_headers() {
@@ -263,7 +258,7 @@ mod tests {
                 Some(("Accept-Encoding", "identity")),
             ),
             (HttpError::Body(BodyError::TooLong(9)), 413, None),
-            (HttpError::EventsTooLarge(String::new()), 413, None),
+            (PipelineError::TooLarge(9).into(), 413, None),
             (
                 HttpError::Body(incomplete()),
                 503,
@@ -290,9 +285,13 @@ mod tests {
                 None,
             ),
             (HttpError::HeadTooSlow, 408, None),
-            (HttpError::Decode(DecodeError::FromPrometheus), 400, None),
             (
-                HttpError::Delivery(DeliveryError::Stopped),
+                PipelineError::Decode(DecodeError::FromPrometheus).into(),
+                400,
+                None,
+            ),
+            (
+                PipelineError::Delivery(DeliveryError::Stopped).into(),
                 503,
                 Some(("Retry-After", "5")),
             ),
@@ -301,8 +300,12 @@ mod tests {
                 503,
                 Some(("Retry-After", "5")),
             ),
-            (HttpError::Reload(Vec::new()), 500, None),
-            (HttpError::StillReloading, 503, Some(("Retry-After", "5"))),
+            (ReloadError::Rejected(Vec::new()).into(), 500, None),
+            (
+                ReloadError::Unfinished.into(),
+                503,
+                Some(("Retry-After", "5")),
+            ),
             (HttpError::Stopping, 503, Some(("Retry-After", "5"))),
             (HttpError::Internal, 500, None),
         ] {

@@ -13,13 +13,14 @@ use log::{debug, error, trace, warn};
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::request::{ContentCoding, RequestHead};
-use super::slots::{SlotState, SlotUsage};
+use super::response::LogLimit;
+use super::slots::SlotState;
 use super::{HandshakeError, HttpError, Request, Response, ServerSettings, Unauthorized, auth};
 use crate::logging::{RateLimiter, RepeatLimiter, shorten};
 use crate::mapping::Mapping;
 use crate::memory::Budget;
 use crate::metrics::{Exposition, Metrics};
-use crate::pipeline::{EncodedNotification, EventSink, MappingReporter, PipelineError};
+use crate::pipeline::{EncodedNotification, EventSink, MappingReporter};
 use crate::publisher::AnswerTimeout;
 
 /// Notifications with a longer body are large: all processors but one map them, so that small ones do not wait for them.
@@ -46,11 +47,13 @@ pub struct Runtime {
 pub type Reload = Box<dyn Fn() -> Result<(), ReloadError> + Send + Sync>;
 
 /// Why a reload failed.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReloadError {
     /// The configuration has errors, one a line.
+    #[error("configuration reload failed; still using the previous configuration")]
     Rejected(Vec<String>),
-    /// There is no result yet.
+    /// There is no result yet: it takes longer than a response may.
+    #[error("configuration reload still in progress; the log will have its result")]
     Unfinished,
 }
 
@@ -69,7 +72,9 @@ pub struct Routes {
     unauthorized_entries: RateLimiter,
     /// For log entries that an outage would repeat for each request.
     outage_entries: RepeatLimiter,
-    ids: RequestIds,
+    /// Request IDs begin with this, so that a log with two runs of the program is unambiguous.
+    run: u32,
+    requests: AtomicU64,
 }
 
 impl Routes {
@@ -96,7 +101,12 @@ impl Routes {
             small_mappings: Semaphore::new(MAX_SMALL_MAPPINGS),
             unauthorized_entries: RateLimiter::default(),
             outage_entries: RepeatLimiter::default(),
-            ids: RequestIds::new(),
+            // The part of the time that differs most.
+            run: SystemTime::UNIX_EPOCH
+                .elapsed()
+                .unwrap_or_default()
+                .subsec_nanos(),
+            requests: AtomicU64::new(1),
         }
     }
 
@@ -121,9 +131,19 @@ impl Routes {
         self.stopping.store(true, Ordering::SeqCst);
     }
 
+    /// Whether the process is shutting down.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    fn next_id(&self) -> String {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        format!("{:08x}-{number}", self.run)
+    }
+
     /// Responds to a request. A panic becomes a 500: it must not leave the sender without a response.
     pub fn respond(&self, request: &mut Request<'_, '_>) -> Response {
-        let (started, id) = (Instant::now(), self.ids.next());
+        let (started, id) = (Instant::now(), self.next_id());
         let routed = catch_unwind(AssertUnwindSafe(|| {
             self.route(request, &id).unwrap_or_else(|error| {
                 self.log(request, &error, &id);
@@ -131,6 +151,7 @@ impl Routes {
             })
         }));
         let (head, peer) = (request.head, request.peer);
+        let route = known_route(path(head));
         let mut response = routed.unwrap_or_else(|_| {
             error!(request = id, peer:% = peer, path:% = shorten(path(head)); "internal error: request handler panicked (please report)");
             HttpError::Internal.response()
@@ -138,7 +159,7 @@ impl Routes {
         let (status, elapsed) = (response.status, started.elapsed());
         self.metrics
             .http
-            .answered(route_label(path(head)), status, elapsed);
+            .answered(route.map_or("other", |(path, _)| path), status, elapsed);
         debug!(
             request = id, peer:% = peer, method:% = shorten(&head.method), path:% = shorten(path(head)),
             status, milliseconds = elapsed.as_millis();
@@ -150,10 +171,10 @@ impl Routes {
 
     /// Responds to input that is not a request.
     pub fn reject(&self, error: &HttpError, peer: SocketAddr) -> Response {
-        let (mut response, id) = (error.response(), self.ids.next());
+        let (mut response, id) = (error.response(), self.next_id());
         let status = response.status;
         self.metrics.http.refused(status);
-        if let Some(suppressed) = self.unauthorized_entries.allow() {
+        if let Some(suppressed) = self.should_log(error) {
             warn!(request = id, peer:% = peer, status, suppressed; "{error}");
         }
         debug!(request = id, peer:% = peer, status; "request");
@@ -174,22 +195,21 @@ impl Routes {
 
     fn log(&self, request: &Request<'_, '_>, error: &HttpError, id: &str) {
         let (head, peer, status) = (request.head, request.peer, error.status());
-        let allowed = match error {
-            // The main thread logs a failed reload, with the reasons.
-            HttpError::NotReady(_) | HttpError::Reload(_) => return,
-            HttpError::NotFound
-            | HttpError::NotAnAlertmanager
-            | HttpError::Method(_)
-            | HttpError::Unauthorized(_) => self.unauthorized_entries.allow(),
-            _ => error
-                .outage()
-                .map_or(Some(0), |outage| self.outage_entries.allow(outage)),
-        };
-        let Some(suppressed) = allowed else {
+        let Some(suppressed) = self.should_log(error) else {
             return debug!(request = id, peer:% = peer, status; "{error}");
         };
         let (method, path) = (shorten(&head.method), shorten(path(head)));
         warn!(request = id, peer:% = peer, method:% = method, path:% = path, status, suppressed; "{error}");
+    }
+
+    /// Whether an error may be logged as a warning; if so, how many were suppressed since the last one.
+    fn should_log(&self, error: &HttpError) -> Option<u64> {
+        match error.log_limit() {
+            LogLimit::Unlimited => Some(0),
+            LogLimit::Anonymous => self.unauthorized_entries.allow(),
+            LogLimit::Outage(name) => self.outage_entries.allow(name),
+            LogLimit::Debug => None,
+        }
     }
 
     fn route(&self, request: &mut Request<'_, '_>, id: &str) -> Result<Response, HttpError> {
@@ -202,55 +222,36 @@ impl Routes {
             return Err(error.into());
         }
         let require_token = || authorized.map_err(HttpError::from);
-        match path(head) {
+        let path = path(head);
+        if let Some((_, methods)) = known_route(path)
+            && !methods.contains(&head.method.as_str())
+        {
+            return Err(HttpError::Method(methods));
+        }
+        match path {
             "/webhook" => {
-                // Grafana can be set to PUT.
-                require_method(head, &["POST", "PUT"])?;
                 require_token()?;
                 self.webhook(&runtime, request, id)
             }
-            "/-/healthy" => require_method(head, READ_METHODS).map(|()| Response::ok("healthy")),
+            "/-/healthy" => Ok(Response::ok("healthy")),
             "/-/ready" => {
-                require_method(head, READ_METHODS)?;
-                self.sink
-                    .readiness(authorized.is_ok())
-                    .map_err(HttpError::NotReady)
-                    .map(|()| Response::ok("ready"))
+                let readiness = self.sink.readiness(authorized.is_ok());
+                readiness.map_err(HttpError::NotReady)?;
+                Ok(Response::ok("ready"))
             }
             "/-/reload" => {
-                require_method(head, &["POST"])?;
                 require_token()?;
                 // As a notification, so that it is not evicted while it waits.
-                request
-                    .slot
-                    .try_set_receiving()
-                    .map_err(HttpError::Saturated)?;
-                (self.reload)()
-                    .map_err(HttpError::from)
-                    .map(|()| Response::ok("reloaded"))
+                let claimed = request.slot.try_set_receiving();
+                claimed.map_err(HttpError::Saturated)?;
+                (self.reload)()?;
+                Ok(Response::ok("reloaded"))
             }
             "/metrics" => {
-                require_method(head, READ_METHODS)?;
                 if settings.metrics_require_token {
                     require_token()?;
                 }
-                let exposition = if head.accepts_openmetrics {
-                    Exposition::OpenMetrics
-                } else {
-                    Exposition::Text
-                };
-                let SlotUsage {
-                    connections,
-                    notifications,
-                    max_notifications,
-                } = request.slot.usage();
-                let http = &self.metrics.http;
-                http.set_connections(connections, notifications, max_notifications);
-                http.set_memory(&self.budget);
-                let expires_at = settings.tls.as_ref().map_or(0, |tls| tls.expires_at);
-                http.set_certificate_expiry(expires_at);
-                let page = self.metrics.expose(self.sink.now(), exposition);
-                Ok(Response::page(page, exposition.content_type()))
+                Ok(self.metrics_page(settings, request))
             }
             path if path.ends_with("/api/v2/alerts") || path.ends_with("/api/v1/alerts") => {
                 Err(HttpError::NotAnAlertmanager)
@@ -259,13 +260,31 @@ impl Routes {
         }
     }
 
+    fn metrics_page(&self, settings: &ServerSettings, request: &Request<'_, '_>) -> Response {
+        let (http, usage) = (&self.metrics.http, request.slot.usage());
+        http.set_connections(
+            usage.connections,
+            usage.notifications,
+            usage.max_notifications,
+        );
+        http.set_memory(&self.budget);
+        http.set_certificate_expiry(settings.tls.as_ref().map_or(0, |tls| tls.expires_at));
+        let exposition = if request.head.accepts_openmetrics {
+            Exposition::OpenMetrics
+        } else {
+            Exposition::Text
+        };
+        let page = self.metrics.expose(self.sink.now(), exposition);
+        Response::new(200, exposition.content_type(), page)
+    }
+
     fn webhook(
         &self,
         runtime: &Runtime,
         request: &mut Request<'_, '_>,
         id: &str,
     ) -> Result<Response, HttpError> {
-        if self.stopping.load(Ordering::SeqCst) {
+        if self.is_stopping() {
             return Err(HttpError::Stopping);
         }
         if request.head.content_coding != ContentCoding::Identity {
@@ -283,23 +302,21 @@ impl Routes {
         );
         let deadline = Instant::now() + settings.answer_timeout;
         let received_at = Timestamp::now();
-        let encoded = {
-            let semaphore = if body.bytes.len() > LARGE_BYTES {
-                &self.large_mappings
-            } else {
-                &self.small_mappings
-            };
-            let permit = semaphore.acquire(deadline);
-            let _permit = permit.ok_or(HttpError::MappingBusy)?;
-            EncodedNotification::from_body(
-                &runtime.mapping,
-                &self.reporter,
-                body.bytes,
-                body.charge,
-                received_at,
-                deadline,
-            )?
+        let semaphore = if body.bytes.len() > LARGE_BYTES {
+            &self.large_mappings
+        } else {
+            &self.small_mappings
         };
+        let permit = semaphore.acquire(deadline).ok_or(HttpError::MappingBusy)?;
+        let encoded = EncodedNotification::from_body(
+            &runtime.mapping,
+            &self.reporter,
+            body.bytes,
+            body.charge,
+            received_at,
+            deadline,
+        )?;
+        drop(permit);
         let timeout = AnswerTimeout {
             without_progress: settings.answer_timeout,
             in_all: MAX_ANSWER_TIME,
@@ -312,64 +329,25 @@ impl Routes {
     }
 }
 
-const READ_METHODS: &[&str] = &["GET", "HEAD"];
-
-fn require_method(head: &RequestHead, methods: &'static [&'static str]) -> Result<(), HttpError> {
-    if methods.contains(&head.method.as_str()) {
-        Ok(())
-    } else {
-        Err(HttpError::Method(methods))
-    }
-}
-
 /// The target without its query.
 fn path(head: &RequestHead) -> &str {
     head.target.split(['?', '#']).next().unwrap_or_default()
 }
 
-/// The known paths, as values of a metric's label: a sender must not be able to create values.
-const ROUTES: [&str; 5] = [
-    "/webhook",
-    "/-/healthy",
-    "/-/ready",
-    "/-/reload",
-    "/metrics",
+type Route = (&'static str, &'static [&'static str]);
+
+/// The known paths with their methods. The paths are values of a metric's label: a sender must not be able to create values.
+const ROUTES: [Route; 5] = [
+    // Grafana can be set to PUT.
+    ("/webhook", &["POST", "PUT"]),
+    ("/-/healthy", &["GET", "HEAD"]),
+    ("/-/ready", &["GET", "HEAD"]),
+    ("/-/reload", &["POST"]),
+    ("/metrics", &["GET", "HEAD"]),
 ];
 
-fn route_label(path: &str) -> &'static str {
-    ROUTES
-        .into_iter()
-        .find(|route| *route == path)
-        .unwrap_or("other")
-}
-
-/// Numbers the requests. The numbers of two runs of the program differ, so that a log with both is unambiguous.
-struct RequestIds {
-    run: u32,
-    next: AtomicU64,
-}
-
-impl RequestIds {
-    fn new() -> Self {
-        let microseconds = SystemTime::UNIX_EPOCH
-            .elapsed()
-            .unwrap_or_default()
-            .as_micros();
-        // The lower bits are the ones that differ.
-        let run = u32::try_from(microseconds % u128::from(u32::MAX)).unwrap_or_default();
-        Self {
-            run,
-            next: AtomicU64::new(1),
-        }
-    }
-
-    fn next(&self) -> String {
-        format!(
-            "{:08x}-{}",
-            self.run,
-            self.next.fetch_add(1, Ordering::Relaxed)
-        )
-    }
+fn known_route(path: &str) -> Option<Route> {
+    ROUTES.into_iter().find(|(known, _)| *known == path)
 }
 
 /// A limited number of permits.
@@ -404,26 +382,6 @@ impl Drop for Permit<'_> {
     fn drop(&mut self) {
         *self.0.free.lock() += 1;
         self.0.released.notify_one();
-    }
-}
-
-impl From<ReloadError> for HttpError {
-    fn from(error: ReloadError) -> Self {
-        match error {
-            ReloadError::Rejected(reasons) => Self::Reload(reasons),
-            ReloadError::Unfinished => Self::StillReloading,
-        }
-    }
-}
-
-impl From<PipelineError> for HttpError {
-    fn from(error: PipelineError) -> Self {
-        match error {
-            PipelineError::Decode(error) => Self::Decode(error),
-            PipelineError::Memory(error) => Self::Body(error.into()),
-            PipelineError::TooLarge(_) => Self::EventsTooLarge(error.to_string()),
-            PipelineError::Delivery(error) => Self::Delivery(error),
-        }
     }
 }
 

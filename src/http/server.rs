@@ -6,7 +6,6 @@
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -62,7 +61,6 @@ pub struct Server {
 struct ServerState {
     routes: Arc<Routes>,
     slots: Arc<ConnectionSlots>,
-    stopping: AtomicBool,
     /// For entries that any sender can cause.
     log_limiter: RateLimiter,
 }
@@ -93,7 +91,6 @@ impl Server {
         let shared = Arc::new(ServerState {
             routes,
             slots: Arc::new(ConnectionSlots::new(max_connections)),
-            stopping: AtomicBool::new(false),
             log_limiter: RateLimiter::default(),
         });
         let (accepting, from) = (Arc::clone(&shared), Arc::clone(&listener));
@@ -118,11 +115,11 @@ impl Server {
         self.address
     }
 
-    /// Stops accepting, and waits for the responses to all notifications in progress, `grace` at most. Returns how many have
+    /// Stops accepting connections and notifications, and waits for the responses to all notifications in progress, `grace` at most. Returns how many have
     /// got none.
     pub fn stop(self, grace: Duration) -> usize {
         let deadline = Instant::now() + grace;
-        self.shared.stopping.store(true, Ordering::SeqCst);
+        self.shared.routes.stop();
         // On Linux this ends an accept at once; elsewhere it ends after its timeout.
         let _ = SockRef::from(&*self.listener).shutdown(Shutdown::Both);
         self.shared.slots.drain(deadline)
@@ -144,7 +141,7 @@ fn accept(listener: &TcpListener, shared: &Arc<ServerState>, heartbeat: &Heartbe
     loop {
         heartbeat.beat();
         let accepted = listener.accept();
-        if shared.stopping.load(Ordering::SeqCst) {
+        if shared.routes.is_stopping() {
             return;
         }
         let result = match accepted {
@@ -277,7 +274,7 @@ impl ServerState {
                 };
                 let response = self.routes.respond(&mut request);
                 let keep_alive =
-                    head.keep_alive && body.is_finished() && !self.stopping.load(Ordering::SeqCst);
+                    head.keep_alive && body.is_finished() && !self.routes.is_stopping();
                 (response, keep_alive, head.method != "HEAD")
             }
             Err(error) => (self.routes.reject(&error, peer), false, true),
