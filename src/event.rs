@@ -129,25 +129,22 @@ pub fn worst_state_last<T: Copy, E: Ord>(
     entity: impl Fn(&T) -> E,
     state: impl Fn(&T) -> State,
 ) -> Vec<SharedEntity> {
-    let mut by_entity: Vec<usize> = (0..events.len()).collect();
-    by_entity.sort_by_key(|position| entity(&events[*position]));
-    let mut shared = Vec::new();
+    let mut positions: Vec<usize> = (0..events.len()).collect();
+    positions.sort_by_key(|position| entity(&events[*position]));
+    let mut ordered: Vec<T> = positions.iter().map(|position| events[*position]).collect();
+    ordered.sort_by_key(|event| (entity(event), state(event)));
+    for (position, event) in positions.iter().zip(ordered) {
+        events[*position] = event;
+    }
     let is_same = |one: &usize, other: &usize| entity(&events[*one]) == entity(&events[*other]);
-    let runs: Vec<&[usize]> = by_entity
+    let mut shared: Vec<SharedEntity> = positions
         .chunk_by(is_same)
         .filter(|positions| positions.len() > 1)
-        .collect();
-    for positions in runs {
-        let mut sorted: Vec<T> = positions.iter().map(|position| events[*position]).collect();
-        sorted.sort_by_key(&state);
-        for (position, event) in positions.iter().zip(sorted) {
-            events[*position] = event;
-        }
-        shared.push(SharedEntity {
+        .map(|positions| SharedEntity {
             first: positions[0],
             events: positions.len(),
-        });
-    }
+        })
+        .collect();
     shared.sort_unstable_by_key(|entity| entity.first);
     shared
 }
@@ -215,12 +212,13 @@ impl Event<'_> {
     /// Appends the event as a JSON object. The keys are written as they are, with their separators: that takes 4,000
     /// instructions an event less than a serializer that quotes them each time.
     pub fn write_json(&self, json: &mut impl Write) -> serde_json::Result<()> {
+        let (connector, connector_name) = (self.connector.as_str(), self.connector_name.as_str());
         write(
             json,
             "{\"event_type\":\"check\",\"source_type\":\"resource\"",
         )?;
-        entry(json, ",\"connector\":", self.connector.as_str())?;
-        entry(json, ",\"connector_name\":", self.connector_name.as_str())?;
+        entry(json, ",\"connector\":", connector)?;
+        entry(json, ",\"connector_name\":", connector_name)?;
         entry(json, ",\"component\":", self.component.as_str())?;
         entry(json, ",\"resource\":", self.resource.as_str())?;
         entry(json, ",\"state\":", &(self.state as u8))?;
@@ -232,7 +230,11 @@ impl Event<'_> {
         }
         match &self.author {
             Some(author) => entry(json, ",\"author\":", author)?,
-            None => entry(json, ",\"author\":", &DefaultAuthor(self))?,
+            None => entry(
+                json,
+                ",\"author\":",
+                &format_args!("{connector}.{connector_name}"),
+            )?,
         }
         if let Some(timestamp) = &self.timestamp {
             entry(json, ",\"timestamp\":", timestamp)?;
@@ -258,12 +260,7 @@ impl Event<'_> {
             self.component.as_str(),
             self.resource.as_str(),
         ];
-        for (index, part) in parts.into_iter().enumerate() {
-            if index > 0 {
-                key.push('.');
-            }
-            key.push_str(part);
-        }
+        key.push_str(&parts.join("."));
         key.truncate(key.floor_char_boundary(start + ROUTING_KEY_BYTES));
     }
 }
@@ -280,16 +277,6 @@ fn entry(
 ) -> serde_json::Result<()> {
     write(json, key)?;
     serde_json::to_writer(json, value)
-}
-
-/// `<connector>.<connector_name>`, joined as it is written.
-struct DefaultAuthor<'e>(&'e Event<'e>);
-
-impl Serialize for DefaultAuthor<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (connector, name) = (&self.0.connector.0, &self.0.connector_name.0);
-        serializer.collect_str(&format_args!("{connector}.{name}"))
-    }
 }
 
 #[cfg(test)]
