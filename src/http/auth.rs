@@ -36,9 +36,7 @@ pub fn authorize(
     tokens: &[Secret],
     peer: IpAddr,
 ) -> Result<(), Unauthorized> {
-    let Some(header) = header else {
-        return Err(Unauthorized::Missing);
-    };
+    let header = header.ok_or(Unauthorized::Missing)?;
     let (scheme, given) = header.trim().split_once(' ').ok_or(Unauthorized::Wrong)?;
     let given = given.trim_start();
     let any = tokens.iter().fold(Choice::from(0), |any, token| {

@@ -96,13 +96,13 @@ impl fmt::Display for ListenAddress {
 }
 
 /// A request whose body has not been read yet.
-pub struct Request<'r, 'c> {
+pub struct Request<'r> {
     /// Its head.
     pub head: &'r RequestHead,
     /// The address of the sender.
     pub peer: SocketAddr,
     /// The body, to be read once the sender is known to be authorized.
-    pub body: &'r mut BodyReader<'c>,
+    pub body: BodyReader<'r>,
     /// The slot of its connection.
     pub slot: &'r SlotGuard,
 }

@@ -447,6 +447,10 @@ mod tests {
                 InvalidRequest::Framing("Transfer-Encoding is not chunked"),
             ),
             (
+                with("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked"),
+                InvalidRequest::Framing("Transfer-Encoding is not chunked"),
+            ),
+            (
                 with("Transfer-Encoding: identity"),
                 InvalidRequest::Framing("Transfer-Encoding is not chunked"),
             ),

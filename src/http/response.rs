@@ -322,4 +322,32 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn what_needs_no_token_and_what_an_outage_repeats_is_logged_within_limits() {
+        let full = || BudgetError::Full { limit: 1 };
+        let stopped = DeliveryError::Stopped;
+        let reason = stopped.reason();
+        for (error, limit) in [
+            (HttpError::NotFound, LogLimit::Anonymous),
+            (HttpError::Method(&["GET"]), LogLimit::Anonymous),
+            (Unauthorized::Wrong.into(), LogLimit::Anonymous),
+            (InvalidRequest::TooLong.into(), LogLimit::Anonymous),
+            (HttpError::HeadTooSlow, LogLimit::Anonymous),
+            (HttpError::ContentEncoding, LogLimit::Unlimited),
+            (BodyError::from(full()).into(), LogLimit::Outage("memory")),
+            (
+                PipelineError::from(full()).into(),
+                LogLimit::Outage("memory"),
+            ),
+            (
+                PipelineError::from(stopped).into(),
+                LogLimit::Outage(reason),
+            ),
+            (HttpError::Saturated(8), LogLimit::Outage("saturated")),
+            (HttpError::NotReady(String::new()), LogLimit::Debug),
+        ] {
+            assert_eq!(error.log_limit(), limit, "{error:?}");
+        }
+    }
 }

@@ -142,7 +142,7 @@ impl Routes {
     }
 
     /// Responds to a request. A panic becomes a 500: it must not leave the sender without a response.
-    pub fn respond(&self, request: &mut Request<'_, '_>) -> Response {
+    pub fn respond(&self, request: &mut Request<'_>) -> Response {
         let (started, id) = (Instant::now(), self.next_id());
         let routed = catch_unwind(AssertUnwindSafe(|| {
             self.route(request, &id).unwrap_or_else(|error| {
@@ -193,7 +193,7 @@ impl Routes {
         }
     }
 
-    fn log(&self, request: &Request<'_, '_>, error: &HttpError, id: &str) {
+    fn log(&self, request: &Request<'_>, error: &HttpError, id: &str) {
         let (head, peer, status) = (request.head, request.peer, error.status());
         let Some(suppressed) = self.should_log(error) else {
             return debug!(request = id, peer:% = peer, status; "{error}");
@@ -212,7 +212,7 @@ impl Routes {
         }
     }
 
-    fn route(&self, request: &mut Request<'_, '_>, id: &str) -> Result<Response, HttpError> {
+    fn route(&self, request: &mut Request<'_>, id: &str) -> Result<Response, HttpError> {
         let (head, runtime) = (request.head, self.runtime());
         let settings = &runtime.settings;
         let header = head.authorization.as_deref();
@@ -260,7 +260,7 @@ impl Routes {
         }
     }
 
-    fn metrics_page(&self, settings: &ServerSettings, request: &Request<'_, '_>) -> Response {
+    fn metrics_page(&self, settings: &ServerSettings, request: &Request<'_>) -> Response {
         let (http, usage) = (&self.metrics.http, request.slot.usage());
         http.set_connections(
             usage.connections,
@@ -281,7 +281,7 @@ impl Routes {
     fn webhook(
         &self,
         runtime: &Runtime,
-        request: &mut Request<'_, '_>,
+        request: &mut Request<'_>,
         id: &str,
     ) -> Result<Response, HttpError> {
         if self.is_stopping() {
@@ -321,7 +321,7 @@ impl Routes {
             without_progress: settings.answer_timeout,
             in_all: MAX_ANSWER_TIME,
         };
-        let body = RefCell::new(&mut *request.body);
+        let body = RefCell::new(&mut request.body);
         let is_sender_gone = || body.borrow_mut().is_sender_gone();
         let outcome = encoded.deliver(&self.reporter, &self.sink, timeout, &is_sender_gone)?;
         debug!(request = id, published = outcome.published, rejected = outcome.rejected.count; "notification delivered");

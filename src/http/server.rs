@@ -265,16 +265,15 @@ impl ServerState {
         slot.set(SlotState::Reading);
         let (response, keep_alive, with_body) = match connection.read_head(head_deadline)? {
             Ok(head) => {
-                let mut body = BodyReader::new(connection, &head);
                 let mut request = Request {
                     head: &head,
                     peer,
-                    body: &mut body,
+                    body: BodyReader::new(connection, &head),
                     slot,
                 };
                 let response = self.routes.respond(&mut request);
                 let keep_alive =
-                    head.keep_alive && body.is_finished() && !self.routes.is_stopping();
+                    head.keep_alive && request.body.is_finished() && !self.routes.is_stopping();
                 (response, keep_alive, head.method != "HEAD")
             }
             Err(error) => (self.routes.reject(&error, peer), false, true),

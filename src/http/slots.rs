@@ -228,7 +228,7 @@ impl SlotTable {
         None
     }
 
-    /// The slot that has been in its state for the longest time, of those in some states.
+    /// Of the slots in some states, the one that is evicted first.
     fn longest(&mut self, condition: impl Fn(SlotState) -> bool) -> Option<&mut Slot> {
         self.taken
             .values_mut()
@@ -267,7 +267,7 @@ impl SlotGuard {
         self.slots.usage()
     }
 
-    /// Reports what the connection does now. A TLS handshake and a notification begin with the methods below.
+    /// Reports what the connection does now. A TLS handshake and a notification begin with the methods below, which limit them.
     pub fn set(&self, new: SlotState) {
         self.slots.table.lock().set(self.id, new);
         self.slots.changed.notify_all();
