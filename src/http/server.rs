@@ -115,8 +115,8 @@ impl Server {
         self.address
     }
 
-    /// Stops accepting connections and notifications, and waits for the responses to all notifications in progress, `grace` at most. Returns how many have
-    /// got none.
+    /// Stops accepting connections and notifications, and waits for the responses to the notifications in progress, `grace` at
+    /// most. Returns how many have got none.
     pub fn stop(self, grace: Duration) -> usize {
         let deadline = Instant::now() + grace;
         self.shared.routes.stop();
