@@ -387,6 +387,44 @@ mod tests {
     }
 
     #[test]
+    fn a_change_of_state_renews_the_age_only_after_a_notification() {
+        use SlotState::{Answering, Handshaking, Idle, Leaving, Reading, Receiving, Working};
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (socket, _peer) = connection(&listener);
+        let accepted = Instant::now();
+        let (before, now) = (accepted + MIN_IDLE, accepted + 2 * MIN_IDLE);
+        for (old, new, changed) in [
+            (Idle, Handshaking, Some((now, accepted))),
+            (Handshaking, Reading, Some((now, accepted))),
+            (Idle, Reading, Some((now, accepted))),
+            (Reading, Receiving, Some((now, accepted))),
+            (Reading, Answering, Some((now, accepted))),
+            (Receiving, Working, Some((now, accepted))),
+            (Receiving, Answering, Some((now, accepted))),
+            (Working, Answering, None),
+            (Working, Idle, Some((now, now))),
+            (Answering, Idle, Some((accepted, accepted))),
+            (Leaving, Working, None),
+            (Leaving, Idle, None),
+        ] {
+            let mut slot = Slot {
+                socket: Arc::clone(&socket),
+                state: old,
+                since: before,
+                idle_since: accepted,
+            };
+            assert_eq!(slot.enter(new, now), changed.is_some(), "{old:?} {new:?}");
+            let state = if changed.is_some() { new } else { old };
+            let (since, idle_since) = changed.unwrap_or((before, accepted));
+            assert_eq!(
+                (slot.state, slot.since, slot.idle_since),
+                (state, since, idle_since),
+                "{old:?} {new:?}"
+            );
+        }
+    }
+
+    #[test]
     fn the_longest_of_too_many_handshakes_is_evicted() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let slots = Arc::new(ConnectionSlots::new(2000));
