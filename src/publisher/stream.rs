@@ -62,16 +62,26 @@ fn is_temporary(error: &io::Error) -> bool {
     )
 }
 
-#[derive(Debug)]
-enum Transport {
-    Plain(Socket),
-    Tls(SslStream<Socket>),
+/// The socket, with TLS or without.
+trait Transport: Read + Write + Send {
+    fn socket(&self) -> &mio::net::TcpStream;
+}
+
+impl Transport for Socket {
+    fn socket(&self) -> &mio::net::TcpStream {
+        &self.inner
+    }
+}
+
+impl Transport for SslStream<Socket> {
+    fn socket(&self) -> &mio::net::TcpStream {
+        &self.get_ref().inner
+    }
 }
 
 /// What amiquip reads and writes.
-#[derive(Debug)]
 pub struct BoundedStream {
-    transport: Transport,
+    transport: Box<dyn Transport>,
     check: FrameCheck,
     write_gate: WriteGate,
 }
@@ -79,10 +89,7 @@ pub struct BoundedStream {
 impl BoundedStream {
     /// Without TLS.
     pub fn plain(socket: TcpStream, write_gate: WriteGate) -> io::Result<Self> {
-        Ok(Self::over(
-            Transport::Plain(Socket::new(socket)?),
-            write_gate,
-        ))
+        Ok(Self::over(Socket::new(socket)?, write_gate))
     }
 
     /// With TLS. The handshake blocks; the caller limits the time.
@@ -98,21 +105,14 @@ impl BoundedStream {
         duplicate.set_nonblocking(false)?;
         let stream = connector.connect(host, socket)?;
         duplicate.set_nonblocking(true)?;
-        Ok(Self::over(Transport::Tls(stream), write_gate))
+        Ok(Self::over(stream, write_gate))
     }
 
-    fn over(transport: Transport, write_gate: WriteGate) -> Self {
+    fn over(transport: impl Transport + 'static, write_gate: WriteGate) -> Self {
         Self {
-            transport,
+            transport: Box::new(transport),
             check: FrameCheck::default(),
             write_gate,
-        }
-    }
-
-    fn socket(&self) -> &mio::net::TcpStream {
-        match &self.transport {
-            Transport::Plain(socket) => &socket.inner,
-            Transport::Tls(stream) => &stream.get_ref().inner,
         }
     }
 }
@@ -124,10 +124,7 @@ impl Read for BoundedStream {
         let refused = |refusal| io::Error::new(io::ErrorKind::InvalidData, refusal);
         // A refusal must not wait for more bytes.
         self.check.accept(&[]).map_err(refused)?;
-        let count = match &mut self.transport {
-            Transport::Plain(socket) => socket.read(buffer),
-            Transport::Tls(stream) => stream.read(buffer),
-        }?;
+        let count = self.transport.read(buffer)?;
         self.check.accept(&buffer[..count]).map_err(refused)
     }
 }
@@ -135,17 +132,11 @@ impl Read for BoundedStream {
 impl Write for BoundedStream {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         self.write_gate.wait();
-        match &mut self.transport {
-            Transport::Plain(socket) => socket.write(buffer),
-            Transport::Tls(stream) => stream.write(buffer),
-        }
+        self.transport.write(buffer)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        match &mut self.transport {
-            Transport::Plain(socket) => socket.flush(),
-            Transport::Tls(stream) => stream.flush(),
-        }
+        self.transport.flush()
     }
 }
 
@@ -157,7 +148,9 @@ impl Evented for BoundedStream {
         interest: Ready,
         options: PollOpt,
     ) -> io::Result<()> {
-        self.socket().register(poll, token, interest, options)
+        self.transport
+            .socket()
+            .register(poll, token, interest, options)
     }
 
     fn reregister(
@@ -167,10 +160,12 @@ impl Evented for BoundedStream {
         interest: Ready,
         options: PollOpt,
     ) -> io::Result<()> {
-        self.socket().reregister(poll, token, interest, options)
+        self.transport
+            .socket()
+            .reregister(poll, token, interest, options)
     }
 
     fn deregister(&self, poll: &Poll) -> io::Result<()> {
-        self.socket().deregister(poll)
+        self.transport.socket().deregister(poll)
     }
 }

@@ -19,15 +19,8 @@ pub struct WriteGate(Arc<GateCell>);
 
 #[derive(Debug, Default)]
 struct GateCell {
-    state: Mutex<GateState>,
+    is_held: Mutex<bool>,
     released: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct GateState {
-    is_held: bool,
-    /// A writer waits: without one, there is no thread to wake.
-    is_awaited: bool,
 }
 
 /// Writes wait until this is dropped.
@@ -37,7 +30,7 @@ pub struct HoldGuard<'g>(&'g WriteGate);
 impl WriteGate {
     /// Makes writes wait until the guard is dropped.
     pub fn hold(&self) -> HoldGuard<'_> {
-        self.0.state.lock().is_held = true;
+        *self.0.is_held.lock() = true;
         HoldGuard(self)
     }
 
@@ -47,27 +40,17 @@ impl WriteGate {
     }
 
     fn wait_for(&self, limit: Duration) {
-        let mut state = self.0.state.lock();
-        if state.is_held {
-            state.is_awaited = true;
-            self.0
-                .released
-                .wait_while_for(&mut state, |state| state.is_held, limit);
-            state.is_awaited = false;
-        }
+        let mut is_held = self.0.is_held.lock();
+        let released = &self.0.released;
+        released.wait_while_for(&mut is_held, |is_held| *is_held, limit);
     }
 }
 
 impl Drop for HoldGuard<'_> {
     fn drop(&mut self) {
-        let shared = &self.0.0;
-        let mut state = shared.state.lock();
-        state.is_held = false;
-        let is_awaited = state.is_awaited;
-        drop(state);
-        if is_awaited {
-            shared.released.notify_one();
-        }
+        let WriteGate(cell) = self.0;
+        *cell.is_held.lock() = false;
+        cell.released.notify_one();
     }
 }
 
@@ -89,7 +72,8 @@ mod tests {
                 done.send(()).unwrap();
             })
         };
-        while !gate.0.state.lock().is_awaited {
+        // It goes on waiting when it is woken while the gate is held.
+        while !gate.0.released.notify_one() {
             thread::yield_now();
         }
         assert!(is_done.try_recv().is_err());
