@@ -274,7 +274,7 @@ impl Routes {
         } else {
             Exposition::Text
         };
-        let page = self.metrics.expose(self.sink.now(), exposition);
+        let page = self.metrics.expose(exposition);
         Response::new(200, exposition.content_type(), page)
     }
 

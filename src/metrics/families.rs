@@ -12,7 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::{BrokerSnapshot, unix_seconds};
+use super::unix_seconds;
 use crate::memory::Budget;
 
 /// In seconds. By default a response is due within 8.
@@ -107,7 +107,7 @@ metrics! {
 }
 
 metrics! {
-    /// What the publisher counts.
+    /// What the publisher counts, and its state.
     BrokerMetrics {
         published: Counter = Counter::default(), "events_published",
             "Events confirmed by RabbitMQ, in notifications answered 200 or 422";
@@ -119,12 +119,6 @@ metrics! {
             "Attempts to connect to RabbitMQ, by outcome";
         confirms: Histogram = Histogram::new(CONFIRM_BUCKETS), "amqp_confirm_duration_seconds",
             "Time from publishing a message to its confirm";
-    }
-}
-
-metrics! {
-    /// The publisher's state, which a scrape sets.
-    BrokerGauges {
         connected: Gauge = Gauge::default(), "amqp_connected",
             "Whether a connection to RabbitMQ is open";
         blocked: Gauge = Gauge::default(), "amqp_blocked",
@@ -157,6 +151,21 @@ metrics! {
 
 fn outcome(success: bool) -> Label<&'static str> {
     [("outcome", if success { "success" } else { "failure" })]
+}
+
+/// What the publisher's ledger holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LedgerStats {
+    /// Deliveries with a waiting caller.
+    pub live: usize,
+    /// Deliveries without one.
+    pub parked: usize,
+    /// Events of live deliveries that are not settled.
+    pub waiting: usize,
+    /// Messages published and not confirmed.
+    pub in_flight: usize,
+    /// Messages that may be in flight.
+    pub window: usize,
 }
 
 /// Why events are not known to be in the queue.
@@ -359,6 +368,21 @@ impl BrokerMetrics {
     pub fn confirmed(&self, after: Duration) {
         self.confirms.observe(after.as_secs_f64());
     }
+
+    /// Sets whether a connection is open, and whether the broker has blocked publishing on it.
+    pub fn set_connection(&self, is_connected: bool, is_blocked: bool) {
+        self.connected.set(is_connected.into());
+        self.blocked.set(is_blocked.into());
+    }
+
+    /// Sets what the ledger holds.
+    pub fn set_ledger(&self, stats: LedgerStats) {
+        self.in_flight.set(gauge(stats.in_flight));
+        self.waiting.set(gauge(stats.waiting));
+        self.live.set(gauge(stats.live));
+        self.parked.set(gauge(stats.parked));
+        self.window.set(gauge(stats.window));
+    }
 }
 
 fn saturating(events: usize) -> u64 {
@@ -367,18 +391,6 @@ fn saturating(events: usize) -> u64 {
 
 fn gauge(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-impl BrokerGauges {
-    pub(super) fn set(&self, broker: BrokerSnapshot) {
-        self.connected.set(broker.connected.into());
-        self.blocked.set(broker.blocked.into());
-        self.in_flight.set(gauge(broker.in_flight));
-        self.waiting.set(gauge(broker.waiting));
-        self.live.set(gauge(broker.live));
-        self.parked.set(gauge(broker.parked));
-        self.window.set(gauge(broker.window));
-    }
 }
 
 impl ReloadMetrics {

@@ -14,11 +14,12 @@ mod families;
 mod process;
 
 pub use exposition::Exposition;
-pub use families::{AlertMetrics, BrokerMetrics, FailureReason, HttpMetrics, ReloadMetrics};
+pub use families::{
+    AlertMetrics, BrokerMetrics, FailureReason, HttpMetrics, LedgerStats, ReloadMetrics,
+};
 pub use process::max_open_files;
 
 use crate::version;
-use families::BrokerGauges;
 
 /// Of every name except those of the process, which are the same for all exporters.
 const PREFIX: &str = "canopsis_connector";
@@ -30,30 +31,10 @@ fn unix_seconds() -> f64 {
         .map_or(0.0, |elapsed| elapsed.as_secs_f64())
 }
 
-/// The publisher's state at the moment of a scrape.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct BrokerSnapshot {
-    /// A connection is open, blocked or not.
-    pub connected: bool,
-    /// The broker has blocked publishing.
-    pub blocked: bool,
-    /// Messages published and not confirmed.
-    pub in_flight: usize,
-    /// Events waiting for their confirm, those in flight included.
-    pub waiting: usize,
-    /// Notifications that a sender waits for.
-    pub live: usize,
-    /// Notifications of which the progress is kept for a retry.
-    pub parked: usize,
-    /// Messages that may be in flight.
-    pub window: usize,
-}
-
 /// The registry and the handles of all metrics.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    gauges: BrokerGauges,
     /// For the HTTP server.
     pub http: HttpMetrics,
     /// For the pipeline.
@@ -88,12 +69,10 @@ impl Metrics {
         let http = HttpMetrics::register(registry);
         let alerts = AlertMetrics::register(registry);
         let broker = BrokerMetrics::register(registry);
-        let gauges = BrokerGauges::registered(registry);
         let reloads = ReloadMetrics::register(registry);
         root.register_collector(Box::new(process::Process::new()));
         Self {
             registry: root,
-            gauges,
             http,
             alerts,
             broker,
@@ -102,8 +81,7 @@ impl Metrics {
     }
 
     /// The body of the response to a scrape.
-    pub fn expose(&self, broker: BrokerSnapshot, exposition: Exposition) -> String {
-        self.gauges.set(broker);
+    pub fn expose(&self, exposition: Exposition) -> String {
         let mut page = String::with_capacity(16 << 10);
         // Writing to a string does not fail.
         let _ = text::encode(&mut page, &self.registry);
@@ -134,16 +112,15 @@ mod tests {
         metrics.alerts.dropped("prom_title", 1);
         metrics.broker.failed(FailureReason::Blocked, 7);
         metrics.reloads.reloaded(false);
-        let now = BrokerSnapshot {
-            connected: true,
-            blocked: false,
-            in_flight: 3,
-            waiting: 5,
+        metrics.broker.set_connection(true, false);
+        metrics.broker.set_ledger(LedgerStats {
             live: 2,
             parked: 1,
+            waiting: 5,
+            in_flight: 3,
             window: 32,
-        };
-        let page = metrics.expose(now, Exposition::Text);
+        });
+        let page = metrics.expose(Exposition::Text);
         for line in [
             "canopsis_connector_http_requests_total{route=\"/webhook\",code=\"401\"} 1",
             "canopsis_connector_http_request_duration_seconds_bucket{le=\"0.005\",route=\"/webhook\"} 1",
@@ -161,6 +138,7 @@ mod tests {
             "canopsis_connector_config_reloads_total{outcome=\"failure\"} 1",
             "canopsis_connector_config_last_reload_successful 0",
             "canopsis_connector_amqp_connected 1",
+            "canopsis_connector_amqp_blocked 0",
             "canopsis_connector_amqp_messages_in_flight 3",
             "canopsis_connector_events_waiting 5",
             "canopsis_connector_deliveries_live 2",

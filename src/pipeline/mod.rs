@@ -12,7 +12,6 @@ use crate::alertmanager::{Alert, DecodeError, MAX_ALERTS, Notification, Status};
 use crate::logging::shorten;
 use crate::mapping::{AlertError, Context, Mapping, NotificationContext};
 use crate::memory::{BudgetError, Charge};
-use crate::metrics;
 use crate::publisher::{AnswerTimeout, Batch, DeliveryError, EncodeError, Publisher};
 
 mod reporter;
@@ -308,14 +307,6 @@ impl EventSink {
                 write_lines(&mut *stream, &batch)
                     .map_err(|error| DeliveryError::Output(error.to_string()))
             }
-        }
-    }
-
-    /// The publisher's state, for a page of metrics.
-    pub fn now(&self) -> metrics::BrokerSnapshot {
-        match self {
-            Self::Broker(publisher) => publisher.now(),
-            Self::Stream(_) => metrics::BrokerSnapshot::default(),
         }
     }
 

@@ -69,9 +69,7 @@ impl Fixture {
 
     /// The samples of the alerts, those that are 0 left out.
     fn counted(&self) -> Vec<String> {
-        let page = self
-            .metrics
-            .expose(metrics::BrokerSnapshot::default(), Exposition::Text);
+        let page = self.metrics.expose(Exposition::Text);
         let alerts = page.lines().filter(|line| line.contains("_alerts_"));
         let mut counted: Vec<String> = alerts
             .filter(|line| !line.starts_with('#') && !line.ends_with(" 0"))

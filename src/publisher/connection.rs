@@ -15,11 +15,11 @@ use amiquip::{
 use crossbeam_channel::Receiver;
 use socket2::SockRef;
 
+use super::BrokerSettings;
 use super::batch::Message;
 use super::error::CloseReason;
 use super::frames::MAX_FRAME_BYTES;
 use super::stream::BoundedStream;
-use super::tls::TlsFiles;
 use super::watchdog::CallWatchdog;
 use super::write_gate::{HoldGuard, WriteGate};
 use crate::amqp_url::{AmqpUrl, Login};
@@ -103,9 +103,11 @@ fn explain_login(error: &amiquip::Error) -> String {
 
 /// An open connection with one channel in confirm mode.
 pub struct BrokerConnection {
-    connection: Option<Connection>,
-    channel: Option<Channel>,
-    socket: Arc<TcpStream>,
+    /// The first field, so that it is dropped first: dropping amiquip's values may wait for the broker forever; on a closed
+    /// socket it does not.
+    socket: WatchedSocket,
+    connection: Connection,
+    channel: Channel,
     write_gate: WriteGate,
     /// Acks and nacks.
     pub confirms: Receiver<Confirm>,
@@ -132,29 +134,19 @@ impl BrokerConnection {
     pub fn open(
         url: &AmqpUrl,
         address: SocketAddr,
-        exchange: &str,
-        tls: &TlsFiles,
-        watchdog: &CallWatchdog,
+        settings: &BrokerSettings,
+        watchdog: &Arc<CallWatchdog>,
     ) -> Result<Self, BrokerError> {
-        let socket =
-            TcpStream::connect_timeout(&address, CONNECT_LIMIT).map_err(BrokerError::Connect)?;
-        let options = SockRef::from(&socket);
-        options
-            .set_tcp_nodelay(true)
-            // A connection that is given up sends nothing more: what the kernel still holds could reach the queue behind
-            // events that have been published on the next connection.
-            .and_then(|()| options.set_linger(Some(Duration::ZERO)))
-            .map_err(BrokerError::Connect)?;
-        let stream = socket.try_clone().map_err(BrokerError::Connect)?;
-        let (socket, write_gate) = (Arc::new(socket), WriteGate::default());
-        let run = Watched {
-            watchdog,
-            socket: &socket,
+        let (socket, stream) = connect(address).map_err(BrokerError::Connect)?;
+        let socket = WatchedSocket {
+            socket: Arc::new(socket),
+            watchdog: Arc::clone(watchdog),
         };
+        let write_gate = WriteGate::default();
         let stream = if url.tls {
-            let (connector, gate) = (tls.connector()?, write_gate.clone());
+            let (connector, gate) = (settings.tls.connector()?, write_gate.clone());
             let handshake = || BoundedStream::tls(stream, &connector, &url.host, gate);
-            run.call(
+            socket.call(
                 "TLS handshake",
                 LOGIN_LIMIT,
                 BrokerError::TlsHandshake,
@@ -163,7 +155,7 @@ impl BrokerConnection {
         } else {
             BoundedStream::plain(stream, write_gate.clone()).map_err(BrokerError::Connect)?
         };
-        let mut connection = run.call("login", LOGIN_LIMIT, BrokerError::Login, || {
+        let mut connection = socket.call("login", LOGIN_LIMIT, BrokerError::Login, || {
             let tuning = ConnectionTuning::default().mem_channel_bound(MAX_QUEUED_FRAMES);
             Connection::insecure_open_stream(stream, connection_options(url), tuning)
         })?;
@@ -175,41 +167,31 @@ impl BrokerConnection {
             channel.enable_publisher_confirms()?;
             Ok((channel, confirms, returns, blocked))
         };
-        let opened = run.call(
+        let opened = socket.call(
             "opening a channel",
             CALL_LIMIT,
             BrokerError::OpenChannel,
             open_channel,
         );
-        let (channel, confirms, returns, blocked) = opened.inspect_err(|_| {
-            // Otherwise dropping the connection might wait for the broker forever.
-            let _ = socket.shutdown(Shutdown::Both);
-        })?;
+        // Otherwise dropping the connection might wait for the broker forever.
+        let (channel, confirms, returns, blocked) = opened.inspect_err(|_| socket.shut_down())?;
         let opened = Self {
-            connection: Some(connection),
-            channel: Some(channel),
             socket,
+            connection,
+            channel,
             write_gate,
             confirms,
             returns,
             blocked,
         };
-        if let Some(channel) = &opened.channel {
-            opened.watched(watchdog).call(
-                "checking the exchange",
-                CALL_LIMIT,
-                BrokerError::Exchange,
-                || channel.exchange_declare_passive(exchange).map(drop),
-            )?;
-        }
+        let check_exchange = || opened.channel.exchange_declare_passive(&settings.exchange);
+        opened.socket.call(
+            "checking the exchange",
+            CALL_LIMIT,
+            BrokerError::Exchange,
+            || check_exchange().map(drop),
+        )?;
         Ok(opened)
-    }
-
-    fn watched<'c>(&'c self, watchdog: &'c CallWatchdog) -> Watched<'c> {
-        Watched {
-            watchdog,
-            socket: &self.socket,
-        }
     }
 
     /// amiquip writes nothing until the guard is dropped, and then everything at once.
@@ -223,11 +205,7 @@ impl BrokerConnection {
         exchange: &str,
         message: Message<'_>,
         id: String,
-        watchdog: &CallWatchdog,
     ) -> Result<(), BrokerError> {
-        let Some(channel) = &self.channel else {
-            return Ok(());
-        };
         let properties = AmqpProperties::default()
             .with_content_type("application/json".to_owned())
             .with_delivery_mode(PERSISTENT)
@@ -240,53 +218,60 @@ impl BrokerConnection {
             immediate: false,
             properties,
         };
-        self.watched(watchdog)
-            .call("publishing", PUBLISH_LIMIT, BrokerError::Publish, || {
-                channel.basic_publish(exchange, publish)
-            })
+        let publish = || self.channel.basic_publish(exchange, publish);
+        self.socket
+            .call("publishing", PUBLISH_LIMIT, BrokerError::Publish, publish)
     }
 
     /// Closes the connection with the protocol's handshake, or cuts it if the broker does not answer. What the broker had
     /// sent before is in the receivers then.
-    pub fn close(&mut self, watchdog: &CallWatchdog) -> CloseReason {
-        let (channel, connection) = (self.channel.take(), self.connection.take());
-        let closing = watchdog.within(CLOSE_LIMIT, &self.socket, || {
-            // amiquip reports the cause of a failure once, in whichever call comes first.
-            let channel = channel.map_or(Ok(()), Channel::close);
-            let connection = connection.map_or(Ok(()), Connection::close);
-            (channel, connection)
-        });
-        if !closing.in_time {
-            return CloseReason::Connection("no answer to the close request".to_owned());
-        }
-        match closing.value {
-            (Err(amiquip::Error::ServerClosedChannel { code, message, .. }), _) => {
+    pub fn close(self) -> CloseReason {
+        let Self {
+            socket,
+            connection,
+            channel,
+            ..
+        } = self;
+        // amiquip reports the cause of a failure once, in whichever call comes first.
+        let close = || (channel.close(), connection.close());
+        let closed = socket.watchdog.within(CLOSE_LIMIT, &socket.socket, close);
+        match closed {
+            None => CloseReason::Connection("no answer to the close request".to_owned()),
+            Some((Err(amiquip::Error::ServerClosedChannel { code, message, .. }), _)) => {
                 CloseReason::Channel(format!("{code} {message}"))
             }
-            (_, Err(error)) | (Err(error), Ok(())) => CloseReason::Connection(error.to_string()),
-            (Ok(()), Ok(())) => {
+            Some((_, Err(error)) | (Err(error), Ok(()))) => {
+                CloseReason::Connection(error.to_string())
+            }
+            Some((Ok(()), Ok(()))) => {
                 // The broker has read everything: the usual end of a TCP connection instead of a reset.
-                let _ = SockRef::from(&*self.socket).set_linger(None);
+                let _ = SockRef::from(&*socket.socket).set_linger(None);
                 CloseReason::Connection("closed".to_owned())
             }
         }
     }
 }
 
-impl Drop for BrokerConnection {
-    fn drop(&mut self) {
-        // Dropping amiquip's values may wait for the broker forever; on a closed socket it does not.
-        let _ = self.socket.shutdown(Shutdown::Both);
-    }
+/// Connects to one address: the socket twice.
+fn connect(address: SocketAddr) -> io::Result<(TcpStream, TcpStream)> {
+    let socket = TcpStream::connect_timeout(&address, CONNECT_LIMIT)?;
+    let options = SockRef::from(&socket);
+    options.set_tcp_nodelay(true)?;
+    // A connection that is given up sends nothing more: what the kernel still holds could reach the queue behind events
+    // that have been published on the next connection.
+    options.set_linger(Some(Duration::ZERO))?;
+    let duplicate = socket.try_clone()?;
+    Ok((socket, duplicate))
 }
 
-/// Runs calls that may hang.
-struct Watched<'c> {
-    watchdog: &'c CallWatchdog,
-    socket: &'c Arc<TcpStream>,
+/// The socket of a connection, which is shut down when this is dropped.
+struct WatchedSocket {
+    socket: Arc<TcpStream>,
+    watchdog: Arc<CallWatchdog>,
 }
 
-impl Watched<'_> {
+impl WatchedSocket {
+    /// Runs a call that uses the socket and may hang.
     fn call<T, E>(
         &self,
         name: &'static str,
@@ -294,14 +279,20 @@ impl Watched<'_> {
         error: fn(E) -> BrokerError,
         call: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, BrokerError> {
-        let outcome = self.watchdog.within(limit, self.socket, call);
-        outcome.value.map_err(|cause| {
-            if outcome.in_time {
-                error(cause)
-            } else {
-                BrokerError::TooSlow(name, limit)
-            }
-        })
+        match self.watchdog.within(limit, &self.socket, call) {
+            Some(result) => result.map_err(error),
+            None => Err(BrokerError::TooSlow(name, limit)),
+        }
+    }
+
+    fn shut_down(&self) {
+        let _ = self.socket.shutdown(Shutdown::Both);
+    }
+}
+
+impl Drop for WatchedSocket {
+    fn drop(&mut self) {
+        self.shut_down();
     }
 }
 

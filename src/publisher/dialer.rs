@@ -32,10 +32,10 @@ pub enum Reply {
     Closed {
         /// Why it ended.
         reason: CloseReason,
-        /// What it had received and not passed on. Each return comes before its confirm.
-        returns: Vec<Return>,
+        /// What it had received.
+        returns: Receiver<Return>,
         /// Acks and nacks, in their order.
-        confirms: Vec<Confirm>,
+        confirms: Receiver<Confirm>,
     },
 }
 
@@ -79,26 +79,27 @@ impl Dialer {
     }
 }
 
-fn execute(request: Request, watchdog: &CallWatchdog) -> Reply {
+fn execute(request: Request, watchdog: &Arc<CallWatchdog>) -> Reply {
     match request {
         Request::Open(target) => {
             let (url, settings) = *target;
             catch_unwind(AssertUnwindSafe(|| open(&url, &settings, watchdog)))
                 .unwrap_or_else(|_| Reply::NotOpened(vec![format!("{url}: {PANICKED}")]))
         }
-        Request::Close(mut connection) => {
-            let reason = catch_unwind(AssertUnwindSafe(|| connection.close(watchdog)))
+        Request::Close(connection) => {
+            let (returns, confirms) = (connection.returns.clone(), connection.confirms.clone());
+            let reason = catch_unwind(AssertUnwindSafe(|| connection.close()))
                 .unwrap_or_else(|_| CloseReason::Connection(PANICKED.to_owned()));
             Reply::Closed {
                 reason,
-                returns: connection.returns.try_iter().collect(),
-                confirms: connection.confirms.try_iter().collect(),
+                returns,
+                confirms,
             }
         }
     }
 }
 
-fn open(url: &AmqpUrl, settings: &BrokerSettings, watchdog: &CallWatchdog) -> Reply {
+fn open(url: &AmqpUrl, settings: &BrokerSettings, watchdog: &Arc<CallWatchdog>) -> Reply {
     let failed = |error: BrokerError| Reply::NotOpened(vec![format!("{url}: {error}")]);
     let addresses = match resolve(url) {
         Ok(addresses) => addresses,
@@ -111,8 +112,7 @@ fn open(url: &AmqpUrl, settings: &BrokerSettings, watchdog: &CallWatchdog) -> Re
         } else {
             url.to_string()
         };
-        let (exchange, tls) = (&settings.exchange, &settings.tls);
-        match BrokerConnection::open(url, *address, exchange, tls, watchdog) {
+        match BrokerConnection::open(url, *address, settings, watchdog) {
             Ok(connection) => return Reply::Opened(Box::new(connection), name),
             Err(error) => reasons.push(format!("{name}: {error}")),
         }

@@ -19,7 +19,7 @@ pub enum CloseReason {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeliveryError {
     /// The deadline has passed.
-    #[error("timed out after {}: {progress}; {}", Seconds(*.after), explain_timeout(.status))]
+    #[error("timed out after {} s: {progress}; {}", seconds(*.after), explain_timeout(.status))]
     Timeout {
         /// How long the caller waited.
         after: Duration,
@@ -64,26 +64,25 @@ pub enum DeliveryError {
 impl DeliveryError {
     /// A name for each variant, for limiting log entries.
     pub fn reason(&self) -> &'static str {
-        match self {
-            Self::Timeout { .. } => "timeout",
-            Self::MappingTimeout => "mapping timeout",
-            Self::Nacked(_) => "nack",
-            Self::Returned { .. } => "returned",
-            Self::ChannelClosed { .. } => "channel closed",
-            Self::SenderGone => "sender gone",
-            Self::Output(_) => "output",
-            Self::Stopped => "stopped",
-        }
+        self.reasons().0
     }
 
     /// The reason to count the events under; `None` where no event failed.
     pub(super) fn failure_reason(&self) -> Option<FailureReason> {
+        self.reasons().1
+    }
+
+    /// For the log, and for the metrics.
+    fn reasons(&self) -> (&'static str, Option<FailureReason>) {
         match self {
-            Self::Nacked(_) => Some(FailureReason::Nack),
-            Self::Returned { .. } => Some(FailureReason::Returned),
-            Self::Timeout { status, .. } => Some(status.failure_reason()),
-            Self::ChannelClosed { .. } | Self::Stopped => Some(FailureReason::Disconnected),
-            Self::SenderGone | Self::MappingTimeout | Self::Output(_) => None,
+            Self::Timeout { status, .. } => ("timeout", Some(status.failure_reason())),
+            Self::MappingTimeout => ("mapping timeout", None),
+            Self::Nacked(_) => ("nack", Some(FailureReason::Nack)),
+            Self::Returned { .. } => ("returned", Some(FailureReason::Returned)),
+            Self::ChannelClosed { .. } => ("channel closed", Some(FailureReason::Disconnected)),
+            Self::SenderGone => ("sender gone", None),
+            Self::Output(_) => ("output", None),
+            Self::Stopped => ("stopped", Some(FailureReason::Disconnected)),
         }
     }
 }
@@ -114,42 +113,24 @@ impl fmt::Display for Progress {
 
 /// With commas between thousands.
 fn grouped(number: usize) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
+    if number < 1000 {
+        return number.to_string();
     }
-    text
+    format!("{},{:03}", grouped(number / 1000), number % 1000)
 }
 
-/// Seconds with at most one decimal: `8 s`, `0.5 s`.
-struct Seconds(Duration);
-
-impl fmt::Display for Seconds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tenths = (self.0.as_millis() + 50) / 100;
-        match tenths % 10 {
-            0 => write!(f, "{} s", tenths / 10),
-            tenth => write!(f, "{}.{tenth} s", tenths / 10),
-        }
-    }
+/// With at most one decimal: `8`, `0.5`.
+fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 10.0).round() / 10.0
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::status::ConnectionState;
     use super::*;
 
     #[test]
     fn a_timeout_says_after_how_long_how_far_and_what_the_broker_was_doing() {
-        let message = |milliseconds, confirmed, connection| {
-            let status = BrokerStatus {
-                connection,
-                ..BrokerStatus::default()
-            };
+        let message = |milliseconds, confirmed, status| {
             DeliveryError::Timeout {
                 after: Duration::from_millis(milliseconds),
                 progress: Progress {
@@ -161,11 +142,11 @@ mod tests {
             .to_string()
         };
         assert_eq!(
-            message(7_999, 4_012, ConnectionState::Connected),
+            message(7_999, 4_012, BrokerStatus::Connected),
             "timed out after 8 s: 4,012 of 1,006,000 events confirmed; RabbitMQ is connected but slow"
         );
         assert_eq!(
-            message(512, 0, ConnectionState::Blocked("low on memory".to_owned())),
+            message(512, 0, BrokerStatus::Blocked("low on memory".to_owned())),
             "timed out after 0.5 s: 0 of 1,006,000 events confirmed; RabbitMQ has blocked publishing (low on memory)"
         );
     }

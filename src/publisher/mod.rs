@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use parking_lot::Mutex;
 
 mod backoff;
 mod batch;
@@ -25,8 +26,8 @@ mod write_gate;
 
 pub use batch::{Batch, EncodeError, Message};
 pub use error::{DeliveryError, Progress};
-pub use ledger::{AnswerTimeout, LedgerStats};
-pub use status::{BrokerStatus, ConnectionState};
+pub use ledger::AnswerTimeout;
+pub use status::BrokerStatus;
 pub use tls::TlsFiles;
 
 use crate::amqp_url::AmqpUrl;
@@ -34,8 +35,6 @@ use crate::liveness::Heartbeat;
 use crate::memory::Charge;
 use crate::metrics;
 use batch::Identity;
-use ledger::Waiter;
-use status::StatusCell;
 use thread::PublisherThread;
 
 /// How often a waiting caller looks whether its sender is still there.
@@ -54,16 +53,6 @@ pub struct BrokerSettings {
 
 type Verdict = Result<(), DeliveryError>;
 type VerdictSender = oneshot::Sender<Verdict>;
-
-impl Waiter for VerdictSender {
-    fn is_gone(&self) -> bool {
-        self.is_closed()
-    }
-
-    fn answer(self, verdict: Verdict) -> bool {
-        self.send(verdict).is_ok()
-    }
-}
 
 /// For the publisher's thread.
 enum Command {
@@ -86,7 +75,8 @@ enum Command {
 #[derive(Debug)]
 pub struct Publisher {
     commands: Sender<Command>,
-    status: Arc<StatusCell>,
+    /// Written by the thread.
+    status: Arc<Mutex<BrokerStatus>>,
     metrics: metrics::BrokerMetrics,
     stopped: Receiver<()>,
 }
@@ -100,7 +90,7 @@ impl Publisher {
     ) -> io::Result<Self> {
         let (commands, inbox) = unbounded();
         let (stopped_sender, stopped) = bounded(0);
-        let status = Arc::new(StatusCell::default());
+        let status = Arc::new(Mutex::new(BrokerStatus::default()));
         let thread = PublisherThread::new(
             settings,
             inbox,
@@ -189,14 +179,9 @@ impl Publisher {
         let _ = self.commands.send(Command::Reconfigure(settings));
     }
 
-    /// The values of the gauges.
-    pub fn now(&self) -> metrics::BrokerSnapshot {
-        self.status().gauges()
-    }
-
     /// The broker's state now.
     pub fn status(&self) -> BrokerStatus {
-        self.status.get()
+        self.status.lock().clone()
     }
 
     /// Closes the connection, if there is one, when no caller waits any more; gives up after `limit`.

@@ -1,15 +1,12 @@
-//! The broker's state as the publisher's thread last saw it, for readers in other threads.
+//! The broker's state, as the publisher's thread last saw it.
 
 use std::fmt;
 
-use parking_lot::Mutex;
+use crate::metrics::FailureReason;
 
-use super::ledger::LedgerStats;
-use crate::metrics::{BrokerSnapshot, FailureReason};
-
-/// Whether events can be published.
+/// Whether events can be published. Its `Display` may hold the broker's address.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum ConnectionState {
+pub enum BrokerStatus {
     /// Before the first attempt has ended.
     #[default]
     Connecting,
@@ -21,83 +18,39 @@ pub enum ConnectionState {
     Blocked(String),
 }
 
-/// A snapshot. Its `Display` may hold the broker's address; [`BrokerStatus::public`] does not.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct BrokerStatus {
-    /// Whether events can be published.
-    pub connection: ConnectionState,
-    /// What waits, and what is in flight.
-    pub ledger: LedgerStats,
-}
-
 impl BrokerStatus {
     /// A connection is open and not blocked.
     pub fn is_ready(&self) -> bool {
-        self.connection == ConnectionState::Connected
+        *self == Self::Connected
+    }
+
+    /// A connection is open, and RabbitMQ has blocked publishing on it.
+    pub fn is_blocked(&self) -> bool {
+        matches!(self, Self::Blocked(_))
     }
 
     /// A connection is open, blocked or not.
     pub fn is_connected(&self) -> bool {
-        matches!(
-            self.connection,
-            ConnectionState::Connected | ConnectionState::Blocked(_)
-        )
+        self.is_ready() || self.is_blocked()
     }
 
     /// The reason to count for events that were not confirmed in time.
     pub(super) fn failure_reason(&self) -> FailureReason {
-        match self.connection {
-            ConnectionState::Connected => FailureReason::Timeout,
-            ConnectionState::Blocked(_) => FailureReason::Blocked,
-            ConnectionState::Connecting | ConnectionState::Disconnected(_) => {
-                FailureReason::Disconnected
-            }
-        }
-    }
-
-    /// The values of the gauges.
-    pub(super) fn gauges(&self) -> BrokerSnapshot {
-        BrokerSnapshot {
-            connected: self.is_connected(),
-            blocked: matches!(self.connection, ConnectionState::Blocked(_)),
-            in_flight: self.ledger.in_flight,
-            waiting: self.ledger.waiting,
-            live: self.ledger.live,
-            parked: self.ledger.parked,
-            window: self.ledger.window,
+        match self {
+            Self::Connected => FailureReason::Timeout,
+            Self::Blocked(_) => FailureReason::Blocked,
+            Self::Connecting | Self::Disconnected(_) => FailureReason::Disconnected,
         }
     }
 }
 
 impl fmt::Display for BrokerStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.connection {
-            ConnectionState::Connecting => f.write_str("connecting to RabbitMQ"),
-            ConnectionState::Connected => f.write_str("connected to RabbitMQ"),
-            ConnectionState::Disconnected(reason) => {
-                write!(f, "not connected to RabbitMQ: {reason}")
-            }
-            ConnectionState::Blocked(reason) => {
-                write!(f, "RabbitMQ has blocked publishing ({reason})")
-            }
+        match self {
+            Self::Connecting => f.write_str("connecting to RabbitMQ"),
+            Self::Connected => f.write_str("connected to RabbitMQ"),
+            Self::Disconnected(reason) => write!(f, "not connected to RabbitMQ: {reason}"),
+            Self::Blocked(reason) => write!(f, "RabbitMQ has blocked publishing ({reason})"),
         }
-    }
-}
-
-/// The one place that the publisher's thread writes and others read.
-#[derive(Debug, Default)]
-pub struct StatusCell(Mutex<BrokerStatus>);
-
-impl StatusCell {
-    pub fn get(&self) -> BrokerStatus {
-        self.0.lock().clone()
-    }
-
-    pub fn set_connection(&self, connection: ConnectionState) {
-        self.0.lock().connection = connection;
-    }
-
-    pub fn set_ledger(&self, stats: LedgerStats) {
-        self.0.lock().ledger = stats;
     }
 }

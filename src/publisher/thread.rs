@@ -3,6 +3,7 @@
 //! It decides when to connect and when a connection is given up. What is published, and every verdict, is the ledger's
 //! decision.
 
+use std::iter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
@@ -11,15 +12,16 @@ use std::time::{Duration, Instant, SystemTime};
 use amiquip::{Confirm, ConnectionBlockedNotification, Return};
 use crossbeam_channel::{Receiver, never, select};
 use log::{debug, error, info, warn};
+use parking_lot::Mutex;
 
 use super::backoff::Backoff;
 use super::connection::{BrokerConnection, BrokerError};
 use super::dialer::{Dialer, Reply};
 use super::error::CloseReason;
 use super::ledger::{Ledger, STALL_LIMIT};
-use super::status::{ConnectionState, StatusCell};
+use super::status::BrokerStatus;
 use super::watchdog::{CHECK_INTERVAL, CallWatchdog};
-use super::{BrokerSettings, Command, VerdictSender};
+use super::{BrokerSettings, Command};
 use crate::liveness::Heartbeat;
 use crate::metrics::BrokerMetrics;
 
@@ -44,60 +46,31 @@ const MAX_LOGGED_REASONS: usize = 16;
 
 /// The connection's state.
 enum Link {
-    Down {
-        retry_at: Instant,
-    },
-    Opening {
-        /// The settings have changed meanwhile.
-        is_outdated: bool,
-    },
-    Up(Session),
-    Closing {
-        end: SessionEnd,
-        name: String,
-        opened_at: Instant,
-    },
+    Down { retry_at: Instant },
+    Opening,
+    Up(Box<BrokerConnection>, Session),
+    Closing(SessionEnd, Session),
 }
 
-/// An open connection.
+/// What is known of an open connection.
 struct Session {
-    connection: Box<BrokerConnection>,
     /// Where it leads to.
     name: String,
     opened_at: Instant,
-    /// New settings wait: nothing is published, and the connection is closed at this time.
-    drain_until: Option<Instant>,
 }
 
 /// Why a connection is no longer used.
 enum SessionEnd {
-    /// The broker returned a message that was not published on it. No ack can be trusted.
-    UnknownReturn,
     /// The connector shuts down, and no caller waits.
     Done,
     /// The settings have changed.
     Reconfigured,
-    /// The broker or amiquip ended it.
+    /// The broker returned a message that was not published on it. No ack can be trusted.
+    UnknownReturn,
+    /// The broker or amiquip ended it. Closing it shows why.
     Lost,
-    /// A publish failed or hung.
-    Failed(BrokerError),
-    /// No confirm within [`STALL_LIMIT`].
-    Stalled,
-}
-
-/// A time without a connection.
-struct Outage {
-    started_at: Instant,
-    logged_reasons: Vec<String>,
-}
-
-impl Outage {
-    fn begin() -> Self {
-        Self {
-            started_at: Instant::now(),
-            logged_reasons: Vec::new(),
-        }
-    }
+    /// The broker takes too long, and for what.
+    TooSlow(String),
 }
 
 /// The thread's state.
@@ -108,16 +81,22 @@ pub struct PublisherThread {
     dialer: Dialer,
     watchdog: Arc<CallWatchdog>,
     link: Link,
+    /// The settings have changed since the connection was requested. Nothing is published on it, and it is closed at this
+    /// time.
+    drain_until: Option<Instant>,
     /// The URL to try next.
     url_index: usize,
     backoff: Backoff,
-    outage: Option<Outage>,
-    ledger: Ledger<VerdictSender>,
+    /// Since when there has been no connection, unless a change of the settings is the reason.
+    outage_since: Option<Instant>,
+    /// The reasons of this outage.
+    logged_reasons: Vec<String>,
+    ledger: Ledger,
     /// Connections opened so far.
     sessions: u64,
     /// Makes message ids unique across runs of the connector.
     instance: String,
-    status: Arc<StatusCell>,
+    status: Arc<Mutex<BrokerStatus>>,
     metrics: BrokerMetrics,
     heartbeat: Heartbeat,
 }
@@ -126,7 +105,7 @@ impl PublisherThread {
     pub(super) fn new(
         settings: BrokerSettings,
         commands: Receiver<Command>,
-        status: Arc<StatusCell>,
+        status: Arc<Mutex<BrokerStatus>>,
         metrics: BrokerMetrics,
         heartbeat: Heartbeat,
     ) -> std::io::Result<Self> {
@@ -143,9 +122,11 @@ impl PublisherThread {
             link: Link::Down {
                 retry_at: Instant::now(),
             },
+            drain_until: None,
             url_index: 0,
             backoff: Backoff::default(),
-            outage: None,
+            outage_since: None,
+            logged_reasons: Vec::new(),
             ledger: Ledger::default(),
             sessions: 0,
             instance: format!("{started:x}-{:x}", std::process::id()),
@@ -168,7 +149,7 @@ impl PublisherThread {
     }
 
     fn is_done(&self) -> bool {
-        let is_open = matches!(self.link, Link::Up(_) | Link::Closing { .. });
+        let is_open = matches!(self.link, Link::Up(..) | Link::Closing(..));
         self.is_stopping && !self.ledger.has_callers() && !is_open
     }
 
@@ -180,20 +161,26 @@ impl PublisherThread {
             self.execute(Some(command));
         }
         let now = Instant::now();
-        self.ledger.tick(&|| self.status.get(), now);
+        self.ledger.tick(&|| self.status.lock().clone(), now);
         self.drive_link(now);
-        self.status.set_ledger(self.ledger.stats());
+        self.metrics.set_ledger(self.ledger.stats());
         let sleep = self.time_until_due(Instant::now());
-        let (confirms, blocked) = match &self.link {
-            Link::Up(Session { connection, .. }) => {
-                (connection.confirms.clone(), connection.blocked.clone())
-            }
-            _ => (never(), never()),
+        let (confirms, returns, blocked) = match &self.link {
+            Link::Up(connection, _) => (
+                connection.confirms.clone(),
+                connection.returns.clone(),
+                connection.blocked.clone(),
+            ),
+            _ => (never(), never(), never()),
         };
         select! {
             recv(confirms) -> confirm => match confirm {
-                Ok(confirm) if self.settle_received(confirm) => {}
-                Ok(_) => self.end_session(SessionEnd::UnknownReturn),
+                Ok(first) => {
+                    let others = confirms.try_iter().take(MAX_CONFIRMS);
+                    if !self.settle(iter::once(first).chain(others), &returns) {
+                        self.end_session(SessionEnd::UnknownReturn);
+                    }
+                }
                 Err(_) => self.end_session(SessionEnd::Lost),
             },
             recv(blocked) -> notice => match notice {
@@ -207,10 +194,10 @@ impl PublisherThread {
                 }
             }
             recv(self.dialer.replies) -> reply => match reply {
-                Ok(Reply::Opened(connection, name)) => self.opened(connection, &name),
-                Ok(Reply::NotOpened(reasons)) => self.not_opened(&reasons),
+                Ok(Reply::Opened(connection, name)) => self.opened(connection, name),
+                Ok(Reply::NotOpened(reasons)) => self.not_opened(reasons),
                 Ok(Reply::Closed { reason, returns, confirms }) => {
-                    self.closed(reason, &returns, confirms);
+                    self.closed(reason, &returns, &confirms);
                 }
                 // Only a panic in the dialer itself.
                 Err(_) => thread::sleep(MAX_SLEEP),
@@ -237,11 +224,9 @@ impl PublisherThread {
             Some(Command::Reconfigure(settings)) if settings == self.settings => {}
             Some(Command::Reconfigure(settings)) => {
                 (self.settings, self.url_index) = (settings, 0);
-                match &mut self.link {
-                    Link::Down { retry_at } => *retry_at = now,
-                    Link::Opening { is_outdated } => *is_outdated = true,
-                    Link::Up(session) => session.drain_until = Some(now + DRAIN_LIMIT),
-                    Link::Closing { .. } => {}
+                self.drain_until = Some(now + DRAIN_LIMIT);
+                if let Link::Down { retry_at } = &mut self.link {
+                    *retry_at = now;
                 }
             }
             // Or every handle is dropped.
@@ -256,26 +241,31 @@ impl PublisherThread {
 
     /// Opens a connection, publishes on it, or ends it.
     fn drive_link(&mut self, now: Instant) {
+        let is_drained = |until| until <= now || self.ledger.in_flight() == 0;
         let end = match &self.link {
             Link::Down { retry_at } if *retry_at <= now => {
                 let urls = &self.settings.urls;
                 let url = urls[self.url_index % urls.len()].clone();
                 debug!(broker:% = url; "connecting");
                 self.dialer.open(url, self.settings.clone());
-                self.link = Link::Opening { is_outdated: false };
+                (self.link, self.drain_until) = (Link::Opening, None);
                 None
             }
-            Link::Up(_) if self.is_stopping && !self.ledger.has_callers() => Some(SessionEnd::Done),
-            Link::Up(session) => match session.drain_until {
-                Some(until) if until <= now || self.ledger.in_flight() == 0 => {
-                    Some(SessionEnd::Reconfigured)
-                }
-                _ if self.ledger.stalls_at().is_some_and(|time| time <= now) => {
-                    Some(SessionEnd::Stalled)
-                }
-                Some(_) => None,
-                None => self.fill_window().err().map(SessionEnd::Failed),
-            },
+            Link::Up(..) if self.is_stopping && !self.ledger.has_callers() => {
+                Some(SessionEnd::Done)
+            }
+            Link::Up(..) if self.drain_until.is_some_and(is_drained) => {
+                Some(SessionEnd::Reconfigured)
+            }
+            Link::Up(..) if self.ledger.stalls_at().is_some_and(|time| time <= now) => Some(
+                SessionEnd::TooSlow(format!("no confirm for {STALL_LIMIT:?}")),
+            ),
+            Link::Up(..) if self.drain_until.is_none() => {
+                self.fill_window().err().map(|error| match error {
+                    BrokerError::TooSlow(..) => SessionEnd::TooSlow(error.to_string()),
+                    _ => SessionEnd::Lost,
+                })
+            }
             _ => None,
         };
         if let Some(end) = end {
@@ -286,11 +276,11 @@ impl PublisherThread {
     fn time_until_due(&self, now: Instant) -> Duration {
         let link = match &self.link {
             Link::Down { retry_at } => Some(*retry_at),
-            Link::Up(session) => {
-                let times = [session.drain_until, self.ledger.stalls_at()];
+            Link::Up(..) => {
+                let times = [self.drain_until, self.ledger.stalls_at()];
                 times.into_iter().flatten().min()
             }
-            Link::Opening { .. } | Link::Closing { .. } => Some(now + CHECK_INTERVAL),
+            Link::Opening | Link::Closing(..) => Some(now + CHECK_INTERVAL),
         };
         let due = [link, self.ledger.next_tick()];
         due.into_iter().flatten().min().map_or(MAX_SLEEP, |due| {
@@ -298,33 +288,42 @@ impl PublisherThread {
         })
     }
 
+    /// Publishes what the ledger has for now.
     fn fill_window(&mut self) -> Result<(), BrokerError> {
-        let Link::Up(Session { connection, .. }) = &self.link else {
+        let Link::Up(connection, _) = &self.link else {
             return Ok(());
         };
         let _one_write = connection.hold_writes();
         while let Some(publication) = self.ledger.publish_next(Instant::now()) {
             let (tag, message) = (publication.tag, publication.message);
             let id = format!("{}-{}-{tag}", self.instance, self.sessions);
-            connection.publish(&self.settings.exchange, message, id, &self.watchdog)?;
+            connection.publish(&self.settings.exchange, message, id)?;
         }
         Ok(())
     }
 
-    /// Settles a confirm and those behind it. False if the broker returned a message that is not from this session: then no
-    /// ack can be trusted.
-    fn settle_received(&mut self, first: Confirm) -> bool {
-        let Link::Up(Session { connection, .. }) = &self.link else {
-            return true;
-        };
-        let (confirms, returns) = (connection.confirms.clone(), connection.returns.clone());
-        let others = confirms.try_iter().take(MAX_CONFIRMS);
-        for confirm in std::iter::once(first).chain(others) {
+    /// Settles confirms. False if the broker returned a message that is not from this session: then no ack can be trusted.
+    fn settle(
+        &mut self,
+        confirms: impl Iterator<Item = Confirm>,
+        returns: &Receiver<Return>,
+    ) -> bool {
+        for confirm in confirms {
             // A returned message comes before its ack, through another receiver: it is there by now.
             if !returns.try_iter().all(|returned| self.returned(&returned)) {
                 return false;
             }
-            self.settle(confirm);
+            let (payload, is_ack) = match confirm {
+                Confirm::Ack(payload) => (payload, true),
+                Confirm::Nack(payload) => (payload, false),
+            };
+            let (tag, multiple) = (payload.delivery_tag, payload.multiple);
+            for duration in self.ledger.confirmed(tag, multiple, is_ack, Instant::now()) {
+                self.metrics.confirmed(duration);
+            }
+            if is_ack {
+                self.backoff.reset();
+            }
         }
         true
     }
@@ -337,80 +336,61 @@ impl PublisherThread {
         tag.is_some_and(|tag| self.ledger.returned(tag, reason))
     }
 
-    fn settle(&mut self, confirm: Confirm) {
-        let (payload, is_ack) = match confirm {
-            Confirm::Ack(payload) => (payload, true),
-            Confirm::Nack(payload) => (payload, false),
-        };
-        let (tag, multiple) = (payload.delivery_tag, payload.multiple);
-        for duration in self.ledger.confirmed(tag, multiple, is_ack, Instant::now()) {
-            self.metrics.confirmed(duration);
-        }
-        if is_ack {
-            self.backoff.reset();
-        }
-    }
-
     fn blocked(&mut self, notice: &ConnectionBlockedNotification) {
         let now = Instant::now();
         match notice {
             ConnectionBlockedNotification::Blocked(reason) => {
                 self.ledger.set_blocked(true, now);
-                self.status
-                    .set_connection(ConnectionState::Blocked(reason.clone()));
+                self.set_status(BrokerStatus::Blocked(reason.clone()));
                 error!(in_flight = self.ledger.in_flight(); "RabbitMQ has blocked publishing: {reason}");
             }
             ConnectionBlockedNotification::Unblocked => {
                 self.ledger.set_blocked(false, now);
-                self.status.set_connection(ConnectionState::Connected);
+                self.set_status(BrokerStatus::Connected);
                 info!(waiting = self.ledger.stats().waiting; "RabbitMQ unblocked; publishing resumed");
             }
         }
     }
 
-    fn opened(&mut self, connection: Box<BrokerConnection>, name: &str) {
+    fn opened(&mut self, connection: Box<BrokerConnection>, name: String) {
         self.metrics.attempted(true);
         let now = Instant::now();
-        let is_outdated = !matches!(self.link, Link::Opening { is_outdated: false });
         self.sessions += 1;
         self.ledger.opened(now);
-        self.link = Link::Up(Session {
-            connection,
-            name: name.to_owned(),
-            opened_at: now,
-            drain_until: is_outdated.then_some(now),
-        });
-        if is_outdated {
-            return;
-        }
-        self.status.set_connection(ConnectionState::Connected);
-        match self.outage.take() {
-            Some(outage) => {
-                let seconds = outage.started_at.elapsed().as_secs_f64();
-                info!(broker:% = name, outage_seconds:% = format!("{seconds:.1}"), waiting = self.ledger.stats().waiting; "reconnected to RabbitMQ");
+        // Otherwise the settings have changed meanwhile, and the connection is closed again.
+        if self.drain_until.is_none() {
+            self.set_status(BrokerStatus::Connected);
+            match self.outage_since.take() {
+                Some(since) => {
+                    let seconds = since.elapsed().as_secs_f64();
+                    info!(broker:% = name, outage_seconds:% = format!("{seconds:.1}"), waiting = self.ledger.stats().waiting; "reconnected to RabbitMQ");
+                }
+                None => {
+                    info!(broker:% = name, exchange:% = self.settings.exchange; "connected to RabbitMQ");
+                }
             }
-            None => {
-                info!(broker:% = name, exchange:% = self.settings.exchange; "connected to RabbitMQ");
-            }
+            self.logged_reasons.clear();
         }
+        let opened_at = now;
+        self.link = Link::Up(connection, Session { name, opened_at });
     }
 
-    fn not_opened(&mut self, reasons: &[String]) {
+    fn not_opened(&mut self, reasons: Vec<String>) {
+        self.outage_since.get_or_insert_with(Instant::now);
         for reason in reasons {
             self.metrics.attempted(false);
-            self.disconnected(reason);
-            let outage = self.outage.get_or_insert_with(Outage::begin);
-            if outage.logged_reasons.contains(reason) {
+            self.disconnected(&reason);
+            if self.logged_reasons.contains(&reason) {
                 debug!("cannot connect to RabbitMQ: {reason}");
             } else {
                 warn!("cannot connect to RabbitMQ: {reason}; retrying");
-                if outage.logged_reasons.len() == MAX_LOGGED_REASONS {
-                    outage.logged_reasons.clear();
+                if self.logged_reasons.len() == MAX_LOGGED_REASONS {
+                    self.logged_reasons.clear();
                 }
-                outage.logged_reasons.push(reason.clone());
+                self.logged_reasons.push(reason);
             }
         }
-        let is_outdated = matches!(self.link, Link::Opening { is_outdated: true });
+        let is_outdated = self.drain_until.is_some();
         self.url_index += usize::from(!is_outdated);
         // A pause only after every URL has been tried.
         let is_round_complete = self.url_index.is_multiple_of(self.settings.urls.len());
@@ -425,48 +405,42 @@ impl PublisherThread {
     }
 
     fn disconnected(&self, reason: &str) {
-        self.status
-            .set_connection(ConnectionState::Disconnected(reason.to_owned()));
+        self.set_status(BrokerStatus::Disconnected(reason.to_owned()));
+    }
+
+    fn set_status(&self, status: BrokerStatus) {
+        let (is_connected, is_blocked) = (status.is_connected(), status.is_blocked());
+        self.metrics.set_connection(is_connected, is_blocked);
+        *self.status.lock() = status;
     }
 
     /// Has an open connection closed. What it has received still counts.
     fn end_session(&mut self, end: SessionEnd) {
         let retry_at = Instant::now();
         match std::mem::replace(&mut self.link, Link::Down { retry_at }) {
-            Link::Up(session) => {
+            Link::Up(connection, session) => {
                 self.disconnected("closing the connection");
-                self.dialer.close(session.connection);
-                self.link = Link::Closing {
-                    end,
-                    name: session.name,
-                    opened_at: session.opened_at,
-                };
+                self.dialer.close(connection);
+                self.link = Link::Closing(end, session);
             }
             other => self.link = other,
         }
     }
 
-    fn closed(&mut self, reason: CloseReason, returns: &[Return], confirms: Vec<Confirm>) {
-        let has_unknown_return = matches!(
-            self.link,
-            Link::Closing {
-                end: SessionEnd::UnknownReturn,
-                ..
-            }
-        );
-        if !has_unknown_return && returns.iter().all(|returned| self.returned(returned)) {
-            for confirm in confirms {
-                self.settle(confirm);
-            }
+    fn closed(
+        &mut self,
+        reason: CloseReason,
+        returns: &Receiver<Return>,
+        confirms: &Receiver<Confirm>,
+    ) {
+        if !matches!(self.link, Link::Closing(SessionEnd::UnknownReturn, _)) {
+            self.settle(confirms.try_iter(), returns);
         }
         let now = Instant::now();
         let in_flight = self.ledger.lost(reason.clone(), now);
         let down = Link::Down { retry_at: now };
-        let Link::Closing {
-            end,
-            name,
-            opened_at,
-        } = std::mem::replace(&mut self.link, down)
+        let Link::Closing(end, Session { name, opened_at }) =
+            std::mem::replace(&mut self.link, down)
         else {
             return;
         };
@@ -479,14 +453,12 @@ impl PublisherThread {
                 self.disconnected("connecting with new settings");
                 return info!(broker:% = name, in_flight; "connection closed: broker settings have changed");
             }
-            (_, CloseReason::Channel(reason)) => reason,
-            (SessionEnd::Failed(error @ BrokerError::TooSlow(..)), _) => error.to_string(),
-            (SessionEnd::Stalled, _) => format!("no confirm for {STALL_LIMIT:?}"),
-            (_, CloseReason::Connection(reason)) => reason,
+            (SessionEnd::TooSlow(reason), CloseReason::Connection(_))
+            | (_, CloseReason::Channel(reason) | CloseReason::Connection(reason)) => reason,
         };
         error!(broker:% = name, in_flight; "lost connection to RabbitMQ: {reason}");
         self.disconnected(&format!("{name}: {reason}"));
-        self.outage.get_or_insert_with(Outage::begin);
+        self.outage_since.get_or_insert(now);
         if now.saturating_duration_since(opened_at) >= STABLE_AFTER {
             self.backoff.reset();
         }

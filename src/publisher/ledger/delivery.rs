@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::memory::Charge;
 use crate::publisher::batch::{Batch, Identity, Message};
 use crate::publisher::error::{DeliveryError, Progress};
+use crate::publisher::{Verdict, VerdictSender};
 
 /// One event of one delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,15 +34,6 @@ pub struct AnswerTimeout {
     pub in_all: Duration,
 }
 
-/// The caller that submitted a notification.
-pub trait Waiter {
-    /// The caller does not wait any more.
-    fn is_gone(&self) -> bool;
-
-    /// Hands over the verdict. False if the caller was gone before.
-    fn answer(self, verdict: Result<(), DeliveryError>) -> bool;
-}
-
 /// What has become of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventState {
@@ -60,7 +52,7 @@ const DELIVERY_BYTES: usize = 300;
 
 /// A notification's events. It is *live* while a caller waits, and *parked* when none does.
 #[derive(Debug)]
-pub struct Delivery<W> {
+pub struct Delivery {
     /// The messages and the memory they are charged to; `None` while it is parked.
     pub content: Option<(Batch, Charge)>,
     pub states: Vec<EventState>,
@@ -69,22 +61,21 @@ pub struct Delivery<W> {
     pub unsettled: usize,
     /// No event before this one is to do.
     pub cursor: usize,
-    /// It is in the ledger's round of turns.
-    pub has_turn: bool,
-    pub waiting: Vec<Waiting<W>>,
+    pub waiting: Vec<Waiting>,
     /// The last time at which an event was settled, or the delivery was parked.
     pub changed_at: Instant,
 }
 
 /// A caller that waits.
 #[derive(Debug)]
-pub struct Waiting<W> {
-    pub waiter: W,
+pub struct Waiting {
+    /// Closed when the caller does not wait any more.
+    pub verdict: VerdictSender,
     pub since: Instant,
     pub timeout: AnswerTimeout,
 }
 
-impl<W: Waiter> Delivery<W> {
+impl Delivery {
     /// A parked delivery, all of whose events are in one state.
     pub fn new(events: usize, state: EventState, now: Instant) -> Self {
         Self {
@@ -97,7 +88,6 @@ impl<W: Waiter> Delivery<W> {
             },
             unsettled: 0,
             cursor: 0,
-            has_turn: false,
             waiting: Vec::new(),
             changed_at: now,
         }
@@ -123,6 +113,10 @@ impl<W: Waiter> Delivery<W> {
         }
     }
 
+    pub fn has_to_do(&self) -> bool {
+        self.states[self.cursor..].contains(&EventState::ToDo)
+    }
+
     /// Moves the cursor to the next event to do, and returns it.
     pub fn next_to_do(&mut self) -> Option<u32> {
         let rest = self.states.get(self.cursor..)?;
@@ -133,15 +127,15 @@ impl<W: Waiter> Delivery<W> {
 
     /// Forgets the callers that are gone. False if none is left.
     pub fn has_waiter(&mut self) -> bool {
-        self.waiting.retain(|waiting| !waiting.waiter.is_gone());
+        self.waiting.retain(|waiting| !waiting.verdict.is_closed());
         !self.waiting.is_empty()
     }
 
     /// Gives every caller the same verdict. True if at least one heard it.
-    pub fn answer(&mut self, verdict: &Result<(), DeliveryError>) -> bool {
+    pub fn answer(&mut self, verdict: &Verdict) -> bool {
         let mut is_heard = false;
         for waiting in self.waiting.drain(..) {
-            is_heard |= waiting.waiter.answer(verdict.clone());
+            is_heard |= waiting.verdict.send(verdict.clone()).is_ok();
         }
         is_heard
     }
@@ -153,7 +147,7 @@ impl<W: Waiter> Delivery<W> {
         error: impl Fn(Duration, Progress) -> DeliveryError,
     ) -> Option<Instant> {
         let (changed_at, progress) = (self.changed_at, self.progress());
-        let deadline = |waiting: &Waiting<W>| {
+        let deadline = |waiting: &Waiting| {
             let without_progress = waiting.since.max(changed_at) + waiting.timeout.without_progress;
             without_progress.min(waiting.since + waiting.timeout.in_all)
         };
@@ -162,7 +156,8 @@ impl<W: Waiter> Delivery<W> {
             .extract_if(.., |waiting| deadline(waiting) <= now);
         for waiting in expired {
             let after = now.saturating_duration_since(waiting.since);
-            waiting.waiter.answer(Err(error(after, progress)));
+            // It may be gone.
+            let _ = waiting.verdict.send(Err(error(after, progress)));
         }
         self.waiting.iter().map(deadline).min()
     }

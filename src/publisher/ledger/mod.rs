@@ -17,13 +17,15 @@ mod parking;
 mod tests;
 mod window;
 
-pub use delivery::{AnswerTimeout, EventRef, Publication, Waiter};
+pub use delivery::{AnswerTimeout, EventRef, Publication};
 pub use window::STALL_LIMIT;
 
 use super::batch::{Batch, Entity, Identity};
 use super::error::{CloseReason, DeliveryError, Progress};
 use super::status::BrokerStatus;
+use super::{Verdict, VerdictSender};
 use crate::memory::Charge;
+use crate::metrics::LedgerStats;
 use delivery::{Delivery, EventState, Waiting};
 use window::{InFlight, Window};
 
@@ -33,65 +35,32 @@ const SCAN_INTERVAL: Duration = Duration::from_secs(1);
 /// A parked delivery is forgotten after this time. Alertmanager retries after 90 s at most.
 const PARKING_LIMIT: Duration = Duration::from_mins(2);
 
-/// Numbers for operators.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct LedgerStats {
-    /// Deliveries with a waiting caller.
-    pub live: usize,
-    /// Deliveries without one.
-    pub parked: usize,
-    /// Events of live deliveries that are not settled.
-    pub waiting: usize,
-    /// Messages published and not confirmed.
-    pub in_flight: usize,
-    /// Messages that may be in flight.
-    pub window: usize,
-}
-
 /// All deliveries, and the unconfirmed messages of the current channel.
-#[derive(Debug)]
-pub struct Ledger<W> {
-    deliveries: HashMap<Identity, Delivery<W>>,
+#[derive(Debug, Default)]
+pub struct Ledger {
+    deliveries: HashMap<Identity, Delivery>,
     /// For each entity its events that are in flight, acked or (of live deliveries) to do, in the order of submission:
     /// those that are to do come last.
     entities: HashMap<Entity, VecDeque<EventRef>>,
-    /// Live deliveries with events to do.
+    /// The live deliveries with events to do.
     turns: VecDeque<Identity>,
     /// Events that were in flight when the broker closed a channel. They are published one at a time.
     suspects: VecDeque<EventRef>,
     /// `None` without a channel.
     window: Option<Window>,
-    is_blocked: bool,
     next_scan: Option<Instant>,
     live: usize,
     waiting: usize,
     parked_bytes: usize,
 }
 
-impl<W> Default for Ledger<W> {
-    fn default() -> Self {
-        Self {
-            deliveries: HashMap::new(),
-            entities: HashMap::new(),
-            turns: VecDeque::new(),
-            suspects: VecDeque::new(),
-            window: None,
-            is_blocked: false,
-            next_scan: None,
-            live: 0,
-            waiting: 0,
-            parked_bytes: 0,
-        }
-    }
-}
-
-impl<W: Waiter> Ledger<W> {
+impl Ledger {
     /// Takes a notification. Returns the number of its events that an earlier attempt has settled.
     pub fn submit(
         &mut self,
         batch: Batch,
         charge: Charge,
-        waiter: W,
+        verdict: VerdictSender,
         timeout: AnswerTimeout,
         now: Instant,
     ) -> usize {
@@ -104,7 +73,7 @@ impl<W: Waiter> Ledger<W> {
             return 0;
         };
         delivery.waiting.push(Waiting {
-            waiter,
+            verdict,
             since: now,
             timeout,
         });
@@ -127,12 +96,12 @@ impl<W: Waiter> Ledger<W> {
         self.parked_bytes -= delivery.parked_bytes();
         delivery.content = Some((batch, charge));
         delivery.cursor = 0;
-        if !std::mem::replace(&mut delivery.has_turn, true) {
+        if delivery.has_to_do() {
             self.turns.push_back(identity);
         }
         let settled = delivery.settled;
         if delivery.is_settled() {
-            self.finish(identity, now);
+            self.conclude(identity, &Ok(()), now);
         }
         settled
     }
@@ -148,28 +117,27 @@ impl<W: Waiter> Ledger<W> {
     /// A channel has been opened.
     pub fn opened(&mut self, now: Instant) {
         self.window = Some(Window::new(now));
-        self.is_blocked = false;
     }
 
     /// The broker has blocked publishing, or accepts messages again.
     pub fn set_blocked(&mut self, is_blocked: bool, now: Instant) {
-        self.is_blocked = is_blocked;
         if let Some(window) = &mut self.window {
-            window.unblocked(now);
+            window.set_blocked(is_blocked, now);
         }
     }
 
     /// The next message to publish. From now on it counts as in flight. `None` if nothing may or has to be published.
     pub fn publish_next(&mut self, now: Instant) -> Option<Publication<'_>> {
-        if self.is_blocked || self.window.is_none() {
+        if !self.window.as_ref()?.accepts(0) {
             return None;
         }
         let event = self.next_event(now)?;
-        let index = event.index as usize;
         let window = self.window.as_mut()?;
         let delivery = self.deliveries.get_mut(&event.delivery)?;
         let (batch, _) = delivery.content.as_ref()?;
-        let (bytes, entity) = (batch.get(index)?.body.len(), batch.entity(index)?);
+        let index = event.index as usize;
+        let (message, entity) = (batch.get(index)?, batch.entity(index)?);
+        let bytes = message.body.len();
         if !window.accepts(bytes) {
             return None;
         }
@@ -182,26 +150,20 @@ impl<W: Waiter> Ledger<W> {
             published_at: now,
             returned: None,
         });
-        if self.suspects.front() == Some(&event) {
-            self.suspects.pop_front();
-        } else if self.suspects.is_empty() {
-            self.next_turn();
+        // Suspects are published before all others. The turn ends also where it was an older event of another delivery.
+        if self.suspects.is_empty()
+            && let Some(identity) = self.turns.pop_front()
+        {
+            self.turns.push_back(identity);
         }
-        let (batch, _) = self.deliveries.get(&event.delivery)?.content.as_ref()?;
-        batch.get(index).map(|message| Publication { tag, message })
-    }
-
-    /// Ends the turn of the delivery at the front, also where an older event of another one was published in it.
-    fn next_turn(&mut self) {
-        let Some(identity) = self.turns.pop_front() else {
-            return;
-        };
-        if let Some(delivery) = self.deliveries.get_mut(&identity) {
-            delivery.has_turn = delivery.is_live() && delivery.next_to_do().is_some();
-            if delivery.has_turn {
-                self.turns.push_back(identity);
-            }
+        if delivery.has_to_do() {
+            // It keeps its place.
+        } else if self.turns.back() == Some(&event.delivery) {
+            self.turns.pop_back();
+        } else {
+            self.turns.retain(|other| *other != event.delivery);
         }
+        Some(Publication { tag, message })
     }
 
     /// The event that is to be published next, if the window accepts it.
@@ -222,11 +184,8 @@ impl<W: Waiter> Ledger<W> {
                 return None;
             }
             let delivery = self.deliveries.get_mut(&identity);
-            let index = delivery
-                .filter(|delivery| delivery.is_live())
-                .and_then(Delivery::next_to_do);
-            let Some(index) = index else {
-                self.next_turn();
+            let Some(index) = delivery.and_then(Delivery::next_to_do) else {
+                self.turns.pop_front();
                 continue;
             };
             let event = EventRef {
@@ -350,18 +309,19 @@ impl<W: Waiter> Ledger<W> {
             if delivery.is_live() {
                 self.waiting -= 1;
                 if delivery.is_settled() {
-                    self.finish(event.delivery, now);
+                    self.conclude(event.delivery, &Ok(()), now);
                 }
             }
         }
     }
 
-    /// Gives a settled delivery its verdict. It is forgotten if a caller hears it, so that a repetition is published.
-    fn finish(&mut self, identity: Identity, now: Instant) {
+    /// Gives a delivery its verdict. If it is settled and a caller hears it, it is forgotten, so that a repetition is
+    /// published.
+    fn conclude(&mut self, identity: Identity, verdict: &Verdict, now: Instant) {
         let delivery = self.deliveries.get_mut(&identity);
-        let is_heard = delivery.is_some_and(|delivery| delivery.answer(&Ok(())));
+        let is_heard = delivery.is_some_and(|delivery| delivery.answer(verdict));
         self.park(identity, now);
-        if is_heard {
+        if is_heard && verdict.is_ok() {
             self.forget(identity);
         }
     }
@@ -382,9 +342,8 @@ impl<W: Waiter> Ledger<W> {
         };
         delivery.states[event.index as usize] = EventState::ToDo;
         delivery.unsettled -= 1;
-        let error = error(delivery.progress());
-        delivery.answer(&Err(error));
-        self.park(event.delivery, now);
+        let verdict = Err(error(delivery.progress()));
+        self.conclude(event.delivery, &verdict, now);
     }
 
     /// Ends the current channel: what is not settled becomes to do again, in order. Returns how many messages were in
@@ -400,22 +359,23 @@ impl<W: Waiter> Ledger<W> {
                     DeliveryError::ChannelClosed { reason, progress }
                 });
             } else {
-                let again = in_flight.iter().map(|message| message.event);
-                let suspects = again.chain(self.suspects.drain(..)).collect();
-                self.suspects = suspects;
+                // None were left: they are alone in flight.
+                let events = in_flight.iter().map(|message| message.event);
+                self.suspects.extend(events);
             }
         }
         for (identity, delivery) in &mut self.deliveries {
             if delivery.unsettled == 0 {
                 continue;
             }
+            let had_turn = delivery.has_to_do();
             for state in &mut delivery.states {
                 if *state != EventState::Settled {
                     *state = EventState::ToDo;
                 }
             }
             (delivery.unsettled, delivery.cursor) = (0, 0);
-            if delivery.is_live() && !std::mem::replace(&mut delivery.has_turn, true) {
+            if delivery.is_live() && !had_turn {
                 self.turns.push_back(*identity);
             }
         }
@@ -485,8 +445,7 @@ impl<W: Waiter> Ledger<W> {
 
     /// When the broker counts as stalled.
     pub fn stalls_at(&self) -> Option<Instant> {
-        let window = self.window.as_ref().filter(|_| !self.is_blocked)?;
-        window.stalls_at()
+        self.window.as_ref()?.stalls_at()
     }
 
     /// Numbers for operators.

@@ -2,14 +2,14 @@
 
 use std::time::Instant;
 
-use super::delivery::{Delivery, EventState, Waiter};
+use super::delivery::{Delivery, EventState};
 use super::{Ledger, SCAN_INTERVAL};
 use crate::publisher::batch::{Entity, Identity};
 
 /// Memory for parked deliveries, in bytes; the oldest are forgotten beyond it. They are not charged to the budget.
 pub const MAX_PARKED_BYTES: usize = 2 << 20;
 
-impl<W: Waiter> Ledger<W> {
+impl Ledger {
     /// Frees a live delivery's messages. What is to do gives up its place among the events of its entity.
     pub(super) fn park(&mut self, identity: Identity, now: Instant) {
         let Some(delivery) = self.deliveries.get_mut(&identity) else {
@@ -22,12 +22,14 @@ impl<W: Waiter> Ledger<W> {
         self.waiting -= delivery.states.len() - delivery.settled;
         self.parked_bytes += delivery.parked_bytes();
         delivery.changed_at = now;
-        let had_turn = std::mem::take(&mut delivery.has_turn);
         let is_to_do = |index: &usize| delivery.states[*index] == EventState::ToDo;
         let to_do = (0..delivery.states.len()).filter(is_to_do);
         let mut entities: Vec<Entity> = to_do.filter_map(|index| batch.entity(index)).collect();
         entities.sort_unstable();
         entities.dedup();
+        if !entities.is_empty() {
+            self.turns.retain(|other| *other != identity);
+        }
         for entity in entities {
             if let Some(events) = self.entities.get_mut(&entity) {
                 events.retain(|event| {
@@ -38,10 +40,6 @@ impl<W: Waiter> Ledger<W> {
                 }
             }
         }
-        if had_turn {
-            self.turns.retain(|other| *other != identity);
-        }
-        self.scan_by(now + SCAN_INTERVAL);
         self.limit_parked();
     }
 

@@ -1,8 +1,7 @@
 //! The ledger against a model of a broker that keeps a queue, and loses acks, messages, connections and senders.
 
-use std::cell::RefCell;
+use std::cell::OnceCell;
 use std::collections::HashMap;
-use std::rc::Rc;
 use std::sync::LazyLock;
 
 use proptest::collection::vec;
@@ -91,26 +90,40 @@ static IDENTITIES: LazyLock<Vec<Identity>> = LazyLock::new(|| {
         .collect()
 });
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Caller {
-    is_gone: bool,
-    verdict: Option<Result<(), DeliveryError>>,
+    /// `None` once it is gone.
+    receiver: Option<oneshot::Receiver<Verdict>>,
+    verdict: OnceCell<Verdict>,
 }
 
-#[derive(Debug, Clone, Default)]
-struct TestWaiter(Rc<RefCell<Caller>>);
-
-impl Waiter for TestWaiter {
-    fn is_gone(&self) -> bool {
-        self.0.borrow().is_gone
+impl Caller {
+    fn new() -> (VerdictSender, Self) {
+        let (sender, receiver) = oneshot::channel();
+        let caller = Self {
+            receiver: Some(receiver),
+            verdict: OnceCell::new(),
+        };
+        (sender, caller)
     }
 
-    fn answer(self, verdict: Result<(), DeliveryError>) -> bool {
-        let mut caller = self.0.borrow_mut();
-        if !caller.is_gone {
-            caller.verdict = Some(verdict);
+    fn is_gone(&self) -> bool {
+        self.receiver.is_none()
+    }
+
+    fn leave(&mut self) {
+        self.receiver = None;
+    }
+
+    fn verdict(&self) -> Option<&Verdict> {
+        if let Some(Ok(verdict)) = self.receiver.as_ref().map(oneshot::Receiver::try_recv) {
+            self.verdict.set(verdict).unwrap();
         }
-        !caller.is_gone
+        self.verdict.get()
+    }
+
+    fn waits(&self) -> bool {
+        !self.is_gone() && self.verdict().is_none()
     }
 }
 
@@ -161,7 +174,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 struct Submission {
     notification: usize,
     at: Instant,
-    caller: TestWaiter,
+    caller: Caller,
     sender_is_gone: bool,
 }
 
@@ -188,7 +201,7 @@ struct Known {
 
 struct Model {
     now: Instant,
-    ledger: Ledger<TestWaiter>,
+    ledger: Ledger,
     budget: Budget,
     submissions: Vec<Submission>,
     is_open: bool,
@@ -234,14 +247,13 @@ impl Model {
         }
     }
 
-    fn delivery(&self, notification: usize) -> Option<&Delivery<TestWaiter>> {
+    fn delivery(&self, notification: usize) -> Option<&Delivery> {
         self.ledger.deliveries.get(&IDENTITIES[notification])
     }
 
     fn waits(&self, notification: usize) -> bool {
         let waits = |submission: &Submission| {
-            let caller = submission.caller.0.borrow();
-            submission.notification == notification && !caller.is_gone && caller.verdict.is_none()
+            submission.notification == notification && submission.caller.waits()
         };
         self.submissions.iter().any(waits)
     }
@@ -281,15 +293,15 @@ impl Model {
             }
         }
         let settled = self.known_settled(notification);
-        let caller = TestWaiter::default();
+        let (verdict, caller) = Caller::new();
         let reported = self
             .ledger
-            .submit(batch, charge, caller.clone(), TIMEOUT, self.now);
+            .submit(batch, charge, verdict, TIMEOUT, self.now);
         assert_eq!(reported, settled, "events settled before");
         if settled == NOTIFICATIONS[notification].len() {
             assert_eq!(
-                caller.0.borrow().verdict,
-                Some(Ok(())),
+                caller.verdict(),
+                Some(&Ok(())),
                 "a settled one is answered at once"
             );
         }
@@ -509,15 +521,16 @@ impl Model {
         let index = which % self.submissions.len();
         let submission = &mut self.submissions[index];
         submission.sender_is_gone = true;
-        submission.caller.0.borrow_mut().is_gone |= is_caller;
+        if is_caller {
+            submission.caller.leave();
+        }
     }
 
     fn wait(&mut self, milliseconds: u64) {
         self.now += Duration::from_millis(milliseconds);
         self.ledger.tick(&BrokerStatus::default, self.now);
         for submission in &self.submissions {
-            let caller = submission.caller.0.borrow();
-            if !caller.is_gone && caller.verdict.is_none() {
+            if submission.caller.waits() {
                 assert!(
                     self.now < self.deadline(submission),
                     "no verdict by the deadline"
@@ -568,14 +581,14 @@ impl Model {
     }
 
     fn check_verdicts(&mut self) {
-        let answered = |submission: &mut Submission| submission.caller.0.borrow().verdict.is_some();
+        let answered = |submission: &mut Submission| submission.caller.verdict().is_some();
         let answered: Vec<Submission> = self.submissions.extract_if(.., answered).collect();
         self.submissions
-            .retain(|submission| !submission.caller.0.borrow().is_gone);
+            .retain(|submission| !submission.caller.is_gone());
         let mut heard = Vec::new();
         for submission in answered {
             let notification = submission.notification;
-            let verdict = submission.caller.0.borrow().verdict.clone().unwrap();
+            let verdict = submission.caller.verdict().unwrap().clone();
             let events = NOTIFICATIONS[notification].len();
             let settled = self.known_settled(notification);
             // Settled behind the event that failed, at the same moment.
@@ -686,7 +699,8 @@ impl Model {
     /// What the ledger keeps is consistent.
     fn check_ledger(&self) {
         let ledger = &self.ledger;
-        let (mut live, mut waiting, mut parked, mut bytes, mut queued) = (0, 0, 0, 0, 0);
+        let (mut live, mut waiting, mut parked, mut bytes) = (0, 0, 0, 0);
+        let (mut queued, mut taking_turns) = (0, 0);
         for (identity, delivery) in &ledger.deliveries {
             let count = |state| {
                 delivery
@@ -707,10 +721,10 @@ impl Model {
                 live += 1;
                 waiting += delivery.states.len() - delivery.settled;
                 queued += count(EventState::ToDo);
-                assert!(
-                    count(EventState::ToDo) == 0 || ledger.turns.contains(identity),
-                    "no turn"
-                );
+                let turns = ledger.turns.iter().filter(|turn| *turn == identity);
+                let expected = usize::from(count(EventState::ToDo) > 0);
+                assert_eq!(turns.count(), expected, "turns");
+                taking_turns += expected;
             } else {
                 parked += delivery.parked_bytes();
                 assert!(delivery.waiting.is_empty());
@@ -721,7 +735,7 @@ impl Model {
             (live, waiting, parked)
         );
         assert_eq!(self.budget.used(), bytes, "the budget");
-        assert!(ledger.turns.len() <= live, "a turn of a parked one");
+        assert_eq!(ledger.turns.len(), taking_turns, "a turn of a parked one");
         assert_eq!(
             ledger.entities.values().map(VecDeque::len).sum::<usize>(),
             queued
@@ -744,8 +758,10 @@ impl Model {
     /// On a broker that works, every notification that is sent again gets through, but the poisonous one.
     fn heal(&mut self) {
         // Who has lost its sender notices it within a second.
-        for submission in &self.submissions {
-            submission.caller.0.borrow_mut().is_gone |= submission.sender_is_gone;
+        for submission in &mut self.submissions {
+            if submission.sender_is_gone {
+                submission.caller.leave();
+            }
         }
         for round in 0.. {
             assert!(round < 100, "retries do not converge");
@@ -794,9 +810,9 @@ proptest! {
     }
 }
 
-fn submit(ledger: &mut Ledger<TestWaiter>, batch: Batch, now: Instant) -> TestWaiter {
-    let (caller, charge) = (TestWaiter::default(), Budget::new(64 << 20).charge(0));
-    ledger.submit(batch, charge.unwrap(), caller.clone(), TIMEOUT, now);
+fn submit(ledger: &mut Ledger, batch: Batch, now: Instant) -> Caller {
+    let ((verdict, caller), charge) = (Caller::new(), Budget::new(64 << 20).charge(0));
+    ledger.submit(batch, charge.unwrap(), verdict, TIMEOUT, now);
     caller
 }
 
@@ -817,7 +833,7 @@ fn deliveries_take_turns_message_by_message() {
 
 #[test]
 fn parked_deliveries_take_a_bounded_amount_of_memory() {
-    let (mut ledger, now) = (Ledger::<TestWaiter>::default(), Instant::now());
+    let (mut ledger, now) = (Ledger::default(), Instant::now());
     let events = 1_000;
     for number in 0..10_000_u32 {
         ledger.unheard(
@@ -827,7 +843,7 @@ fn parked_deliveries_take_a_bounded_amount_of_memory() {
         );
     }
     let stats = ledger.stats();
-    let each = Delivery::<TestWaiter>::new(events, EventState::Settled, now).parked_bytes();
+    let each = Delivery::new(events, EventState::Settled, now).parked_bytes();
     assert_eq!(stats.parked, MAX_PARKED_BYTES / each);
     assert!(
         !ledger.deliveries.contains_key(&Identity([0, 0])),

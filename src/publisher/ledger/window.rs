@@ -60,6 +60,7 @@ pub struct Window {
     len: usize,
     bytes: usize,
     limit: usize,
+    is_blocked: bool,
     fastest: Duration,
     halved_at: Instant,
     /// The last confirm, the last publish into an empty window, or the end of the last alarm.
@@ -75,6 +76,7 @@ impl Window {
             len: 0,
             bytes: 0,
             limit: MIN_MESSAGES,
+            is_blocked: false,
             fastest: Duration::MAX,
             halved_at: now,
             active_at: now,
@@ -83,7 +85,8 @@ impl Window {
 
     /// Another message of `bytes` bytes may be published.
     pub fn accepts(&self, bytes: usize) -> bool {
-        self.len == 0 || (self.len < self.limit && self.bytes + bytes <= MAX_BYTES)
+        let has_capacity = self.len < self.limit && self.bytes + bytes <= MAX_BYTES;
+        !self.is_blocked && (self.len == 0 || has_capacity)
     }
 
     /// Adds a message, in the order of publishing, and returns its delivery tag.
@@ -180,14 +183,15 @@ impl Window {
         self.limit
     }
 
-    /// The broker can confirm again from now on: a memory or disk alarm has ended.
-    pub fn unblocked(&mut self, now: Instant) {
-        self.active_at = now;
+    /// A memory or disk alarm has begun, or it has ended: the broker can confirm again from now on.
+    pub fn set_blocked(&mut self, is_blocked: bool, now: Instant) {
+        (self.is_blocked, self.active_at) = (is_blocked, now);
     }
 
-    /// When the broker counts as stalled, unless it confirms something before. `None` while nothing is unconfirmed.
+    /// When the broker counts as stalled, unless it confirms something before. `None` while nothing is unconfirmed, or the
+    /// broker has blocked publishing.
     pub fn stalls_at(&self) -> Option<Instant> {
-        (self.len > 0).then(|| self.active_at + STALL_LIMIT)
+        (self.len > 0 && !self.is_blocked).then(|| self.active_at + STALL_LIMIT)
     }
 }
 
@@ -315,7 +319,9 @@ mod tests {
         assert_eq!(window.stalls_at(), Some(start + 20 * second + STALL_LIMIT));
         window.push(message(2, 1, start + 25 * second));
         assert_eq!(window.stalls_at(), Some(start + 20 * second + STALL_LIMIT));
-        window.unblocked(start + 40 * second);
+        window.set_blocked(true, start + 30 * second);
+        assert!(window.stalls_at().is_none() && !window.accepts(1));
+        window.set_blocked(false, start + 40 * second);
         assert_eq!(window.stalls_at(), Some(start + 40 * second + STALL_LIMIT));
         window.settle(3, true, start + 41 * second);
         assert_eq!(window.stalls_at(), None);
