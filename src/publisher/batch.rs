@@ -108,33 +108,27 @@ impl Batch {
         }
         let key_start = self.keys.len();
         event.write_routing_key(&mut self.keys);
-        let body = (
-            u32::try_from(start),
-            u32::try_from(self.bodies.len() - start),
-        );
-        let key = (
-            u32::try_from(key_start),
-            u8::try_from(self.keys.len() - key_start),
-        );
-        let (Ok(body_start), Ok(body_len), Ok(key_start), Ok(key_len)) =
-            (body.0, body.1, key.0, key.1)
-        else {
+        let Some(entry) = self.last_entry(event, start, key_start) else {
             self.bodies.truncate(start);
             self.keys.truncate(key_start);
             return Err(EncodeError::TooLarge);
         };
-        let entity =
-            Entity(HASH_KEYS[1].hash_one((event.component.as_str(), event.resource.as_str())));
-        (entity, starts_at, ends_at).hash(&mut self.hasher);
-        self.entries.push(Entry {
-            body_start,
-            body_len,
-            key_start,
-            key_len,
-            state: event.state,
-            entity,
-        });
+        (entry.entity, starts_at, ends_at).hash(&mut self.hasher);
+        self.entries.push(entry);
         Ok(())
+    }
+
+    /// For the event that ends both buffers. `None` if they are too long.
+    fn last_entry(&self, event: &Event<'_>, start: usize, key_start: usize) -> Option<Entry> {
+        let names = (event.component.as_str(), event.resource.as_str());
+        Some(Entry {
+            body_start: start.try_into().ok()?,
+            body_len: (self.bodies.len() - start).try_into().ok()?,
+            key_start: key_start.try_into().ok()?,
+            key_len: (self.keys.len() - key_start).try_into().ok()?,
+            state: event.state,
+            entity: Entity(HASH_KEYS[1].hash_one(names)),
+        })
     }
 
     /// To be called after the last event: puts the events of each entity into ascending order of state, and returns the

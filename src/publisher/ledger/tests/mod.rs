@@ -1,0 +1,168 @@
+//! Notifications and callers for the tests, and tests of single properties.
+
+use std::cell::OnceCell;
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use super::parking::MAX_PARKED_BYTES;
+use super::*;
+use crate::event::{Event, Name, State};
+use crate::memory::Budget;
+
+mod model;
+
+/// The entities of each notification's events. One entity comes in several notifications, and twice in one of them.
+const NOTIFICATIONS: [&[usize]; 8] = [
+    &[0],
+    &[0],
+    &[1, 2, 0],
+    &[0, 1, 0, 2],
+    &[3, 3],
+    &[2],
+    &[4, 1],
+    &[
+        9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31,
+        32, 33, 34, 35, 36, 37, 38, 39, 40,
+    ],
+];
+
+/// The broker closes the channel over the first event of this notification.
+const POISON: usize = 6;
+
+const TIMEOUT: AnswerTimeout = AnswerTimeout {
+    without_progress: Duration::from_secs(3),
+    in_all: Duration::from_secs(4),
+};
+
+/// How many events of the same notification and entity come before this one: they are in ascending order of state.
+fn older(notification: usize, index: usize) -> impl Iterator<Item = usize> {
+    let entities = NOTIFICATIONS[notification];
+    (0..index).filter(move |older| entities[*older] == entities[index])
+}
+
+fn new_batch(notification: usize) -> Batch {
+    let mut batch = Batch::default();
+    for (index, entity) in NOTIFICATIONS[notification].iter().enumerate() {
+        let name = |text| Name::new(text).unwrap();
+        let event = Event {
+            connector: name("c"),
+            connector_name: name("n"),
+            component: name("host"),
+            resource: Name::new(entity.to_string()).unwrap(),
+            state: [State::Ok, State::Major][older(notification, index).count()],
+            output: Some(format!("{notification} {index}").into()),
+            long_output: None,
+            author: None,
+            timestamp: None,
+            tags: None,
+            extra: Vec::new(),
+        };
+        batch.push(&event, "", "").unwrap();
+    }
+    batch
+}
+
+static BATCHES: LazyLock<Vec<Batch>> =
+    LazyLock::new(|| (0..NOTIFICATIONS.len()).map(new_batch).collect());
+
+fn batch(notification: usize) -> Batch {
+    BATCHES[notification].clone()
+}
+
+/// An event: its notification, and its index there.
+type Id = (usize, usize);
+
+static IDS: LazyLock<HashMap<Vec<u8>, Id>> = LazyLock::new(|| {
+    let ids = |notification| {
+        let batch = batch(notification);
+        let body = move |index| batch.get(index).unwrap().body.to_vec();
+        (0..NOTIFICATIONS[notification].len())
+            .map(move |index| (body(index), (notification, index)))
+    };
+    (0..NOTIFICATIONS.len()).flat_map(ids).collect()
+});
+
+static IDENTITIES: LazyLock<Vec<Identity>> = LazyLock::new(|| {
+    (0..NOTIFICATIONS.len())
+        .map(|n| batch(n).identity())
+        .collect()
+});
+
+#[derive(Debug)]
+struct Caller {
+    /// `None` once it is gone.
+    receiver: Option<oneshot::Receiver<Verdict>>,
+    verdict: OnceCell<Verdict>,
+}
+
+impl Caller {
+    fn new() -> (VerdictSender, Self) {
+        let (sender, receiver) = oneshot::channel();
+        let caller = Self {
+            receiver: Some(receiver),
+            verdict: OnceCell::new(),
+        };
+        (sender, caller)
+    }
+
+    fn is_gone(&self) -> bool {
+        self.receiver.is_none()
+    }
+
+    fn leave(&mut self) {
+        self.receiver = None;
+    }
+
+    fn verdict(&self) -> Option<&Verdict> {
+        if let Some(Ok(verdict)) = self.receiver.as_ref().map(oneshot::Receiver::try_recv) {
+            self.verdict.set(verdict).unwrap();
+        }
+        self.verdict.get()
+    }
+
+    fn waits(&self) -> bool {
+        !self.is_gone() && self.verdict().is_none()
+    }
+}
+
+fn submit(ledger: &mut Ledger, batch: Batch, now: Instant) -> Caller {
+    let ((verdict, caller), charge) = (Caller::new(), Budget::new(64 << 20).charge(0));
+    ledger.submit(batch, charge.unwrap(), verdict, TIMEOUT, now);
+    caller
+}
+
+#[test]
+fn deliveries_take_turns_message_by_message() {
+    let (mut ledger, now) = (Ledger::default(), Instant::now());
+    ledger.opened(now);
+    let _callers = [7, 4, 5, 2].map(|notification| submit(&mut ledger, batch(notification), now));
+    let order: Vec<usize> = std::iter::from_fn(|| {
+        let publication = ledger.publish_next(now)?;
+        Some(IDS[publication.message.body].0)
+    })
+    .take(11)
+    .collect();
+    // The second event of 4 has another state, and is held back until the first one is settled.
+    assert_eq!(order, [7, 4, 5, 2, 7, 2, 7, 2, 7, 7, 7]);
+}
+
+#[test]
+fn parked_deliveries_take_a_bounded_amount_of_memory() {
+    let (mut ledger, now) = (Ledger::default(), Instant::now());
+    let events = 1_000;
+    for number in 0..10_000_u32 {
+        ledger.unheard(
+            Identity([u64::from(number), 0]),
+            events,
+            now + Duration::from_micros(number.into()),
+        );
+    }
+    let stats = ledger.stats();
+    let each = Delivery::new(events, EventState::Settled, now).parked_bytes();
+    assert_eq!(stats.parked, MAX_PARKED_BYTES / each);
+    assert!(
+        !ledger.deliveries.contains_key(&Identity([0, 0])),
+        "the oldest is forgotten"
+    );
+    assert!(ledger.deliveries.contains_key(&Identity([9_999, 0])));
+}

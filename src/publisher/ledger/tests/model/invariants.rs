@@ -1,0 +1,216 @@
+//! What has to hold after each step, whatever the broker and the senders have done.
+
+use super::*;
+use crate::publisher::error::Progress;
+
+impl Model {
+    pub(super) fn check(&mut self) {
+        self.note_settled();
+        self.check_verdicts();
+        self.check_parked();
+        self.check_order();
+        self.check_ledger();
+    }
+
+    fn note_settled(&mut self) {
+        for notification in 0..NOTIFICATIONS.len() {
+            let Some(states) = self
+                .delivery(notification)
+                .map(|delivery| delivery.states.clone())
+            else {
+                continue;
+            };
+            for (index, state) in states.iter().enumerate() {
+                // What is reinstated after an unheard verdict is known already.
+                let known = self.known.entry((notification, index)).or_default();
+                assert!(
+                    !known.is_settled || *state == EventState::Settled,
+                    "no longer settled"
+                );
+                if *state == EventState::Settled {
+                    assert!(known.is_acked, "settled without an ack");
+                    known.is_settled = true;
+                }
+            }
+            let settled = self.known_settled(notification);
+            if settled > self.progress[notification].1 {
+                self.progress[notification] = (self.now, settled);
+            }
+        }
+    }
+
+    fn check_verdicts(&mut self) {
+        let answered = |submission: &mut Submission| submission.caller.verdict().is_some();
+        let answered: Vec<Submission> = self.submissions.extract_if(.., answered).collect();
+        self.submissions
+            .retain(|submission| !submission.caller.is_gone());
+        let mut heard = Vec::new();
+        for submission in answered {
+            let notification = submission.notification;
+            let verdict = submission.caller.verdict().unwrap().clone();
+            let events = NOTIFICATIONS[notification].len();
+            let settled = self.known_settled(notification);
+            // Settled behind the event that failed, at the same moment.
+            let progress_is_right = |progress: Progress| {
+                assert!(progress.of == events && progress.confirmed <= settled);
+            };
+            match verdict {
+                Ok(()) => {
+                    for index in 0..events {
+                        let known = &self.known[&(notification, index)];
+                        assert!(
+                            known.is_acked && !known.copies.is_empty(),
+                            "Ok without being in the queue"
+                        );
+                        for older in older(notification, index) {
+                            let older = self.known[&(notification, older)].copies.last();
+                            assert!(
+                                older < known.copies.last(),
+                                "an older state of an entity is the last one"
+                            );
+                        }
+                    }
+                    heard.push((notification, submission.sender_is_gone));
+                }
+                Err(DeliveryError::Nacked(progress)) => {
+                    assert!(self.was_refused[notification].0, "the nack of another one");
+                    progress_is_right(progress);
+                }
+                Err(DeliveryError::Returned { progress, .. }) => {
+                    assert!(
+                        self.was_refused[notification].1,
+                        "the return of another one"
+                    );
+                    progress_is_right(progress);
+                }
+                Err(DeliveryError::ChannelClosed { progress, .. }) => {
+                    assert_eq!(
+                        notification, POISON,
+                        "the channel was closed over another one"
+                    );
+                    progress_is_right(progress);
+                }
+                Err(DeliveryError::Timeout { progress, .. }) => {
+                    assert!(
+                        self.deadline(&submission) <= self.now,
+                        "timed out too early"
+                    );
+                    assert_eq!((progress.of, progress.confirmed), (events, settled));
+                }
+                Err(other) => panic!("unexpected: {other}"),
+            }
+        }
+        heard.sort_unstable();
+        let mut heard = heard.into_iter().peekable();
+        while let Some((notification, mut all_gone)) = heard.next() {
+            while let Some((_, is_gone)) = heard.next_if(|(other, _)| *other == notification) {
+                all_gone &= is_gone;
+            }
+            assert!(
+                self.delivery(notification).is_none(),
+                "heard, and not forgotten"
+            );
+            let events = NOTIFICATIONS[notification].len();
+            if all_gone {
+                self.ledger
+                    .unheard(IDENTITIES[notification], events, self.now);
+                self.note_settled();
+                continue;
+            }
+            for (index, entity) in NOTIFICATIONS[notification].iter().enumerate() {
+                let known = &self.known[&(notification, index)];
+                let last = *known.copies.last().unwrap();
+                self.done.push((*entity, known.order, last));
+            }
+            self.forget(notification);
+        }
+    }
+
+    /// What was not heard is remembered for the time of a retry.
+    fn check_parked(&mut self) {
+        for notification in 0..NOTIFICATIONS.len() {
+            match self.delivery(notification).map(Delivery::is_live) {
+                Some(true) => self.parked_at[notification] = None,
+                Some(false) => {
+                    self.parked_at[notification].get_or_insert(self.now);
+                }
+                None if self.known.keys().any(|id| id.0 == notification) => {
+                    let parked_at = self.parked_at[notification].expect("forgotten while live");
+                    assert!(self.now >= parked_at + PARKING_LIMIT, "forgotten too early");
+                    self.forget(notification);
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn check_order(&mut self) {
+        self.done.sort_unstable();
+        for pair in self.done.windows(2) {
+            let ((entity, _, place), (other, _, later)) = (pair[0], pair[1]);
+            assert!(
+                entity != other || place < later,
+                "an older event of an entity is the last one"
+            );
+        }
+    }
+
+    /// What the ledger keeps is consistent.
+    fn check_ledger(&self) {
+        let ledger = &self.ledger;
+        let (mut live, mut waiting, mut parked, mut bytes) = (0, 0, 0, 0);
+        let (mut queued, mut taking_turns) = (0, 0);
+        for (identity, delivery) in &ledger.deliveries {
+            let count = |state| {
+                delivery
+                    .states
+                    .iter()
+                    .filter(|other| **other == state)
+                    .count()
+            };
+            assert_eq!(delivery.settled, count(EventState::Settled));
+            assert_eq!(
+                delivery.unsettled,
+                count(EventState::InFlight) + count(EventState::Acked)
+            );
+            queued += delivery.unsettled;
+            if let Some((batch, charge)) = &delivery.content {
+                assert_eq!(charge.bytes(), batch.bytes());
+                bytes += charge.bytes();
+                live += 1;
+                waiting += delivery.states.len() - delivery.settled;
+                queued += count(EventState::ToDo);
+                let turns = ledger.turns.iter().filter(|turn| *turn == identity);
+                let expected = usize::from(count(EventState::ToDo) > 0);
+                assert_eq!(turns.count(), expected, "turns");
+                taking_turns += expected;
+            } else {
+                parked += delivery.parked_bytes();
+                assert!(delivery.waiting.is_empty());
+            }
+        }
+        assert_eq!(
+            (ledger.live, ledger.waiting, ledger.parked_bytes),
+            (live, waiting, parked)
+        );
+        assert_eq!(self.budget.used(), bytes, "the budget");
+        assert_eq!(ledger.turns.len(), taking_turns, "a turn of a parked one");
+        assert_eq!(
+            ledger.entities.values().map(VecDeque::len).sum::<usize>(),
+            queued
+        );
+        for events in ledger.entities.values() {
+            let states: Vec<EventState> = events
+                .iter()
+                .map(|event| ledger.deliveries[&event.delivery].states[event.index as usize])
+                .collect();
+            assert_ne!(states.first(), None);
+            assert_ne!(states.first(), Some(&EventState::Acked), "to be settled");
+            assert!(
+                states.is_sorted_by_key(|state| *state == EventState::ToDo),
+                "to do comes last"
+            );
+        }
+        assert_eq!(ledger.in_flight(), self.wire.len() + self.handled.len());
+    }
+}
