@@ -156,11 +156,10 @@ impl Ledger {
         {
             self.turns.push_back(identity);
         }
-        if delivery.has_to_do() {
-            // It keeps its place.
-        } else if self.turns.back() == Some(&event.delivery) {
+        let is_done = !delivery.has_to_do();
+        if is_done && self.turns.back() == Some(&event.delivery) {
             self.turns.pop_back();
-        } else {
+        } else if is_done {
             self.turns.retain(|other| *other != event.delivery);
         }
         Some(Publication { tag, message })
@@ -184,7 +183,8 @@ impl Ledger {
                 return None;
             }
             let delivery = self.deliveries.get_mut(&identity);
-            let Some(index) = delivery.and_then(Delivery::next_to_do) else {
+            let live = delivery.filter(|delivery| delivery.is_live());
+            let Some(index) = live.and_then(Delivery::next_to_do) else {
                 self.turns.pop_front();
                 continue;
             };
@@ -359,7 +359,7 @@ impl Ledger {
                     DeliveryError::ChannelClosed { reason, progress }
                 });
             } else {
-                // None were left: they are alone in flight.
+                // There were no others: a suspect is alone in flight.
                 let events = in_flight.iter().map(|message| message.event);
                 self.suspects.extend(events);
             }
