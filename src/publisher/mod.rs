@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use oneshot::RecvTimeoutError;
 use parking_lot::Mutex;
 
 mod backoff;
@@ -35,6 +36,7 @@ use crate::liveness::Heartbeat;
 use crate::memory::Charge;
 use crate::metrics;
 use batch::Identity;
+use ledger::Submission;
 use thread::PublisherThread;
 
 /// How often a waiting caller looks whether its sender is still there.
@@ -56,12 +58,7 @@ type VerdictSender = oneshot::Sender<Verdict>;
 
 /// For the publisher's thread.
 enum Command {
-    Submit {
-        batch: Batch,
-        charge: Charge,
-        timeout: AnswerTimeout,
-        verdict: VerdictSender,
-    },
+    Submit(Submission),
     /// The sender of a notification with the verdict `Ok` was gone.
     Unheard {
         identity: Identity,
@@ -124,8 +121,22 @@ impl Publisher {
         if batch.is_empty() {
             return Ok(());
         }
-        let events = batch.len();
-        let verdict = self.submit_and_wait(batch, charge, timeout, sender_is_gone);
+        let (identity, events) = (batch.identity(), batch.len());
+        let (sender, receiver) = oneshot::channel();
+        let submission = Submission {
+            batch,
+            charge,
+            timeout,
+            verdict: sender,
+        };
+        let mut verdict = self.send(Command::Submit(submission));
+        if verdict.is_ok() {
+            verdict = wait(&receiver, sender_is_gone);
+        }
+        if verdict.is_ok() && sender_is_gone() {
+            let unheard = self.send(Command::Unheard { identity, events });
+            verdict = unheard.and(Err(DeliveryError::SenderGone));
+        }
         match &verdict {
             Ok(()) => self.metrics.published(events),
             Err(error) => {
@@ -137,40 +148,9 @@ impl Publisher {
         verdict
     }
 
-    fn submit_and_wait(
-        &self,
-        batch: Batch,
-        charge: Charge,
-        timeout: AnswerTimeout,
-        sender_is_gone: &dyn Fn() -> bool,
-    ) -> Verdict {
-        let (identity, events) = (batch.identity(), batch.len());
-        let (verdict, receiver) = oneshot::channel();
-        let send = |command| {
-            self.commands
-                .send(command)
-                .map_err(|_| DeliveryError::Stopped)
-        };
-        send(Command::Submit {
-            batch,
-            charge,
-            timeout,
-            verdict,
-        })?;
-        loop {
-            match receiver.recv_timeout(LOOK_INTERVAL) {
-                Ok(Ok(())) if sender_is_gone() => {
-                    send(Command::Unheard { identity, events })?;
-                    return Err(DeliveryError::SenderGone);
-                }
-                Ok(verdict) => return verdict,
-                Err(oneshot::RecvTimeoutError::Timeout) if sender_is_gone() => {
-                    return Err(DeliveryError::SenderGone);
-                }
-                Err(oneshot::RecvTimeoutError::Timeout) => {}
-                Err(oneshot::RecvTimeoutError::Disconnected) => return Err(DeliveryError::Stopped),
-            }
-        }
+    fn send(&self, command: Command) -> Result<(), DeliveryError> {
+        let sent = self.commands.send(command);
+        sent.map_err(|_| DeliveryError::Stopped)
     }
 
     /// Uses other settings from now on. What waits is published with them.
@@ -189,6 +169,20 @@ impl Publisher {
         let _ = self.commands.send(Command::Stop);
         if self.status().is_connected() {
             let _ = self.stopped.recv_timeout(limit);
+        }
+    }
+}
+
+/// Waits for the verdict, as long as the sender of the notification is there.
+fn wait(receiver: &oneshot::Receiver<Verdict>, sender_is_gone: &dyn Fn() -> bool) -> Verdict {
+    loop {
+        match receiver.recv_timeout(LOOK_INTERVAL) {
+            Ok(verdict) => return verdict,
+            Err(RecvTimeoutError::Disconnected) => return Err(DeliveryError::Stopped),
+            Err(RecvTimeoutError::Timeout) if sender_is_gone() => {
+                return Err(DeliveryError::SenderGone);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
         }
     }
 }

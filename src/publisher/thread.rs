@@ -209,13 +209,8 @@ impl PublisherThread {
     fn execute(&mut self, command: Option<Command>) {
         let now = Instant::now();
         match command {
-            Some(Command::Submit {
-                batch,
-                charge,
-                timeout,
-                verdict,
-            }) => {
-                let settled = self.ledger.submit(batch, charge, verdict, timeout, now);
+            Some(Command::Submit(submission)) => {
+                let settled = self.ledger.submit(submission, now);
                 self.metrics.settled_before_retry(settled);
             }
             Some(Command::Unheard { identity, events }) => {

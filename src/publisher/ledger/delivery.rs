@@ -7,6 +7,19 @@ use crate::publisher::batch::{Batch, Identity, Message};
 use crate::publisher::error::{DeliveryError, Progress};
 use crate::publisher::{Verdict, VerdictSender};
 
+/// A notification, and the caller that waits for its verdict.
+#[derive(Debug)]
+pub struct Submission {
+    /// Its events.
+    pub batch: Batch,
+    /// The memory they are charged to.
+    pub charge: Charge,
+    /// How long the caller waits.
+    pub timeout: AnswerTimeout,
+    /// Closed when the caller does not wait any more.
+    pub verdict: VerdictSender,
+}
+
 /// One event of one delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventRef {

@@ -17,14 +17,13 @@ mod parking;
 mod tests;
 mod window;
 
-pub use delivery::{AnswerTimeout, EventRef, Publication};
+pub use delivery::{AnswerTimeout, EventRef, Publication, Submission};
 pub use window::STALL_LIMIT;
 
-use super::batch::{Batch, Entity, Identity};
+use super::Verdict;
+use super::batch::{Entity, Identity};
 use super::error::{CloseReason, DeliveryError, Progress};
 use super::status::BrokerStatus;
-use super::{Verdict, VerdictSender};
-use crate::memory::Charge;
 use crate::metrics::LedgerStats;
 use delivery::{Delivery, EventState, Waiting};
 use window::{InFlight, Window};
@@ -56,14 +55,13 @@ pub struct Ledger {
 
 impl Ledger {
     /// Takes a notification. Returns the number of its events that an earlier attempt has settled.
-    pub fn submit(
-        &mut self,
-        batch: Batch,
-        charge: Charge,
-        verdict: VerdictSender,
-        timeout: AnswerTimeout,
-        now: Instant,
-    ) -> usize {
+    pub fn submit(&mut self, submission: Submission, now: Instant) -> usize {
+        let Submission {
+            batch,
+            charge,
+            timeout,
+            verdict,
+        } = submission;
         self.scan_by(now + timeout.without_progress.min(timeout.in_all));
         let identity = batch.identity();
         if !self.deliveries.contains_key(&identity) {

@@ -8,6 +8,8 @@ use super::parking::MAX_PARKED_BYTES;
 use super::*;
 use crate::event::{Event, Name, State};
 use crate::memory::Budget;
+use crate::publisher::VerdictSender;
+use crate::publisher::batch::Batch;
 
 mod model;
 
@@ -126,8 +128,14 @@ impl Caller {
 }
 
 fn submit(ledger: &mut Ledger, batch: Batch, now: Instant) -> Caller {
-    let ((verdict, caller), charge) = (Caller::new(), Budget::new(64 << 20).charge(0));
-    ledger.submit(batch, charge.unwrap(), verdict, TIMEOUT, now);
+    let (verdict, caller) = Caller::new();
+    let submission = Submission {
+        batch,
+        charge: Budget::new(64 << 20).charge(0).unwrap(),
+        timeout: TIMEOUT,
+        verdict,
+    };
+    ledger.submit(submission, now);
     caller
 }
 

@@ -51,7 +51,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 #[derive(Debug)]
-struct Submission {
+struct Attempt {
     notification: usize,
     at: Instant,
     caller: Caller,
@@ -83,7 +83,7 @@ struct Model {
     now: Instant,
     ledger: Ledger,
     budget: Budget,
-    submissions: Vec<Submission>,
+    submissions: Vec<Attempt>,
     is_open: bool,
     is_blocked: bool,
     next_tag: u64,
@@ -132,7 +132,7 @@ impl Model {
     }
 
     fn waits(&self, notification: usize) -> bool {
-        let waits = |submission: &Submission| {
+        let waits = |submission: &Attempt| {
             submission.notification == notification && submission.caller.waits()
         };
         self.submissions.iter().any(waits)
@@ -174,9 +174,13 @@ impl Model {
         }
         let settled = self.known_settled(notification);
         let (verdict, caller) = Caller::new();
-        let reported = self
-            .ledger
-            .submit(batch, charge, verdict, TIMEOUT, self.now);
+        let submission = Submission {
+            batch,
+            charge,
+            timeout: TIMEOUT,
+            verdict,
+        };
+        let reported = self.ledger.submit(submission, self.now);
         assert_eq!(reported, settled, "events settled before");
         if settled == NOTIFICATIONS[notification].len() {
             assert_eq!(
@@ -185,7 +189,7 @@ impl Model {
                 "a settled one is answered at once"
             );
         }
-        self.submissions.push(Submission {
+        self.submissions.push(Attempt {
             notification,
             at: self.now,
             caller,
@@ -419,7 +423,7 @@ impl Model {
         }
     }
 
-    fn deadline(&self, submission: &Submission) -> Instant {
+    fn deadline(&self, submission: &Attempt) -> Instant {
         let progress = submission.at.max(self.progress[submission.notification].0);
         (progress + TIMEOUT.without_progress).min(submission.at + TIMEOUT.in_all)
     }

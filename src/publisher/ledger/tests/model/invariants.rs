@@ -40,8 +40,8 @@ impl Model {
     }
 
     fn check_verdicts(&mut self) {
-        let answered = |submission: &mut Submission| submission.caller.verdict().is_some();
-        let answered: Vec<Submission> = self.submissions.extract_if(.., answered).collect();
+        let answered = |submission: &mut Attempt| submission.caller.verdict().is_some();
+        let answered: Vec<Attempt> = self.submissions.extract_if(.., answered).collect();
         self.submissions
             .retain(|submission| !submission.caller.is_gone());
         let mut heard = Vec::new();
