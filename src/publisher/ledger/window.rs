@@ -124,7 +124,7 @@ impl Window {
         let settled: Vec<InFlight> = self
             .slots
             .iter_mut()
-            .take(end.saturating_add(1))
+            .take(end + 1)
             .skip(start)
             .filter_map(Option::take)
             .collect();
@@ -164,8 +164,10 @@ impl Window {
         }
     }
 
+    /// The slot of a tag; `None` for one that is settled, or was never published.
     fn index(&self, tag: u64) -> Option<usize> {
-        usize::try_from(tag.checked_sub(self.first_tag)?).ok()
+        let index = usize::try_from(tag.checked_sub(self.first_tag)?).ok()?;
+        (index < self.slots.len()).then_some(index)
     }
 
     /// All unconfirmed messages, in the order of publishing.
@@ -250,7 +252,8 @@ mod tests {
         assert_eq!((window.len(), window.bytes), (2, 20));
         assert!(window.mark_returned(6, "no route".to_owned()));
         assert!(!window.mark_returned(1, String::new()) && !window.mark_returned(7, String::new()));
-        let rest = window.settle(u64::MAX, true, now);
+        assert!(window.settle(u64::MAX, true, now).is_empty());
+        let rest = window.settle(6, true, now);
         assert_eq!(indices(&rest), [4, 5]);
         assert_eq!(rest[1].returned.as_deref(), Some("no route"));
         assert_eq!(
