@@ -496,8 +496,11 @@ fn times_use_the_time_zone_of_the_environment() {
 fn stdout_serves_without_a_broker() {
     let connector = Connector::with(&config("amqp://127.0.0.1:1", "", MAPPING), &["--stdout"]);
     assert_eq!(connector.get("/-/ready").status, 200);
-    let reply = connector.post(&payload("firing-two-severities"));
-    assert_eq!((reply.status, reply.json()), (200, json!({"published": 2})));
+    let response = connector.post(&payload("firing-two-severities"));
+    assert_eq!(
+        (response.status, response.json()),
+        (200, json!({"published": 2}))
+    );
     connector.terminate();
     let lines = connector.into_stdout();
     let resources: Vec<Value> = lines
