@@ -156,8 +156,9 @@ impl Stream {
     pub fn is_closed_by_peer(&mut self) -> bool {
         match (self.socket().peek(), self) {
             (Err(error), _) => error.kind() != io::ErrorKind::WouldBlock,
-            (Ok(0), _) => true,
-            (Ok(_), Self::Plain(_)) => false,
+            // OpenSSL may hold input that was on the socket before the end, such as the next request.
+            (Ok(0), Self::Tls(stream)) => stream.ssl().pending() == 0,
+            (Ok(count), Self::Plain(_)) => count == 0,
             // The bytes may be the alert that ends the connection, so OpenSSL decrypts them.
             (Ok(_), Self::Tls(stream)) => without_blocking(stream, |stream| {
                 stream
