@@ -174,3 +174,86 @@ fn parked_deliveries_take_a_bounded_amount_of_memory() {
     );
     assert!(ledger.deliveries.contains_key(&Identity([9_999, 0])));
 }
+
+#[test]
+fn parking_forgets_the_oldest_beyond_the_limit_but_none_with_a_message_in_flight() {
+    let (mut ledger, now) = (Ledger::default(), Instant::now());
+    ledger.opened(now);
+    let mut caller = submit(&mut ledger, batch(0), now);
+    assert!(ledger.publish_next(now).is_some());
+    caller.leave();
+    ledger.tick(&BrokerStatus::default, now + TIMEOUT.without_progress);
+    let later = now + TIMEOUT.without_progress + SCAN_INTERVAL;
+    let mut number = 0;
+    while ledger.parked_bytes + 1_000 < MAX_PARKED_BYTES {
+        number += 1;
+        ledger.unheard(Identity([number, 0]), 500, later);
+    }
+    let mut callers: Vec<Caller> = (1..NOTIFICATIONS.len())
+        .map(|notification| submit(&mut ledger, batch(notification), later))
+        .collect();
+    callers.iter_mut().for_each(Caller::leave);
+    ledger.tick(&BrokerStatus::default, later + TIMEOUT.without_progress);
+    assert!(ledger.live == 0 && ledger.parked_bytes <= MAX_PARKED_BYTES);
+    assert!(
+        ledger.deliveries.contains_key(&IDENTITIES[0]),
+        "its confirm is still to come"
+    );
+    ledger.confirmed(1, false, true, later);
+    assert!(ledger.deliveries[&IDENTITIES[0]].is_settled());
+}
+
+#[test]
+fn events_of_one_entity_with_the_same_state_are_in_flight_together() {
+    let (mut ledger, now) = (Ledger::default(), Instant::now());
+    ledger.opened(now);
+    let mut batch = Batch::default();
+    let name = |text| Name::new(text).unwrap();
+    let event = Event {
+        connector: name("c"),
+        connector_name: name("n"),
+        component: name("host"),
+        resource: name("0"),
+        state: State::Ok,
+        output: None,
+        long_output: None,
+        author: None,
+        timestamp: None,
+        tags: None,
+        extra: Vec::new(),
+    };
+    for starts_at in ["1", "2"] {
+        batch.push(&event, starts_at, "").unwrap();
+    }
+    let _caller = submit(&mut ledger, batch, now);
+    assert!(ledger.publish_next(now).is_some() && ledger.publish_next(now).is_some());
+}
+
+#[test]
+fn large_messages_fill_the_window_before_their_number_does() {
+    let (mut ledger, now) = (Ledger::default(), Instant::now());
+    ledger.opened(now);
+    let name = |text| Name::new(text).unwrap();
+    let mut batch = Batch::default();
+    for resource in ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"] {
+        let event = Event {
+            connector: name("c"),
+            connector_name: name("n"),
+            component: name("host"),
+            resource: name(resource),
+            state: State::Ok,
+            output: Some("x".repeat(1_000_000).into()),
+            long_output: None,
+            author: None,
+            timestamp: None,
+            tags: None,
+            extra: Vec::new(),
+        };
+        batch.push(&event, "", "").unwrap();
+    }
+    let _caller = submit(&mut ledger, batch, now);
+    let published = (0..10).filter(|_| ledger.publish_next(now).is_some());
+    assert_eq!(published.count(), 8, "8 MiB");
+    ledger.confirmed(1, false, true, now);
+    assert!(ledger.publish_next(now).is_some());
+}

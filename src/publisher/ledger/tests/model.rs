@@ -93,6 +93,8 @@ struct Model {
     handled: Vec<(u64, Id, Handled)>,
     queue_len: usize,
     known: HashMap<Id, Known>,
+    /// Were in flight with others when the broker closed the channel, and have had a caller and no confirm since.
+    suspected: Vec<Id>,
     next_order: usize,
     /// When an event of each notification was settled last, and how many are.
     progress: Vec<(Instant, usize)>,
@@ -119,6 +121,7 @@ impl Model {
             handled: Vec::new(),
             queue_len: 0,
             known: HashMap::new(),
+            suspected: Vec::new(),
             next_order: 0,
             progress: vec![(now, 0); NOTIFICATIONS.len()],
             parked_at: vec![None; NOTIFICATIONS.len()],
@@ -252,6 +255,15 @@ impl Model {
             "a suspect is published alone"
         );
         assert!(self.waits(id.0), "published without a caller");
+        let is_in_flight = |id: &Id| self.known[id].is_in_flight;
+        assert!(
+            !self.suspected.iter().any(is_in_flight),
+            "published beside a suspect"
+        );
+        assert!(
+            !self.suspected.contains(&id) || before.in_flight == 0,
+            "a suspect beside others"
+        );
         let known = self.known.get_mut(&id).unwrap();
         assert!(!known.is_settled, "a settled event is published again");
         assert!(
@@ -315,6 +327,7 @@ impl Model {
             self.handled.retain(|(other, ..)| *other != tag);
             self.was_refused[id.0].0 = true;
             self.known.get_mut(&id).unwrap().is_in_flight = false;
+            self.suspected.retain(|other| *other != id);
             self.ledger.confirmed(tag, false, false, self.now);
             return;
         }
@@ -328,6 +341,7 @@ impl Model {
         for (_, id, handled) in self.handled.iter().filter(|(other, ..)| is_covered(*other)) {
             let known = self.known.get_mut(id).unwrap();
             known.is_in_flight = false;
+            self.suspected.retain(|other| other != id);
             match handled {
                 Handled::Returned => self.was_refused[id.0].1 = true,
                 _ => known.is_acked = true,
@@ -375,6 +389,10 @@ impl Model {
 
     fn end(&mut self, reason: CloseReason) {
         let in_flight = self.ledger.in_flight();
+        if in_flight > 1 && matches!(reason, CloseReason::Channel(_)) {
+            let lost = self.known.iter().filter(|(_, known)| known.is_in_flight);
+            self.suspected.extend(lost.map(|(id, _)| *id));
+        }
         assert_eq!(self.ledger.lost(reason, self.now), in_flight);
         (self.is_open, self.is_blocked, self.next_tag) = (false, false, 1);
         self.wire.clear();
@@ -413,6 +431,12 @@ impl Model {
     fn wait(&mut self, milliseconds: u64) {
         self.now += Duration::from_millis(milliseconds);
         self.ledger.tick(&BrokerStatus::default, self.now);
+        if Duration::from_millis(milliseconds) >= SCAN_INTERVAL {
+            for notification in 0..NOTIFICATIONS.len() {
+                let is_live = self.delivery(notification).is_some_and(Delivery::is_live);
+                assert!(!is_live || self.waits(notification), "not parked in time");
+            }
+        }
         for submission in &self.submissions {
             if submission.caller.waits() {
                 assert!(

@@ -8,6 +8,12 @@ impl Model {
         self.note_settled();
         self.check_verdicts();
         self.check_parked();
+        self.suspected.retain(|id| {
+            self.ledger
+                .deliveries
+                .get(&IDENTITIES[id.0])
+                .is_some_and(Delivery::is_live)
+        });
         self.check_order();
         self.check_ledger();
     }
@@ -212,5 +218,10 @@ impl Model {
             );
         }
         assert_eq!(ledger.in_flight(), self.wire.len() + self.handled.len());
+        let is_soon = |time| time <= self.now + SCAN_INTERVAL;
+        assert!(
+            ledger.deliveries.is_empty() || ledger.next_tick().is_some_and(is_soon),
+            "nothing is forgotten without a scan"
+        );
     }
 }
