@@ -352,6 +352,12 @@ impl PublisherThread {
         let now = Instant::now();
         self.sessions += 1;
         self.ledger.opened(now);
+        // Before anything that might panic: a link that stays `Opening` would wait forever for the dialer.
+        let session = Session {
+            name: name.clone(),
+            opened_at: now,
+        };
+        self.link = Link::Up(connection, session);
         // Otherwise the settings have changed meanwhile, and the connection is closed again.
         if self.drain_until.is_none() {
             self.set_status(BrokerStatus::Connected);
@@ -366,8 +372,6 @@ impl PublisherThread {
             }
             self.logged_reasons.clear();
         }
-        let opened_at = now;
-        self.link = Link::Up(connection, Session { name, opened_at });
     }
 
     fn not_opened(&mut self, reasons: Vec<String>) {
