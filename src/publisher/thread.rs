@@ -194,7 +194,7 @@ impl PublisherThread {
                 }
             }
             recv(self.dialer.replies) -> reply => match reply {
-                Ok(Reply::Opened(connection, name)) => self.opened(connection, name),
+                Ok(Reply::Opened(connection, name)) => self.opened(connection, &name),
                 Ok(Reply::NotOpened(reasons)) => self.not_opened(reasons),
                 Ok(Reply::Closed { reason, returns, confirms }) => {
                     self.closed(reason, &returns, &confirms);
@@ -347,14 +347,14 @@ impl PublisherThread {
         }
     }
 
-    fn opened(&mut self, connection: Box<BrokerConnection>, name: String) {
+    fn opened(&mut self, connection: Box<BrokerConnection>, name: &str) {
         self.metrics.attempted(true);
         let now = Instant::now();
         self.sessions += 1;
         self.ledger.opened(now);
         // Before anything that might panic: a link that stays `Opening` would wait forever for the dialer.
         let session = Session {
-            name: name.clone(),
+            name: name.to_owned(),
             opened_at: now,
         };
         self.link = Link::Up(connection, session);
@@ -458,6 +458,10 @@ impl PublisherThread {
         error!(broker:% = name, in_flight; "lost connection to RabbitMQ: {reason}");
         self.disconnected(&format!("{name}: {reason}"));
         self.outage_since.get_or_insert(now);
+        if self.drain_until.is_some() {
+            // The new settings are tried at once, from their first URL on.
+            return;
+        }
         if now.saturating_duration_since(opened_at) >= STABLE_AFTER {
             self.backoff.reset();
         }
