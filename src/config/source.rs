@@ -198,7 +198,7 @@ impl<'d, 'e> Section<'d, 'e> {
         };
         read_file(Path::new(path), MAX_SECRET_FILE_BYTES)
             .map_err(|error| {
-                let file = if may_be_secret(Path::new(path)) {
+                let file = if may_be_secret(path) {
                     "the file (path not shown; it may be a secret)"
                 } else {
                     path
@@ -224,11 +224,15 @@ impl<'d, 'e> Section<'d, 'e> {
     }
 }
 
-/// Whether what is set as the path of a file with a secret may be the secret itself. It is not where it begins with an existing
-/// directory, such as `/etc`.
-fn may_be_secret(path: &Path) -> bool {
-    let first_directory: PathBuf = path.components().take(2).collect();
-    !(path.is_absolute() && first_directory.is_dir())
+/// Whether what is set as the path of a file with a secret may be the secret itself. It is not where it looks like a path in an
+/// existing directory, such as `/etc`.
+fn may_be_secret(path: &str) -> bool {
+    let is_odd = |character: char| character.is_whitespace() || character.is_control();
+    if path.contains(['@', '%']) || path.contains("..") || path.contains(is_odd) {
+        return true;
+    }
+    let first_directory: PathBuf = Path::new(path).components().take(2).collect();
+    !(path.starts_with('/') && first_directory.is_dir())
 }
 
 /// Reads a text file up to a maximal length: a path may lead to a device that has no end.

@@ -151,6 +151,16 @@ fn missing_keys_and_invalid_variables_are_reported() {
         ),
         (
             MINIMAL,
+            &[("PROMETHEUS_BEARER_TOKEN_FILE", "/etc/../hunter2")],
+            "PROMETHEUS_BEARER_TOKEN_FILE: cannot read the file (path not shown",
+        ),
+        (
+            MINIMAL,
+            &[("PROMETHEUS_BEARER_TOKEN_FILE", "/etc/x amqp://u:hunter2@h")],
+            "PROMETHEUS_BEARER_TOKEN_FILE: cannot read the file (path not shown",
+        ),
+        (
+            MINIMAL,
             &[("PROMETHEUS_BEARER_TOKEN_FILE", "/etc/no/such")],
             "PROMETHEUS_BEARER_TOKEN_FILE: cannot read /etc/no/such: No such file",
         ),
