@@ -45,7 +45,7 @@ help:
 	@echo 'make faults           the tests with faults, overload and hostile input, and the number of lost and repeated events (10 minutes)'
 	@echo 'make fuzz             fuzz templates, configurations and each parser that reads from the network, 5 minutes each (installs cargo-fuzz if missing)'
 	@echo 'make oracle           compare random templates with the output of Go (SEED=n repeats a run; installs Go if missing)'
-	@echo 'make bench            throughput, latency and footprint, compared with bridges in Python, Node.js and Go (15 minutes)'
+	@echo 'make bench            throughput, latency and footprint, compared with bridges in Python, Node.js and Go (10 minutes)'
 	@echo 'make install          install below DESTDIR and PREFIX ($(PREFIX))'
 	@echo 'make dist             make the release archive; make rpm: the packages; make docker: the image'
 	@echo 'make clean            remove build products'
