@@ -35,14 +35,14 @@ all: build man
 
 help:
 	@echo 'make                  build the release binary (target/release/$(NAME)) and the manual pages'
-	@echo 'make check            format, lints, and the tests of a usual change, with a real RabbitMQ and Alertmanager (12 minutes)'
+	@echo 'make check            format, lints, and the tests of a usual change, with a real RabbitMQ and Alertmanager (8 minutes)'
 	@echo 'make check-all        everything that CI runs: also the image, the packages, the cluster and the demo (as root)'
-	@echo 'make check-packages   only the tests of the image, the release archive and the RPM (as root; 6 minutes)'
+	@echo 'make check-packages   only the tests of the image, the release archive and the RPM (as root; 7 minutes)'
 	@echo 'make check-packaging  build the RPM without network, install it in a Debian root, boot that root (as root)'
 	@echo 'make check-cluster    lose nodes of a RabbitMQ 4 cluster with a quorum queue (as root; 5 minutes)'
 	@echo 'make demo             send an alert from Alertmanager to the queue on this machine'
 	@echo 'make audit            licences, sources and advisories of all dependencies (cargo-deny; needs the Internet)'
-	@echo 'make faults           the tests with faults, overload and hostile input, and the number of lost and repeated events (10 minutes)'
+	@echo 'make faults           the tests with faults, overload and hostile input, and the number of lost and repeated events (6 minutes)'
 	@echo 'make fuzz             fuzz templates, configurations and each parser that reads from the network, 5 minutes each (installs cargo-fuzz if missing)'
 	@echo 'make oracle           compare random templates with the output of Go (SEED=n repeats a run; installs Go if missing)'
 	@echo 'make bench            throughput, latency and footprint, compared with bridges in Python, Node.js and Go (10 minutes)'
