@@ -42,7 +42,7 @@ help:
 	@echo 'make check-cluster    lose nodes of a RabbitMQ 4 cluster with a quorum queue (as root; 5 minutes)'
 	@echo 'make demo             send an alert from Alertmanager to the queue on this machine'
 	@echo 'make audit            licences, sources and advisories of all dependencies (cargo-deny; needs the Internet)'
-	@echo 'make faults           the tests with faults, overload and hostile input, and the number of lost and repeated events (6 minutes)'
+	@echo 'make faults           the tests with faults, overload and hostile input, and the number of lost and repeated events (8 minutes)'
 	@echo 'make fuzz             fuzz templates, configurations and each parser that reads from the network, 5 minutes each (installs cargo-fuzz if missing)'
 	@echo 'make oracle           compare random templates with the output of Go (SEED=n repeats a run; installs Go if missing)'
 	@echo 'make bench            throughput, latency and footprint, compared with bridges in Python, Node.js and Go (10 minutes)'
