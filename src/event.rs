@@ -260,7 +260,11 @@ impl Event<'_> {
             self.component.as_str(),
             self.resource.as_str(),
         ];
-        key.push_str(&parts.join("."));
+        for part in parts {
+            key.push_str(part);
+            key.push('.');
+        }
+        key.pop();
         key.truncate(key.floor_char_boundary(start + ROUTING_KEY_BYTES));
     }
 }

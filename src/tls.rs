@@ -130,7 +130,7 @@ pub fn require_tls_1_2(context: &mut SslContextBuilder) -> Result<(), TlsError> 
     Ok(())
 }
 
-/// What a side should know of its own certificate.
+/// The facts about a certificate that are used after it is loaded.
 pub struct OwnCertificate {
     /// When the first certificate of the chain expires, as Unix time.
     pub expires_at: i64,

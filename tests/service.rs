@@ -95,7 +95,7 @@ fn a_failed_reload_over_http_is_logged_once() {
     assert!(response.body.contains("invalid YAML"), "{}", response.body);
     connector.terminate();
     connector.wait();
-    // At debug level the request has an entry of its own.
+    // At debug level the request is logged as well.
     let log = connector.log();
     let is_failure = |line: &&str| line.contains("reload failed") && !line.contains(" DEBUG ");
     assert_eq!(log.lines().filter(is_failure).count(), 1, "{log}");

@@ -26,7 +26,7 @@ fn keys_of(kind: &str) -> Option<&'static [&'static str]> {
     Some(keys)
 }
 
-/// The likely intention behind an unknown key of a rule: another type of rule, or one of its own keys.
+/// A hint for an unknown key of a rule: the type of rule that has it, or a similar key.
 fn key_hint(key: &str, known: &[&str]) -> String {
     let has_key = |(_, keys): &&(&str, &[&str])| keys.contains(&key);
     let types: Vec<&str> = RULE_KEYS

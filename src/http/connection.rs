@@ -58,7 +58,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads the head of the request that has begun. After an I/O error there is no one to respond to.
+    /// Reads the head of the request that has begun. After an I/O error no response is possible.
     pub fn read_head(&mut self, deadline: Instant) -> io::Result<Result<RequestHead, HttpError>> {
         let mut seen = 0;
         loop {

@@ -52,7 +52,7 @@ pub enum ReloadError {
     /// The configuration has errors, one a line.
     #[error("configuration reload failed; still using the previous configuration")]
     Rejected(Vec<String>),
-    /// There is no result yet: it takes longer than a response may.
+    /// No result yet: the reload takes longer than a response may.
     #[error("configuration reload still in progress; the log will have its result")]
     Unfinished,
 }

@@ -219,13 +219,13 @@ impl Write for LimitedWriter<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::event::{Name, State};
 
     const NEVER: &str = "0001-01-01T00:00:00Z";
 
-    fn event(resource: &str, state: State) -> Event<'_> {
+    pub fn event(resource: &str, state: State) -> Event<'_> {
         let name = |text| Name::new(text).unwrap();
         Event {
             connector: name("c"),

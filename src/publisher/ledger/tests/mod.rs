@@ -6,10 +6,11 @@ use std::sync::LazyLock;
 
 use super::parking::MAX_PARKED_BYTES;
 use super::*;
-use crate::event::{Event, Name, State};
+use crate::event::{Event, State};
 use crate::memory::Budget;
 use crate::publisher::VerdictSender;
 use crate::publisher::batch::Batch;
+use crate::publisher::batch::tests::event;
 
 mod model;
 
@@ -45,19 +46,11 @@ fn older(notification: usize, index: usize) -> impl Iterator<Item = usize> {
 fn new_batch(notification: usize) -> Batch {
     let mut batch = Batch::default();
     for (index, entity) in NOTIFICATIONS[notification].iter().enumerate() {
-        let name = |text| Name::new(text).unwrap();
+        let resource = entity.to_string();
+        let state = [State::Ok, State::Major][older(notification, index).count()];
         let event = Event {
-            connector: name("c"),
-            connector_name: name("n"),
-            component: name("host"),
-            resource: Name::new(entity.to_string()).unwrap(),
-            state: [State::Ok, State::Major][older(notification, index).count()],
             output: Some(format!("{notification} {index}").into()),
-            long_output: None,
-            author: None,
-            timestamp: None,
-            tags: None,
-            extra: Vec::new(),
+            ..event(&resource, state)
         };
         batch.push(&event, "", "").unwrap();
     }
@@ -208,22 +201,8 @@ fn events_of_one_entity_with_the_same_state_are_in_flight_together() {
     let (mut ledger, now) = (Ledger::default(), Instant::now());
     ledger.opened(now);
     let mut batch = Batch::default();
-    let name = |text| Name::new(text).unwrap();
-    let event = Event {
-        connector: name("c"),
-        connector_name: name("n"),
-        component: name("host"),
-        resource: name("0"),
-        state: State::Ok,
-        output: None,
-        long_output: None,
-        author: None,
-        timestamp: None,
-        tags: None,
-        extra: Vec::new(),
-    };
     for starts_at in ["1", "2"] {
-        batch.push(&event, starts_at, "").unwrap();
+        batch.push(&event("0", State::Ok), starts_at, "").unwrap();
     }
     let _caller = submit(&mut ledger, batch, now);
     assert!(ledger.publish_next(now).is_some() && ledger.publish_next(now).is_some());
@@ -233,21 +212,11 @@ fn events_of_one_entity_with_the_same_state_are_in_flight_together() {
 fn large_messages_fill_the_window_before_their_number_does() {
     let (mut ledger, now) = (Ledger::default(), Instant::now());
     ledger.opened(now);
-    let name = |text| Name::new(text).unwrap();
     let mut batch = Batch::default();
     for resource in ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"] {
         let event = Event {
-            connector: name("c"),
-            connector_name: name("n"),
-            component: name("host"),
-            resource: name(resource),
-            state: State::Ok,
             output: Some("x".repeat(1_000_000).into()),
-            long_output: None,
-            author: None,
-            timestamp: None,
-            tags: None,
-            extra: Vec::new(),
+            ..event(resource, State::Ok)
         };
         batch.push(&event, "", "").unwrap();
     }
