@@ -225,7 +225,7 @@ func (g *generator) call(depth int) string {
 	v := func() string { return g.value(depth + 1) }
 	maybe := func(s string) string { return g.oneOf("", s) }
 	re := g.oneOf(`"[a-z]+"`, "`\\w`", "`(?P<n>[a-z])(\\d?)`", "`\\b`", "`é|.$`", `""`, `"("`, "`[[:upper:]]+`", "`(?i)É`", v())
-	switch g.Intn(28) {
+	switch g.Intn(30) {
 	case 0, 1, 2:
 		return "printf " + g.format() + " " + v() + maybe(" "+v())
 	case 3:
@@ -268,6 +268,9 @@ func (g *generator) call(depth int) string {
 		return "strpos " + v() + " " + g.oneOf(`"e"`, `"é"`, v())
 	case 26:
 		return "strjoin " + g.oneOf(".Field.texts", v()) + " " + g.text()
+	case 27, 28:
+		return "pairs " + g.rarely(v(), g.oneOf(".Field", ".Field.map", ".RegexMatch", ".Field.hollow")) +
+			maybe(" "+g.oneOf(`"note"`, `"job"`, `"n"`, `"count"`, v())) + maybe(` "none" "list" "texts" "map" "nothing" "hollow"`)
 	default:
 		return g.oneOf("add", "sub", "mult", "div") + " " + g.oneOf(g.number(), v()) + " " + g.oneOf(g.number(), v())
 	}

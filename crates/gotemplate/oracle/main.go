@@ -12,9 +12,12 @@ import (
 	"math/rand"
 	"os"
 	"regexp"
+	"sort"
 	"strconv"
 	"strings"
 	"text/template"
+	"unicode"
+	"unicode/utf8"
 )
 
 type testCase struct {
@@ -129,6 +132,7 @@ var functions = template.FuncMap{
 		return int64(len([]rune(before)))
 	},
 	"strjoin": join,
+	"pairs":   pairs,
 	"add":     ofIntegers(func(a, b int64) (int64, error) { return a + b, nil }),
 	"sub":     ofIntegers(func(a, b int64) (int64, error) { return a - b, nil }),
 	"mult":    ofIntegers(func(a, b int64) (int64, error) { return a * b, nil }),
@@ -250,6 +254,42 @@ func join(list any, separator string) (string, error) {
 		parts[i] = text
 	}
 	return strings.Join(parts, separator), nil
+}
+
+func pairs(v any, names ...string) (string, error) {
+	entries := entriesOf(v)
+	if entries == nil {
+		return "", fmt.Errorf("unsupported type %T", v)
+	}
+	omitted := map[string]bool{}
+	for _, name := range names {
+		omitted[name] = true
+	}
+	var words []string
+	for key, value := range entries {
+		if omitted[key] {
+			continue
+		}
+		switch value.(type) {
+		case string, bool, float64:
+			words = append(words, key)
+		default:
+			return "", fmt.Errorf("unsupported type %T", value)
+		}
+	}
+	sort.Strings(words)
+	for i, key := range words {
+		words[i] = word(key) + "=" + word(fmt.Sprint(entries[key]))
+	}
+	return strings.Join(words, " "), nil
+}
+
+func word(s string) string {
+	isSpecial := func(r rune) bool { return strings.ContainsRune(" =\"", r) || !unicode.IsPrint(r) }
+	if strings.IndexFunc(s, isSpecial) >= 0 || !utf8.ValidString(s) {
+		return strconv.Quote(s)
+	}
+	return s
 }
 
 func ofIntegers(operation func(a, b int64) (int64, error)) func(a, b any) (int64, error) {

@@ -2,12 +2,18 @@
 
 #![allow(clippy::unnecessary_wraps, reason = "one signature for all functions")]
 
+use std::collections::HashSet;
+use std::ops::Deref;
+
 use jiff::tz::TimeZone;
 
 use crate::case;
 use crate::error::Reason;
 use crate::functions::{Answer, Context};
 use crate::json::to_json;
+use crate::limits::Buffer;
+use crate::printf;
+use crate::quote;
 use crate::regexp;
 use crate::text;
 use crate::time;
@@ -243,7 +249,7 @@ pub fn strjoin<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> 
     let Value::List(items) = list else {
         return Err(format!("unsupported type {}", list.type_name()).into());
     };
-    let mut out = crate::limits::Buffer::default();
+    let mut out = Buffer::default();
     for (index, item) in items.iter().enumerate() {
         let Some(text) = item.as_str() else {
             return Err("not a list of strings".into());
@@ -254,6 +260,56 @@ pub fn strjoin<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> 
         out.push_str(text)?;
     }
     Ok(Value::computed(out.into_bytes()))
+}
+
+/// `pairs MAP NAME...`: `name=value` of each entry but those with a NAME, in the order of their keys, with blanks between. A key
+/// or value is quoted where two maps could have the same text otherwise, and where it has characters that can't be seen.
+pub fn pairs<'a>(context: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+    let [item, names @ ..] = values else {
+        return Ok(empty());
+    };
+    let Some(map) = as_map(item) else {
+        return Err(format!("unsupported type {}", item.type_name()).into());
+    };
+    let entries = map.entries();
+    context
+        .meter
+        .bytes((entries.len() + names.len()) * size_of::<Value<'_>>())?;
+    let omitted: HashSet<&[u8]> = names
+        .iter()
+        .filter_map(|name| as_text(name).map(Deref::deref))
+        .collect();
+    let mut out = Buffer::default();
+    let kept = entries
+        .iter()
+        .filter(|(key, _)| !omitted.contains(key.as_bytes()));
+    for (index, (key, value)) in kept.enumerate() {
+        if index > 0 {
+            out.push(b" ")?;
+        }
+        push_word(&mut out, key.as_bytes())?;
+        out.push(b"=")?;
+        match value {
+            Value::Text(text) => push_word(&mut out, text)?,
+            Value::Nil | Value::List(_) | Value::Map(_) => {
+                let kind = value.type_name();
+                return Err(format!("the value of {key:?} has the type {kind}").into());
+            }
+            number => printf::write_value(&mut out, number)?,
+        }
+    }
+    Ok(Value::computed(out.into_bytes()))
+}
+
+fn push_word(out: &mut Buffer, text: &[u8]) -> Result<(), Reason> {
+    let is_plain = |rune: Result<char, u8>| {
+        rune.is_ok_and(|c| !matches!(c, ' ' | '=' | '"') && text::is_print(c))
+    };
+    if text::runes(text).all(is_plain) {
+        out.push(text)
+    } else {
+        out.push_str(&quote::quoted(text, false))
+    }
 }
 
 /// `localtime LAYOUT VALUE` or `localtime LAYOUT ZONE VALUE`

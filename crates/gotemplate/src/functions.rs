@@ -33,12 +33,14 @@ impl Type {
     }
 }
 
-/// How many more values of any type a function takes behind its parameters.
+/// What more values a function takes behind its parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rest {
     None,
     AtMostOne,
     Any,
+    /// Any number of texts.
+    Texts,
 }
 
 /// What a function has at hand besides its values.
@@ -90,7 +92,7 @@ impl Function {
                 (fixed..=fixed + 1).contains(&count),
                 format!("{fixed} or {}", fixed + 1),
             ),
-            Rest::Any => (count >= fixed, format!("at least {fixed}")),
+            Rest::Any | Rest::Texts => (count >= fixed, format!("at least {fixed}")),
         };
         if fits {
             return Ok(());
@@ -103,7 +105,11 @@ impl Function {
 
     /// The type of a value by its place.
     pub fn parameter(&self, index: usize) -> Type {
-        self.parameters.get(index).copied().unwrap_or(Type::Any)
+        let rest = match self.rest {
+            Rest::Texts => Type::Text,
+            Rest::None | Rest::AtMostOne | Rest::Any => Type::Any,
+        };
+        self.parameters.get(index).copied().unwrap_or(rest)
     }
 
     /// Which of its values is a pattern.
@@ -290,6 +296,7 @@ static OF_CANOPSIS: &[Function] = &[
         Type::Text,
         canopsis::strjoin,
     ),
+    function("pairs", ANY, Rest::Texts, Type::Text, canopsis::pairs),
     function(
         LOCALTIME,
         TWO,

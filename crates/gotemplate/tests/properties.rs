@@ -78,6 +78,7 @@ const PIECES: &[&str] = &[
     "substrRight ",
     "strpos ",
     "strjoin ",
+    "pairs ",
     "add ",
     "div ",
     "localtime ",
