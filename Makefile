@@ -54,11 +54,8 @@ build:
 	$(PREPARE) build
 	RUSTFLAGS="$(REMAP) $(LINKING)" $(CARGO) build --locked --release
 
-# The test files that cause faults, overload or hostile input for minutes, and those that build an image or packages or need another
-# system: "make check" leaves them out. CONTRIBUTING.md says which change needs which of them; CI runs all.
-FAULT_TESTS = brokers hostile order saturation
-LONG_TESTS = $(FAULT_TESTS) cluster faults image overload packaging
-TESTS = $(filter-out $(LONG_TESTS),$(patsubst tests/%.rs,%,$(patsubst %/main.rs,%.rs,$(wildcard tests/*.rs tests/*/main.rs))))
+# tests/main.rs: which tests run when. CONTRIBUTING.md: which change needs which of them. CI runs all.
+INTEGRATION = test --locked --test integration --
 
 check:
 	$(PREPARE) build rabbitmq alertmanager promtool openssl curl shellcheck scdoc valgrind
@@ -67,7 +64,8 @@ check:
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- --deny warnings
 	cargo test --locked --workspace --exclude $(NAME)
-	cargo test --locked --lib $(TESTS:%=--test %)
+	cargo test --locked --lib
+	cargo $(INTEGRATION) offline:: servers::
 	$(MAKE) build
 	$(BINARY) --check --config tests/data/regexps.yml >/dev/null
 	scripts/instructions --check
@@ -77,13 +75,13 @@ check-all: check faults check-packages check-packaging check-cluster demo
 
 check-packages:
 	$(PREPARE) build rabbitmq alertmanager openssl rpm rpmlint scdoc systemd-analyze readelf buildah debootstrap podman runc
-	cargo test --locked --test image --test packaging
+	cargo $(INTEGRATION) packages::
 
 # The tests that a package build runs (%check in the spec): without a broker and without Alertmanager.
-NEEDS_SERVERS = signals_exit_with_status_0
 check-offline:
 	$(CARGO) test --locked --package gotemplate --package yamldoc
-	$(CARGO) test --locked --lib --test cli --test properties --test readme -- $(NEEDS_SERVERS:%=--skip %)
+	$(CARGO) test --locked --lib
+	$(CARGO) $(INTEGRATION) offline::
 
 demo:
 	scripts/demo
@@ -148,7 +146,7 @@ check-packaging:
 check-cluster:
 	$(PREPARE) build rabbitmq debootstrap
 	scripts/rabbitmq-4-root $(TARGET)/trixie
-	RABBITMQ_4_ROOT=$(abspath $(TARGET)/trixie) $(CARGO) test --locked --test cluster --test alertmanager -- --ignored --nocapture
+	RABBITMQ_4_ROOT=$(abspath $(TARGET)/trixie) $(CARGO) $(INTEGRATION) --ignored --nocapture
 
 audit:
 	command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
@@ -160,8 +158,7 @@ bench:
 
 faults:
 	scripts/install-missing build rabbitmq openssl curl
-	cargo test --locked $(FAULT_TESTS:%=--test %)
-	cargo test --locked --test faults --test overload -- --nocapture
+	cargo $(INTEGRATION) --show-output faults::
 
 # Coverage instrumentation needs nightly features; RUSTC_BOOTSTRAP enables them in the pinned stable compiler.
 FUZZ_SECONDS = 300

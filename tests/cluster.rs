@@ -3,17 +3,15 @@
 //!
 //! `make check-cluster` runs it: it needs root, and the directory that `scripts/rabbitmq-4-root` makes, in `RABBITMQ_4_ROOT`.
 
-mod support;
-
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
 
+use crate::support::broker::{Admin, QUEUE};
+use crate::support::connector::{Connector, MAPPING, config};
+use crate::support::load::Load;
+use crate::support::{ProcessGroup, free_port, temp_path, wait_until};
 use amiquip::{AmqpValue, FieldTable};
-use support::broker::{Admin, QUEUE};
-use support::connector::{Connector, MAPPING, config};
-use support::load::Load;
-use support::{ProcessGroup, free_port, temp_path, wait_until};
 
 const NODES: usize = 3;
 const SENDERS: usize = 4;

@@ -110,8 +110,8 @@ impl BareLoop {
             .with_message_id(format!("18bcd2f4a1b2c3d4-7f3-{}", self.published));
         self.published += 1;
         let publish = Publish {
-            body: &message.body,
-            routing_key: message.routing_key.clone(),
+            body: &message.delivery.body,
+            routing_key: message.delivery.routing_key.clone(),
             mandatory: true,
             immediate: false,
             properties,

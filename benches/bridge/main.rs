@@ -20,6 +20,7 @@ mod bridge_process;
 mod cpu_times;
 mod load;
 #[path = "../../tests/support/mod.rs"]
+#[allow(dead_code, reason = "the tests use the rest")]
 mod support;
 mod table;
 
@@ -30,7 +31,7 @@ use bare_loop::BareLoop;
 use bridge_process::BridgeProcess;
 use cpu_times::CpuTimes;
 use load::Load;
-use support::broker::{Admin, Broker, ReceivedMessage};
+use support::broker::{Admin, Broker, QUEUE, ReceivedMessage};
 use support::certificates::Subject;
 use support::connector::BINARY;
 use support::tls::Authority;
@@ -126,7 +127,8 @@ impl Bench {
         let mut counted = 0;
         // The queue's message count may lag behind the confirms.
         wait_until("every event that was answered 200 is in the queue", || {
-            counted += self.admin.purge();
+            let purged = self.admin.channel.queue_purge(QUEUE).unwrap();
+            counted += usize::try_from(purged).unwrap();
             counted >= events
         });
         assert_eq!(counted, events, "events in the queue");

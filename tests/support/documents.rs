@@ -9,13 +9,10 @@ use std::path::Path;
 /// A fenced code block.
 #[derive(Debug, Clone)]
 pub struct Block {
-    /// The document's path.
-    pub document: String,
     /// The line of its fence, counted from 1.
     pub line: usize,
     /// The text of the comment before it.
     pub marker: Option<String>,
-    pub language: String,
     /// Without the indentation of its fence.
     pub text: String,
 }
@@ -77,16 +74,14 @@ pub fn blocks(document: &str, text: &str) -> Vec<Block> {
                 block.text.push('\n');
                 open = Some((indent, block));
             }
-        } else if let Some(language) = trimmed.strip_prefix("```") {
+        } else if trimmed.starts_with("```") {
             let marker = previous
                 .trim()
                 .strip_prefix("<!-- ")
                 .and_then(|rest| rest.strip_suffix(" -->"));
             let block = Block {
-                document: document.to_owned(),
                 line: number,
                 marker: marker.map(str::to_owned),
-                language: language.to_owned(),
                 text: String::new(),
             };
             open = Some((indentation, block));

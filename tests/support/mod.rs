@@ -1,6 +1,5 @@
 //! Support for the tests: a real RabbitMQ node, the real binary, an HTTP client. Processes that a test starts end with it, even if it
 //! is killed.
-#![allow(dead_code, missing_docs)]
 
 pub mod alertmanager;
 pub mod amqp_relay;

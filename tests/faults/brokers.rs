@@ -1,0 +1,183 @@
+//! Servers in the place of RabbitMQ, and limits of RabbitMQ, that must not stop, block or bloat the connector.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use crate::support::broker::Broker;
+use crate::support::connector::{BINARY, Connector, MAPPING, config};
+use crate::support::frame_relay::{self, Handlers};
+use crate::support::load::Load;
+use crate::support::tls::Authority;
+use crate::support::{TempDir, notification, wait_until};
+use openssl::ssl::{SslAcceptor, SslFiletype, SslMethod};
+
+/// Starts the connector with less address space than the servers declare: to reserve that much would end it.
+const LIMITED: [&str; 2] = ["prlimit", "--as=1000000000"];
+
+/// A frame's header that declares 2 GB.
+const HUGE_FRAME: [u8; 7] = [1, 0, 1, 0x7f, 0xff, 0xff, 0xff];
+
+/// A content header whose message has 2 GB.
+const HUGE_MESSAGE: [u8; 22] = [
+    2, 0, 1, 0, 0, 0, 14, 0, 60, 0, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0xce,
+];
+
+const HTTP_RESPONSE: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
+
+/// A server that sends these bytes to every client once it has got the header of the protocol.
+fn answering(bytes: &'static [u8], tls: Option<Arc<SslAcceptor>>) -> u16 {
+    fn answer(mut stream: impl Read + Write, bytes: &[u8]) -> std::io::Result<()> {
+        stream.read_exact(&mut [0; 8])?;
+        stream.write_all(bytes)?;
+        std::io::copy(&mut stream, &mut std::io::sink()).map(drop)
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let tls = tls.clone();
+            thread::spawn(move || match tls {
+                Some(acceptor) => acceptor
+                    .accept(stream)
+                    .map(|stream| drop(answer(stream, bytes)))
+                    .unwrap_or_default(),
+                None => answer(stream, bytes).unwrap_or_default(),
+            });
+        }
+    });
+    port
+}
+
+fn acceptor(authority: &Authority) -> Arc<SslAcceptor> {
+    let mut acceptor = SslAcceptor::mozilla_intermediate(SslMethod::tls()).unwrap();
+    let file = |name: &str| authority.dir.join(name);
+    acceptor
+        .set_certificate_file(file("server.pem"), SslFiletype::PEM)
+        .unwrap();
+    acceptor
+        .set_private_key_file(file("server-key.pem"), SslFiletype::PEM)
+        .unwrap();
+    Arc::new(acceptor.build())
+}
+
+#[test]
+fn a_server_that_is_not_rabbitmq_is_reported_and_takes_no_memory() {
+    let authority = Authority::new();
+    let acceptor = acceptor(&authority);
+    for (bytes, reason) in [
+        (HTTP_RESPONSE, "the server does not speak AMQP"),
+        (&HUGE_FRAME[..], "a frame above the negotiated size"),
+        (&HUGE_MESSAGE[..], "a message above the size of any event"),
+    ] {
+        for tls in [Some(Arc::clone(&acceptor)), None] {
+            let scheme = if tls.is_some() { "amqps" } else { "amqp" };
+            let url = format!("{scheme}://u:p@localhost:{}/v", answering(bytes, tls));
+            let settings = format!(
+                "amqp: {{url: '{url}', ca_file: '{}'}}",
+                authority.ca().display()
+            );
+            let text = config("x", "answer_timeout: 500ms", MAPPING).replacen(
+                "amqp: {url: 'x'}",
+                &settings,
+                1,
+            );
+            let connector = Connector::with_wrapper(&LIMITED, BINARY, &text, &[]);
+            wait_until(&format!("{scheme}: {reason}"), || {
+                connector.get("/-/ready").body.contains(reason)
+            });
+            assert_eq!(connector.post(&notification(&["a"])).status, 503);
+        }
+    }
+}
+
+#[test]
+fn a_connection_on_which_huge_frames_come_is_replaced() {
+    let broker = Broker::shared();
+    for bytes in [&HUGE_FRAME[..], &HUGE_MESSAGE[..]] {
+        let vhost = broker.fresh_vhost();
+        // The first connection gets them in the place of its first confirm.
+        let connect = move |number| {
+            let to_client = move |frame: &[u8], mut client: &TcpStream| {
+                let is_confirm = frame_relay::acked_tag(frame).is_some();
+                client.write_all(if is_confirm && number == 0 {
+                    bytes
+                } else {
+                    frame
+                })
+            };
+            Handlers {
+                to_client: Box::new(to_client),
+                ..Handlers::default()
+            }
+        };
+        let relay = frame_relay::start("127.0.0.1:0", broker.port, connect);
+        let url = format!("amqp://cpsrabbit:canopsis@{relay}/{vhost}");
+        let text = config(&url, "", MAPPING);
+        let connector = Connector::with_wrapper(&LIMITED, BINARY, &text, &[]);
+        connector.wait_until_ready();
+        let response = connector.post(&notification(&["a"]));
+        assert_eq!(response.status, 200, "{}", response.body);
+    }
+}
+
+#[test]
+fn an_event_over_which_rabbitmq_closes_the_channel_fails_alone() {
+    let broker = Broker::start();
+    broker.ctl(&[
+        "eval",
+        "application:set_env(rabbit, max_message_size, 100000).",
+    ]);
+    let mapping = format!(
+        "{MAPPING}\nextra_infos_prefix: x_\nextra_infos: {{large: {{type: copy, value: externalURL}}}}\n"
+    );
+    let connector = Connector::with(&config(&broker.url("v0"), "", &mapping), &[]);
+    connector.wait_until_ready();
+    let load = Load::start(connector.address, 8);
+    for round in 0..5 {
+        load.wait_for_more(20);
+        let url = format!("\"externalURL\":\"{}\"", "x".repeat(200_000));
+        let body = notification(&[format!("large{round}")]).replace("\"externalURL\":\"\"", &url);
+        let response = connector.post(&body);
+        assert_eq!(response.status, 503, "{}", response.body);
+        assert!(response.body.contains("message size"), "{}", response.body);
+    }
+    let result = load.stop();
+    let received = broker.admin("v0").drain_resources();
+    result.assert_no_loss("an event above max_message_size", &received);
+    assert_eq!(result.statuses.keys().collect::<Vec<_>>(), [&200]);
+}
+
+#[test]
+fn every_address_of_a_host_name_is_tried() {
+    let broker = Broker::shared();
+    let vhost = broker.fresh_vhost();
+    // It accepts connections, and never sends a byte.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&connections);
+    thread::spawn(move || {
+        let mut held = Vec::new();
+        for stream in silent.incoming() {
+            held.push(stream);
+            counter.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let second = format!("127.0.0.2:{port}");
+    frame_relay::start(&second, broker.port, |_| Handlers::default());
+    // A mount namespace, in which the name has both addresses.
+    let dir = TempDir::new("hosts");
+    let hosts = dir.file("hosts", "127.0.0.1 rabbit.test\n127.0.0.2 rabbit.test\n");
+    let mount = format!("mount --bind {hosts} /etc/hosts && exec \"$@\"");
+    let wrapper = ["unshare", "--mount", "sh", "-c", &mount, "sh"];
+    let url = format!("amqp://cpsrabbit:canopsis@rabbit.test:{port}/{vhost}");
+    let text = config(&url, "answer_timeout: 30s", MAPPING);
+    let connector = Connector::with_wrapper(&wrapper, BINARY, &text, &[]);
+    connector.wait_until_ready();
+    assert!(connections.load(Ordering::SeqCst) > 0, "the first is tried");
+    assert_eq!(connector.post(&notification(&["a"])).status, 200);
+    assert_eq!(broker.admin(&vhost).drain().len(), 1);
+}

@@ -1,0 +1,8 @@
+//! Faults of RabbitMQ and of the network, overload, and hostile input. They take minutes.
+
+mod brokers;
+mod hostile;
+mod order;
+mod outages;
+mod overload;
+mod saturation;

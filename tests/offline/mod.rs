@@ -1,0 +1,5 @@
+//! What needs neither a broker nor Alertmanager: package builds run these tests without network.
+
+mod cli;
+mod documents;
+mod properties;

@@ -1,0 +1,15 @@
+//! Each capability, with a real RabbitMQ and the real senders.
+
+mod alertmanager;
+mod contrib;
+mod delivery;
+mod documents;
+mod memory;
+mod metrics;
+mod partial;
+mod process_group;
+mod senders;
+mod service;
+mod stand_ins;
+mod tls;
+mod webhook;

@@ -1,0 +1,404 @@
+//! What senders may send: several alerts of one entity, Grafana's notifications, nulls, and each form of request that HTTP
+//! allows.
+
+use std::io::{BufReader, Write};
+use std::net::TcpStream;
+
+use crate::support::broker::{Admin, Broker};
+use crate::support::connector::{Connector, MAPPING, config, run, shipped_config};
+use crate::support::http::{Client, Response, read_response};
+use crate::support::{TIMEOUT, TOKEN, TempDir, notification, payload};
+use serde_json::{Value, json};
+
+fn alert(status: &str, name: &str, instance: &str, severity: &str) -> Value {
+    json!({
+        "status": status, "annotations": {}, "startsAt": "2026-11-24T10:00:00Z",
+        "labels": {"alertname": name, "instance": instance, "severity": severity},
+    })
+}
+
+fn of_alerts(alerts: &[Value]) -> String {
+    json!({"version": "4", "alerts": alerts}).to_string()
+}
+
+/// Resource, component and state of each event in the queue.
+fn drained(admin: &Admin) -> Vec<(String, String, u64)> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    admin
+        .drain()
+        .iter()
+        .map(|one| &one.event)
+        .map(|event| {
+            (
+                text(&event["resource"]),
+                text(&event["component"]),
+                event["state"].as_u64().unwrap(),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn an_entity_ends_in_its_worst_state() {
+    let broker = Broker::shared();
+    let vhost = broker.fresh_vhost();
+    let admin = broker.admin(&vhost);
+    let mut connector = Connector::on(&broker.url(&vhost));
+    connector.wait_until_ready();
+    let body = of_alerts(&[
+        alert("firing", "DiskFull", "db-1", "critical"),
+        alert("firing", "Other", "db-1", "warning"),
+        alert("firing", "DiskFull", "db-1", "warning"),
+        alert("firing", "DiskFull", "db-2", "critical"),
+        alert("resolved", "DiskFull", "db-1", "critical"),
+        alert("resolved", "Other", "db-2", "warning"),
+    ]);
+    // The second time, the events are the same ones: a repetition by Alertmanager.
+    for published in 1..=2 {
+        let response = connector.post(&body);
+        assert_eq!(
+            (response.status, response.json()),
+            (200, json!({"published": 6}))
+        );
+        let expected = [
+            ("DiskFull", "db-1", 0),
+            ("Other", "db-1", 1),
+            ("DiskFull", "db-1", 1),
+            ("DiskFull", "db-2", 3),
+            ("DiskFull", "db-1", 3),
+            ("Other", "db-2", 0),
+        ];
+        let expected =
+            expected.map(|(name, instance, state)| (name.to_owned(), instance.to_owned(), state));
+        assert_eq!(drained(&admin), expected);
+        let counted = format!(
+            "canopsis_connector_alerts_sharing_entity_total {}",
+            3 * published
+        );
+        let page = connector.get("/metrics").body;
+        assert!(page.lines().any(|line| line == counted), "{page}");
+    }
+    connector.wait_for_log("3 alerts of one notification share an entity");
+    let log = connector.log();
+    let warnings: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("share an entity"))
+        .collect();
+    assert_eq!(warnings.len(), 1, "at most once a minute: {warnings:?}");
+    assert!(
+        warnings[0].contains("component=db-1 resource=DiskFull"),
+        "{warnings:?}"
+    );
+}
+
+#[test]
+fn notifications_of_grafana_are_published() {
+    const EXTRA: &str = "
+timestamp: {type: copy, value: startsAt}
+extra_infos_prefix: x_
+extra_infos:
+  value_string: {type: template, value: '{{ .Alert.valueString }}'}
+  b: {type: template, value: '{{ .Alert.values.B }}'}
+  title: {type: template, value: '{{ .Notification.title }}'}
+  org: {type: template, value: '{{ .Notification.orgId }}'}
+  truncated: {type: copy, value: truncatedAlerts}
+  hour: {type: template, value: '{{ localtime \"15:04 MST\" \"UTC\" .Alert.startsAt }}'}
+";
+    let broker = Broker::shared();
+    let vhost = broker.fresh_vhost();
+    let admin = broker.admin(&vhost);
+    let connector = Connector::with(
+        &config(&broker.url(&vhost), "", &format!("{MAPPING}{EXTRA}")),
+        &[],
+    );
+    connector.wait_until_ready();
+    let authorization = format!("Authorization: Bearer {TOKEN}");
+    let mut client = Client::new(connector.address);
+    let mut send = |method: &str, name: &str| {
+        let body = payload(name);
+        let headers = [&*authorization, "Content-Type: application/json"];
+        let response = client.send(method, "/webhook", &headers, body.as_bytes());
+        let response = response.unwrap();
+        assert_eq!(response.status, 200, "{}", response.body);
+        let received = admin.drain();
+        received
+            .into_iter()
+            .map(|one| one.event)
+            .collect::<Vec<Value>>()
+    };
+    for method in ["POST", "PUT"] {
+        let events = send(method, "grafana-firing-and-resolved");
+        let expected = [
+            json!({
+                "component": "mq-1:15692", "resource": "Queue is long", "state": 1, "timestamp": 1_795_356_649,
+                "x_b": "22.5", "x_org": "1", "x_title": "[FIRING:1, RESOLVED:1] Queue is long Orders",
+                "x_truncated": "0", "x_hour": "14:10 UTC",
+                "x_value_string": "[ var='B' labels={instance=mq-1:15692} value=22.5 ], \
+                                   [ var='C' labels={instance=mq-1:15692} value=1 ]",
+            }),
+            // Its values are null, and its valueString is empty.
+            json!({
+                "component": "mq-2:15692", "resource": "Queue is long", "state": 0, "timestamp": 1_795_381_800,
+                "x_b": null, "x_title": "[FIRING:1, RESOLVED:1] Queue is long Orders", "x_value_string": null,
+                "x_hour": "21:10 UTC",
+            }),
+        ];
+        assert_eq!(events.len(), expected.len());
+        for (event, expected) in events.iter().zip(&expected) {
+            for (key, value) in expected.as_object().unwrap() {
+                assert_eq!(&event[key], value, "{method}: {key}");
+            }
+        }
+    }
+    let old = send("POST", "grafana-old");
+    assert_eq!(
+        (&old[0]["x_truncated"], &old[0]["state"]),
+        (&json!("0"), &json!(3))
+    );
+    let unknown = payload("grafana-old").replace("\"version\":\"1\"", "\"version\":\"2\"");
+    let response = connector.post(&unknown);
+    let reason = "unsupported notification version \"2\"; supported: \"4\" (Alertmanager) and \"1\" (Grafana Alerting)";
+    assert_eq!(
+        (response.status, response.json()),
+        (400, json!({"error": reason}))
+    );
+}
+
+#[test]
+fn a_null_is_absent_and_a_wrong_type_costs_only_its_alert() {
+    let broker = Broker::shared();
+    let vhost = broker.fresh_vhost();
+    let admin = broker.admin(&vhost);
+    let mapping = MAPPING.replace(
+        "{type: copy, value: annotations.summary}",
+        "[{type: copy, value: annotations.summary}, no summary]",
+    );
+    let connector = Connector::with(&config(&broker.url(&vhost), "", &mapping), &[]);
+    connector.wait_until_ready();
+    let mut with_null = alert("firing", "Null", "h", "warning");
+    with_null["annotations"]["summary"] = Value::Null;
+    with_null["fingerprint"] = Value::Null;
+    let mut wrong = alert("firing", "Wrong", "h", "warning");
+    wrong["labels"]["replicas"] = json!(3);
+    let body = json!({
+        "version": "4", "alerts": [with_null, wrong, alert("firing", "Good", "h", "warning")],
+        "groupKey": null, "truncatedAlerts": null, "commonLabels": {"x": null}, "commonAnnotations": null,
+    });
+    let response = connector.post(&body.to_string());
+    assert_eq!(response.status, 200, "{}", response.body);
+    let answer = response.json();
+    assert_eq!(answer["published"], 2);
+    assert_eq!(answer["rejected"][0]["alertname"], "Wrong");
+    let received = admin.drain();
+    let outputs: Vec<(String, &Value)> = received
+        .iter()
+        .map(|one| (one.resource(), &one.event["output"]))
+        .collect();
+    let output = json!("no summary");
+    let expected = ["Null", "Good"].map(|name| (name.to_owned(), &output));
+    assert_eq!(outputs, expected);
+}
+
+/// Sends a request as it is, and reads its response and whatever comes before it.
+fn exchange(connector: &Connector, request: &[u8]) -> Response {
+    let stream = TcpStream::connect(connector.address).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+    let mut stream = BufReader::new(stream);
+    stream.get_mut().write_all(request).unwrap();
+    read_response(&mut stream).unwrap()
+}
+
+#[test]
+fn requests_are_answered_as_the_rfcs_require() {
+    let broker = Broker::shared();
+    let vhost = broker.fresh_vhost();
+    let admin = broker.admin(&vhost);
+    let connector = Connector::on(&broker.url(&vhost));
+    connector.wait_until_ready();
+    let body = notification(&["a"]);
+    let webhook = |target: &str, version: &str, lines: &str| {
+        let head = format!(
+            "POST {target} HTTP/{version}\r\n{lines}Authorization: Bearer {TOKEN}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        exchange(&connector, head.as_bytes())
+    };
+    for (target, version, lines, status, part) in [
+        ("/webhook", "1.1", "Host: h\r\n", 200, "published"),
+        (
+            "http://connector.example/webhook",
+            "1.1",
+            "Host: connector.example\r\n",
+            200,
+            "published",
+        ),
+        (
+            "HTTP://h:18401/webhook?x=y",
+            "1.1",
+            "Host: other\r\n",
+            200,
+            "published",
+        ),
+        ("http://h", "1.1", "Host: h\r\n", 404, "no such path"),
+        ("/webhook", "1.1", "", 400, "Host header missing"),
+        (
+            "/webhook",
+            "1.1",
+            "Host: h\r\nHost: h\r\n",
+            400,
+            "more than one Host header",
+        ),
+        ("/webhook", "1.0", "", 200, "published"),
+        (
+            "/webhook",
+            "1.1",
+            "Host: h\r\nContent-Encoding: identity\r\n",
+            200,
+            "published",
+        ),
+        (
+            "/webhook",
+            "1.1",
+            "Host: h\r\nContent-Encoding: gzip\r\n",
+            415,
+            "unsupported Content-Encoding; send the notification uncompressed",
+        ),
+    ] {
+        let response = webhook(target, version, lines);
+        assert_eq!(
+            response.status, status,
+            "{target} {lines}: {}",
+            response.body
+        );
+        assert!(
+            response.body.contains(part),
+            "{target} {lines}: {}",
+            response.body
+        );
+        assert_eq!(admin.drain().len(), usize::from(status == 200), "{target}");
+        if status == 415 {
+            assert_eq!(response.header("accept-encoding"), Some("identity"));
+        }
+    }
+    // HTTP/1.0 knows no interim responses. The body is sent only after the server has had time to send one.
+    let mut stream = BufReader::new(TcpStream::connect(connector.address).unwrap());
+    stream.get_mut().set_read_timeout(Some(TIMEOUT)).unwrap();
+    let head = format!(
+        "POST /webhook HTTP/1.0\r\nExpect: 100-continue\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.get_mut().write_all(head.as_bytes()).unwrap();
+    assert_eq!(connector.get("/-/healthy").status, 200);
+    stream.get_mut().write_all(body.as_bytes()).unwrap();
+    assert_eq!(read_response(&mut stream).unwrap().status, 200);
+
+    let unauthorized = exchange(
+        &connector,
+        b"POST /webhook HTTP/1.1\r\nHost: h\r\nContent-Encoding: gzip\r\nContent-Length: 9\r\n\r\n",
+    );
+    assert_eq!(unauthorized.status, 401);
+
+    for (accept, content_type) in [
+        (
+            "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.2",
+            "application/openmetrics-text",
+        ),
+        ("application/openmetrics-text;q=0, */*", "text/plain"),
+    ] {
+        let mut client = Client::new(connector.address);
+        let accept = format!("Accept: {accept}");
+        let response = client.send("GET", "/metrics", &[&accept], b"").unwrap();
+        let found = response.header("content-type").unwrap();
+        assert!(found.starts_with(content_type), "{accept}: {found}");
+    }
+}
+
+#[test]
+fn the_shipped_configuration_has_usable_entities_and_states() {
+    let broker = Broker::shared();
+    let vhost = broker.fresh_vhost();
+    let admin = broker.admin(&vhost);
+    let shipped = shipped_config(&broker.url(&vhost));
+    let connector = Connector::with(&shipped, &["--host", "127.0.0.1", "--port", "0"]);
+    connector.wait_until_ready();
+    let cases = [
+        ("Watchdog", "", "none", "prometheus", 0),
+        ("Watchdog", "p-1:9090", "critical", "p-1:9090", 0),
+        ("A", "db-1.example:9100", "none", "db-1.example:9100", 0),
+        ("B", "10.0.0.1", "odd", "10.0.0.1", 3),
+        (
+            "C",
+            "https://shop.example/health?x=1",
+            "warning",
+            "shop.example",
+            1,
+        ),
+        (
+            "D",
+            "https://user@shop.example:8443",
+            "major",
+            "shop.example",
+            2,
+        ),
+        (
+            "E",
+            "http://[2001:db8::1]:8080/",
+            "critical",
+            "2001:db8::1",
+            3,
+        ),
+        ("F", "[2001:db8::2]:9100", "critical", "2001:db8::2", 3),
+        ("G", "[2001:db8::3]", "critical", "2001:db8::3", 3),
+        ("H", "2001:db8::4", "critical", "2001:db8::4", 3),
+        ("I", "https://", "critical", "https://", 3),
+    ];
+    let alerts: Vec<Value> = cases
+        .iter()
+        .map(|(name, instance, severity, ..)| alert("firing", name, instance, severity))
+        .collect();
+    assert_eq!(connector.post(&of_alerts(&alerts)).status, 200);
+    let received = admin.drain();
+    assert_eq!(received.len(), cases.len());
+    for (one, (name, instance, _, component, state)) in received.iter().zip(cases) {
+        let event = &one.event;
+        assert_eq!(event["connector_name"], "prometheus");
+        assert_eq!(
+            (&*one.resource(), &event["component"], &event["state"]),
+            (name, &json!(component), &json!(state)),
+            "{instance}"
+        );
+    }
+}
+
+/// The rules of `resource` in a comment of config.yml, instead of the one that is in use.
+fn with_suggested_resource(shipped: &str) -> String {
+    let (before, rest) = shipped.split_once("# resource:\n").unwrap();
+    let (suggested, rest) = rest.split_once("resource:\n").unwrap();
+    let (_, after) = rest.split_once("\n\n").unwrap();
+    let suggested = suggested.replace("# ", "");
+    format!("{before}resource:\n{suggested}\n{after}")
+}
+
+#[test]
+fn the_suggested_resource_separates_alerts() {
+    let shipped = include_str!("../../config.yml");
+    let dir = TempDir::new("suggested");
+    let path = dir.file("config.yml", &with_suggested_resource(shipped));
+    let on = |mountpoint: &str| {
+        let mut alert = alert("firing", "DiskFull", "db-1", "critical");
+        alert["labels"]["mountpoint"] = json!(mountpoint);
+        alert
+    };
+    let body = of_alerts(&[on("/opt"), on("/var"), alert("firing", "Down", "db-1", "")]);
+    let arguments = ["-c", &path, "--dry-run", "-"];
+    let printed = run(&arguments, &[("PROMETHEUS_BEARER_TOKEN", TOKEN)], &body);
+    let log = String::from_utf8(printed.stderr).unwrap();
+    assert!(printed.status.success() && !log.contains("share"), "{log}");
+    let resources: Vec<Value> = String::from_utf8(printed.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["resource"].clone())
+        .collect();
+    assert_eq!(resources, ["DiskFull /opt", "DiskFull /var", "Down"]);
+    std::fs::remove_file(&path).unwrap();
+}

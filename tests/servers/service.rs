@@ -1,0 +1,253 @@
+//! The connector as a service: reloads, and notifications to systemd.
+
+use crate::support::broker::{Broker, ReceivedMessage};
+use crate::support::certificates::Subject;
+use crate::support::connector::{Connector, MAPPING, config};
+use crate::support::http::Client;
+use crate::support::load::Load;
+use crate::support::manager::Manager;
+use crate::support::tls::Authority;
+use crate::support::{TOKEN, notification, signal, temp_path};
+
+#[test]
+fn reloads_under_load_lose_no_event() {
+    let broker = Broker::shared();
+    let (first, second) = (broker.fresh_vhost(), broker.fresh_vhost());
+    let other_mapping = MAPPING.replace("p1", "p2");
+    let configurations = [
+        config(&broker.url(&second), "", MAPPING),
+        config(
+            &broker.url(&second),
+            "max_connections: 500, answer_timeout: 9s",
+            &other_mapping,
+        ),
+        "connector: [".to_owned(),
+        config(&broker.url(&first), "", &other_mapping),
+        config(&broker.url(&first), "", MAPPING),
+    ];
+    let mut connector = Connector::with(
+        &config(&broker.url(&first), "", MAPPING),
+        &["--log-level", "info"],
+    );
+    connector.wait_until_ready();
+    let load = Load::start(connector.address, 8);
+    load.wait_for_more(20);
+    for configuration in configurations.iter().cycle().take(20) {
+        connector.reload(configuration);
+        load.wait_for_more(5);
+    }
+    let result = load.stop();
+    assert_eq!(result.statuses.keys().collect::<Vec<_>>(), [&200]);
+    let (at_first, at_second) = (broker.admin(&first).drain(), broker.admin(&second).drain());
+    assert!(!at_first.is_empty() && !at_second.is_empty());
+    let received: Vec<String> = at_first
+        .iter()
+        .chain(&at_second)
+        .map(ReceivedMessage::resource)
+        .collect();
+    result.assert_no_loss("reloaded 20 times", &received);
+    let log = connector.log();
+    assert_eq!(
+        (
+            log.matches("configuration reloaded").count(),
+            log.matches("configuration reload failed").count()
+        ),
+        (16, 4)
+    );
+}
+
+#[test]
+fn an_invalid_configuration_is_rejected_completely() {
+    let broker = Broker::shared();
+    let vhost = broker.fresh_vhost();
+    let mut connector = Connector::on(&broker.url(&vhost));
+    connector.wait_until_ready();
+    connector.reload(&config(
+        "amqp://elsewhere.invalid/x",
+        "bearer_tokn: hunter2",
+        "connector: c",
+    ));
+    let log = connector.log();
+    assert!(
+        log.contains("configuration reload failed; still using the previous configuration"),
+        "{log}"
+    );
+    assert!(
+        log.contains("http.bearer_tokn: unknown key; did you mean \"bearer_token\"?"),
+        "{log}"
+    );
+    assert_eq!(connector.post(&notification(&["A"])).status, 200);
+    assert_eq!(broker.admin(&vhost).drain().len(), 1);
+}
+
+#[test]
+fn a_failed_reload_over_http_is_logged_once() {
+    let mut connector = Connector::with(&config("amqp://127.0.0.1:1", "", MAPPING), &["--stdout"]);
+    connector.rewrite("connector: [");
+    let authorization = format!("Authorization: Bearer {TOKEN}");
+    let response = connector
+        .client()
+        .send("POST", "/-/reload", &[&authorization], b"")
+        .unwrap();
+    assert_eq!(response.status, 500);
+    assert!(response.body.contains("invalid YAML"), "{}", response.body);
+    connector.terminate();
+    connector.wait();
+    // At debug level the request is logged as well.
+    let log = connector.log();
+    let is_failure = |line: &&str| line.contains("reload failed") && !line.contains(" DEBUG ");
+    assert_eq!(log.lines().filter(is_failure).count(), 1, "{log}");
+    assert_eq!(log.matches("invalid YAML").count(), 1, "{log}");
+}
+
+#[test]
+fn a_changed_certificate_is_logged_with_its_expiry() {
+    let authority = Authority::new();
+    let configuration = |name: &str| {
+        let tls = authority.setting(name, "");
+        config("amqp://127.0.0.1:1", &tls, MAPPING)
+    };
+    let mut connector = Connector::with(&configuration("server"), &["--stdout"]);
+    let subject = Subject {
+        days: 1000,
+        ..Subject::host("localhost")
+    };
+    authority.issue("renewed", subject);
+    connector.reload(&configuration("renewed"));
+    let log = connector.log();
+    let expiry = |message: &str| {
+        let line = log.lines().find(|line| line.contains(message));
+        let (_, expiry) = line?.split_once("tls=\"on, certificate expires ")?;
+        Some(expiry.to_owned())
+    };
+    let (first, second) = (expiry(" listening "), expiry("configuration reloaded"));
+    assert!(first.is_some() && first < second, "{log}");
+}
+
+#[test]
+fn a_deeply_nested_configuration_is_rejected_at_reload() {
+    let broker = Broker::shared();
+    let vhost = broker.fresh_vhost();
+    let mut connector = Connector::on(&broker.url(&vhost));
+    connector.wait_until_ready();
+    for nested in ["[", "{a: ", "- "] {
+        connector.reload(&format!("connector: {}", nested.repeat(100_000)));
+    }
+    let log = connector.log();
+    assert_eq!(log.matches("nested too deeply").count(), 2, "{log}");
+    assert_eq!(connector.post(&notification(&["A"])).status, 200);
+}
+
+#[test]
+fn tokens_and_limits_change_and_the_address_does_not() {
+    let broker = Broker::shared();
+    let url = broker.url(&broker.fresh_vhost());
+    let mut connector = Connector::on(&url);
+    connector.wait_until_ready();
+    let changed = format!(
+        "amqp: {{url: '{url}'}}\nhttp: {{listen: '127.0.0.1:1', bearer_token: another, max_body_bytes: 2048}}\n{MAPPING}"
+    );
+    connector.reload(&changed);
+    let post = |token: &str, body: &str| {
+        let authorization = format!("Authorization: Bearer {token}");
+        Client::new(connector.address)
+            .send("POST", "/webhook", &[&authorization], body.as_bytes())
+            .unwrap()
+            .status
+    };
+    assert_eq!(post(TOKEN, &notification(&["A"])), 401);
+    assert_eq!(post("another", &notification(&["A"])), 200);
+    assert_eq!(post("another", &notification(&vec!["A"; 100])), 413);
+    let log = connector.log();
+    assert!(
+        log.contains("http.listen changed: restart the service to apply it"),
+        "{log}"
+    );
+    // With unchanged broker settings, the connection is kept.
+    assert_eq!(log.matches("connected to RabbitMQ").count(), 1, "{log}");
+}
+
+#[test]
+fn a_slow_reload_does_not_delay_shutdown() {
+    let broker = Broker::shared();
+    let url = broker.url(&broker.fresh_vhost());
+    let mut connector = Connector::on(&url);
+    connector.wait_until_ready();
+    // Reading a FIFO blocks, as for a file on an unreachable NFS server.
+    let pipe = temp_path("token");
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
+    connector.rewrite(&format!(
+        "amqp: {{url: '{url}'}}\nhttp: {{bearer_token_file: {}}}\n{MAPPING}",
+        pipe.display()
+    ));
+    signal(connector.pid(), "HUP");
+    // Opening the write end returns when the connector has opened the FIFO for reading.
+    let _writer = std::fs::File::options().write(true).open(&pipe).unwrap();
+    assert_eq!(connector.post(&notification(&["A"])).status, 200);
+    connector.terminate();
+    assert_eq!(connector.wait().code(), Some(0));
+    std::fs::remove_file(&pipe).unwrap();
+}
+
+#[test]
+fn systemd_is_notified_of_each_state() {
+    let mut broker = Broker::start();
+    let manager = Manager::new();
+    let good = config(&broker.url("v0"), "", MAPPING);
+    let mut connector = manager.start_under(&["env"], &good);
+    // READY is the first notification, after the port is open.
+    let ready = manager.next();
+    assert!(
+        ready.contains("READY=1\n") && ready.contains("STATUS=listening on 127.0.0.1:"),
+        "{ready}"
+    );
+    assert_eq!(connector.get("/-/healthy").status, 200);
+    manager.wait_for(&["STATUS=listening on", "; connected to RabbitMQ"]);
+    for _ in 0..3 {
+        manager.wait_for(&["WATCHDOG=1"]);
+    }
+    broker.kill();
+    let disconnected = manager.wait_for(&["; not connected to RabbitMQ: "]);
+    assert!(!disconnected.contains("canopsis@"), "{disconnected}");
+    broker.run();
+    manager.wait_for(&["; connected to RabbitMQ"]);
+
+    connector.reload("connector: [");
+    let reloading = manager.wait_for(&["RELOADING=1"]);
+    assert!(reloading.contains("MONOTONIC_USEC="), "{reloading}");
+    manager.wait_for(&["READY=1"]);
+    manager.wait_for(&["; configuration reload failed; still using the previous configuration"]);
+    connector.reload(&good);
+    manager.wait_for(&["RELOADING=1"]);
+    manager.wait_for(&["READY=1"]);
+
+    connector.terminate();
+    manager.wait_for(&["STOPPING=1"]);
+    assert_eq!(connector.wait().code(), Some(0));
+}
+
+#[test]
+fn signals_exit_with_status_0_and_json_logs_are_json() {
+    let broker = Broker::shared();
+    for name in ["TERM", "INT"] {
+        let mut connector = Connector::with(
+            &config(&broker.url(&broker.fresh_vhost()), "", MAPPING),
+            &["--log-format", "json"],
+        );
+        connector.wait_until_ready();
+        signal(connector.pid(), name);
+        assert_eq!(connector.wait().code(), Some(0));
+        let log = connector.log();
+        let last: serde_json::Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
+        assert_eq!(
+            (last["level"].as_str(), last["message"].as_str()),
+            (Some("info"), Some("stopped"))
+        );
+    }
+}

@@ -1,0 +1,180 @@
+//! Versions, and handshakes that stall or are none.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::{https_connector, s_client, s_client_with_input};
+use crate::support::broker::Broker;
+use crate::support::certificates::Subject;
+use crate::support::connector::{Connector, MAPPING, config};
+use crate::support::http::{Client, read_response};
+use crate::support::tls::Authority;
+use crate::support::{notification, wait_until};
+
+#[test]
+fn old_versions_renegotiation_and_resumption_are_refused() {
+    let authority = Authority::new();
+    // RSA, for which every version has cipher suites.
+    authority.issue(
+        "server",
+        Subject {
+            rsa: true,
+            ..Subject::host("localhost")
+        },
+    );
+    let mut connector = https_connector(&authority, &Broker::shared().fresh_vhost(), "");
+    for (version, is_accepted) in [
+        ("-tls1_3", true),
+        ("-tls1_2", true),
+        ("-tls1_1", false),
+        ("-tls1", false),
+    ] {
+        // Security level 0: otherwise the client itself would refuse old versions.
+        let arguments = [version, "-cipher", "ALL:@SECLEVEL=0"];
+        let (succeeded, output) = s_client(&connector, &authority.ca(), &arguments);
+        assert_eq!(
+            succeeded && output.contains("healthy"),
+            is_accepted,
+            "{version}: {output}"
+        );
+    }
+    connector.wait_for_log("TLS handshake failed: unsupported protocol");
+
+    // s_client renegotiates at a line with the letter R.
+    let ca = authority.ca();
+    let (succeeded, output) = s_client_with_input(&connector, &ca, &["-tls1_2"], "R\n");
+    assert!(output.contains("RENEGOTIATING"), "{output}");
+    assert!(
+        !succeeded && output.contains("no renegotiation"),
+        "{output}"
+    );
+
+    for version in ["-tls1_3", "-tls1_2"] {
+        let arguments = [version, "-reconnect"];
+        let (_, output) = s_client_with_input(&connector, &ca, &arguments, "Q\n");
+        assert!(output.contains("New, TLS"), "{output}");
+        assert!(!output.contains("Reused, TLS"), "{output}");
+        assert!(!output.contains("session ticket:"), "{output}");
+    }
+    connector.wait_until_ready();
+}
+
+#[test]
+fn a_wrong_scheme_is_answered_and_the_log_says_what_to_change() {
+    let authority = Authority::new();
+    let vhost = Broker::shared().fresh_vhost();
+    let mut with_tls = https_connector(&authority, &vhost, "");
+    for request in ["GET /-/healthy HTTP/1.1\r\n\r\n", "G", "\u{15}\u{3}\u{1}"] {
+        let mut stream = TcpStream::connect(with_tls.address).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let response = read_response(&mut std::io::BufReader::new(stream)).unwrap();
+        assert_eq!(response.status, 400, "{request:?}");
+        assert!(response.body.contains("use https://"), "{}", response.body);
+    }
+    with_tls.wait_for_log("plain HTTP on a port with TLS: use https:// in the URL");
+
+    let mut plain = Connector::on(&Broker::shared().url(&vhost));
+    plain.tls = Some(authority.tls());
+    assert!(plain.try_post(&notification(&["a"])).is_err());
+    plain.wait_for_log(
+        "TLS handshake on a plain HTTP port: use http:// in the URL, or set http.tls",
+    );
+}
+
+/// The start of a handshake: a record with a `ClientHello` that announces this length.
+fn client_hello(length: u32) -> Vec<u8> {
+    let [_, high, middle, low] = length.to_be_bytes();
+    vec![0x16, 3, 1, 2, 0, 1, high, middle, low, 3, 3]
+}
+
+#[test]
+fn stalled_and_dripping_handshakes_keep_no_sender_out() {
+    let authority = Authority::new();
+    for max_connections in [1024, 64] {
+        let vhost = Broker::shared().fresh_vhost();
+        let tls = authority.setting("server", "");
+        let http = format!("{tls}, max_connections: {max_connections}");
+        let text = config(&Broker::shared().url(&vhost), &http, MAPPING);
+        let mut connector = Connector::with(&text, &["--log-level", "info"]);
+        connector.tls = Some(authority.tls());
+        connector.wait_until_ready();
+        let stop = Arc::new(AtomicBool::new(false));
+        let address = connector.address;
+        let mut held = Vec::new();
+        for number in 0..600 {
+            let mut stream = TcpStream::connect(address).unwrap();
+            match number % 3 {
+                0 => {}
+                // The largest that is not refused at once, and nothing of it.
+                1 => stream.write_all(&client_hello(16 << 10)).unwrap(),
+                _ => stream.write_all(&client_hello(500)).unwrap(),
+            }
+            held.push(stream);
+        }
+        let mut dripping: Vec<TcpStream> = (held.iter().skip(2).step_by(3))
+            .map(|stream| stream.try_clone().unwrap())
+            .collect();
+        let drip = {
+            let stop = Arc::clone(&stop);
+            std::thread::spawn(move || {
+                while !stop.load(Ordering::SeqCst) {
+                    for stream in &mut dripping {
+                        let _ = stream.write_all(&[0]);
+                    }
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+            })
+        };
+        for name in ["a", "b", "c"] {
+            let mut client = Client::with_tls(address, Some(authority.tls()));
+            client.set_timeout(Duration::from_secs(5));
+            let response = client.post(&notification(&[name])).unwrap();
+            assert_eq!(response.status, 200, "{}", response.body);
+        }
+        // Single bytes do not extend the time.
+        wait_until("every handshake has ended", || connector.threads() < 20);
+        connector.wait_for_log("TLS handshake not complete within 10s");
+        stop.store(true, Ordering::SeqCst);
+        drip.join().unwrap();
+        assert!(
+            connector.log().len() < 1 << 20,
+            "{} bytes of log",
+            connector.log().len()
+        );
+        let peak = connector.peak_memory();
+        assert!(peak < 128 << 20, "{peak} bytes");
+    }
+}
+
+#[test]
+fn handshakes_that_are_none_or_announce_too_much_are_closed_at_once() {
+    let authority = Authority::new();
+    let mut connector = https_connector(&authority, &Broker::shared().fresh_vhost(), "");
+    for (start, reason) in [
+        (
+            client_hello((16 << 10) + 1),
+            "the ClientHello exceeds 16384 bytes",
+        ),
+        (
+            vec![0x16, 3, 1, 2, 0, 11, 0, 0, 1],
+            "the first message is not a ClientHello",
+        ),
+        (
+            [client_hello(40), vec![0xff; 600]].concat(),
+            "TLS handshake failed",
+        ),
+    ] {
+        let mut stream = TcpStream::connect(connector.address).unwrap();
+        stream.write_all(&start).unwrap();
+        let mut rest = Vec::new();
+        // A reset where it was closed with unread input.
+        let _ = stream.read_to_end(&mut rest);
+        // At most OpenSSL's alert.
+        assert!(rest.len() < 10, "{reason}: {rest:?}");
+        connector.wait_for_log(reason);
+    }
+    connector.wait_until_ready();
+}
