@@ -29,7 +29,7 @@ pub const KEYS: &[&str] = &[
 
 const DEFAULT_OUTPUT_LENGTH: usize = 255;
 const DEFAULT_LONG_OUTPUT_LENGTH: usize = 1024;
-/// The maximal number of rules, those in lists included: 990 regexps of the maximal size take 7 s to compile.
+/// The maximal number of rules, those in lists included.
 const MAX_RULES: usize = 1000;
 
 /// Compiles the mapping; `None` where a reported error leaves none.
@@ -41,7 +41,10 @@ pub fn mapping(root: &NodeRef<'_>, diagnostics: &mut Diagnostics) -> Option<Mapp
     }
     let mut fields = Fields {
         root,
-        compiler: Compiler { diagnostics },
+        compiler: Compiler {
+            diagnostics,
+            regexps: gotemplate::RegexpBudget::default(),
+        },
     };
     let connector = fields.connector();
     let connector_name = fields.required("connector_name");

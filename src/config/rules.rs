@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use gotemplate::{Regexp, Template};
+use gotemplate::{Regexp, RegexpBudget, Template};
 use serde_json::Value;
 
 use super::diagnostics::{Diagnostics, Place, hint};
@@ -59,6 +59,8 @@ pub enum ExpectedType {
 /// Compiles rules, and collects what is wrong with them.
 pub struct Compiler<'c> {
     pub diagnostics: &'c mut Diagnostics,
+    /// The memory of all regexps, those in templates included.
+    pub regexps: RegexpBudget,
 }
 
 impl Compiler<'_> {
@@ -176,7 +178,7 @@ impl Compiler<'_> {
             self.diagnostics.error(node, "requires a field to match");
         }
         let value = self.required_key(node, "value")?;
-        let template = match Template::parse(self.text(&value)?) {
+        let template = match Template::parse_within(self.text(&value)?, &mut self.regexps) {
             Ok(template) => template,
             Err(error) => {
                 let message = format!("the template does not compile: {error}");
@@ -290,7 +292,8 @@ impl Compiler<'_> {
     }
 
     fn regexp(&mut self, node: &NodeRef<'_>) -> Option<Regexp> {
-        match Regexp::new(self.text(node)?) {
+        let text = self.text(node)?;
+        match self.regexps.compile(text) {
             Ok(regexp) => Some(regexp),
             Err(error) => self.error(node, format!("the regexp does not compile: {error}")),
         }

@@ -8,12 +8,9 @@ use crate::eval::{not_a_function, undefined_template, undefined_variable};
 use crate::functions::{AND, CALL, Function, LOCALTIME, OR, Type};
 use crate::literal::Ideal;
 use crate::messages::did_you_mean;
-use crate::regexp::{Regexp, RegexpError};
+use crate::regexp::{RegexpBudget, RegexpError};
 use crate::time;
 use crate::tree::{Command, Loop, Node, Operand, Pipeline, Position, Term, Tree};
-
-/// How many constant patterns one template may have: each may take a megabyte once it is compiled.
-const MAX_PATTERNS: usize = 64;
 
 /// What can be said of a template without running it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -74,13 +71,17 @@ pub struct Warning {
 }
 
 /// Checks a template, and compiles its constant patterns. The failure says what would fail whenever the template is run.
-pub fn check(tree: &mut Tree, source: &str) -> Result<Analysis, Failure> {
+pub fn check(
+    tree: &mut Tree,
+    source: &str,
+    regexps: &mut RegexpBudget,
+) -> Result<Analysis, Failure> {
     let definitions = tree.definitions.keys().cloned().collect();
     let mut checker = Checker {
         source,
         definitions,
         analysis: Analysis::default(),
-        patterns: 0,
+        regexps,
         variables: vec!["$".into()],
         dot: Dot::Root,
         dollar: Dot::Root,
@@ -100,7 +101,7 @@ struct Checker<'s> {
     source: &'s str,
     definitions: BTreeSet<String>,
     analysis: Analysis,
-    patterns: usize,
+    regexps: &'s mut RegexpBudget,
     /// Those that are known here as the template runs: fewer than the parser knows.
     variables: Vec<Box<str>>,
     dot: Dot,
@@ -336,15 +337,8 @@ impl Checker<'_> {
         else {
             return Ok(());
         };
-        self.patterns += 1;
-        if self.patterns > MAX_PATTERNS {
-            return Err(Failure {
-                at: *at,
-                message: format!("the template has more than {MAX_PATTERNS} patterns"),
-            });
-        }
         let compiled = match std::str::from_utf8(text) {
-            Ok(pattern) => Regexp::new(pattern),
+            Ok(pattern) => self.regexps.compile(pattern),
             Err(_) => Err(RegexpError::Syntax("it is not valid UTF-8".to_owned())),
         };
         match &compiled {
@@ -356,7 +350,7 @@ impl Checker<'_> {
                 );
                 self.warn(*at, message);
             }
-            Err(error @ RegexpError::TooLarge(_)) => {
+            Err(error @ (RegexpError::TooLarge(_) | RegexpError::OverBudget)) => {
                 return Err(Failure {
                     at: *at,
                     message: error.to_string(),

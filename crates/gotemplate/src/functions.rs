@@ -64,7 +64,9 @@ impl<'c, 'm> Context<'c, 'm> {
         match compiled {
             Ok(regexp) => Ok(Some(regexp)),
             Err(RegexpError::Syntax(_)) => Ok(None),
-            Err(error @ RegexpError::TooLarge(_)) => Err(error.to_string().into()),
+            Err(error @ (RegexpError::TooLarge(_) | RegexpError::OverBudget)) => {
+                Err(error.to_string().into())
+            }
         }
     }
 }

@@ -29,7 +29,7 @@ use std::fmt;
 pub use check::{Analysis, Dot, FieldRef, Warning};
 pub use error::{Location, ParseError, Reason, RenderError};
 pub use functions::names as function_names;
-pub use regexp::{Groups, Regexp, RegexpError};
+pub use regexp::{Groups, Regexp, RegexpBudget, RegexpError};
 pub use value::{Map, Text, Value};
 
 /// How long a template's source may be, in bytes.
@@ -67,9 +67,14 @@ pub struct Template {
 impl Template {
     /// Parses a template, and refuses what Go refuses when it parses, and what would fail whenever it is run.
     pub fn parse(source: &str) -> Result<Self, ParseError> {
+        Self::parse_within(source, &mut RegexpBudget::default())
+    }
+
+    /// As [`Template::parse`], for one of several templates whose patterns may take memory together.
+    pub fn parse_within(source: &str, regexps: &mut RegexpBudget) -> Result<Self, ParseError> {
         let failed = |failure| ParseError::new(failure, source);
         let mut tree = parser::parse(source).map_err(failed)?;
-        let analysis = check::check(&mut tree, source).map_err(failed)?;
+        let analysis = check::check(&mut tree, source, regexps).map_err(failed)?;
         Ok(Self {
             source: source.into(),
             tree,

@@ -1,7 +1,13 @@
 //! The hint and the shortening that error messages share.
 
+/// Longer words are not compared: that takes time by their length.
+const MAX_WORD_BYTES: usize = 64;
+
 /// `; did you mean "x"?`, or nothing where no known word is near.
 pub fn did_you_mean(word: &str, known: &[&str]) -> String {
+    if word.len() > MAX_WORD_BYTES {
+        return String::new();
+    }
     let word = word.to_lowercase();
     known
         .iter()

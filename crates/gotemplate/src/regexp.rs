@@ -24,12 +24,31 @@ pub enum RegexpError {
     #[error("{0}")]
     Syntax(String),
     /// It would take more memory than the limit, in bytes.
-    #[error("the pattern takes more than {0} bytes once it is compiled (large repetitions?)")]
+    #[error(
+        "the pattern takes more than {0} bytes once it is compiled (long, large repetitions, or many classes?)"
+    )]
     TooLarge(usize),
+    /// Together with those before it, it would take more memory than the limit, in bytes.
+    #[error(
+        "all patterns together take more than {} MiB once they are compiled; use fewer, or smaller ones",
+        MAX_TOTAL_BYTES >> 20
+    )]
+    OverBudget,
 }
 
 /// What a compiled pattern may take, in bytes.
 const MAX_COMPILED_BYTES: usize = 1 << 20;
+
+/// What all patterns that are compiled with one [`RegexpBudget`] may take, in bytes.
+const MAX_TOTAL_BYTES: usize = 16 << 20;
+
+/// The least that a pattern counts as, in bytes: small ones take 6 KiB each.
+const MIN_COMPILED_BYTES: usize = 16 << 10;
+
+/// The least that a pattern counts as for each byte of its text, and for each class by name, such as `\pL`, in bytes. They bound
+/// what is parsed before the size is known: a class takes 6 KiB then, and 40 KiB where the case is ignored.
+const MIN_BYTES_PER_BYTE: usize = 128;
+const MIN_BYTES_PER_CLASS: usize = 16 << 10;
 
 /// The same for one that a template computes: a search takes time for each of these bytes and each of the text's, at worst
 /// 0.8 s with `MAX_REGEXP_BYTES`.
@@ -53,7 +72,14 @@ impl Regexp {
 
     fn with_limit(pattern: &str, max_bytes: usize) -> Result<Self, RegexpError> {
         let translated = syntax::translate(pattern)?;
-        let built = RegexBuilder::new(&translated)
+        if least_size(&translated) > max_bytes {
+            return Err(RegexpError::TooLarge(max_bytes));
+        }
+        Self::compile(&translated, max_bytes)
+    }
+
+    fn compile(translated: &str, max_bytes: usize) -> Result<Self, RegexpError> {
+        let built = RegexBuilder::new(translated)
             .size_limit(max_bytes)
             .dfa_size_limit(MAX_CACHE_BYTES)
             .build();
@@ -122,6 +148,54 @@ impl Regexp {
         }
         out.push_str(&text[copied..])?;
         Ok(out.into_bytes())
+    }
+}
+
+/// What a pattern counts as, whatever its compiled size is.
+fn least_size(translated: &str) -> usize {
+    let is_class = |pair: &&[u8]| matches!(pair, [b'\\', b'p' | b'P']);
+    let classes = translated.as_bytes().windows(2).filter(is_class).count();
+    (translated.len() * MIN_BYTES_PER_BYTE + classes * MIN_BYTES_PER_CLASS).max(MIN_COMPILED_BYTES)
+}
+
+/// The memory that patterns may take together. It is an upper bound, because the engine does not say what a pattern takes: each
+/// counts as the limit that it was compiled with, the first of a few that suffices.
+#[derive(Debug)]
+pub struct RegexpBudget {
+    left: usize,
+}
+
+impl Default for RegexpBudget {
+    fn default() -> Self {
+        Self {
+            left: MAX_TOTAL_BYTES,
+        }
+    }
+}
+
+impl RegexpBudget {
+    /// Compiles a pattern with Go's meaning. What fails counts, too: that takes the same time.
+    pub fn compile(&mut self, pattern: &str) -> Result<Regexp, RegexpError> {
+        const FACTOR: usize = 4;
+        let translated = syntax::translate(pattern)?;
+        let mut limit = least_size(&translated);
+        while limit <= MAX_COMPILED_BYTES {
+            if self.left < limit {
+                self.left = 0;
+                return Err(RegexpError::OverBudget);
+            }
+            let compiled = Regexp::compile(&translated, limit);
+            match compiled {
+                Err(RegexpError::TooLarge(_)) if limit < MAX_COMPILED_BYTES => {
+                    limit = MAX_COMPILED_BYTES.min(limit * FACTOR);
+                }
+                compiled => {
+                    self.left -= limit;
+                    return compiled;
+                }
+            }
+        }
+        Err(RegexpError::TooLarge(MAX_COMPILED_BYTES))
     }
 }
 

@@ -259,6 +259,32 @@ fn a_value_that_begins_with_an_exclamation_mark_must_be_quoted() {
     );
 }
 
+/// 600 patterns of 20 characters took 370 MiB.
+#[test]
+fn regexps_that_take_much_memory_together_are_an_error() {
+    let config = |pattern: &str, rules: usize, of_template: usize| {
+        let calls = format!("{{{{ replace `{pattern}` `` .Field }}}}").repeat(of_template);
+        let rule = format!(
+            "  - {{type: template, field: labels.a, regexp: '{pattern}', value: '{calls}'}}\n"
+        );
+        format!("{MINIMAL}output:\n{}", rule.repeat(rules))
+    };
+    let large = errors(&config(r"\pL{20}", 10, 60), &[]);
+    assert_eq!(
+        large[0],
+        "line 9, column 58: output[0].value: the template does not compile: at 1:507 of the template: all patterns together take more than 16 MiB once they are compiled; use fewer, or smaller ones"
+    );
+    let large = errors(&config(r"\pL{20}", 20, 0), &[]);
+    assert_eq!(large.len(), 4, "{large:?}");
+    assert!(
+        large[0].starts_with(
+            "line 25, column 39: output[16].regexp: the regexp does not compile: all patterns"
+        ),
+        "{large:?}"
+    );
+    assert!(load(&config("^(?P<host>[^:]+)(:(?P<port>[0-9]+))?$", 100, 5)).is_ok());
+}
+
 #[test]
 fn a_list_of_hosts_in_a_url_is_reported() {
     let text = format!("{MINIMAL}amqp: {{url: 'amqp://u:p@h1,h2:5672/v'}}");

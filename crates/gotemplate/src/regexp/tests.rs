@@ -125,6 +125,40 @@ fn a_pattern_that_takes_much_memory_is_refused() {
 }
 
 #[test]
+fn patterns_take_memory_from_one_budget() {
+    let count = |pattern: &str| {
+        let mut budget = RegexpBudget::default();
+        let compiled = (0..5000).map(|_| budget.compile(pattern));
+        compiled.take_while(Result::is_ok).count()
+    };
+    assert_eq!(count("^[^:]+$"), 1024);
+    assert!((128..512).contains(&count(r"\pL")), "{}", count(r"\pL"));
+    assert_eq!(count(r"\pL{20}"), 16);
+
+    let mut budget = RegexpBudget::default();
+    let too_large = Err(RegexpError::TooLarge(MAX_COMPILED_BYTES));
+    // What can't be compiled takes from it, too, because it takes the same time.
+    let attempts = (0..5000).map(|_| budget.compile(r"\pL{1000}").map(|_| ()));
+    assert_eq!(
+        attempts.take_while(|attempt| *attempt == too_large).count(),
+        16
+    );
+    let error = budget.compile("a").unwrap_err();
+    assert_eq!(error, RegexpError::OverBudget);
+    let mut budget = RegexpBudget::default();
+    assert_eq!(
+        budget.compile("(").map(|_| ()),
+        Err(RegexpError::Syntax("unclosed group".into()))
+    );
+    // Before its size is known, this one would take hundreds of megabytes.
+    let long = format!("(?i){}", r"\pL".repeat(80_000));
+    assert_eq!(budget.compile(&long).map(|_| ()), too_large);
+    assert_eq!(Regexp::new(&long).map(|_| ()), too_large);
+    assert!(Regexp::cached(&long).is_err());
+    assert!(budget.compile(&"host-1.example|".repeat(500)).is_ok());
+}
+
+#[test]
 fn groups_are_a_map_of_texts() {
     let regexp = Regexp::new("(?P<z>a)|(?P<b>b)|(c)").unwrap();
     let groups = regexp.groups("xby").unwrap();
