@@ -25,5 +25,6 @@ pub mod secret;
 pub mod service;
 pub mod suggest;
 pub mod systemd;
+pub mod text;
 pub mod tls;
 pub mod version;

@@ -13,6 +13,8 @@ use log::kv::{self, Key, Value, VisitSource};
 use log::{Level, LevelFilter, Record};
 use parking_lot::Mutex;
 
+use crate::text::visible;
+
 const OWN_TARGET: &str = "canopsis_connector_prometheus";
 
 /// How entries are written.
@@ -91,7 +93,8 @@ fn write_json(out: &mut dyn Write, record: &Record<'_>, time: &str) -> io::Resul
         "level".to_owned(),
         record.level().as_str().to_lowercase().into(),
     );
-    object.insert("message".to_owned(), record.args().to_string().into());
+    let message = visible(&record.args().to_string()).into_owned();
+    object.insert("message".to_owned(), message.into());
     for (key, value) in pairs(record) {
         object.insert(key, value);
     }
@@ -100,15 +103,15 @@ fn write_json(out: &mut dyn Write, record: &Record<'_>, time: &str) -> io::Resul
 
 /// The message and its pairs on one line, whatever they contain: a sender must not be able to forge entries.
 fn message(record: &Record<'_>) -> String {
-    let mut line = one_line(&record.args().to_string());
+    let mut line = visible(&record.args().to_string()).into_owned();
     for (key, value) in pairs(record) {
         let value = match value {
             serde_json::Value::String(text) => text,
             other => other.to_string(),
         };
-        let is_special = |c: char| c.is_whitespace() || c.is_control() || c == '"';
-        if value.is_empty() || value.contains(is_special) {
-            let escaped = one_line(&value).replace('"', "\\\"");
+        let shown = visible(&value);
+        if value.is_empty() || value.contains([' ', '"']) || shown != value {
+            let escaped = shown.replace('"', "\\\"");
             line.push_str(&format!(" {key}=\"{escaped}\""));
         } else {
             line.push_str(&format!(" {key}={value}"));
@@ -140,28 +143,6 @@ fn pairs(record: &Record<'_>) -> Vec<(String, serde_json::Value)> {
     // Collecting does not fail.
     let _ = record.key_values().visit(&mut pairs);
     pairs.0
-}
-
-/// The text with control characters escaped; letters of every script stay as they are.
-pub fn one_line(text: &str) -> String {
-    let escape = |c: char| {
-        if c.is_control() {
-            c.escape_default().collect()
-        } else {
-            String::from(c)
-        }
-    };
-    text.chars().map(escape).collect()
-}
-
-/// The start of a text, for a message: 96 characters at most.
-pub fn shorten(text: &str) -> String {
-    const MAX_CHARS: usize = 96;
-    let mut short: String = text.chars().take(MAX_CHARS).collect();
-    if short.len() < text.len() {
-        short.push('…');
-    }
-    short
 }
 
 /// Limits entries that anyone can cause without a token: a burst of 20, then one a second.
@@ -296,7 +277,7 @@ mod tests {
         let json: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!(
             (json["message"].as_str(), json["c"].as_str()),
-            (Some("Température\nélevée"), Some("d \"e\"\nf"))
+            (Some("Température\\nélevée"), Some("d \"e\"\nf"))
         );
     }
 
@@ -316,7 +297,7 @@ mod tests {
         );
         let json: serde_json::Value = serde_json::from_str(&written(write_json, &pairs)).unwrap();
         let expected = serde_json::json!({
-            "time": "T", "level": "warn", "message": "Température\nélevée",
+            "time": "T", "level": "warn", "message": "Température\\nélevée",
             "status": 503, "left": -1, "share": 0.5, "changed": true, "text": "7",
         });
         assert_eq!(json, expected);

@@ -9,7 +9,8 @@ use log::{error, warn};
 use sd_notify::NotifyState;
 
 use crate::liveness::Heartbeat;
-use crate::logging::{RepeatLimiter, one_line};
+use crate::logging::RepeatLimiter;
+use crate::text::visible;
 
 /// How often the status is compared, and sent when it has changed.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
@@ -114,7 +115,7 @@ impl<S: Fn() -> String> Notifier<S> {
 
     /// On one line: it may quote the broker, and a second line would be an instruction to systemd.
     fn status(&self) -> String {
-        one_line(&(self.status)())
+        visible(&(self.status)()).into_owned()
     }
 
     fn silent_loop(&self, now: Instant) -> Option<&'static str> {

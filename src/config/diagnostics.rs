@@ -1,9 +1,9 @@
 //! Errors and warnings about a configuration: collected, each with its place. They never show a secret.
 
-use std::collections::HashSet;
 use std::fmt;
 
 use crate::suggest::did_you_mean;
+use crate::text::{shorten_to, visible};
 use yamldoc::{Node, NodeRef, Position};
 
 /// How many errors and warnings are listed: a file may have a hundred thousand.
@@ -22,13 +22,10 @@ pub struct Diagnostic {
 
 impl Diagnostic {
     fn new(place: impl Into<Place>, message: impl Into<String>) -> Self {
-        let mut message = message.into();
-        if let Some((end, _)) = message.char_indices().nth(MAX_MESSAGE_CHARS) {
-            message.truncate(end);
-            message.push('…');
+        Self {
+            place: place.into(),
+            message: shorten_to(&message.into(), MAX_MESSAGE_CHARS),
         }
-        let place = place.into();
-        Self { place, message }
     }
 }
 
@@ -80,12 +77,12 @@ impl fmt::Display for Diagnostic {
                     write!(f, "{position}: ")?;
                 }
                 if !path.is_empty() {
-                    write!(f, "{path}: ")?;
+                    write!(f, "{}: ", visible(path))?;
                 }
             }
-            Place::Variable(name) => write!(f, "environment variable {name}: ")?,
+            Place::Variable(name) => write!(f, "environment variable {}: ", visible(name))?,
         }
-        f.write_str(&self.message)
+        f.write_str(&visible(&self.message))
     }
 }
 
@@ -107,7 +104,7 @@ impl Diagnostics {
         self.warnings.push(Diagnostic::new(place, message));
     }
 
-    /// Adds errors about a value that is not a mapping, unknown keys, and duplicate keys.
+    /// Adds errors about a value that is not a mapping, and about unknown keys.
     pub fn check_keys(&mut self, node: &NodeRef<'_>, known: &[&str]) {
         self.check_keys_with(node, known, |key| hint(key, known));
     }
@@ -128,26 +125,16 @@ impl Diagnostics {
                 self.error(&value, format!("unknown key{}", hint(key)));
             }
         }
-        self.check_duplicates(node);
     }
 
-    /// Adds errors about duplicate keys.
-    pub fn check_duplicates(&mut self, node: &NodeRef<'_>) {
-        let mut seen = HashSet::new();
-        for (key, value) in node.entries() {
-            if !seen.insert(key) {
-                self.error(&value, "duplicate key");
-            }
-        }
-    }
-
-    /// The errors, by position, and the warnings.
+    /// The errors and the warnings, each in the order of the file.
     pub fn into_parts(mut self) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
-        let by_position = |error: &Diagnostic| {
-            let position = error.place.position();
+        let by_position = |diagnostic: &Diagnostic| {
+            let position = diagnostic.place.position();
             (position.is_none(), position)
         };
         self.errors.sort_by_key(by_position);
+        self.warnings.sort_by_key(by_position);
         if let Some(more) = more_than_listed(&self.warnings) {
             self.warnings.truncate(MAX_LISTED);
             self.warnings

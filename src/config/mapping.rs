@@ -182,7 +182,6 @@ impl Fields<'_, '_> {
                 "is empty; a later version of Canopsis may use one of the names for a field of its events",
             );
         }
-        self.compiler.diagnostics.check_duplicates(&node);
         let mut infos = Vec::new();
         for (key, value) in node.entries() {
             let full_name = format!("{prefix}{}", self.compiler.first_line(&value, key));

@@ -1,7 +1,7 @@
 //! The configuration: reads the file, the environment and the command line, checks all of it, and compiles it into the settings
 //! of the other modules, which do not know this one.
 //!
-//! An invalid configuration is rejected as a whole. The error lists everything that is wrong, each with its key's path and line
+//! An invalid configuration is rejected as a whole. The error lists everything that is wrong, then the warnings, each with its key's path and line
 //! or its variable, and never shows a secret.
 
 use std::ffi::OsString;
@@ -75,17 +75,19 @@ pub enum ConfigError {
         message: String,
     },
     /// Settings are missing or invalid.
-    #[error("{}", list(path, errors))]
+    #[error("{}", list(path, errors, warnings))]
     Invalid {
         /// The file.
         path: PathBuf,
         /// Every error, by line.
         errors: Vec<Diagnostic>,
+        /// Every warning, by line.
+        warnings: Vec<Diagnostic>,
     },
 }
 
-/// The errors below a line that names where they are: the file, the environment, or both.
-fn list(path: &Path, errors: &[Diagnostic]) -> String {
+/// The errors, then the warnings, below a line that names where the errors are: the file, the environment, or both.
+fn list(path: &Path, errors: &[Diagnostic], warnings: &[Diagnostic]) -> String {
     let in_file = |error: &&Diagnostic| matches!(error.place, Place::File { .. });
     let origin = match errors.iter().filter(in_file).count() {
         0 => "environment".to_owned(),
@@ -99,6 +101,9 @@ fn list(path: &Path, errors: &[Diagnostic]) -> String {
     }
     if let Some(more) = more_than_listed(errors) {
         let _ = write!(text, "\n  {more}");
+    }
+    for warning in warnings {
+        let _ = write!(text, "\n  warning: {warning}");
     }
     text
 }
@@ -131,6 +136,9 @@ impl Config {
         })?;
         let root = document.root();
         let mut diagnostics = Diagnostics::default();
+        for duplicate in root.duplicates() {
+            diagnostics.error(&duplicate, "duplicate key");
+        }
         check_root(&root, &mut diagnostics);
         let publisher = settings::amqp(&root, environment, &mut diagnostics);
         let http = settings::http(&root, environment, overrides, &mut diagnostics);
@@ -146,6 +154,7 @@ impl Config {
             _ => Err(ConfigError::Invalid {
                 path: path.to_owned(),
                 errors,
+                warnings,
             }),
         }
     }
@@ -169,7 +178,6 @@ fn check_root(root: &NodeRef<'_>, diagnostics: &mut Diagnostics) {
         };
         diagnostics.error(&value, message);
     }
-    diagnostics.check_duplicates(root);
 }
 
 impl fmt::Display for Config {

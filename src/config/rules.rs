@@ -303,7 +303,6 @@ impl Compiler<'_> {
         if !matches!(node.node, Node::Map(_)) {
             return self.error(node, "must be a mapping of strings");
         }
-        self.diagnostics.check_duplicates(node);
         let mut labels = Some(Vec::new());
         for (key, value) in node.entries() {
             match (self.text(&value), &mut labels) {

@@ -13,6 +13,7 @@ use super::{BodyError, ReloadError, Unauthorized};
 use crate::mapping::AlertError;
 use crate::memory::BudgetError;
 use crate::pipeline::{Outcome, PipelineError, RejectedAlert};
+use crate::text::visible;
 
 /// In seconds; Alertmanager ignores it and backs off by itself.
 const RETRY_AFTER: &str = "5";
@@ -161,7 +162,7 @@ impl HttpError {
             _ if status == 503 => vec![("Retry-After", RETRY_AFTER.into())],
             _ => Vec::new(),
         };
-        let mut body = json!({ "error": self.to_string() });
+        let mut body = json!({ "error": visible(&self.to_string()) });
         if let Self::Reload(ReloadError::Rejected(reasons)) = self {
             body["reasons"] = json!(reasons);
         }

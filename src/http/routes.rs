@@ -16,12 +16,13 @@ use super::request::{ContentCoding, RequestHead};
 use super::response::LogLimit;
 use super::slots::SlotState;
 use super::{HandshakeError, HttpError, Request, Response, ServerSettings, Unauthorized, auth};
-use crate::logging::{RateLimiter, RepeatLimiter, shorten};
+use crate::logging::{RateLimiter, RepeatLimiter};
 use crate::mapping::Mapping;
 use crate::memory::Budget;
 use crate::metrics::{Exposition, Metrics};
 use crate::pipeline::{EncodedNotification, EventSink, MappingReporter};
 use crate::publisher::AnswerTimeout;
+use crate::text::shorten;
 
 /// Notifications with a longer body are large: all processors but one map them, so that small ones do not wait for them.
 const LARGE_BYTES: usize = 64 << 10;

@@ -13,7 +13,7 @@ use super::rule::{Rule, RuleValue, SkipReason};
 use super::{AlertError, Context, Mapping, NotificationContext};
 use crate::alertmanager::{Alert, Notification};
 use crate::event::{State, worst_state_last};
-use crate::logging::one_line;
+use crate::text::visible;
 
 /// Explains each alert of a notification in turn. Returns how many of how many are rejected.
 pub fn write(
@@ -48,7 +48,7 @@ pub fn write(
             Err(error) => {
                 rejected += 1;
                 let error = AlertError::Malformed(error.to_string());
-                writeln!(out, "rejected: {}", one_line(&error.to_string()))?;
+                writeln!(out, "rejected: {}", visible(&error.to_string()))?;
             }
         }
     }
@@ -203,19 +203,19 @@ impl Explanation {
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for field in &self.fields {
-            let name = one_line(&field.name);
+            let name = visible(&field.name);
             match &field.value {
                 Some(value) => writeln!(f, "{name} = {}", quote_value(value))?,
                 None if self.errors.is_empty() => writeln!(f, "{name}: omitted")?,
                 None => writeln!(f, "{name}: required, and has no value")?,
             }
             for line in field.rules.iter().chain(&field.notes) {
-                writeln!(f, "    {}", one_line(line))?;
+                writeln!(f, "    {}", visible(line))?;
             }
         }
         self.errors
             .iter()
-            .try_for_each(|error| writeln!(f, "Alert rejected: {}", one_line(&error.to_string())))
+            .try_for_each(|error| writeln!(f, "Alert rejected: {}", visible(&error.to_string())))
     }
 }
 

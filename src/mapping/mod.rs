@@ -17,7 +17,7 @@ pub use context::{Context, NotificationContext};
 
 use crate::alertmanager::{Labels, Status};
 use crate::event::{Event, ExtraName, FieldValue, MAX_EVENT_BYTES, Name, State};
-use crate::logging::shorten;
+use crate::text::shorten;
 use explain::FieldTrace;
 use quote::quote;
 use rule::{Rule, SkipReason};

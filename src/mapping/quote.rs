@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::text::{split_at_chars, visible};
+
 /// How much is shown of a field's value, in characters: with the field's name it fits on a line of 100.
 const MAX_VALUE: usize = 60;
 
@@ -14,8 +16,8 @@ pub fn quote_value(value: &Value) -> String {
         Value::String(string) => quote_head(string, MAX_VALUE),
         other => {
             let json = other.to_string();
-            let (head, rest) = split(&json, MAX_VALUE);
-            printable(head) + &rest
+            let (head, rest) = split_at_chars(&json, MAX_VALUE);
+            format!("{}{}", visible(head), more(rest))
         }
     }
 }
@@ -27,34 +29,17 @@ pub fn quote(string: &str) -> String {
 
 /// What is left out is counted behind the quotes: the text between them is the value's.
 fn quote_head(string: &str, limit: usize) -> String {
-    let (head, rest) = split(string, limit);
-    printable(&Value::from(head).to_string()) + &rest
+    let (head, rest) = split_at_chars(string, limit);
+    format!("{}{}", visible(&Value::from(head).to_string()), more(rest))
 }
 
-/// The beginning of a text, and how much more of it there is.
-fn split(text: &str, limit: usize) -> (&str, String) {
-    let Some((end, _)) = text.char_indices().nth(limit) else {
-        return (text, String::new());
-    };
-    let (head, rest) = text.split_at(end);
+/// How much is left out.
+fn more(rest: &str) -> String {
     match rest.chars().count() {
-        1 => (head, "… (1 more character)".to_owned()),
-        count => (head, format!("… ({count} more characters)")),
+        0 => String::new(),
+        1 => "… (1 more character)".to_owned(),
+        count => format!("… ({count} more characters)"),
     }
-}
-
-/// Escapes what JSON does not: characters that move the cursor or turn the direction of reading.
-fn printable(json: &str) -> String {
-    let mut line = String::with_capacity(json.len());
-    for c in json.chars() {
-        let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if c.is_control() || turns {
-            line.extend(c.escape_default());
-        } else {
-            line.push(c);
-        }
-    }
-    line
 }
 
 #[cfg(test)]

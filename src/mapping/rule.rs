@@ -14,7 +14,7 @@ use super::path::{Missing, Path, PathValue};
 use super::quote::quote;
 use crate::alertmanager::{Labels, MAX_OBJECT};
 use crate::event::FieldValue;
-use crate::logging::shorten;
+use crate::text::shorten;
 
 /// The longest input of a template or a regexp, in bytes. Strings that people read are far shorter.
 const MAX_INPUT: usize = MAX_OBJECT;

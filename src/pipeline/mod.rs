@@ -9,10 +9,10 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use crate::alertmanager::{Alert, DecodeError, MAX_ALERTS, Notification, Status};
-use crate::logging::shorten;
 use crate::mapping::{AlertError, Context, Mapping, NotificationContext};
 use crate::memory::{BudgetError, Charge};
 use crate::publisher::{AnswerTimeout, Batch, DeliveryError, EncodeError, Publisher};
+use crate::text::shorten;
 
 mod reporter;
 #[cfg(test)]

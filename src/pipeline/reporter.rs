@@ -8,10 +8,11 @@ use log::Level;
 
 use crate::alertmanager::{Notification, Status};
 use crate::event::SharedEntity;
-use crate::logging::{RepeatLimiter, shorten};
+use crate::logging::RepeatLimiter;
 use crate::mapping::{AlertError, Mapping, Warning};
 use crate::metrics::{AlertMetrics, Metrics};
 use crate::publisher::Message;
+use crate::text::shorten;
 
 /// Counts and logs what happens to alerts.
 pub struct MappingReporter {

@@ -8,7 +8,7 @@ mod node;
 mod read;
 
 pub use error::SyntaxError;
-pub use node::{Key, Node, NodeRef, Position};
+pub use node::{Key, MAX_DUPLICATES, Node, NodeRef, Position};
 
 use error::ReadError;
 use node::START;

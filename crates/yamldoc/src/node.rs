@@ -1,11 +1,14 @@
 //! The tree: values with their texts, positions and paths.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde_json::Value;
 
 /// The characters of a key in the path of a value.
 const MAX_EXCERPT: usize = 96;
+/// The most duplicate keys that are found.
+pub const MAX_DUPLICATES: usize = 1000;
 
 /// A place in the file, counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,6 +97,38 @@ impl<'d> NodeRef<'d> {
         items.iter().enumerate().map(item).collect()
     }
 
+    /// The entries below this value whose key an earlier entry of the same mapping has; at most [`MAX_DUPLICATES`].
+    pub fn duplicates(&self) -> Vec<NodeRef<'d>> {
+        let mut found = Vec::new();
+        self.find_duplicates(&mut found);
+        found
+    }
+
+    /// One value at a time: together, their paths may take more memory than the tree.
+    fn find_duplicates(&self, found: &mut Vec<NodeRef<'d>>) {
+        if let Node::List(_) = self.node {
+            for item in self.items() {
+                item.find_duplicates(found);
+            }
+        }
+        let Node::Map(entries) = self.node else {
+            return;
+        };
+        let mut seen = HashSet::new();
+        for (key, node) in entries {
+            let is_duplicate = !seen.insert(&key.text);
+            if found.len() == MAX_DUPLICATES {
+                return;
+            }
+            if is_duplicate {
+                found.push(self.entry(key, node));
+            }
+            if !matches!(node, Node::Scalar(..)) {
+                self.entry(key, node).find_duplicates(found);
+            }
+        }
+    }
+
     /// A scalar as it is written; `None` for null, a list or a mapping.
     pub fn text(&self) -> Option<&'d str> {
         match self.node {
@@ -117,17 +152,13 @@ impl<'d> NodeRef<'d> {
     }
 }
 
-/// The beginning of a key, on one line.
+/// The beginning of a key.
 fn excerpt(key: &str) -> String {
     let mut short: String = key.chars().take(MAX_EXCERPT).collect();
     if short.len() < key.len() {
         short.push('…');
     }
-    let is_control = |c: &char| c.is_control();
-    match short.chars().find(is_control) {
-        Some(_) => short.escape_debug().collect(),
-        None => short,
-    }
+    short
 }
 
 #[cfg(test)]
@@ -184,5 +215,8 @@ mod tests {
         assert!(
             matches!(numbers[2].node, Node::Scalar(Value::Number(n), _) if n.as_u64() == Some(31))
         );
+        let duplicates = root.duplicates();
+        let paths: Vec<&str> = duplicates.iter().map(|node| &*node.path).collect();
+        assert_eq!((paths, duplicates[0].position), (vec!["v"], position));
     }
 }

@@ -293,6 +293,94 @@ fn a_list_of_hosts_in_a_url_is_reported() {
 }
 
 #[test]
+fn duplicate_keys_are_errors_wherever_they_are() {
+    for (line, expected) in [
+        ("author: x\nauthor: y", "line 9, column 1: author"),
+        (
+            "amqp: {exchange: a, exchange: b}",
+            "line 8, column 21: amqp.exchange",
+        ),
+        (
+            "output: [{type: copy, type: set, value: x}]",
+            "line 8, column 23: output[0].type",
+        ),
+        (
+            "extra_infos: {a: {type: set, value: {k: 1, k: 2}}}",
+            "line 8, column 44: extra_infos.a.value.k",
+        ),
+        (
+            "extra_infos: {a: [1, {b: [{k: 1, k: 1}]}]}",
+            "line 8, column 34: extra_infos.a[1].b[0].k",
+        ),
+        (
+            "output: {type: map, field: labels.a, values: {a: 1, a: 1}}",
+            "line 8, column 53: output.values.a",
+        ),
+        ("tags: {a: 1, a: 2}", "line 8, column 14: tags.a"),
+        ("x: {a: {b: 1, b: 2}}", "line 8, column 15: x.a.b"),
+    ] {
+        let errors = errors(&format!("{MINIMAL}{line}"), &[]);
+        let expected = format!("{expected}: duplicate key");
+        assert!(errors.contains(&expected), "{line}: {errors:?}");
+    }
+}
+
+#[test]
+fn warnings_are_listed_below_the_errors_each_in_the_order_of_the_file() {
+    let text = MINIMAL
+        .replace("state: 2", "state: 9")
+        .replace("sesame-word", "sesame-word, answer_timeout: 30s")
+        + "output: labels.a\nauthor: {type: copy, value: lables.a}\nconnectr: x\n";
+    let error = load(&text).unwrap_err().to_string();
+    let lines: Vec<&str> = error.lines().collect();
+    let expected = [
+        "test.yml: 2 errors; configuration rejected",
+        "  line 9, column 22: author.value: unknown path root",
+        "  line 10, column 1: connectr: unknown key; did you mean \"connector\"?",
+        "  warning: line 2, column 35: http.answer_timeout: is over 9s",
+        "  warning: line 7, column 1: state: \"9\" is not a valid state",
+        "  warning: line 8, column 1: output: is the constant \"labels.a\"",
+    ];
+    assert_eq!(lines.len(), expected.len(), "{error}");
+    for (line, expected) in lines.iter().zip(expected) {
+        assert!(line.starts_with(expected), "{expected}: {error}");
+    }
+    let config = load(&text.replace("lables", "labels").replace("connectr: x", "")).unwrap();
+    let lines = config.warnings.iter().map(|warning| match &warning.place {
+        Place::File { position, .. } => position.map(|position| position.line),
+        Place::Variable(_) => None,
+    });
+    assert_eq!(lines.collect::<Vec<_>>(), [Some(2), Some(7), Some(8)]);
+}
+
+#[test]
+fn no_text_of_the_user_reaches_the_terminal_unseen() {
+    let hidden = "\u{1b}[31m\u{9b}\u{200b}\u{a0}\u{202e}\u{43e}x";
+    for line in [
+        format!("tags: {{type: copy, value: 'labels.{hidden}'}}"),
+        format!("tags: {{type: copy, value: '{hidden}'}}"),
+        format!("output: {{type: '{hidden}', value: x}}"),
+        format!("output: {{type: template, value: x, '{hidden}': x}}"),
+        format!("output: 'labels.{hidden}'\nx: 1"),
+        format!("state: '{hidden}'\nx: 1"),
+        format!("extra_infos: {{'{hidden}': {{type: x}}}}"),
+        format!("'{hidden}': 1"),
+        format!("output: {{type: template, value: '{{{{ {hidden} }}}}'}}"),
+        format!("output: {{type: template, field: labels.a, value: x, regexp: '({hidden}'}}"),
+    ] {
+        // YAML has no control characters but in double quotes.
+        let line = line
+            .replace('\'', "\"")
+            .replace('\u{1b}', "\\e")
+            .replace('\u{9b}', "\\u009b");
+        for error in errors(&format!("{MINIMAL}{line}"), &[]) {
+            assert!(!error.contains(crate::text::is_hidden), "{line}: {error:?}");
+            assert!(!error.contains('\u{43e}'), "{line}: {error:?}");
+        }
+    }
+}
+
+#[test]
 fn long_lists_of_errors_and_warnings_are_cut() {
     let unknown = (0..1000)
         .map(|key| format!("k{key}: 1\n"))
