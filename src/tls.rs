@@ -53,6 +53,19 @@ pub enum TlsError {
         /// The file with the key.
         key: PathBuf,
     },
+    /// The key belongs to a certificate behind the first, such as behind that of its authority.
+    #[error(
+        "the key in {} belongs to certificate {position} in {}, not to the first one; put certificate {position} first, and those of its issuers after it",
+        key.display(), cert.display()
+    )]
+    CertificateOrder {
+        /// The file with the certificates.
+        cert: PathBuf,
+        /// The file with the key.
+        key: PathBuf,
+        /// The certificate of the key; 1 is the first.
+        position: usize,
+    },
     /// Only one of certificate and key is given.
     #[error("cert_file and key_file must be set together")]
     IncompleteIdentity,
@@ -69,6 +82,7 @@ impl TlsError {
             | Self::Content { path, .. }
             | Self::NoCertificate(path)
             | Self::KeyMismatch { key: path, .. }
+            | Self::CertificateOrder { cert: path, .. }
             | Self::EncryptedKey(path) => Some(path),
             Self::IncompleteIdentity | Self::Library(_) => None,
         }
@@ -122,6 +136,15 @@ pub fn handshake_error<S>(error: HandshakeError<S>) -> io::Error {
     }
 }
 
+/// The error of a read or write after the handshake, without the names of OpenSSL's source files.
+pub fn stream_error(error: io::Error) -> io::Error {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    match inner.and_then(openssl::ssl::Error::ssl_error) {
+        Some(stack) => io::Error::other(OpensslError(stack.clone())),
+        None => error,
+    }
+}
+
 /// Permits TLS 1.2 and higher versions. A higher minimum of the system's stays.
 pub fn require_tls_1_2(context: &mut SslContextBuilder) -> Result<(), TlsError> {
     if context.min_proto_version() != Some(SslVersion::TLS1_3) {
@@ -145,14 +168,25 @@ pub fn use_identity(
     key: &Path,
 ) -> Result<OwnCertificate, TlsError> {
     let (chain, private) = (certificates(cert)?, private_key(key)?);
-    let unusable = |stack| unusable("the certificate", cert, stack);
-    if !chain[0].public_key().map_err(unusable)?.public_eq(&private) {
-        return Err(TlsError::KeyMismatch {
-            cert: cert.to_owned(),
-            key: key.to_owned(),
-        });
+    let is_of_key = |certificate: &X509| {
+        let public = certificate.public_key();
+        public.is_ok_and(|public| public.public_eq(&private))
+    };
+    let (cert, key) = (cert.to_owned(), key.to_owned());
+    match chain.iter().position(is_of_key) {
+        Some(0) => use_chain(context, &chain, &private)
+            .map_err(|stack| unusable("the certificate", &cert, stack)),
+        Some(index) => Err(TlsError::CertificateOrder {
+            cert,
+            key,
+            position: index + 1,
+        }),
+        None => {
+            let first = chain[0].public_key();
+            first.map_err(|stack| unusable("the certificate", &cert, stack))?;
+            Err(TlsError::KeyMismatch { cert, key })
+        }
     }
-    use_chain(context, &chain, &private).map_err(unusable)
 }
 
 /// Where the system's policy rejects a certificate (a short key, SHA-1), this fails.

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use openssl::ssl::{ErrorCode, SslStream};
 use socket2::SockRef;
 
+use crate::tls;
+
 /// A socket timeout that is longer than required by at most this much is left as it is: setting it costs as much as a read.
 const TIMEOUT_SLACK: Duration = Duration::from_secs(1);
 
@@ -121,7 +123,7 @@ impl Stream {
         self.set_deadline(deadline);
         let count = match self {
             Self::Plain(socket) => socket.read(buffer),
-            Self::Tls(stream) => stream.read(buffer),
+            Self::Tls(stream) => stream.read(buffer).map_err(tls::stream_error),
         }?;
         if count == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -148,7 +150,7 @@ impl Stream {
         self.set_deadline(deadline);
         match self {
             Self::Plain(socket) => socket.write_all(bytes),
-            Self::Tls(stream) => stream.write_all(bytes),
+            Self::Tls(stream) => stream.write_all(bytes).map_err(tls::stream_error),
         }
     }
 

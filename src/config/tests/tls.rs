@@ -55,6 +55,9 @@ fn the_listeners_certificate_is_checked_at_load() {
         ..Subject::host("localhost")
     };
     root.issue(nameless).write(&dir, "nameless");
+    let parts =
+        ["ca.pem", "nameless.pem", "good.pem"].map(|name| fs::read(dir.join(name)).unwrap());
+    fs::write(dir.join("reversed.pem"), parts.concat()).unwrap();
     let encrypted = fs::read_to_string(issue("locked", 90).1).unwrap();
     let encrypted = openssl::pkey::PKey::private_key_from_pem(encrypted.as_bytes())
         .unwrap()
@@ -114,6 +117,16 @@ fn the_listeners_certificate_is_checked_at_load() {
             pair("good.pem", "other-key.pem"),
             &[][..],
             "http.tls.key_file: the key in ",
+        ),
+        (
+            pair("reversed.pem", "good-key.pem"),
+            &[],
+            "reversed.pem, not to the first one; put certificate 3 first",
+        ),
+        (
+            pair("reversed.pem", "other-key.pem"),
+            &[],
+            "does not belong to the certificate in ",
         ),
         (
             pair("good.pem", "good.pem"),

@@ -1,10 +1,11 @@
 //! Senders that deliver over TLS, and their ends.
 
 use std::io::Write;
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 
 use openssl::ssl::SslVersion;
 
+use super::https_connector;
 use crate::support::broker::Broker;
 use crate::support::certificates::Subject;
 use crate::support::connector::{Connector, MAPPING, config};
@@ -44,6 +45,31 @@ fn a_sender_that_closes_its_connection_is_noticed_while_its_notification_waits()
         "{}",
         connector.log()
     );
+}
+
+#[test]
+fn a_broken_connection_is_described_without_the_source_files_of_openssl() {
+    let authority = Authority::new();
+    let vhost = Broker::shared().fresh_vhost();
+    let mut connector = https_connector(&authority, &vhost, "");
+    let head = format!(
+        "POST /webhook HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 9\r\n\r\n"
+    );
+    for (end, reason) in [
+        (&b""[..], "unexpected end of file"),
+        (b"not a record", "wrong version number"),
+    ] {
+        let socket = TcpStream::connect(connector.address).unwrap();
+        let mut raw = socket.try_clone().unwrap();
+        let mut stream = authority.tls().connect(socket).unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        raw.write_all(end).unwrap();
+        // Fails where the connector has closed the connection already.
+        let _ = raw.shutdown(Shutdown::Write);
+        connector.wait_for_log(&format!("body not received completely: {reason}"));
+    }
+    let log = connector.log();
+    assert!(!log.contains(".c:") && !log.contains("error:"), "{log}");
 }
 
 #[test]
