@@ -13,7 +13,7 @@ use crossbeam_channel::unbounded;
 use jiff::Timestamp;
 use log::{info, warn};
 
-use crate::alertmanager::{DecodeError, Notification};
+use crate::alertmanager::{DecodeError, Notification, replace_lone_surrogates};
 use crate::allocator;
 use crate::cli::{Cli, HELP, Mode, UsageError};
 use crate::config::{Config, ConfigError};
@@ -148,7 +148,7 @@ fn dry_run(config: &Config, path: &Path) -> Result<(), RunError> {
     let encoded = EncodedNotification::from_body(
         &config.mapping,
         &MappingReporter::unlimited(),
-        &body,
+        body,
         Budget::new(usize::MAX)
             .charge(0)
             .map_err(PipelineError::from)?,
@@ -160,7 +160,8 @@ fn dry_run(config: &Config, path: &Path) -> Result<(), RunError> {
 }
 
 fn explain_file(config: &Config, config_path: &Path, path: &Path) -> Result<(), RunError> {
-    let body = read_body(path)?;
+    let mut body = read_body(path)?;
+    replace_lone_surrogates(&mut body);
     let notification = Notification::decode(&body)?;
     let mut out = BufWriter::new(io::stdout().lock());
     writeln!(out, "{} is valid", config_path.display())?;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use canopsis_connector_prometheus::alertmanager::Notification;
+use canopsis_connector_prometheus::alertmanager::{Notification, replace_lone_surrogates};
 use canopsis_connector_prometheus::config::{Config, Overrides};
 use canopsis_connector_prometheus::memory::Budget;
 use canopsis_connector_prometheus::pipeline::{EncodedNotification, MappingReporter};
@@ -29,13 +29,15 @@ fuzz_target!(|body: &[u8]| {
     let encoded = EncodedNotification::from_body(
         &CONFIG.mapping,
         &MappingReporter::unlimited(),
-        body,
+        body.to_vec(),
         Budget::new(usize::MAX).charge(body.len()).expect("it has no limit"),
         Timestamp::UNIX_EPOCH,
         deadline,
     );
     let Ok(encoded) = encoded else { return };
-    let notification = Notification::decode(body).expect("it has been decoded before");
+    let mut body = body.to_vec();
+    replace_lone_surrogates(&mut body);
+    let notification = Notification::decode(&body).expect("it has been decoded before");
     assert_eq!(
         encoded.batch.len() + encoded.rejected.count,
         notification.alerts().count()

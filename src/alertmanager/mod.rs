@@ -18,15 +18,20 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 
 mod labels;
+mod surrogates;
 
 use labels::JsonString;
 pub use labels::Labels;
+pub use surrogates::replace_lone_surrogates;
 
 /// The most alerts of one notification. Alertmanager's groups are rarely above hundreds.
 pub const MAX_ALERTS: usize = 50_000;
 
 /// The versions that are decoded: Alertmanager's, and Grafana's.
 const VERSIONS: [&str; 2] = ["4", "1"];
+
+/// U+FEFF in UTF-8, which some editors and libraries write before a text.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// One notification: a group of alerts that Alertmanager sends to one receiver.
 #[derive(Debug, serde::Deserialize)]
@@ -146,6 +151,9 @@ pub enum DecodeError {
     /// Not UTF-8.
     #[error("the body is not an Alertmanager notification: {0}")]
     Utf8(#[from] Utf8Error),
+    /// UTF-8 with a byte order mark, which JSON must not have (RFC 8259, section 8.1).
+    #[error("the body begins with a UTF-8 byte order mark; send the JSON without it")]
+    ByteOrderMark,
     /// A list, as a Prometheus server sends it to an Alertmanager.
     #[error(
         "the body is a list of alerts, as a Prometheus server sends it: point Prometheus at an Alertmanager, \
@@ -178,6 +186,9 @@ pub struct MalformedAlert {
 impl<'b> Notification<'b> {
     /// Decodes and checks a body, except for its alerts.
     pub fn decode(body: &'b [u8]) -> Result<Self, DecodeError> {
+        if body.starts_with(BYTE_ORDER_MARK) {
+            return Err(DecodeError::ByteOrderMark);
+        }
         match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
             Some(b'{') | None => {}
             Some(b'[') => return Err(DecodeError::FromPrometheus),

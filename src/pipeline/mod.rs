@@ -8,7 +8,9 @@ use std::time::Instant;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-use crate::alertmanager::{Alert, DecodeError, MAX_ALERTS, Notification, Status};
+use crate::alertmanager::{
+    Alert, DecodeError, MAX_ALERTS, Notification, Status, replace_lone_surrogates,
+};
 use crate::mapping::{AlertError, Context, Mapping, NotificationContext};
 use crate::memory::{BudgetError, Charge};
 use crate::publisher::{AnswerTimeout, Batch, DeliveryError, EncodeError, Publisher};
@@ -124,12 +126,13 @@ impl EncodedNotification {
     pub fn from_body(
         mapping: &Mapping,
         reporter: &MappingReporter,
-        body: impl AsRef<[u8]>,
+        mut body: impl AsMut<[u8]>,
         charge: Charge,
         received_at: Timestamp,
         deadline: Instant,
     ) -> Result<Self, PipelineError> {
-        let bytes = body.as_ref();
+        let bytes = body.as_mut();
+        replace_lone_surrogates(bytes);
         let mut run = Encoder {
             mapping,
             reporter,

@@ -60,6 +60,7 @@ impl Fixture {
         deadline: Instant,
     ) -> Result<EncodedNotification, PipelineError> {
         let charge = self.budget.charge(body.len())?;
+        let body = body.as_bytes().to_vec();
         EncodedNotification::from_body(&self.mapping, &self.reporter, body, charge, NOW, deadline)
     }
 
