@@ -12,6 +12,9 @@ const MAX_HEADERS: usize = 100;
 /// The first byte of a TLS handshake record (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
 
+/// What a proxy writes before the request where it is set to: version 1 and 2 of its protocol, or a part of it.
+const PROXY_PROTOCOL: [&[u8]; 2] = [b"PROXY ", b"\r\n\r\n\0\r\nQUIT\n"];
+
 /// The parts of a head that this program uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestHead {
@@ -57,11 +60,18 @@ pub enum InvalidRequest {
     /// The syntax or the version is not that of HTTP/1.
     #[error("not an HTTP/1.1 request: {0}")]
     Malformed(&'static str),
+    /// A proxy announces the sender's address first.
+    #[error(
+        "PROXY protocol on a port without it: turn it off in the proxy (send-proxy in HAProxy, proxy_protocol in nginx)"
+    )]
+    ProxyProtocol,
     /// The sender speaks TLS.
     #[error("TLS handshake on a plain HTTP port: use http:// in the URL, or set http.tls")]
     Tls,
     /// The sender does not speak TLS, and has to.
-    #[error("plain HTTP on a port with TLS: use https:// in the URL")]
+    #[error(
+        "plain HTTP on a port with TLS: use https:// in the URL, and no PROXY protocol in a proxy"
+    )]
     NotTls,
     /// The head has more bytes or lines than allowed.
     #[error("request head exceeds {MAX_BYTES} bytes or {MAX_HEADERS} header lines")]
@@ -85,6 +95,9 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(RequestHead, usize)>, InvalidReques
         Ok(httparse::Status::Complete(length)) if length <= MAX_BYTES => length,
         Ok(httparse::Status::Partial) if bytes.len() < MAX_BYTES => return Ok(None),
         Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(InvalidRequest::TooLong),
+        Err(_) if PROXY_PROTOCOL.iter().any(|start| bytes.starts_with(start)) => {
+            return Err(InvalidRequest::ProxyProtocol);
+        }
         Err(httparse::Error::Version) => {
             return Err(InvalidRequest::Malformed("unsupported HTTP version"));
         }
@@ -480,6 +493,23 @@ mod tests {
                 InvalidRequest::Malformed("invalid request line"),
             ),
             ("\u{16}\u{3}\u{1}".to_owned(), InvalidRequest::Tls),
+            (
+                "PROXY TCP4 192.0.2.1 192.0.2.2 5000 18401\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n"
+                    .to_owned(),
+                InvalidRequest::ProxyProtocol,
+            ),
+            (
+                "PROXY UNKNOWN\r\n".to_owned(),
+                InvalidRequest::ProxyProtocol,
+            ),
+            (
+                "\r\n\r\n\0\r\nQUIT\n\u{21}\u{11}\0\u{c}".to_owned(),
+                InvalidRequest::ProxyProtocol,
+            ),
+            (
+                "\r\n\r\n\0\r\n".to_owned(),
+                InvalidRequest::Malformed("invalid request line"),
+            ),
         ] {
             assert_eq!(parse(text.as_bytes()), Err(error), "{text:.80}");
         }

@@ -106,6 +106,7 @@ impl HttpError {
         match self {
             Self::RequestHead(
                 InvalidRequest::Malformed(_)
+                | InvalidRequest::ProxyProtocol
                 | InvalidRequest::Tls
                 | InvalidRequest::NotTls
                 | InvalidRequest::Framing(_),
@@ -279,6 +280,11 @@ mod tests {
             (HttpError::Saturated(8), 503, Some(("Retry-After", "5"))),
             (HttpError::Body(BodyError::Malformed("x")), 400, None),
             (HttpError::RequestHead(InvalidRequest::Tls), 400, None),
+            (
+                HttpError::RequestHead(InvalidRequest::ProxyProtocol),
+                400,
+                None,
+            ),
             (HttpError::RequestHead(InvalidRequest::TooLong), 431, None),
             (
                 HttpError::RequestHead(InvalidRequest::Expectation),

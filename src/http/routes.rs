@@ -145,14 +145,14 @@ impl Routes {
     /// Responds to a request. A panic becomes a 500: it must not leave the sender without a response.
     pub fn respond(&self, request: &mut Request<'_>) -> Response {
         let (started, id) = (Instant::now(), self.next_id());
+        let route = Route::of(path(request.head));
         let routed = catch_unwind(AssertUnwindSafe(|| {
-            self.route(request, &id).unwrap_or_else(|error| {
+            self.route(request, route, &id).unwrap_or_else(|error| {
                 self.log(request, &error, &id);
                 error.response()
             })
         }));
         let (head, peer) = (request.head, request.peer);
-        let route = known_route(path(head));
         let mut response = routed.unwrap_or_else(|_| {
             error!(request = id, peer:% = peer, path:% = shorten(path(head)); "internal error: request handler panicked (please report)");
             HttpError::Internal.response()
@@ -160,7 +160,7 @@ impl Routes {
         let (status, elapsed) = (response.status, started.elapsed());
         self.metrics
             .http
-            .answered(route.map_or("other", |(path, _)| path), status, elapsed);
+            .answered(route.map_or("other", Route::path), status, elapsed);
         debug!(
             request = id, peer:% = peer, method:% = shorten(&head.method), path:% = shorten(path(head)),
             status, milliseconds = elapsed.as_millis();
@@ -213,7 +213,12 @@ impl Routes {
         }
     }
 
-    fn route(&self, request: &mut Request<'_>, id: &str) -> Result<Response, HttpError> {
+    fn route(
+        &self,
+        request: &mut Request<'_>,
+        route: Option<Route>,
+        id: &str,
+    ) -> Result<Response, HttpError> {
         let (head, runtime) = (request.head, self.runtime());
         let settings = &runtime.settings;
         let header = head.authorization.as_deref();
@@ -223,24 +228,22 @@ impl Routes {
             return Err(error.into());
         }
         let require_token = || authorized.map_err(HttpError::from);
-        let path = path(head);
-        if let Some((_, methods)) = known_route(path)
-            && !methods.contains(&head.method.as_str())
-        {
-            return Err(HttpError::Method(methods));
+        let route = route.ok_or_else(|| unknown_path(path(head)))?;
+        if !route.methods().contains(&head.method.as_str()) {
+            return Err(HttpError::Method(route.methods()));
         }
-        match path {
-            "/webhook" => {
+        match route {
+            Route::Webhook => {
                 require_token()?;
                 self.webhook(&runtime, request, id)
             }
-            "/-/healthy" => Ok(Response::ok("healthy")),
-            "/-/ready" => {
+            Route::Healthy => Ok(Response::ok("healthy")),
+            Route::Ready => {
                 let readiness = self.sink.readiness(authorized.is_ok());
                 readiness.map_err(HttpError::NotReady)?;
                 Ok(Response::ok("ready"))
             }
-            "/-/reload" => {
+            Route::Reload => {
                 require_token()?;
                 // As a notification, so that it is not evicted while it waits.
                 let claimed = request.slot.try_set_receiving();
@@ -248,16 +251,12 @@ impl Routes {
                 (self.reload)()?;
                 Ok(Response::ok("reloaded"))
             }
-            "/metrics" => {
+            Route::Metrics => {
                 if settings.metrics_require_token {
                     require_token()?;
                 }
                 Ok(self.metrics_page(settings, request))
             }
-            path if path.ends_with("/api/v2/alerts") || path.ends_with("/api/v1/alerts") => {
-                Err(HttpError::NotAnAlertmanager)
-            }
-            _ => Err(HttpError::NotFound),
         }
     }
 
@@ -335,20 +334,62 @@ fn path(head: &RequestHead) -> &str {
     head.target.split(['?', '#']).next().unwrap_or_default()
 }
 
-type Route = (&'static str, &'static [&'static str]);
+fn unknown_path(path: &str) -> HttpError {
+    let of_alertmanager = ["/api/v1/alerts", "/api/v2/alerts"];
+    if of_alertmanager.iter().any(|end| path.ends_with(end)) {
+        HttpError::NotAnAlertmanager
+    } else {
+        HttpError::NotFound
+    }
+}
 
-/// The known paths with their methods. The paths are values of a metric's label: a sender must not be able to create values.
-const ROUTES: [Route; 5] = [
-    // Grafana can be set to PUT.
-    ("/webhook", &["POST", "PUT"]),
-    ("/-/healthy", &["GET", "HEAD"]),
-    ("/-/ready", &["GET", "HEAD"]),
-    ("/-/reload", &["POST"]),
-    ("/metrics", &["GET", "HEAD"]),
-];
+/// A known path. A metric has it as a label: a sender must not be able to create values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Route {
+    Webhook,
+    Healthy,
+    Ready,
+    Reload,
+    Metrics,
+}
 
-fn known_route(path: &str) -> Option<Route> {
-    ROUTES.into_iter().find(|(known, _)| *known == path)
+impl Route {
+    const ALL: [Self; 5] = [
+        Self::Webhook,
+        Self::Healthy,
+        Self::Ready,
+        Self::Reload,
+        Self::Metrics,
+    ];
+
+    /// The route of a path. Doubled and trailing slashes do not matter: a URL with one too many is a usual mistake, and
+    /// Alertmanager gives up after a 404.
+    fn of(path: &str) -> Option<Self> {
+        let segments = |path: &'static str| path.split('/').skip(1);
+        let given = || path.split('/').filter(|segment| !segment.is_empty());
+        let is_rooted = path.starts_with('/');
+        let mut routes = Self::ALL.into_iter();
+        routes.find(|route| is_rooted && given().eq(segments(route.path())))
+    }
+
+    fn path(self) -> &'static str {
+        match self {
+            Self::Webhook => "/webhook",
+            Self::Healthy => "/-/healthy",
+            Self::Ready => "/-/ready",
+            Self::Reload => "/-/reload",
+            Self::Metrics => "/metrics",
+        }
+    }
+
+    fn methods(self) -> &'static [&'static str] {
+        match self {
+            // Grafana can be set to PUT.
+            Self::Webhook => &["POST", "PUT"],
+            Self::Healthy | Self::Ready | Self::Metrics => &["GET", "HEAD"],
+            Self::Reload => &["POST"],
+        }
+    }
 }
 
 /// A limited number of permits.
@@ -406,6 +447,36 @@ mod tests {
 
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
+        }
+    }
+
+    #[test]
+    fn slashes_too_many_do_not_change_a_path() {
+        for route in Route::ALL {
+            let path = route.path();
+            for same in [
+                path.to_owned(),
+                format!("{path}/"),
+                format!("/{path}//"),
+                path.replace('/', "///"),
+            ] {
+                assert_eq!(Route::of(&same), Some(route), "{same}");
+            }
+            for other in [
+                &path[1..],
+                &path[..path.len() - 1],
+                &format!("{path}x"),
+                &format!("{path}/x"),
+                &format!("/x{path}"),
+                &format!("/.{path}"),
+                &path.to_uppercase(),
+                &format!("{path}%2f"),
+            ] {
+                assert_eq!(Route::of(other), None, "{other}");
+            }
+        }
+        for other in ["", "/", "//", "*", "/-", "/-/"] {
+            assert_eq!(Route::of(other), None, "{other}");
         }
     }
 

@@ -165,6 +165,45 @@ extra_infos:
 }
 
 #[test]
+fn json_is_read_as_go_reads_it() {
+    let broker = Broker::shared();
+    let vhost = broker.fresh_vhost();
+    let mapping = MAPPING.replace(
+        "{type: copy, value: annotations.summary}",
+        "{type: template, value: '{{ .Alert.annotations.summary }} {{ .Alert.text }} {{ json .Alert.number }} {{ .Alert.number }}'}",
+    );
+    let connector = Connector::with(&config(&broker.url(&vhost), "", &mapping), &[]);
+    connector.wait_until_ready();
+    // The strings are cut in the middle of an emoji. The number has more digits than a float64.
+    let body = notification(&["a"]).replace(
+        "\"it is down\"",
+        r#""a \ud83d b", "other": "\ude00\ud83d\ude00"}, "text": "c \ude00", "number": 123456789012345680000, "x": {"y": """#,
+    );
+    let response = connector.post(&body);
+    assert_eq!(response.status, 200, "{}", response.body);
+    let output = &broker.admin(&vhost).drain()[0].event["output"];
+    let of_go = "a \u{fffd} b c \u{fffd} 123456789012345680000 1.2345678901234568e+20";
+    assert_eq!(output, of_go);
+
+    for (before, reason) in [
+        ("\u{feff}", "UTF-8 byte order mark"),
+        ("[", "as a Prometheus server sends it"),
+    ] {
+        let response = connector.post(&format!("{before}{body}"));
+        assert_eq!(response.status, 400, "{}", response.body);
+        assert!(response.body.contains(reason), "{}", response.body);
+    }
+    let proxied = "PROXY TCP4 192.0.2.1 192.0.2.2 5000 18401\r\nPOST /webhook HTTP/1.1\r\n";
+    let response = exchange(&connector, proxied.as_bytes());
+    assert_eq!(response.status, 400);
+    assert!(
+        response.body.contains("PROXY protocol"),
+        "{}",
+        response.body
+    );
+}
+
+#[test]
 fn a_null_is_absent_and_a_wrong_type_costs_only_its_alert() {
     let broker = Broker::shared();
     let vhost = broker.fresh_vhost();
@@ -240,6 +279,16 @@ fn requests_are_answered_as_the_rfcs_require() {
             "published",
         ),
         ("http://h", "1.1", "Host: h\r\n", 404, "no such path"),
+        ("/webhook/", "1.1", "Host: h\r\n", 200, "published"),
+        ("//webhook", "1.1", "Host: h\r\n", 200, "published"),
+        (
+            "http://h//webhook/?x",
+            "1.1",
+            "Host: h\r\n",
+            200,
+            "published",
+        ),
+        ("/webhook/x", "1.1", "Host: h\r\n", 404, "no such path"),
         ("/webhook", "1.1", "", 400, "Host header missing"),
         (
             "/webhook",
