@@ -181,15 +181,18 @@ pub enum FailureReason {
     Disconnected,
     /// The broker has blocked the connection (memory or disk alarm).
     Blocked,
+    /// The broker's user may not write.
+    AccessRefused,
 }
 
 impl FailureReason {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Nack,
         Self::Returned,
         Self::Timeout,
         Self::Disconnected,
         Self::Blocked,
+        Self::AccessRefused,
     ];
 
     fn label(self) -> Label<&'static str> {
@@ -199,6 +202,7 @@ impl FailureReason {
             Self::Timeout => "timeout",
             Self::Disconnected => "disconnected",
             Self::Blocked => "blocked",
+            Self::AccessRefused => "access_refused",
         };
         [("reason", reason)]
     }

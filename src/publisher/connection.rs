@@ -12,12 +12,13 @@ use amiquip::{
     AmqpProperties, Auth, Channel, Confirm, Connection, ConnectionBlockedNotification,
     ConnectionOptions, ConnectionTuning, Publish, Return,
 };
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, never};
+use log::info;
 use socket2::SockRef;
 
 use super::BrokerSettings;
 use super::batch::Message;
-use super::error::CloseReason;
+use super::error::{ACCESS_REFUSED, CloseReason};
 use super::frames::MAX_FRAME_BYTES;
 use super::stream::BoundedStream;
 use super::watchdog::CallWatchdog;
@@ -63,9 +64,6 @@ pub enum BrokerError {
     /// The exchange does not exist, or the user has no permission.
     #[error("cannot use the exchange: {0}")]
     Exchange(amiquip::Error),
-    /// Publishing
-    #[error("publishing failed: {0}")]
-    Publish(amiquip::Error),
     /// A call was ended by the watchdog.
     #[error("{0} took longer than {1:?}")]
     TooSlow(&'static str, Duration),
@@ -107,14 +105,35 @@ pub struct BrokerConnection {
     /// socket it does not.
     socket: WatchedSocket,
     connection: Connection,
-    channel: Channel,
+    channel: ConfirmChannel,
     write_gate: WriteGate,
+    /// Memory and disk alarms.
+    pub blocked: Receiver<ConnectionBlockedNotification>,
+}
+
+impl Confirmations {
+    /// Of no channel.
+    pub fn none() -> Self {
+        Self {
+            confirms: never(),
+            returns: never(),
+        }
+    }
+}
+
+/// A channel in confirm mode, and what comes from it.
+struct ConfirmChannel {
+    channel: Channel,
+    confirmations: Confirmations,
+}
+
+/// What the broker says of the messages of one channel.
+#[derive(Clone)]
+pub struct Confirmations {
     /// Acks and nacks.
     pub confirms: Receiver<Confirm>,
     /// Messages routed to no queue. Each comes before its ack.
     pub returns: Receiver<Return>,
-    /// Memory and disk alarms.
-    pub blocked: Receiver<ConnectionBlockedNotification>,
 }
 
 /// The addresses of a broker. There is no limit on the time that this takes.
@@ -159,39 +178,27 @@ impl BrokerConnection {
             let tuning = ConnectionTuning::default().mem_channel_bound(MAX_QUEUED_FRAMES);
             Connection::insecure_open_stream(stream, connection_options(url), tuning)
         })?;
-        let open_channel = || {
-            let blocked = connection.listen_for_connection_blocked()?;
-            let channel = connection.open_channel(None)?;
-            let returns = channel.listen_for_returns()?;
-            let confirms = channel.listen_for_publisher_confirms()?;
-            channel.enable_publisher_confirms()?;
-            Ok((channel, confirms, returns, blocked))
-        };
-        let opened = socket.call(
-            "opening a channel",
-            CALL_LIMIT,
-            BrokerError::OpenChannel,
-            open_channel,
-        );
+        let blocked = connection
+            .listen_for_connection_blocked()
+            .map_err(BrokerError::OpenChannel);
+        let opened = blocked.and_then(|blocked| {
+            let channel = ConfirmChannel::open(&socket, &mut connection, &settings.exchange)?;
+            Ok((channel, blocked))
+        });
         // Otherwise dropping the connection might wait for the broker forever.
-        let (channel, confirms, returns, blocked) = opened.inspect_err(|_| socket.shut_down())?;
-        let opened = Self {
+        let (channel, blocked) = opened.inspect_err(|_| socket.shut_down())?;
+        Ok(Self {
             socket,
             connection,
             channel,
             write_gate,
-            confirms,
-            returns,
             blocked,
-        };
-        let check_exchange = || opened.channel.exchange_declare_passive(&settings.exchange);
-        opened.socket.call(
-            "checking the exchange",
-            CALL_LIMIT,
-            BrokerError::Exchange,
-            || check_exchange().map(drop),
-        )?;
-        Ok(opened)
+        })
+    }
+
+    /// What the broker says of the messages published since the channel was opened.
+    pub fn confirmations(&self) -> &Confirmations {
+        &self.channel.confirmations
     }
 
     /// amiquip writes nothing until the guard is dropped, and then everything at once.
@@ -199,13 +206,14 @@ impl BrokerConnection {
         self.write_gate.hold()
     }
 
-    /// Hands a message to amiquip. The broker returns it if no queue is bound for it.
+    /// Hands a message to amiquip. The broker returns it if no queue is bound for it. An error is why the channel is closed, if
+    /// amiquip has reported it.
     pub fn publish(
         &self,
         exchange: &str,
         message: Message<'_>,
         id: String,
-    ) -> Result<(), BrokerError> {
+    ) -> Result<(), Option<CloseReason>> {
         let properties = AmqpProperties::default()
             .with_content_type("application/json".to_owned())
             .with_delivery_mode(PERSISTENT)
@@ -218,9 +226,16 @@ impl BrokerConnection {
             immediate: false,
             properties,
         };
-        let publish = || self.channel.basic_publish(exchange, publish);
-        self.socket
-            .call("publishing", PUBLISH_LIMIT, BrokerError::Publish, publish)
+        let publish = || self.channel.channel.basic_publish(exchange, publish);
+        let WatchedSocket { socket, watchdog } = &self.socket;
+        let Some(published) = watchdog.within(PUBLISH_LIMIT, socket, publish) else {
+            let reason = format!("publishing took longer than {PUBLISH_LIMIT:?}");
+            return Err(Some(CloseReason::Connection(reason)));
+        };
+        published.map_err(|error| match CloseReason::from(error) {
+            reason @ CloseReason::Channel { .. } => Some(reason),
+            _ => None,
+        })
     }
 
     /// Closes the connection with the protocol's handshake, or cuts it if the broker does not answer. What the broker had
@@ -233,21 +248,111 @@ impl BrokerConnection {
             ..
         } = self;
         // amiquip reports the cause of a failure once, in whichever call comes first.
-        let close = || (channel.close(), connection.close());
-        let closed = socket.watchdog.within(CLOSE_LIMIT, &socket.socket, close);
-        match closed {
+        let close = || (channel.channel.close(), connection.close());
+        match socket.watchdog.within(CLOSE_LIMIT, &socket.socket, close) {
             None => CloseReason::Connection("no answer to the close request".to_owned()),
-            Some((Err(amiquip::Error::ServerClosedChannel { code, message, .. }), _)) => {
-                CloseReason::Channel(format!("{code} {message}"))
-            }
-            Some((_, Err(error)) | (Err(error), Ok(()))) => {
-                CloseReason::Connection(error.to_string())
-            }
+            Some(
+                (Err(error @ amiquip::Error::ServerClosedChannel { .. }), _)
+                | (_, Err(error))
+                | (Err(error), Ok(())),
+            ) => error.into(),
             Some((Ok(()), Ok(()))) => {
                 // The broker has read everything: the usual end of a TCP connection instead of a reset.
                 let _ = SockRef::from(&*socket.socket).set_linger(None);
                 CloseReason::Connection("closed".to_owned())
             }
+        }
+    }
+
+    /// Opens another channel, where the broker has closed the channel only. Otherwise closes the connection. Returns why
+    /// the channel was closed: `known`, or what amiquip reports, which it does once.
+    pub fn reopen(
+        mut self,
+        exchange: &str,
+        known: Option<CloseReason>,
+    ) -> (CloseReason, Option<Self>) {
+        let opened = ConfirmChannel::open(&self.socket, &mut self.connection, exchange);
+        let Ok(opened) = opened else {
+            let found = self.close();
+            return (known.unwrap_or(found), None);
+        };
+        let closed = std::mem::replace(&mut self.channel, opened);
+        let close = || closed.channel.close().map_err(CloseReason::from);
+        let socket = &self.socket;
+        let found = socket.watchdog.within(CLOSE_LIMIT, &socket.socket, close);
+        match (known, found) {
+            (Some(reason), _) | (None, Some(Err(reason @ CloseReason::Channel { .. }))) => {
+                (reason, Some(self))
+            }
+            _ => (self.close(), None),
+        }
+    }
+}
+
+impl ConfirmChannel {
+    /// Checks that the exchange exists, and opens the channel.
+    fn open(
+        socket: &WatchedSocket,
+        connection: &mut Connection,
+        exchange: &str,
+    ) -> Result<Self, BrokerError> {
+        let mut open_channel = || {
+            let open = || connection.open_channel(None);
+            socket.call(
+                "opening a channel",
+                CALL_LIMIT,
+                BrokerError::OpenChannel,
+                open,
+            )
+        };
+        // A channel for the check only: a refusal closes it. Nothing is declared.
+        let checked = open_channel()?;
+        let check = || {
+            checked.exchange_declare_passive(exchange)?;
+            checked.close()
+        };
+        let checked = socket.call(
+            "checking the exchange",
+            CALL_LIMIT,
+            BrokerError::Exchange,
+            check,
+        );
+        match checked {
+            // The check requires a permission that publishing does not, in some versions of RabbitMQ.
+            Err(BrokerError::Exchange(error)) if is_refused(&error) => {
+                info!("cannot check the exchange, publishing without the check: {error}");
+            }
+            checked => checked?,
+        }
+        let channel = open_channel()?;
+        // It is dropped here if it fails: that may wait for the broker, too.
+        let prepare = || {
+            let returns = channel.listen_for_returns()?;
+            let confirms = channel.listen_for_publisher_confirms()?;
+            channel.enable_publisher_confirms()?;
+            let confirmations = Confirmations { confirms, returns };
+            Ok(Self {
+                channel,
+                confirmations,
+            })
+        };
+        let error = BrokerError::OpenChannel;
+        socket.call("selecting confirms", CALL_LIMIT, error, prepare)
+    }
+}
+
+/// The broker has refused a method for lack of a permission.
+fn is_refused(error: &amiquip::Error) -> bool {
+    matches!(error, amiquip::Error::ServerClosedChannel { code, .. } if *code == ACCESS_REFUSED)
+}
+
+impl From<amiquip::Error> for CloseReason {
+    fn from(error: amiquip::Error) -> Self {
+        match error {
+            amiquip::Error::ServerClosedChannel { code, message, .. } => {
+                Self::Channel { code, message }
+            }
+            error => Self::Connection(error.to_string()),
         }
     }
 }

@@ -6,11 +6,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
 
-use amiquip::{Confirm, Return};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
 use super::BrokerSettings;
-use super::connection::{BrokerConnection, BrokerError, resolve};
+use super::connection::{BrokerConnection, BrokerError, Confirmations, resolve};
 use super::error::CloseReason;
 use super::watchdog::{CHECK_INTERVAL, CallWatchdog};
 use crate::amqp_url::AmqpUrl;
@@ -20,6 +19,11 @@ const PANICKED: &str = "internal error (please report)";
 enum Request {
     Open(Box<(AmqpUrl, BrokerSettings)>),
     Close(Box<BrokerConnection>),
+    Reopen {
+        connection: Box<BrokerConnection>,
+        exchange: String,
+        known: Option<CloseReason>,
+    },
 }
 
 /// What a request came to.
@@ -28,14 +32,14 @@ pub enum Reply {
     Opened(Box<BrokerConnection>, String),
     /// No address of the broker could be used; a reason for each.
     NotOpened(Vec<String>),
-    /// A connection has ended.
+    /// A channel has ended.
     Closed {
         /// Why it ended.
         reason: CloseReason,
         /// What it had received.
-        returns: Receiver<Return>,
-        /// Acks and nacks, in their order.
-        confirms: Receiver<Confirm>,
+        received: Confirmations,
+        /// The connection with another channel; `None` where it has ended, too.
+        reopened: Option<Box<BrokerConnection>>,
     },
 }
 
@@ -77,6 +81,21 @@ impl Dialer {
     pub fn close(&self, connection: Box<BrokerConnection>) {
         let _ = self.requests.send(Request::Close(connection));
     }
+
+    /// Opens another channel on a connection whose channel has ended, or ends the connection. `known` is why it has ended.
+    pub fn reopen(
+        &self,
+        connection: Box<BrokerConnection>,
+        exchange: String,
+        known: Option<CloseReason>,
+    ) {
+        let request = Request::Reopen {
+            connection,
+            exchange,
+            known,
+        };
+        let _ = self.requests.send(request);
+    }
 }
 
 fn execute(request: Request, watchdog: &Arc<CallWatchdog>) -> Reply {
@@ -86,16 +105,26 @@ fn execute(request: Request, watchdog: &Arc<CallWatchdog>) -> Reply {
             catch_unwind(AssertUnwindSafe(|| open(&url, &settings, watchdog)))
                 .unwrap_or_else(|_| Reply::NotOpened(vec![format!("{url}: {PANICKED}")]))
         }
-        Request::Close(connection) => {
-            let (returns, confirms) = (connection.returns.clone(), connection.confirms.clone());
-            let reason = catch_unwind(AssertUnwindSafe(|| connection.close()))
-                .unwrap_or_else(|_| CloseReason::Connection(PANICKED.to_owned()));
-            Reply::Closed {
-                reason,
-                returns,
-                confirms,
-            }
-        }
+        Request::Close(connection) => closed(connection, |connection| (connection.close(), None)),
+        Request::Reopen {
+            connection,
+            exchange,
+            known,
+        } => closed(connection, |connection| connection.reopen(&exchange, known)),
+    }
+}
+
+fn closed(
+    connection: Box<BrokerConnection>,
+    close: impl FnOnce(BrokerConnection) -> (CloseReason, Option<BrokerConnection>),
+) -> Reply {
+    let received = connection.confirmations().clone();
+    let (reason, reopened) = catch_unwind(AssertUnwindSafe(|| close(*connection)))
+        .unwrap_or_else(|_| (CloseReason::Connection(PANICKED.to_owned()), None));
+    Reply::Closed {
+        reason,
+        received,
+        reopened: reopened.map(Box::new),
     }
 }
 

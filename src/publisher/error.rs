@@ -6,13 +6,41 @@ use std::time::Duration;
 use super::status::BrokerStatus;
 use crate::metrics::FailureReason;
 
-/// Why a connection ended.
+/// AMQP's code for a permission that the user does not have.
+pub const ACCESS_REFUSED: u16 = 403;
+
+/// Why a channel or its connection ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CloseReason {
+    /// The connector shuts down, and no caller waits.
+    Stopped,
+    /// The settings have changed.
+    Reconfigured,
+    /// The broker returned a message that was not published on the channel. No ack can be trusted.
+    UnknownReturn,
     /// The broker closed the channel because of a method on it.
-    Channel(String),
+    Channel {
+        /// AMQP's reply code.
+        code: u16,
+        /// The broker's text.
+        message: String,
+    },
     /// Any other reason.
     Connection(String),
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stopped => f.write_str("the connector is shutting down"),
+            Self::Reconfigured => f.write_str("broker settings have changed"),
+            Self::UnknownReturn => {
+                f.write_str("RabbitMQ returned a message that was not published on it")
+            }
+            Self::Channel { code, message } => write!(f, "{code} {message}"),
+            Self::Connection(reason) => f.write_str(reason),
+        }
+    }
 }
 
 /// Why events may not be in the queue. A retry goes on with those that are not confirmed.
@@ -42,6 +70,16 @@ pub enum DeliveryError {
         /// How far it got.
         progress: Progress,
     },
+    /// RabbitMQ refused a message for lack of a permission, and closed the channel.
+    #[error(
+        "RabbitMQ refused an event ({reason}): its user needs the permission to write; {progress}"
+    )]
+    AccessRefused {
+        /// RabbitMQ's code and text.
+        reason: String,
+        /// How far it got.
+        progress: Progress,
+    },
     /// RabbitMQ closed the channel because of a message.
     #[error("RabbitMQ closed the channel because of an event: {reason}; {progress}")]
     ChannelClosed {
@@ -62,6 +100,16 @@ pub enum DeliveryError {
 }
 
 impl DeliveryError {
+    /// For the notification over whose event the channel was closed.
+    pub(super) fn channel_closed(code: u16, message: &str, progress: Progress) -> Self {
+        let reason = format!("{code} {message}");
+        if code == ACCESS_REFUSED {
+            Self::AccessRefused { reason, progress }
+        } else {
+            Self::ChannelClosed { reason, progress }
+        }
+    }
+
     /// A name for each variant, for limiting log entries.
     pub fn reason(&self) -> &'static str {
         self.reasons().0
@@ -79,6 +127,7 @@ impl DeliveryError {
             Self::MappingTimeout => ("mapping timeout", None),
             Self::Nacked(_) => ("nack", Some(FailureReason::Nack)),
             Self::Returned { .. } => ("returned", Some(FailureReason::Returned)),
+            Self::AccessRefused { .. } => ("access refused", Some(FailureReason::AccessRefused)),
             Self::ChannelClosed { .. } => ("channel closed", Some(FailureReason::Disconnected)),
             Self::SenderGone => ("sender gone", None),
             Self::Output(_) => ("output", None),

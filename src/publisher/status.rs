@@ -16,10 +16,12 @@ pub enum BrokerStatus {
     Connected,
     /// A connection is open, and RabbitMQ accepts no messages (memory or disk alarm), and why.
     Blocked(String),
+    /// A connection is open, and RabbitMQ refuses events for lack of a permission, and which.
+    Refused(String),
 }
 
 impl BrokerStatus {
-    /// A connection is open and not blocked.
+    /// A connection is open, not blocked, and not without a permission.
     pub fn is_ready(&self) -> bool {
         *self == Self::Connected
     }
@@ -29,9 +31,14 @@ impl BrokerStatus {
         matches!(self, Self::Blocked(_))
     }
 
-    /// A connection is open, blocked or not.
+    /// RabbitMQ refuses events for lack of a permission.
+    pub fn is_refused(&self) -> bool {
+        matches!(self, Self::Refused(_))
+    }
+
+    /// A connection is open, whether events are accepted or not.
     pub fn is_connected(&self) -> bool {
-        self.is_ready() || self.is_blocked()
+        self.is_ready() || self.is_blocked() || self.is_refused()
     }
 
     /// The reason to count for events that were not confirmed in time.
@@ -39,6 +46,7 @@ impl BrokerStatus {
         match self {
             Self::Connected => FailureReason::Timeout,
             Self::Blocked(_) => FailureReason::Blocked,
+            Self::Refused(_) => FailureReason::AccessRefused,
             Self::Connecting | Self::Disconnected(_) => FailureReason::Disconnected,
         }
     }
@@ -51,6 +59,10 @@ impl fmt::Display for BrokerStatus {
             Self::Connected => f.write_str("connected to RabbitMQ"),
             Self::Disconnected(reason) => write!(f, "not connected to RabbitMQ: {reason}"),
             Self::Blocked(reason) => write!(f, "RabbitMQ has blocked publishing ({reason})"),
+            Self::Refused(reason) => write!(
+                f,
+                "RabbitMQ refuses events ({reason}): its user needs the permission to write"
+            ),
         }
     }
 }

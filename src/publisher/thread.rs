@@ -15,9 +15,9 @@ use log::{debug, error, info, warn};
 use parking_lot::Mutex;
 
 use super::backoff::Backoff;
-use super::connection::{BrokerConnection, BrokerError};
+use super::connection::{BrokerConnection, Confirmations};
 use super::dialer::{Dialer, Reply};
-use super::error::CloseReason;
+use super::error::{ACCESS_REFUSED, CloseReason};
 use super::ledger::{Ledger, STALL_LIMIT};
 use super::status::BrokerStatus;
 use super::watchdog::{CHECK_INTERVAL, CallWatchdog};
@@ -38,6 +38,14 @@ const MAX_CONFIRMS: usize = 1000;
 /// A connection that was open this long starts the back-off anew.
 const STABLE_AFTER: Duration = Duration::from_mins(1);
 
+/// Only where no event has been confirmed for this long before a refusal, the connector is not ready: a user with a
+/// permission for some routing keys would make the readiness flap.
+const ACCEPTED_FOR: Duration = Duration::from_mins(1);
+
+/// The connector is ready again this long after the last refusal, or once an event is confirmed: where nothing is sent to
+/// one that is not ready, it could not find out otherwise. Alertmanager retries after 90 s at most.
+const REFUSED_FOR: Duration = Duration::from_mins(2);
+
 /// The time for outstanding confirms before a connection is closed for new settings.
 const DRAIN_LIMIT: Duration = Duration::from_secs(3);
 
@@ -46,10 +54,13 @@ const MAX_LOGGED_REASONS: usize = 16;
 
 /// The connection's state.
 enum Link {
-    Down { retry_at: Instant },
+    Down {
+        retry_at: Instant,
+    },
     Opening,
     Up(Box<BrokerConnection>, Session),
-    Closing(SessionEnd, Session),
+    /// With the reason; `None` where only amiquip knows it.
+    Closing(Option<CloseReason>, Session),
 }
 
 /// What is known of an open connection.
@@ -57,20 +68,6 @@ struct Session {
     /// Where it leads to.
     name: String,
     opened_at: Instant,
-}
-
-/// Why a connection is no longer used.
-enum SessionEnd {
-    /// The connector shuts down, and no caller waits.
-    Done,
-    /// The settings have changed.
-    Reconfigured,
-    /// The broker returned a message that was not published on it. No ack can be trusted.
-    UnknownReturn,
-    /// The broker or amiquip ended it. Closing it shows why.
-    Lost,
-    /// The broker takes too long, and for what.
-    TooSlow(String),
 }
 
 /// The thread's state.
@@ -91,9 +88,13 @@ pub struct PublisherThread {
     outage_since: Option<Instant>,
     /// The reasons of this outage.
     logged_reasons: Vec<String>,
+    /// When an event was confirmed last.
+    confirmed_at: Option<Instant>,
+    /// While RabbitMQ refuses events for lack of a permission.
+    refused_until: Option<Instant>,
     ledger: Ledger,
-    /// Connections opened so far.
-    sessions: u64,
+    /// Channels opened so far.
+    channels: u64,
     /// Makes message ids unique across runs of the connector.
     instance: String,
     status: Arc<Mutex<BrokerStatus>>,
@@ -127,8 +128,10 @@ impl PublisherThread {
             backoff: Backoff::default(),
             outage_since: None,
             logged_reasons: Vec::new(),
+            confirmed_at: None,
+            refused_until: None,
             ledger: Ledger::default(),
-            sessions: 0,
+            channels: 0,
             instance: format!("{started:x}-{:x}", std::process::id()),
             status,
             metrics,
@@ -142,7 +145,7 @@ impl PublisherThread {
             if catch_unwind(AssertUnwindSafe(|| self.step())).is_err() {
                 error!("internal error: publisher thread panicked; reconnecting (please report)");
                 self.ledger = Ledger::default();
-                self.end_session(SessionEnd::Lost);
+                self.end_session(None);
             }
         }
         debug!("publisher stopped");
@@ -162,30 +165,32 @@ impl PublisherThread {
         }
         let now = Instant::now();
         self.ledger.tick(&|| self.status.lock().clone(), now);
+        if self.refused_until.is_some_and(|until| until <= now) {
+            self.end_refusal();
+        }
         self.drive_link(now);
         self.metrics.set_ledger(self.ledger.stats());
         let sleep = self.time_until_due(Instant::now());
-        let (confirms, returns, blocked) = match &self.link {
+        let (Confirmations { confirms, returns }, blocked) = match &self.link {
             Link::Up(connection, _) => (
-                connection.confirms.clone(),
-                connection.returns.clone(),
+                connection.confirmations().clone(),
                 connection.blocked.clone(),
             ),
-            _ => (never(), never(), never()),
+            _ => (Confirmations::none(), never()),
         };
         select! {
             recv(confirms) -> confirm => match confirm {
                 Ok(first) => {
                     let others = confirms.try_iter().take(MAX_CONFIRMS);
                     if !self.settle(iter::once(first).chain(others), &returns) {
-                        self.end_session(SessionEnd::UnknownReturn);
+                        self.end_session(Some(CloseReason::UnknownReturn));
                     }
                 }
-                Err(_) => self.end_session(SessionEnd::Lost),
+                Err(_) => self.end_session(None),
             },
             recv(blocked) -> notice => match notice {
                 Ok(notice) => self.blocked(&notice),
-                Err(_) => self.end_session(SessionEnd::Lost),
+                Err(_) => self.end_session(None),
             },
             recv(self.commands) -> command => {
                 self.execute(command.ok());
@@ -196,8 +201,8 @@ impl PublisherThread {
             recv(self.dialer.replies) -> reply => match reply {
                 Ok(Reply::Opened(connection, name)) => self.opened(connection, &name),
                 Ok(Reply::NotOpened(reasons)) => self.not_opened(reasons),
-                Ok(Reply::Closed { reason, returns, confirms }) => {
-                    self.closed(reason, &returns, &confirms);
+                Ok(Reply::Closed { reason, received, reopened }) => {
+                    self.closed(reason, &received, reopened);
                 }
                 // Only a panic in the dialer itself.
                 Err(_) => thread::sleep(MAX_SLEEP),
@@ -247,24 +252,20 @@ impl PublisherThread {
                 None
             }
             Link::Up(..) if self.is_stopping && !self.ledger.has_callers() => {
-                Some(SessionEnd::Done)
+                Some(Some(CloseReason::Stopped))
             }
             Link::Up(..) if self.drain_until.is_some_and(is_drained) => {
-                Some(SessionEnd::Reconfigured)
+                Some(Some(CloseReason::Reconfigured))
             }
-            Link::Up(..) if self.ledger.stalls_at().is_some_and(|time| time <= now) => Some(
-                SessionEnd::TooSlow(format!("no confirm for {STALL_LIMIT:?}")),
-            ),
-            Link::Up(..) if self.drain_until.is_none() => {
-                self.fill_window().err().map(|error| match error {
-                    BrokerError::TooSlow(..) => SessionEnd::TooSlow(error.to_string()),
-                    _ => SessionEnd::Lost,
-                })
+            Link::Up(..) if self.ledger.stalls_at().is_some_and(|time| time <= now) => {
+                let reason = format!("no confirm for {STALL_LIMIT:?}");
+                Some(Some(CloseReason::Connection(reason)))
             }
+            Link::Up(..) if self.drain_until.is_none() => self.fill_window().err(),
             _ => None,
         };
-        if let Some(end) = end {
-            self.end_session(end);
+        if let Some(reason) = end {
+            self.end_session(reason);
         }
     }
 
@@ -283,15 +284,15 @@ impl PublisherThread {
         })
     }
 
-    /// Publishes what the ledger has for now.
-    fn fill_window(&mut self) -> Result<(), BrokerError> {
+    /// Publishes what the ledger has for now. An error is why that failed, if amiquip has reported it.
+    fn fill_window(&mut self) -> Result<(), Option<CloseReason>> {
         let Link::Up(connection, _) = &self.link else {
             return Ok(());
         };
         let _one_write = connection.hold_writes();
         while let Some(publication) = self.ledger.publish_next(Instant::now()) {
             let (tag, message) = (publication.tag, publication.message);
-            let id = format!("{}-{}-{tag}", self.instance, self.sessions);
+            let id = format!("{}-{}-{tag}", self.instance, self.channels);
             connection.publish(&self.settings.exchange, message, id)?;
         }
         Ok(())
@@ -318,13 +319,15 @@ impl PublisherThread {
             }
             if is_ack {
                 self.backoff.reset();
+                self.confirmed_at = Some(Instant::now());
+                self.end_refusal();
             }
         }
         true
     }
 
     fn returned(&mut self, returned: &Return) -> bool {
-        let session = format!("{}-{}-", self.instance, self.sessions);
+        let session = format!("{}-{}-", self.instance, self.channels);
         let id = returned.properties.message_id().as_deref();
         let tag = id.and_then(|id| id.strip_prefix(&session)?.parse().ok());
         let reason = format!("{} {}", returned.reply_code, returned.reply_text);
@@ -350,14 +353,12 @@ impl PublisherThread {
     fn opened(&mut self, connection: Box<BrokerConnection>, name: &str) {
         self.metrics.attempted(true);
         let now = Instant::now();
-        self.sessions += 1;
-        self.ledger.opened(now);
-        // Before anything that might panic: a link that stays `Opening` would wait forever for the dialer.
         let session = Session {
             name: name.to_owned(),
             opened_at: now,
         };
-        self.link = Link::Up(connection, session);
+        // Before anything that might panic: a link that stays `Opening` would wait forever for the dialer.
+        self.start_channel(connection, session, now);
         // Otherwise the settings have changed meanwhile, and the connection is closed again.
         if self.drain_until.is_none() {
             self.set_status(BrokerStatus::Connected);
@@ -372,6 +373,12 @@ impl PublisherThread {
             }
             self.logged_reasons.clear();
         }
+    }
+
+    fn start_channel(&mut self, connection: Box<BrokerConnection>, session: Session, now: Instant) {
+        self.channels += 1;
+        self.ledger.opened(now);
+        self.link = Link::Up(connection, session);
     }
 
     fn not_opened(&mut self, reasons: Vec<String>) {
@@ -413,14 +420,21 @@ impl PublisherThread {
         *self.status.lock() = status;
     }
 
-    /// Has an open connection closed. What it has received still counts.
-    fn end_session(&mut self, end: SessionEnd) {
+    /// The channel is no longer used. What it has received still counts. Where the broker has closed it over a message, another
+    /// one is opened on the same connection: nothing else is wrong with that.
+    fn end_session(&mut self, reason: Option<CloseReason>) {
         let retry_at = Instant::now();
         match std::mem::replace(&mut self.link, Link::Down { retry_at }) {
             Link::Up(connection, session) => {
-                self.disconnected("closing the connection");
-                self.dialer.close(connection);
-                self.link = Link::Closing(end, session);
+                let is_over_message = matches!(reason, None | Some(CloseReason::Channel { .. }));
+                if is_over_message && self.ledger.in_flight() > 0 {
+                    let exchange = self.settings.exchange.clone();
+                    self.dialer.reopen(connection, exchange, reason.clone());
+                } else {
+                    self.disconnected("closing the connection");
+                    self.dialer.close(connection);
+                }
+                self.link = Link::Closing(reason, session);
             }
             other => self.link = other,
         }
@@ -428,33 +442,39 @@ impl PublisherThread {
 
     fn closed(
         &mut self,
-        reason: CloseReason,
-        returns: &Receiver<Return>,
-        confirms: &Receiver<Confirm>,
+        found: CloseReason,
+        received: &Confirmations,
+        reopened: Option<Box<BrokerConnection>>,
     ) {
-        if !matches!(self.link, Link::Closing(SessionEnd::UnknownReturn, _)) {
-            self.settle(confirms.try_iter(), returns);
-        }
         let now = Instant::now();
-        let in_flight = self.ledger.lost(reason.clone(), now);
         let down = Link::Down { retry_at: now };
-        let Link::Closing(end, Session { name, opened_at }) =
-            std::mem::replace(&mut self.link, down)
-        else {
+        let Link::Closing(known, session) = std::mem::replace(&mut self.link, down) else {
             return;
         };
-        let reason = match (end, reason) {
-            (SessionEnd::Done, _) => {
+        if known != Some(CloseReason::UnknownReturn) {
+            self.settle(received.confirms.try_iter(), &received.returns);
+        }
+        let reason = match (known, found) {
+            (Some(known), CloseReason::Connection(_)) => known,
+            (_, found) => found,
+        };
+        let in_flight = self.ledger.lost(&reason, now);
+        let name = session.name.clone();
+        if let Some(connection) = reopened {
+            self.start_channel(connection, session, now);
+            return self.channel_closed(&name, &reason, in_flight, now);
+        }
+        match reason {
+            CloseReason::Stopped => {
                 self.disconnected("the connector is shutting down");
                 return info!(broker:% = name; "connection closed");
             }
-            (SessionEnd::Reconfigured, _) => {
+            CloseReason::Reconfigured => {
                 self.disconnected("connecting with new settings");
-                return info!(broker:% = name, in_flight; "connection closed: broker settings have changed");
+                return info!(broker:% = name, in_flight; "connection closed: {reason}");
             }
-            (SessionEnd::TooSlow(reason), CloseReason::Connection(_))
-            | (_, CloseReason::Channel(reason) | CloseReason::Connection(reason)) => reason,
-        };
+            _ => {}
+        }
         error!(broker:% = name, in_flight; "lost connection to RabbitMQ: {reason}");
         self.disconnected(&format!("{name}: {reason}"));
         self.outage_since.get_or_insert(now);
@@ -462,12 +482,38 @@ impl PublisherThread {
             // The new settings are tried at once, from their first URL on.
             return;
         }
-        if now.saturating_duration_since(opened_at) >= STABLE_AFTER {
+        if now.saturating_duration_since(session.opened_at) >= STABLE_AFTER {
             self.backoff.reset();
         }
         self.url_index += 1;
         self.link = Link::Down {
             retry_at: now + self.backoff.next(),
         };
+    }
+
+    /// The broker has closed a channel over a message, whose notification has its verdict or will have it soon.
+    fn channel_closed(&mut self, name: &str, reason: &CloseReason, in_flight: usize, now: Instant) {
+        if !matches!(
+            reason,
+            CloseReason::Channel {
+                code: ACCESS_REFUSED,
+                ..
+            }
+        ) {
+            return warn!(broker:% = name, in_flight; "RabbitMQ closed the channel, opened another one: {reason}");
+        }
+        // The response to the notification is logged.
+        debug!(broker:% = name, in_flight; "RabbitMQ closed the channel, opened another one: {reason}");
+        let accepted_for = |at| now.saturating_duration_since(at) < ACCEPTED_FOR;
+        if !self.confirmed_at.is_some_and(accepted_for) {
+            self.refused_until = Some(now + REFUSED_FOR);
+            self.set_status(BrokerStatus::Refused(reason.to_string()));
+        }
+    }
+
+    fn end_refusal(&mut self) {
+        if self.refused_until.take().is_some() && self.status.lock().is_refused() {
+            self.set_status(BrokerStatus::Connected);
+        }
     }
 }

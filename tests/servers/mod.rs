@@ -7,6 +7,7 @@ mod documents;
 mod memory;
 mod metrics;
 mod partial;
+mod permissions;
 mod process_group;
 mod senders;
 mod service;

@@ -117,5 +117,29 @@ pub fn ack(like: &[u8], tag: u64) -> Vec<u8> {
     frame
 }
 
+/// The broker accepts the declaration of an exchange.
+pub fn is_declare_ok(frame: &[u8]) -> bool {
+    frame[0] == 1 && frame[7..11] == [0, 40, 0, 11]
+}
+
+/// The client has read that its channel is closed.
+pub fn is_close_ok(frame: &[u8]) -> bool {
+    frame[0] == 1 && frame[7..11] == [0, 20, 0, 41]
+}
+
+/// Closes the channel of another frame over an `exchange.declare`.
+pub fn close_channel(like: &[u8], code: u16, text: &str) -> Vec<u8> {
+    let mut payload = vec![0, 20, 0, 40];
+    payload.extend(code.to_be_bytes());
+    payload.push(text.len().try_into().unwrap());
+    payload.extend(text.as_bytes());
+    payload.extend([0, 40, 0, 10]);
+    let mut frame = vec![1, like[1], like[2]];
+    frame.extend(u32::try_from(payload.len()).unwrap().to_be_bytes());
+    frame.extend(payload);
+    frame.push(0xce);
+    frame
+}
+
 /// What keeps a connection alive on which nothing is sent.
 pub const HEARTBEAT: [u8; 8] = [8, 0, 0, 0, 0, 0, 0, 0xce];

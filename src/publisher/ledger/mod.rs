@@ -346,15 +346,19 @@ impl Ledger {
 
     /// Ends the current channel: what is not settled becomes to do again, in order. Returns how many messages were in
     /// flight. Every confirm that was received has to be recorded before.
-    pub fn lost(&mut self, reason: CloseReason, now: Instant) -> usize {
+    pub fn lost(&mut self, reason: &CloseReason, now: Instant) -> usize {
         let Some(window) = self.window.take() else {
             return 0;
         };
         let in_flight: Vec<InFlight> = window.into_messages().collect();
-        if let CloseReason::Channel(reason) = reason {
+        if let CloseReason::Channel {
+            code,
+            message: text,
+        } = reason
+        {
             if let [message] = in_flight.as_slice() {
                 self.fail(message.event, message.entity, now, |progress| {
-                    DeliveryError::ChannelClosed { reason, progress }
+                    DeliveryError::channel_closed(*code, text, progress)
                 });
             } else {
                 // There were no others: a suspect is alone in flight.

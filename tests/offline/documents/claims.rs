@@ -13,7 +13,7 @@ fn no_link_is_dead() {
 }
 
 /// Parts of messages that come from others: the operating system, RabbitMQ, OpenSSL, amiquip, systemd.
-const FOREIGN: [&str; 12] = [
+const FOREIGN: [&str; 15] = [
     "PRECONDITION_FAILED",
     "unknown ca",
     "peer did not return a certificate",
@@ -22,6 +22,9 @@ const FOREIGN: [&str; 12] = [
     "Connection refused",
     "NOT_ALLOWED - vhost",
     "access to vhost",
+    "access to exchange",
+    "access to topic",
+    "ACCESS_REFUSED",
     "312 NO_ROUTE",
     "NOT_FOUND",
     "certificate verify failed",
@@ -71,6 +74,7 @@ fn quoted_messages_are_those_of_the_program() {
                     "chmod ",
                     "amtool ",
                     "rabbitmq-diagnostics ",
+                    "rabbitmqctl ",
                     "systemctl ",
                 ]
                 .iter()

@@ -183,6 +183,7 @@ fn alerts_of_a_failed_delivery_go_to_another_receiver() {
             "BrokerBlocked",
             "EventsReturned",
             "EventsNacked",
+            "EventsRefused",
             "NoAlertsReceived",
         ];
         if closed.iter().any(|end| name.ends_with(end)) {

@@ -294,7 +294,10 @@ impl Model {
             return;
         };
         if id == (POISON, 0) {
-            self.end(CloseReason::Channel("406 too large".to_owned()));
+            self.end(&CloseReason::Channel {
+                code: 406,
+                message: "too large".to_owned(),
+            });
             return;
         }
         let handled = match fate {
@@ -384,12 +387,12 @@ impl Model {
                 _ => break,
             }
         }
-        self.end(CloseReason::Connection("lost".to_owned()));
+        self.end(&CloseReason::Connection("lost".to_owned()));
     }
 
-    fn end(&mut self, reason: CloseReason) {
+    fn end(&mut self, reason: &CloseReason) {
         let in_flight = self.ledger.in_flight();
-        if in_flight > 1 && matches!(reason, CloseReason::Channel(_)) {
+        if in_flight > 1 && matches!(reason, CloseReason::Channel { .. }) {
             let lost = self.known.iter().filter(|(_, known)| known.is_in_flight);
             self.suspected.extend(lost.map(|(id, _)| *id));
         }
