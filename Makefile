@@ -1,5 +1,5 @@
 # canopsis-connector-prometheus
-.PHONY: all audit bench build check check-all check-cluster check-offline check-packages check-packaging clean demo dist docker faults fuzz help install lint-packaging man oracle rpm
+.PHONY: all audit bench build check check-all check-cluster check-installed check-merge check-offline check-packages clean demo dist docker faults fuzz help install lint man oracle rpm
 
 NAME = canopsis-connector-prometheus
 CARGO ?= cargo
@@ -35,10 +35,12 @@ all: build man
 
 help:
 	@echo 'make                  build the release binary (target/release/$(NAME)) and the manual pages'
-	@echo 'make check            format, lints, and the tests of a usual change, with a real RabbitMQ and Alertmanager (8 minutes)'
-	@echo 'make check-all        everything that CI runs: also the image, the packages, the cluster and the demo (as root)'
-	@echo 'make check-packages   only the tests of the image, the release archive and the RPM (as root; 7 minutes)'
-	@echo 'make check-packaging  build the RPM without network, install it in a Debian root, boot that root (as root)'
+	@echo 'make lint             only the format and the lints'
+	@echo 'make check            lint, and the tests of a usual change, with a real RabbitMQ and Alertmanager (8 minutes)'
+	@echo 'make check-merge      what a change must pass before it is merged: check, faults, check-packages, demo (as root)'
+	@echo 'make check-all        everything that CI runs: check-merge, check-installed, check-cluster (as root)'
+	@echo 'make check-packages   build the image, the release archive and the RPM, and check what is in them (as root; 7 minutes)'
+	@echo 'make check-installed  install, upgrade and erase the RPM in a Debian root, boot it, and run the service (as root)'
 	@echo 'make check-cluster    lose nodes of a RabbitMQ 4 cluster with a quorum queue (as root; 5 minutes)'
 	@echo 'make demo             send an alert from Alertmanager to the queue on this machine'
 	@echo 'make audit            licences, sources and advisories of all dependencies (cargo-deny; needs the Internet)'
@@ -57,31 +59,35 @@ build:
 # tests/main.rs: which tests run when. CONTRIBUTING.md: which change needs which of them. CI runs all.
 INTEGRATION = test --locked --test integration --
 
-check:
-	$(PREPARE) build rabbitmq alertmanager promtool openssl curl shellcheck scdoc valgrind
+lint:
+	$(PREPARE) shellcheck
 	shellcheck $$(grep -lE '^#!/(bin/sh|usr/bin/env bash)' scripts/*) .ci/run contrib/image/healthcheck
-	$(MAKE) lint-packaging
+	scripts/lint-files
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- --deny warnings
+
+check: lint
+	$(PREPARE) build rabbitmq alertmanager promtool openssl curl scdoc valgrind
 	cargo test --locked --workspace --exclude $(NAME)
 	cargo test --locked --lib
-	cargo $(INTEGRATION) offline:: servers::
 	$(MAKE) build
-	$(BINARY) --check --config tests/data/regexps.yml >/dev/null
+	cargo $(INTEGRATION) offline:: release:: servers::
 	scripts/instructions --check
 	$(MAKE) oracle
 
-check-all: check faults check-packages check-packaging check-cluster demo
+# .ci/run runs this in one job, .gitlab-ci.yml a job for each target of check-all.
+check-merge: check faults check-packages demo
+check-all: check-merge check-installed check-cluster
 
 check-packages:
 	$(PREPARE) build rabbitmq alertmanager openssl rpm rpmlint scdoc systemd-analyze readelf buildah debootstrap podman runc
 	cargo $(INTEGRATION) packages::
 
-# The tests that a package build runs (%check in the spec): without a broker and without Alertmanager.
+# The tests that a package build runs (%check in the spec), after "make build": without a broker and without Alertmanager.
 check-offline:
 	$(CARGO) test --locked --package gotemplate --package yamldoc
 	$(CARGO) test --locked --lib
-	$(CARGO) $(INTEGRATION) offline::
+	$(CARGO) $(INTEGRATION) offline:: release::
 
 demo:
 	scripts/demo
@@ -135,12 +141,9 @@ docker:
 		--build-arg BUSYBOX_DIGEST="$$($(DOCKER) image inspect --format '{{index .RepoDigests 0}}' $(BUSYBOX_IMAGE) | sed 's/.*@//')" \
 		--tag $(NAME):"$$(scripts/version)" .
 
-lint-packaging:
-	scripts/lint-packaging
-
-check-packaging:
+check-installed:
 	$(PREPARE) build rpm scdoc systemd-analyze readelf debootstrap systemd-nspawn cpio curl ip
-	scripts/check-packaging
+	scripts/check-installed
 
 # RabbitMQ 4 is not in Debian 12: it comes from a Debian trixie in target/.
 check-cluster:

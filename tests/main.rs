@@ -3,6 +3,7 @@
 //! | module | needs | run by |
 //! | --- | --- | --- |
 //! | `offline` | nothing but the binary | `make check`, and each build of a package |
+//! | `release` | the binary that `make build` makes | `make check`, and each build of a package |
 //! | `servers` | RabbitMQ, Alertmanager, Prometheus | `make check` |
 //! | `faults` | RabbitMQ, and minutes | `make faults` |
 //! | `packages` | root, and tools that build images and packages | `make check-packages` |
@@ -14,5 +15,6 @@ mod cluster;
 mod faults;
 mod offline;
 mod packages;
+mod release;
 mod servers;
 mod support;

@@ -1,14 +1,8 @@
 //! The command line: every mode and every exit status.
 
 use crate::support::connector::{Connector, MAPPING, config, run};
-use crate::support::{TOKEN, notification, payload, temp_path};
+use crate::support::{TOKEN, TempFile, notification, payload};
 use serde_json::{Value, json};
-
-fn write_config(config: &str) -> String {
-    let path = temp_path("cli").with_extension("yml");
-    std::fs::write(&path, config).unwrap();
-    path.to_str().unwrap().to_owned()
-}
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
@@ -61,7 +55,7 @@ fn check_distinguishes_valid_from_invalid_configurations() {
     }
     assert!(!summary.contains("hunter2") && !summary.contains("canopsis@"));
     assert_eq!(text(&good.stderr), "");
-    let faulty = write_config(
+    let faulty = TempFile::new(
         "http: {bearer_tokn: hunter2}\nconnector: prometheus\namqp: {url: 'amq://u:hunter2@h'}\n",
     );
     let faulty = run(&["-c", &faulty, "--check"], &[], "");
@@ -90,7 +84,11 @@ fn check_warns_about_what_is_probably_not_intended() {
         .unwrap()
         .replace(".RegexMatch.Substr", ".RegexMatch.Sbstr");
     let environment = [("PROMETHEUS_BEARER_TOKEN", "hunter2")];
-    let checked = run(&["-c", &write_config(&config), "--check"], &environment, "");
+    let checked = run(
+        &["-c", &TempFile::new(&config), "--check"],
+        &environment,
+        "",
+    );
     assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
     let stderr = text(&checked.stderr);
     let warning = "extra_infos.title[0].value: the template fails where it uses .RegexMatch.Sbstr: the regexp has no such \
@@ -107,7 +105,7 @@ fn check_warns_about_what_is_probably_not_intended() {
 fn check_resolves_the_listen_address() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    let config = write_config(&config("amqp://127.0.0.1:1", "", MAPPING));
+    let config = TempFile::new(&config("amqp://127.0.0.1:1", "", MAPPING));
     for (host, status) in [
         ("127.0.0.1", 0),
         ("::1", 0),
@@ -134,33 +132,30 @@ fn check_resolves_the_listen_address() {
 fn hostile_files_end_check_with_status_2() {
     let token = format!("http: {{bearer_token_file: /dev/zero}}\n{MAPPING}\n");
     let deep_list = format!("connector: {}", "[".repeat(100_000));
-    let laughs = (1..100)
+    let laughs: Vec<String> = (1..100)
         .map(|n| format!("a{n}: &a{n} [*a{0}, *a{0}, *a{0}]\n", n - 1))
-        .collect::<Vec<String>>()
-        .concat();
+        .collect();
+    let laughs = ["a0: &a0 x\n", &laughs.concat()].concat();
+    let long = "- x\n".repeat(50 << 18);
+    let [token, deep_list, laughs, long] =
+        [token, deep_list, laughs, long].map(|text| TempFile::new(&text));
     for (path, reason) in [
         (
-            write_config(&deep_list),
+            &*deep_list,
             "line 1, column 43: invalid YAML: nested too deeply",
         ),
+        (&laughs, "too many uses of large anchors"),
+        (&long, "longer than 1048576 bytes"),
         (
-            write_config(&format!("a0: &a0 x\n{laughs}")),
-            "too many uses of large anchors",
-        ),
-        (
-            write_config(&"- x\n".repeat(50 << 18)),
-            "longer than 1048576 bytes",
-        ),
-        (
-            "/dev/zero".to_owned(),
+            "/dev/zero",
             "cannot read the configuration /dev/zero: longer than 1048576 bytes",
         ),
         (
-            write_config(&token),
+            &token,
             "http.bearer_token_file: cannot read /dev/zero: longer than",
         ),
     ] {
-        let output = run(&["-c", &path, "--check"], &[], "");
+        let output = run(&["-c", path, "--check"], &[], "");
         let stderr = text(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{reason}: {stderr}");
         assert!(stderr.contains(reason), "{reason}: {stderr}");
@@ -169,7 +164,7 @@ fn hostile_files_end_check_with_status_2() {
 
 #[test]
 fn paths_and_names_are_trimmed() {
-    let config = write_config(
+    let config = TempFile::new(
         "
 http: {bearer_token: t}
 connector: >
@@ -230,7 +225,7 @@ fn dry_run_prints_each_event_on_a_line() {
             .collect::<Vec<_>>(),
         [json!(0), json!(3)]
     );
-    let config = write_config(&format!("http: {{bearer_token: {TOKEN}}}\n{MAPPING}"));
+    let config = TempFile::new(&format!("http: {{bearer_token: {TOKEN}}}\n{MAPPING}"));
     let from_stdin = run(
         &["-c", &config, "--dry-run", "-"],
         &[],
@@ -253,7 +248,7 @@ fn dry_run_prints_each_event_on_a_line() {
 
 #[test]
 fn alerts_that_share_an_entity_are_shown() {
-    let config = write_config(&format!("http: {{bearer_token: {TOKEN}}}\n{MAPPING}"));
+    let config = TempFile::new(&format!("http: {{bearer_token: {TOKEN}}}\n{MAPPING}"));
     let body = notification(&["DiskFull", "Other", "DiskFull"]);
     let mut body: Value = serde_json::from_str(&body).unwrap();
     for resolved in [1, 2] {
@@ -351,7 +346,7 @@ fn an_explanation_shows_the_values_of_the_event() {
 
 #[test]
 fn an_explanation_names_the_deciding_rule_and_the_skipped_ones() {
-    let config = write_config(&format!(
+    let config = TempFile::new(&format!(
         "http: {{bearer_token: {TOKEN}}}\nconnector: prometheus\nconnector_name: p1\n\
          component: [{{type: copy, value: labels.pod}}, {{type: copy, value: labels.instance}}]\n\
          resource: {{type: copy, value: labels.alertname}}\nstate: {{type: copy, value: labels.severity}}\n\
@@ -448,7 +443,7 @@ fn errors_of_explain_are_reported() {
 #[test]
 fn times_use_the_time_zone_of_the_environment() {
     let rule = "long_output: {type: template, field: startsAt, value: '{{ .Field | localtime \"15:04 MST\" }}'}";
-    let config = write_config(&format!(
+    let config = TempFile::new(&format!(
         "http: {{bearer_token: {TOKEN}}}\n{MAPPING}\n{rule}\n"
     ));
     let run_in = |zone: &str| {
@@ -511,7 +506,7 @@ fn stdout_serves_without_a_broker() {
 fn a_port_in_use_is_a_run_time_failure() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    let config = write_config(&config("amqp://127.0.0.1:1", "", MAPPING));
+    let config = TempFile::new(&config("amqp://127.0.0.1:1", "", MAPPING));
     let output = run(&["-c", &config, "--port", &port], &[], "");
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains(&format!(

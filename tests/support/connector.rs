@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use super::http::{Client, Response, Tls};
-use super::{TOKEN, copy_program, signal, temp_path, wait_until};
+use super::{TOKEN, TempFile, copy_program, signal, temp_path, wait_until};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_canopsis-connector-prometheus");
 
@@ -36,7 +36,7 @@ pub struct Connector {
     /// Copies standard error to `log`.
     log_reader: Option<JoinHandle<()>>,
     stdout: Option<JoinHandle<String>>,
-    config: PathBuf,
+    config: TempFile,
 }
 
 /// Copies the binary to a path where other users can execute it: the build directory may be accessible only to its owner.
@@ -116,15 +116,14 @@ impl Connector {
 
     /// Like [`Connector::with`], started through a command that sets limits and then executes the binary.
     pub fn with_wrapper(wrapper: &[&str], binary: &str, config: &str, arguments: &[&str]) -> Self {
-        let path = temp_path("config").with_extension("yml");
-        std::fs::write(&path, config).unwrap();
-        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        let path = TempFile::new(config);
+        std::fs::set_permissions(&*path, Permissions::from_mode(0o644)).unwrap();
         let mut command = Command::new(wrapper[0]);
         clear_environment(&mut command)
             .args(&wrapper[1..])
             .arg(binary)
             .arg("--config")
-            .arg(&path)
+            .arg(&*path)
             .args(arguments);
         if !arguments.contains(&"--log-level") {
             command.args(["--log-level", "debug"]);
@@ -239,13 +238,13 @@ impl Connector {
     }
 
     /// The path of its configuration.
-    pub fn config_path(&self) -> &std::path::Path {
+    pub fn config_path(&self) -> &str {
         &self.config
     }
 
     /// Replaces the configuration file.
     pub fn rewrite(&self, config: &str) {
-        std::fs::write(&self.config, config).unwrap();
+        std::fs::write(&*self.config, config).unwrap();
     }
 
     /// Replaces the configuration file and reloads it. Waits until the log has the outcome.
@@ -288,7 +287,6 @@ impl Drop for Connector {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = std::fs::remove_file(&self.config);
         if std::thread::panicking() {
             eprintln!("--- the connector's log:\n{}---", self.log());
             return;

@@ -225,6 +225,31 @@ pub fn temp_path(name: &str) -> PathBuf {
     std::env::temp_dir().join(format!("ccp-{name}-{}-{number}", std::process::id()))
 }
 
+/// The path of a temporary file, removed on drop.
+pub struct TempFile(String);
+
+impl TempFile {
+    pub fn new(text: &str) -> Self {
+        let path = temp_path("file").to_str().unwrap().to_owned();
+        std::fs::write(&path, text).unwrap();
+        Self(path)
+    }
+}
+
+impl std::ops::Deref for TempFile {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Drop for TempFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
 /// A temporary directory, removed on drop.
 pub struct TempDir(PathBuf);
 
