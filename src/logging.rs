@@ -145,9 +145,33 @@ fn pairs(record: &Record<'_>) -> Vec<(String, serde_json::Value)> {
     pairs.0
 }
 
-/// Limits entries that anyone can cause without a token: a burst of 20, then one a second.
-#[derive(Debug)]
-pub struct RateLimiter(Mutex<Bucket>);
+/// How often entries about a subject are written: a number of them at once, and then one in each period.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogRate {
+    burst: u32,
+    period: Duration,
+}
+
+impl LogRate {
+    /// For what anyone can cause without a token.
+    pub const ANONYMOUS: Self = Self {
+        burst: 20,
+        period: Duration::from_secs(1),
+    };
+
+    /// For what repeats with each notification or attempt while its cause lasts.
+    pub const REPEATED: Self = Self {
+        burst: 1,
+        period: Duration::from_mins(1),
+    };
+}
+
+/// The most subjects that are remembered. Reasons of a lost connection may have been written by the other side.
+const MAX_SUBJECTS: usize = 1024;
+
+/// Limits entries that repeat, and counts the suppressed ones.
+#[derive(Debug, Default)]
+pub struct LogLimiter(Mutex<HashMap<String, Bucket>>);
 
 #[derive(Debug)]
 struct Bucket {
@@ -156,66 +180,45 @@ struct Bucket {
     suppressed: u64,
 }
 
-impl RateLimiter {
-    const BURST: u32 = 20;
-    const REFILL: Duration = Duration::from_secs(1);
-
-    /// Whether an entry may be written: `Some` with the number of entries suppressed since the last one.
-    pub fn allow(&self) -> Option<u64> {
-        let mut bucket = self.0.lock();
-        let refill = bucket.refilled.elapsed().as_secs() / Self::REFILL.as_secs();
-        if refill > 0 {
-            let refill = u32::try_from(refill).unwrap_or(Self::BURST);
-            bucket.left = Self::BURST.min(bucket.left.saturating_add(refill));
-            bucket.refilled = Instant::now();
-        }
-        if bucket.left == 0 {
-            bucket.suppressed += 1;
-            return None;
-        }
-        bucket.left -= 1;
-        Some(std::mem::take(&mut bucket.suppressed))
-    }
-}
-
-impl Default for RateLimiter {
-    fn default() -> Self {
-        Self(Mutex::new(Bucket {
-            left: Self::BURST,
-            refilled: Instant::now(),
-            suppressed: 0,
-        }))
-    }
-}
-
-/// Limits entries that repeat: the first about each subject, then one a minute with the number suppressed.
-///
-/// Each subject is remembered, so subjects must come from the program or the configuration, never from a sender.
-#[derive(Debug, Default)]
-pub struct RepeatLimiter(Mutex<HashMap<String, Repeat>>);
-
-#[derive(Debug, Default)]
-struct Repeat {
-    logged_at: Option<Instant>,
-    suppressed: u64,
-}
-
-impl RepeatLimiter {
-    const PAUSE: Duration = Duration::from_mins(1);
-
+impl LogLimiter {
     /// Whether an entry about this subject may be written: `Some` with the number suppressed since the last one.
-    pub fn allow(&self, subject: &str) -> Option<u64> {
-        let mut repeats = self.0.lock();
-        let repeat = repeats.entry(subject.to_owned()).or_default();
-        if repeat
-            .logged_at
-            .is_some_and(|at| at.elapsed() < Self::PAUSE)
-        {
-            repeat.suppressed += 1;
-            return None;
+    pub fn allow(&self, subject: &str, rate: LogRate) -> Option<u64> {
+        self.allow_at(subject, rate, Instant::now())
+    }
+
+    fn allow_at(&self, subject: &str, rate: LogRate, now: Instant) -> Option<u64> {
+        let mut buckets = self.0.lock();
+        if let Some(bucket) = buckets.get_mut(subject) {
+            return bucket.allow(rate, now);
         }
-        repeat.logged_at = Some(Instant::now());
-        Some(std::mem::take(&mut repeat.suppressed))
+        if buckets.len() == MAX_SUBJECTS {
+            buckets.clear();
+        }
+        let bucket = Bucket {
+            left: rate.burst,
+            refilled: now,
+            suppressed: 0,
+        };
+        let bucket = buckets.entry(subject.to_owned()).or_insert(bucket);
+        bucket.allow(rate, now)
+    }
+}
+
+impl Bucket {
+    fn allow(&mut self, rate: LogRate, now: Instant) -> Option<u64> {
+        let since = now.saturating_duration_since(self.refilled);
+        let periods = since.as_nanos() / rate.period.as_nanos();
+        if periods > 0 {
+            let refill = u32::try_from(periods).unwrap_or(u32::MAX);
+            self.left = self.left.saturating_add(refill).min(rate.burst);
+            self.refilled = now;
+        }
+        let Some(left) = self.left.checked_sub(1) else {
+            self.suppressed += 1;
+            return None;
+        };
+        self.left = left;
+        Some(std::mem::take(&mut self.suppressed))
     }
 }
 
@@ -238,29 +241,39 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_is_counted_and_not_written() {
-        let limiter = RateLimiter::default();
-        let written = (0..10_000).filter(|_| limiter.allow().is_some()).count();
-        assert!(written < 100, "{written}");
-        limiter.0.lock().left = 1;
-        assert_eq!(
-            limiter.allow(),
-            Some(10_000 - u64::try_from(written).unwrap())
-        );
+    fn each_subject_has_a_burst_and_then_one_entry_a_period() {
+        let (limiter, start) = (LogLimiter::default(), Instant::now());
+        for rate in [LogRate::ANONYMOUS, LogRate::REPEATED] {
+            let subject = format!("{rate:?}");
+            // The numbers suppressed before each of the entries that are written.
+            let written = |subject: &str, after: Duration, count: u32| {
+                let attempts = (0..count).map(|_| limiter.allow_at(subject, rate, start + after));
+                attempts.flatten().collect::<Vec<u64>>()
+            };
+            let (burst, period) = (rate.burst as usize, rate.period);
+            assert_eq!(written(&subject, Duration::ZERO, 100), vec![0; burst]);
+            let almost = period.checked_sub(Duration::from_nanos(1)).unwrap();
+            assert_eq!(written(&subject, almost, 5), [0; 0], "{subject}");
+            let suppressed = 105 - u64::from(rate.burst);
+            assert_eq!(written(&subject, period, 3), [suppressed], "{subject}");
+            assert_eq!(written(&subject, period + almost, 1), [0; 0], "{subject}");
+            // However long the pause, there is no more than a burst.
+            let again = written(&subject, 1000 * period, 100);
+            assert_eq!(again.len(), burst, "{subject}");
+            assert_eq!(again[0], 3, "{subject}");
+            assert_eq!(written("another", Duration::ZERO, 1), [0], "{subject}");
+            limiter.0.lock().clear();
+        }
     }
 
     #[test]
-    fn a_repeated_entry_is_written_once_and_counted() {
-        let limiter = RepeatLimiter::default();
-        let allowed = |subject: &str| {
-            (0..100)
-                .filter_map(|_| limiter.allow(subject))
-                .collect::<Vec<_>>()
-        };
-        assert_eq!((allowed("output"), allowed("tags")), (vec![0], vec![0]));
-        let a_minute_ago = Instant::now().checked_sub(RepeatLimiter::PAUSE);
-        limiter.0.lock().get_mut("output").unwrap().logged_at = a_minute_ago;
-        assert_eq!((allowed("output"), allowed("tags")), (vec![99], vec![]));
+    fn the_number_of_subjects_is_limited() {
+        let limiter = LogLimiter::default();
+        for number in 0..10_000 {
+            let subject = number.to_string();
+            assert_eq!(limiter.allow(&subject, LogRate::REPEATED), Some(0));
+        }
+        assert!(limiter.0.lock().len() <= MAX_SUBJECTS);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use log::{error, warn};
 use sd_notify::NotifyState;
 
 use crate::liveness::Heartbeat;
-use crate::logging::RepeatLimiter;
+use crate::logging::{LogLimiter, LogRate};
 use crate::text::visible;
 
 /// How often the status is compared, and sent when it has changed.
@@ -26,7 +26,7 @@ pub struct Notifier<S> {
     heartbeats: Vec<(&'static str, Heartbeat)>,
     /// `None` where systemd is not there.
     schedule: Option<Schedule>,
-    log_limiter: RepeatLimiter,
+    log_limiter: LogLimiter,
 }
 
 /// What is sent, and when.
@@ -43,7 +43,7 @@ impl<S: Fn() -> String> Notifier<S> {
             status,
             heartbeats,
             schedule: None,
-            log_limiter: RepeatLimiter::default(),
+            log_limiter: LogLimiter::default(),
         };
         if std::env::var_os("NOTIFY_SOCKET").is_some() {
             let status = notifier.status();
@@ -85,7 +85,7 @@ impl<S: Fn() -> String> Notifier<S> {
         match silent {
             None => notify(&[NotifyState::Watchdog]),
             Some(name) => {
-                if let Some(suppressed) = self.log_limiter.allow(name) {
+                if let Some(suppressed) = self.log_limiter.allow(name, LogRate::REPEATED) {
                     error!(suppressed; "watchdog self-check failed: the {name} loop does not respond");
                 }
             }

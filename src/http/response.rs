@@ -10,6 +10,7 @@ use serde_json::json;
 use super::connection::HEAD_TIMEOUT;
 use super::request::InvalidRequest;
 use super::{BodyError, ReloadError, Unauthorized};
+use crate::logging::LogRate;
 use crate::mapping::AlertError;
 use crate::memory::BudgetError;
 use crate::pipeline::{Outcome, PipelineError, RejectedAlert};
@@ -91,18 +92,27 @@ pub enum HttpError {
 pub enum LogLimit {
     /// Each time.
     Unlimited,
-    /// A sender without a token can cause it: all such errors share one limit.
-    Anonymous,
-    /// For each request during an outage: each outage has its own limit, by this name.
-    Outage(&'static str),
+    /// At this rate, together with all errors of the same subject.
+    Limited(&'static str, LogRate),
     /// At debug level only: a probe asks for it regularly, or the main thread logs it with the reasons (a failed reload).
     Debug,
+}
+
+impl LogLimit {
+    /// For what a sender without a token can cause.
+    pub const ANONYMOUS: Self = Self::Limited("anonymous", LogRate::ANONYMOUS);
+
+    /// For what each request repeats during an outage of this kind.
+    const fn outage(kind: &'static str) -> Self {
+        Self::Limited(kind, LogRate::REPEATED)
+    }
 }
 
 impl HttpError {
     /// The HTTP status of the response, and how often the error is logged.
     fn classify(&self) -> (u16, LogLimit) {
-        use LogLimit::{Anonymous, Debug, Outage, Unlimited};
+        use LogLimit::{Debug, Unlimited};
+        let outage = LogLimit::outage;
         match self {
             Self::RequestHead(
                 InvalidRequest::Malformed(_)
@@ -110,13 +120,13 @@ impl HttpError {
                 | InvalidRequest::Tls
                 | InvalidRequest::NotTls
                 | InvalidRequest::Framing(_),
-            ) => (400, Anonymous),
-            Self::Unauthorized(_) => (401, Anonymous),
-            Self::NotFound | Self::NotAnAlertmanager => (404, Anonymous),
-            Self::Method(_) => (405, Anonymous),
-            Self::HeadTooSlow => (408, Anonymous),
-            Self::RequestHead(InvalidRequest::Expectation) => (417, Anonymous),
-            Self::RequestHead(InvalidRequest::TooLong) => (431, Anonymous),
+            ) => (400, LogLimit::ANONYMOUS),
+            Self::Unauthorized(_) => (401, LogLimit::ANONYMOUS),
+            Self::NotFound | Self::NotAnAlertmanager => (404, LogLimit::ANONYMOUS),
+            Self::Method(_) => (405, LogLimit::ANONYMOUS),
+            Self::HeadTooSlow => (408, LogLimit::ANONYMOUS),
+            Self::RequestHead(InvalidRequest::Expectation) => (417, LogLimit::ANONYMOUS),
+            Self::RequestHead(InvalidRequest::TooLong) => (431, LogLimit::ANONYMOUS),
             Self::Body(BodyError::Malformed(_)) | Self::Pipeline(PipelineError::Decode(_)) => {
                 (400, Unlimited)
             }
@@ -129,16 +139,16 @@ impl HttpError {
             Self::Reload(ReloadError::Unfinished) => (503, Unlimited),
             Self::Body(BodyError::Memory(error)) | Self::Pipeline(PipelineError::Memory(error)) => {
                 match error {
-                    BudgetError::NeverFits { .. } => (413, Outage("memory")),
-                    BudgetError::Full { .. } => (503, Outage("memory")),
+                    BudgetError::NeverFits { .. } => (413, outage("memory")),
+                    BudgetError::Full { .. } => (503, outage("memory")),
                 }
             }
-            Self::Body(BodyError::Incomplete(_)) => (503, Outage("incomplete body")),
-            Self::Body(BodyError::TooSlow(_)) => (503, Outage("slow body")),
-            Self::Pipeline(PipelineError::Delivery(error)) => (503, Outage(error.reason())),
-            Self::MappingBusy => (503, Outage("mapping busy")),
-            Self::Saturated(_) => (503, Outage("saturated")),
-            Self::Stopping => (503, Outage("stopping")),
+            Self::Body(BodyError::Incomplete(_)) => (503, outage("incomplete body")),
+            Self::Body(BodyError::TooSlow(_)) => (503, outage("slow body")),
+            Self::Pipeline(PipelineError::Delivery(error)) => (503, outage(error.reason())),
+            Self::MappingBusy => (503, outage("mapping busy")),
+            Self::Saturated(_) => (503, outage("saturated")),
+            Self::Stopping => (503, outage("stopping")),
             Self::NotReady(_) => (503, Debug),
         }
     }
@@ -336,22 +346,22 @@ mod tests {
         let stopped = DeliveryError::Stopped;
         let reason = stopped.reason();
         for (error, limit) in [
-            (HttpError::NotFound, LogLimit::Anonymous),
-            (HttpError::Method(&["GET"]), LogLimit::Anonymous),
-            (Unauthorized::Wrong.into(), LogLimit::Anonymous),
-            (InvalidRequest::TooLong.into(), LogLimit::Anonymous),
-            (HttpError::HeadTooSlow, LogLimit::Anonymous),
+            (HttpError::NotFound, LogLimit::ANONYMOUS),
+            (HttpError::Method(&["GET"]), LogLimit::ANONYMOUS),
+            (Unauthorized::Wrong.into(), LogLimit::ANONYMOUS),
+            (InvalidRequest::TooLong.into(), LogLimit::ANONYMOUS),
+            (HttpError::HeadTooSlow, LogLimit::ANONYMOUS),
             (HttpError::ContentEncoding, LogLimit::Unlimited),
-            (BodyError::from(full()).into(), LogLimit::Outage("memory")),
+            (BodyError::from(full()).into(), LogLimit::outage("memory")),
             (
                 PipelineError::from(full()).into(),
-                LogLimit::Outage("memory"),
+                LogLimit::outage("memory"),
             ),
             (
                 PipelineError::from(stopped).into(),
-                LogLimit::Outage(reason),
+                LogLimit::outage(reason),
             ),
-            (HttpError::Saturated(8), LogLimit::Outage("saturated")),
+            (HttpError::Saturated(8), LogLimit::outage("saturated")),
             (HttpError::NotReady(String::new()), LogLimit::Debug),
         ] {
             assert_eq!(error.log_limit(), limit, "{error:?}");

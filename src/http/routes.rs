@@ -16,7 +16,7 @@ use super::request::{ContentCoding, RequestHead};
 use super::response::LogLimit;
 use super::slots::SlotState;
 use super::{HandshakeError, HttpError, Request, Response, ServerSettings, Unauthorized, auth};
-use crate::logging::{RateLimiter, RepeatLimiter};
+use crate::logging::LogLimiter;
 use crate::mapping::Mapping;
 use crate::memory::Budget;
 use crate::metrics::{Exposition, Metrics};
@@ -69,10 +69,7 @@ pub struct Routes {
     budget: Budget,
     large_mappings: Semaphore,
     small_mappings: Semaphore,
-    /// For log entries that a sender without a token can cause.
-    unauthorized_entries: RateLimiter,
-    /// For log entries that an outage would repeat for each request.
-    outage_entries: RepeatLimiter,
+    log_limiter: LogLimiter,
     /// Request IDs begin with this, so that a log with two runs of the program is unambiguous.
     run: u32,
     requests: AtomicU64,
@@ -100,8 +97,7 @@ impl Routes {
             budget,
             large_mappings: Semaphore::new((processors - 1).clamp(1, MAX_LARGE_MAPPINGS)),
             small_mappings: Semaphore::new(MAX_SMALL_MAPPINGS),
-            unauthorized_entries: RateLimiter::default(),
-            outage_entries: RepeatLimiter::default(),
+            log_limiter: LogLimiter::default(),
             // The part of the time that differs most.
             run: SystemTime::UNIX_EPOCH
                 .elapsed()
@@ -175,7 +171,7 @@ impl Routes {
         let (mut response, id) = (error.response(), self.next_id());
         let status = response.status;
         self.metrics.http.refused(status);
-        if let Some(suppressed) = self.should_log(error) {
+        if let Some(suppressed) = self.is_allowed(error.log_limit()) {
             warn!(request = id, peer:% = peer, status, suppressed; "{error}");
         }
         debug!(request = id, peer:% = peer, status; "request");
@@ -189,26 +185,25 @@ impl Routes {
             return debug!(peer:% = peer; "{error}");
         }
         self.metrics.http.handshake_failed();
-        if let Some(suppressed) = self.unauthorized_entries.allow() {
+        if let Some(suppressed) = self.is_allowed(LogLimit::ANONYMOUS) {
             warn!(peer:% = peer, suppressed; "{error}");
         }
     }
 
     fn log(&self, request: &Request<'_>, error: &HttpError, id: &str) {
         let (head, peer, status) = (request.head, request.peer, error.status());
-        let Some(suppressed) = self.should_log(error) else {
+        let Some(suppressed) = self.is_allowed(error.log_limit()) else {
             return debug!(request = id, peer:% = peer, status; "{error}");
         };
         let (method, path) = (shorten(&head.method), shorten(path(head)));
         warn!(request = id, peer:% = peer, method:% = method, path:% = path, status, suppressed; "{error}");
     }
 
-    /// Whether an error may be logged as a warning; if so, how many were suppressed since the last one.
-    fn should_log(&self, error: &HttpError) -> Option<u64> {
-        match error.log_limit() {
+    /// Whether a warning may be logged; if so, how many were suppressed since the last one.
+    fn is_allowed(&self, limit: LogLimit) -> Option<u64> {
+        match limit {
             LogLimit::Unlimited => Some(0),
-            LogLimit::Anonymous => self.unauthorized_entries.allow(),
-            LogLimit::Outage(name) => self.outage_entries.allow(name),
+            LogLimit::Limited(subject, rate) => self.log_limiter.allow(subject, rate),
             LogLimit::Debug => None,
         }
     }

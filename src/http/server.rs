@@ -19,7 +19,7 @@ use super::slots::{ConnectionSlots, SlotGuard, SlotState};
 use super::stream::{DeadlineSocket, Stream, is_timeout};
 use super::{HandshakeError, HttpError, ListenAddress, Request, Routes};
 use crate::liveness::Heartbeat;
-use crate::logging::RateLimiter;
+use crate::logging::{LogLimiter, LogRate};
 
 /// How long a connection may be idle. Alertmanager keeps one for 5 minutes, and logs a failure if it is closed earlier.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(6);
@@ -61,8 +61,7 @@ pub struct Server {
 struct ServerState {
     routes: Arc<Routes>,
     slots: Arc<ConnectionSlots>,
-    /// For entries that any sender can cause.
-    log_limiter: RateLimiter,
+    log_limiter: LogLimiter,
 }
 
 impl ListenAddress {
@@ -91,7 +90,7 @@ impl Server {
         let shared = Arc::new(ServerState {
             routes,
             slots: Arc::new(ConnectionSlots::new(max_connections)),
-            log_limiter: RateLimiter::default(),
+            log_limiter: LogLimiter::default(),
         });
         let (accepting, from) = (Arc::clone(&shared), Arc::clone(&listener));
         thread::Builder::new()
@@ -137,7 +136,7 @@ fn bind(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
 }
 
 fn accept(listener: &TcpListener, shared: &Arc<ServerState>, heartbeat: &Heartbeat) {
-    let mut is_failing = false;
+    let mut is_failure_logged = false;
     loop {
         heartbeat.beat();
         let accepted = listener.accept();
@@ -159,14 +158,13 @@ fn accept(listener: &TcpListener, shared: &Arc<ServerState>, heartbeat: &Heartbe
         };
         match result {
             Ok(()) => {
-                if std::mem::take(&mut is_failing) {
+                if std::mem::take(&mut is_failure_logged) {
                     info!("accepting connections again");
                 }
             }
             Err(error) => {
-                // Once for a period of failures.
-                if !is_failing && let Some(suppressed) = shared.log_limiter.allow() {
-                    is_failing = true;
+                if let Some(suppressed) = shared.log_limiter.allow("accept", LogRate::REPEATED) {
+                    is_failure_logged = true;
                     let connections = shared.slots.usage().connections;
                     error!(connections, suppressed; "cannot accept a connection: {error}; closing the longest idle one and retrying");
                 }

@@ -8,7 +8,7 @@ use log::Level;
 
 use crate::alertmanager::{Notification, Status};
 use crate::event::SharedEntity;
-use crate::logging::RepeatLimiter;
+use crate::logging::{LogLimiter, LogRate};
 use crate::mapping::{AlertError, Mapping, Warning};
 use crate::metrics::{AlertMetrics, Metrics};
 use crate::publisher::Message;
@@ -18,7 +18,7 @@ use crate::text::shorten;
 pub struct MappingReporter {
     metrics: AlertMetrics,
     /// For log lines that repeat with every notification.
-    repeats: Option<RepeatLimiter>,
+    log_limiter: Option<LogLimiter>,
 }
 
 /// An alert, for people.
@@ -73,7 +73,7 @@ impl MappingReporter {
     pub fn new(metrics: AlertMetrics) -> Self {
         Self {
             metrics,
-            repeats: Some(RepeatLimiter::default()),
+            log_limiter: Some(LogLimiter::default()),
         }
     }
 
@@ -81,7 +81,7 @@ impl MappingReporter {
     pub fn unlimited() -> Self {
         Self {
             metrics: Metrics::new().alerts,
-            repeats: None,
+            log_limiter: None,
         }
     }
 
@@ -153,9 +153,8 @@ impl MappingReporter {
 
     /// Whether a line about this may be logged; if so, how many were suppressed since the last one.
     fn should_log(&self, what: &str) -> Option<u64> {
-        self.repeats
-            .as_ref()
-            .map_or(Some(0), |repeats| repeats.allow(what))
+        let limiter = self.log_limiter.as_ref();
+        limiter.map_or(Some(0), |limiter| limiter.allow(what, LogRate::REPEATED))
     }
 
     /// Counts a notification that is delivered.

@@ -23,6 +23,7 @@ use super::status::BrokerStatus;
 use super::watchdog::{CHECK_INTERVAL, CallWatchdog};
 use super::{BrokerSettings, Command};
 use crate::liveness::Heartbeat;
+use crate::logging::{LogLimiter, LogRate};
 use crate::metrics::BrokerMetrics;
 
 /// The longest wait when nothing happens: the heartbeat is due.
@@ -48,9 +49,6 @@ const REFUSED_FOR: Duration = Duration::from_mins(2);
 
 /// The time for outstanding confirms before a connection is closed for new settings.
 const DRAIN_LIMIT: Duration = Duration::from_secs(3);
-
-/// Different reasons of one outage that are logged once each.
-const MAX_LOGGED_REASONS: usize = 16;
 
 /// The connection's state.
 enum Link {
@@ -86,8 +84,7 @@ pub struct PublisherThread {
     backoff: Backoff,
     /// Since when there has been no connection, unless a change of the settings is the reason.
     outage_since: Option<Instant>,
-    /// The reasons of this outage.
-    logged_reasons: Vec<String>,
+    log_limiter: LogLimiter,
     /// When an event was confirmed last.
     confirmed_at: Option<Instant>,
     /// While RabbitMQ refuses events for lack of a permission.
@@ -127,7 +124,7 @@ impl PublisherThread {
             url_index: 0,
             backoff: Backoff::default(),
             outage_since: None,
-            logged_reasons: Vec::new(),
+            log_limiter: LogLimiter::default(),
             confirmed_at: None,
             refused_until: None,
             ledger: Ledger::default(),
@@ -371,7 +368,6 @@ impl PublisherThread {
                     info!(broker:% = name, exchange:% = self.settings.exchange; "connected to RabbitMQ");
                 }
             }
-            self.logged_reasons.clear();
         }
     }
 
@@ -386,14 +382,11 @@ impl PublisherThread {
         for reason in reasons {
             self.metrics.attempted(false);
             self.disconnected(&reason);
-            if self.logged_reasons.contains(&reason) {
-                debug!("cannot connect to RabbitMQ: {reason}");
-            } else {
-                warn!("cannot connect to RabbitMQ: {reason}; retrying");
-                if self.logged_reasons.len() == MAX_LOGGED_REASONS {
-                    self.logged_reasons.clear();
+            match self.log_limiter.allow(&reason, LogRate::REPEATED) {
+                Some(suppressed) => {
+                    warn!(suppressed; "cannot connect to RabbitMQ: {reason}; retrying");
                 }
-                self.logged_reasons.push(reason);
+                None => debug!("cannot connect to RabbitMQ: {reason}"),
             }
         }
         let is_outdated = self.drain_until.is_some();
