@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use gotemplate::{Regexp, RegexpBudget, Template};
+use gotemplate::{Regexp, RegexpBudget, Template, UnknownName};
 use serde_json::Value;
 
 use super::diagnostics::{Diagnostics, Place, hint};
@@ -181,7 +181,8 @@ impl Compiler<'_> {
         let template = match Template::parse_within(self.text(&value)?, &mut self.regexps) {
             Ok(template) => template,
             Err(error) => {
-                let message = format!("the template does not compile: {error}");
+                let hint = unknown_hint(error.unknown.as_ref());
+                let message = format!("the template does not compile: {error}{hint}");
                 return self.error(&value, message);
             }
         };
@@ -198,7 +199,8 @@ impl Compiler<'_> {
             self.diagnostics.warn(&value, fault);
         }
         for warning in template.analysis().warnings() {
-            self.diagnostics.warn(&value, warning.to_string());
+            let hint = unknown_hint(warning.unknown.as_ref());
+            self.diagnostics.warn(&value, format!("{warning}{hint}"));
         }
         Some(Rule::template(template, field.ok()?, regexp.ok()?))
     }
@@ -314,6 +316,14 @@ impl Compiler<'_> {
         }
         labels.map(Labels::new)
     }
+}
+
+/// A hint for a name that a template uses and that nothing has.
+fn unknown_hint(unknown: Option<&UnknownName>) -> String {
+    unknown.map_or_else(String::new, |unknown| {
+        let known: Vec<&str> = unknown.known.iter().map(String::as_str).collect();
+        did_you_mean(&unknown.name, &known)
+    })
 }
 
 /// The error is among the diagnostics already.

@@ -5,63 +5,60 @@
 use std::cmp::Ordering;
 
 use crate::error::Reason;
-use crate::functions::{Answer, Context};
+use crate::function::{Answer, Call, Function, function_table};
 use crate::limits::Buffer;
 use crate::printf;
 use crate::text::{is_print, runes};
 use crate::value::Value;
 
 /// `and` and `or` are the evaluator's business.
-pub fn not_called<'a>(_: &mut Context<'_, '_>, _: &[Value<'a>]) -> Answer<'a> {
+fn not_called<'a>(_: &mut Call<'_, '_>, _: &[Value<'a>]) -> Answer<'a> {
     Err("unreachable".into())
 }
 
-pub fn call<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+fn call<'a>(_: &mut Call<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
     let kind = values.first().map_or("nil", Value::type_name);
     Err(format!("non-function of type {kind}").into())
 }
 
-pub fn not<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+fn not<'a>(_: &mut Call<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
     Ok(Value::Bool(!values[0].is_true()))
 }
 
-pub fn eq<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
-    let [first, others @ ..] = values else {
-        return Err("missing argument for comparison".into());
-    };
-    if others.is_empty() {
+fn eq<'a>(_: &mut Call<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+    if values.len() < 2 {
         return Err("missing argument for comparison".into());
     }
-    for other in others {
-        if equal(first, other)? {
+    for other in &values[1..] {
+        if equal(&values[0], other)? {
             return Ok(Value::Bool(true));
         }
     }
     Ok(Value::Bool(false))
 }
 
-pub fn ne<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+fn ne<'a>(_: &mut Call<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
     Ok(Value::Bool(!equal(&values[0], &values[1])?))
 }
 
-pub fn lt<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+fn lt<'a>(_: &mut Call<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
     ordered(values, |order| order == Some(Ordering::Less))
 }
 
-pub fn le<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+fn le<'a>(_: &mut Call<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
     ordered(values, |order| {
         matches!(order, Some(Ordering::Less | Ordering::Equal))
     })
 }
 
 /// Go asks whether it is not less or equal.
-pub fn gt<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+fn gt<'a>(_: &mut Call<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
     ordered(values, |order| {
         !matches!(order, Some(Ordering::Less | Ordering::Equal))
     })
 }
 
-pub fn ge<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+fn ge<'a>(_: &mut Call<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
     ordered(values, |order| order != Some(Ordering::Less))
 }
 
@@ -96,9 +93,7 @@ fn equal(left: &Value<'_>, right: &Value<'_>) -> Result<bool, Reason> {
 }
 
 fn ordered<'a>(values: &[Value<'a>], test: impl Fn(Option<Ordering>) -> bool) -> Answer<'a> {
-    let [left, right] = values else {
-        return Err("missing argument for comparison".into());
-    };
+    let (left, right) = (&values[0], &values[1]);
     let order = match (left, right) {
         (Value::Float(left), Value::Float(right)) => left.partial_cmp(right),
         (Value::Text(left), Value::Text(right)) => Some((**left).cmp(&**right)),
@@ -122,7 +117,7 @@ fn int(length: usize) -> Value<'static> {
     Value::Int(i64::try_from(length).unwrap_or(i64::MAX))
 }
 
-pub fn len<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+fn len<'a>(_: &mut Call<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
     Ok(int(match &values[0] {
         Value::Text(text) => text.len(),
         Value::List(items) => items.len(),
@@ -132,15 +127,12 @@ pub fn len<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
 }
 
 /// `index x 1 "a"` is Go's `x[1]["a"]`.
-pub fn index<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
-    let [item, keys @ ..] = values else {
-        return Err("wrong number of args for index: want at least 1 got 0".into());
-    };
-    let mut item = item.clone();
+fn index<'a>(_: &mut Call<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+    let mut item = values[0].clone();
     if matches!(item, Value::Nil) {
         return Err("index of untyped nil".into());
     }
-    for key in keys {
+    for key in &values[1..] {
         item = match &item {
             Value::Nil => return Err("index of nil pointer".into()),
             Value::Text(text) => Value::Uint8(text[position(key, text.len(), false)?]),
@@ -176,10 +168,8 @@ fn position(value: &Value<'_>, length: usize, end: bool) -> Result<usize, Reason
 }
 
 /// `slice x 1 2` is Go's `x[1:2]`: of a text it counts bytes, and may cut a character.
-pub fn slice<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
-    let [item, indexes @ ..] = values else {
-        return Err("wrong number of args for slice: want at least 1 got 0".into());
-    };
+fn slice<'a>(_: &mut Call<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+    let (item, indexes) = (&values[0], &values[1..]);
     let length = match (item, indexes.len()) {
         (Value::Nil, _) => return Err("slice of untyped nil".into()),
         (_, 4..) => return Err(format!("too many slice indexes: {}", indexes.len()).into()),
@@ -205,24 +195,24 @@ pub fn slice<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
     })
 }
 
-pub fn print<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+fn print<'a>(_: &mut Call<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
     printf::sprint(values).map(Value::computed)
 }
 
-pub fn println<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+fn println<'a>(_: &mut Call<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
     printf::sprintln(values).map(Value::computed)
 }
 
-pub fn printf<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+fn printf<'a>(_: &mut Call<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
     let [Value::Text(format), arguments @ ..] = values else {
         return Err("expected string".into());
     };
     printf::sprintf(format, arguments).map(Value::computed)
 }
 
-pub fn html<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+fn html<'a>(_: &mut Call<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
     let mut out = Buffer::default();
-    for byte in printf::joined(values)? {
+    for byte in printf::eval_args(values)? {
         match byte {
             0 => out.push_str("\u{fffd}")?,
             b'"' => out.push(b"&#34;")?,
@@ -236,9 +226,9 @@ pub fn html<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
     Ok(Value::computed(out.into_bytes()))
 }
 
-pub fn js<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+fn js<'a>(_: &mut Call<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
     let mut out = Buffer::default();
-    for rune in runes(&printf::joined(values)?) {
+    for rune in runes(&printf::eval_args(values)?) {
         match rune {
             Ok(c @ ('\\' | '\'' | '"')) => {
                 out.push(b"\\")?;
@@ -255,9 +245,9 @@ pub fn js<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
     Ok(Value::computed(out.into_bytes()))
 }
 
-pub fn urlquery<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+fn urlquery<'a>(_: &mut Call<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
     let mut out = Buffer::default();
-    for byte in printf::joined(values)? {
+    for byte in printf::eval_args(values)? {
         match byte {
             b' ' => out.push(b"+")?,
             b'-' | b'_' | b'.' | b'~' => out.push(&[byte])?,
@@ -267,3 +257,25 @@ pub fn urlquery<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a>
     }
     Ok(Value::computed(out.into_bytes()))
 }
+
+pub static OF_GO: &[Function] = function_table! {
+    "and"(Any, ...Any) -> Any = not_called;
+    "or"(Any, ...Any) -> Any = not_called;
+    "not"(Any) -> Bool = not;
+    "eq"(Any, ...Any) -> Bool = eq;
+    "ne"(Any, Any) -> Bool = ne;
+    "lt"(Any, Any) -> Bool = lt;
+    "le"(Any, Any) -> Bool = le;
+    "gt"(Any, Any) -> Bool = gt;
+    "ge"(Any, Any) -> Bool = ge;
+    "len"(Any) -> Int = len;
+    "index"(Any, ...Any) -> Any = index;
+    "slice"(Any, ...Any) -> Any = slice;
+    "print"(...Any) -> Text = print;
+    "println"(...Any) -> Text = println;
+    "printf"(Text, ...Any) -> Text = printf;
+    "html"(...Any) -> Text = html;
+    "js"(...Any) -> Text = js;
+    "urlquery"(...Any) -> Text = urlquery;
+    "call"(Any, ...Any) -> Any = call;
+};

@@ -1,4 +1,4 @@
-//! The functions that Canopsis adds to Go's.
+//! The functions that Canopsis adds to Go's, and `pairs`.
 
 #![allow(clippy::unnecessary_wraps, reason = "one signature for all functions")]
 
@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 
 use crate::case;
 use crate::error::Reason;
-use crate::functions::{Answer, Context};
+use crate::function::{Answer, Call, Function, function_table};
 use crate::json::to_json;
 use crate::limits::Buffer;
 use crate::printf;
@@ -65,15 +65,15 @@ fn map_chars<'a>(value: &Value<'a>, change: fn(char) -> char) -> Value<'a> {
     )
 }
 
-pub fn uppercase<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+fn uppercase<'a>(_: &mut Call<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
     Ok(map_chars(&values[0], case::upper))
 }
 
-pub fn lowercase<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+fn lowercase<'a>(_: &mut Call<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
     Ok(map_chars(&values[0], case::lower))
 }
 
-pub fn trim<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+fn trim<'a>(_: &mut Call<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
     let Some(whole) = as_text(&values[0]) else {
         return Ok(empty());
     };
@@ -83,21 +83,21 @@ pub fn trim<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
 }
 
 /// `replace REGEXP NEW VALUE`, with `$1`, `${name}` in NEW
-pub fn replace<'a>(context: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+fn replace<'a>(call: &mut Call<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
     let [Value::Text(pattern), Value::Text(new), Value::Text(text)] = values else {
         return Ok(empty());
     };
-    let Some(regexp) = context.regexp(pattern)? else {
+    let Some(regexp) = call.regexp(pattern)? else {
         return Ok(empty());
     };
     regexp::check_length("replace", text)?;
-    context.meter.check_deadline()?;
-    let replaced = regexp.replace_all(&utf8(text), &utf8(new), context.meter)?;
+    call.meter.check_deadline()?;
+    let replaced = regexp.replace_all(&utf8(text), &utf8(new), call.meter)?;
     Ok(Value::computed(replaced))
 }
 
 /// `split SEPARATOR INDEX VALUE`
-pub fn split<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+fn split<'a>(_: &mut Call<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
     let [Value::Text(separator), index, Value::Text(text)] = values else {
         return Ok(empty());
     };
@@ -139,12 +139,12 @@ fn find(text: &[u8], part: &[u8]) -> Option<usize> {
     text.windows(part.len()).position(|window| window == part)
 }
 
-pub fn json<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+fn json<'a>(_: &mut Call<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
     to_json(&values[0]).map(Value::computed)
 }
 
 /// The JSON of a text without its quotes, to be put between other ones.
-pub fn json_unquote<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+fn json_unquote<'a>(_: &mut Call<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
     let json = to_json(&values[0])?;
     let inside = json
         .strip_prefix(b"\"")
@@ -153,17 +153,17 @@ pub fn json_unquote<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer
 }
 
 /// `regex_map_key MAP REGEXP`: the value of the first key, in their order, that matches.
-pub fn regex_map_key<'a>(context: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+fn regex_map_key<'a>(call: &mut Call<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
     let (Some(map), Some(pattern)) = (as_map(&values[0]), as_text(&values[1])) else {
         return Ok(empty());
     };
-    let Some(regexp) = context.regexp(pattern)? else {
+    let Some(regexp) = call.regexp(pattern)? else {
         return Ok(empty());
     };
     for (key, value) in map.entries() {
         regexp::check_length("regex_map_key", key.as_bytes())?;
-        context.meter.step()?;
-        context.meter.check_deadline()?;
+        call.meter.step()?;
+        call.meter.check_deadline()?;
         if regexp.is_match(key) {
             return Ok(value);
         }
@@ -172,7 +172,7 @@ pub fn regex_map_key<'a>(context: &mut Context<'_, '_>, values: &[Value<'a>]) ->
 }
 
 /// `map_has_key MAP KEY`
-pub fn map_has_key<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+fn map_has_key<'a>(_: &mut Call<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
     let (Some(map), Some(key)) = (as_map(&values[0]), as_text(&values[1])) else {
         return Ok(Value::Bool(false));
     };
@@ -191,7 +191,7 @@ fn characters<'a>(text: &Text<'a>, start: usize, count: usize) -> Value<'a> {
 }
 
 /// `substr TEXT START COUNT`, in characters
-pub fn substr<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+fn substr<'a>(_: &mut Call<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
     let [Value::Text(text), start, count] = values else {
         return Ok(empty());
     };
@@ -202,7 +202,7 @@ pub fn substr<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
 }
 
 /// `substrLeft TEXT COUNT`
-pub fn substr_left<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+fn substr_left<'a>(_: &mut Call<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
     let [Value::Text(text), count] = values else {
         return Ok(empty());
     };
@@ -210,7 +210,7 @@ pub fn substr_left<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<
 }
 
 /// `substrRight TEXT COUNT`
-pub fn substr_right<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+fn substr_right<'a>(_: &mut Call<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
     let [Value::Text(text), count] = values else {
         return Ok(empty());
     };
@@ -226,12 +226,12 @@ fn int64(value: usize) -> Value<'static> {
 }
 
 /// `strlen TEXT`, in characters
-pub fn strlen<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+fn strlen<'a>(_: &mut Call<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
     Ok(as_text(&values[0]).map_or_else(empty, |text| int64(text::runes(text).count())))
 }
 
 /// `strpos TEXT PART`: the character at which PART starts, counted from 0; -1 where it is not in it.
-pub fn strpos<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+fn strpos<'a>(_: &mut Call<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
     let [Value::Text(text), Value::Text(part)] = values else {
         return Ok(empty());
     };
@@ -242,7 +242,7 @@ pub fn strpos<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
 }
 
 /// `strjoin LIST SEPARATOR`
-pub fn strjoin<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+fn strjoin<'a>(_: &mut Call<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
     let [list, Value::Text(separator)] = values else {
         return Ok(empty());
     };
@@ -264,7 +264,7 @@ pub fn strjoin<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> 
 
 /// `pairs MAP NAME...`: `name=value` of each entry but those with a NAME, in the order of their keys, with blanks between. A key
 /// or value is quoted where two maps could have the same text otherwise, and where it has characters that can't be seen.
-pub fn pairs<'a>(context: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+fn pairs<'a>(call: &mut Call<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
     let [item, names @ ..] = values else {
         return Ok(empty());
     };
@@ -272,8 +272,7 @@ pub fn pairs<'a>(context: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<
         return Err(format!("unsupported type {}", item.type_name()).into());
     };
     let entries = map.entries();
-    context
-        .meter
+    call.meter
         .bytes((entries.len() + names.len()) * size_of::<Value<'_>>())?;
     let omitted: HashSet<&[u8]> = names
         .iter()
@@ -313,7 +312,7 @@ fn push_word(out: &mut Buffer, text: &[u8]) -> Result<(), Reason> {
 }
 
 /// `localtime LAYOUT VALUE` or `localtime LAYOUT ZONE VALUE`
-pub fn localtime<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+fn localtime<'a>(_: &mut Call<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
     let (layout, zone, time) = match values {
         [Value::Text(layout), Value::Text(time)] => (layout, None, time),
         [Value::Text(layout), Value::Text(zone), Value::Text(time)] => (layout, Some(zone), time),
@@ -325,7 +324,7 @@ pub fn localtime<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a
 }
 
 /// `formattedDate LAYOUT VALUE`, in UTC
-pub fn formatted_date<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+fn formatted_date<'a>(_: &mut Call<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
     let [Value::Text(layout), Value::Text(time)] = values else {
         return Ok(empty());
     };
@@ -337,19 +336,19 @@ fn formatted<'a>(layout: &Text<'_>, zone: &TimeZone, time: &Text<'_>) -> Value<'
     text.map_or_else(empty, |text| Value::computed(text.into_bytes()))
 }
 
-pub fn add<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+fn add<'a>(_: &mut Call<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
     arithmetic(values, |x, y| Some(x.wrapping_add(y)))
 }
 
-pub fn sub<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+fn sub<'a>(_: &mut Call<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
     arithmetic(values, |x, y| Some(x.wrapping_sub(y)))
 }
 
-pub fn mult<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+fn mult<'a>(_: &mut Call<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
     arithmetic(values, |x, y| Some(x.wrapping_mul(y)))
 }
 
-pub fn div<'a>(_: &mut Context<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
+fn div<'a>(_: &mut Call<'_, '_>, values: &[Value<'a>]) -> Answer<'a> {
     arithmetic(values, |x, y| (y != 0).then(|| x.wrapping_div(y)))
 }
 
@@ -365,3 +364,30 @@ fn arithmetic<'a>(values: &[Value<'a>], operation: impl Fn(i64, i64) -> Option<i
         .map(Value::Int64)
         .ok_or_else(|| "division by zero".into())
 }
+
+pub static OF_CANOPSIS: &[Function] = function_table! {
+    "uppercase"(Any) -> Text = uppercase;
+    "lowercase"(Any) -> Text = lowercase;
+    "trim"(Any) -> Text = trim;
+    "replace"(Pattern, Text, Any) -> Text = replace;
+    "split"(Text, Int, Any) -> Text = split;
+    "json"(Any) -> Text = json;
+    "json_unquote"(Any) -> Text = json_unquote;
+    "regex_map_key"(Any, Pattern) -> Any = regex_map_key;
+    "regex_map_keys"(Any, Pattern) -> Any = regex_map_key;
+    "map_has_key"(Any, Any) -> Bool = map_has_key;
+    "map_as_keys"(Any, Any) -> Bool = map_has_key;
+    "substr"(Text, Int, Int) -> Text = substr;
+    "substrLeft"(Text, Int) -> Text = substr_left;
+    "substrRight"(Text, Int) -> Text = substr_right;
+    "strlen"(Text) -> Int64 = strlen;
+    "strpos"(Text, Text) -> Int64 = strpos;
+    "strjoin"(Any, Text) -> Text = strjoin;
+    "pairs"(Any, ...Text) -> Text = pairs;
+    "localtime"(Any, Any, [Any]) -> Text = localtime;
+    "formattedDate"(Any, Any) -> Text = formatted_date;
+    "add"(Any, Any) -> Int64 = add;
+    "sub"(Any, Any) -> Int64 = sub;
+    "mult"(Any, Any) -> Int64 = mult;
+    "div"(Any, Any) -> Int64 = div;
+};

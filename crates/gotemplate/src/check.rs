@@ -1,16 +1,19 @@
-//! What can be said of a parsed template without running it: what it looks up in its data, what fails wherever it is reached,
-//! and which of its patterns are constants, which are compiled here.
+//! What can be said of a parsed template without running it: what it looks up in its data, and what fails wherever it is reached.
 
 use std::collections::BTreeSet;
 
-use crate::error::{Failure, Location};
-use crate::eval::{not_a_function, undefined_template, undefined_variable};
-use crate::functions::{AND, CALL, Function, LOCALTIME, OR, Type};
+use crate::error::{
+    Failure, Location, NIL_IS_NO_COMMAND, NameKind, Position, UnknownName, undefined_template,
+    undefined_variable, wrong_type,
+};
+use crate::function::{AND, CALL, Function, LOCALTIME, OR, Type};
 use crate::literal::Ideal;
-use crate::messages::did_you_mean;
-use crate::regexp::{RegexpBudget, RegexpError};
+use crate::regexp::RegexpError;
 use crate::time;
-use crate::tree::{Command, Loop, Node, Operand, Pipeline, Position, Term, Tree};
+use crate::tree::{Branch, Command, Loop, Node, Operand, Pipeline, Term, Tree};
+
+/// How many warnings one template may have; more are left out. Each may list all names that are known.
+const MAX_WARNINGS: usize = 50;
 
 /// What can be said of a template without running it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -68,28 +71,25 @@ pub struct Warning {
     pub location: Location,
     /// What happens there.
     pub message: String,
+    /// The name that is wrong, if one is.
+    pub unknown: Option<UnknownName>,
 }
 
-/// Checks a template, and compiles its constant patterns. The failure says what would fail whenever the template is run.
-pub fn check(
-    tree: &mut Tree,
-    source: &str,
-    regexps: &mut RegexpBudget,
-) -> Result<Analysis, Failure> {
+/// Checks a template. The failure says what would fail whenever the template is run.
+pub fn check(tree: &Tree, source: &str) -> Result<Analysis, Failure> {
     let definitions = tree.definitions.keys().cloned().collect();
     let mut checker = Checker {
         source,
         definitions,
         analysis: Analysis::default(),
-        regexps,
         variables: vec!["$".into()],
         dot: Dot::Root,
         dollar: Dot::Root,
-        is_certain: true,
+        always_runs: true,
     };
-    checker.nodes(&mut tree.root)?;
-    checker.is_certain = false;
-    for body in tree.definitions.values_mut() {
+    checker.nodes(&tree.root)?;
+    checker.always_runs = false;
+    for body in tree.definitions.values() {
         checker.variables = vec!["$".into()];
         (checker.dot, checker.dollar) = (Dot::Inner, Dot::Inner);
         checker.nodes(body)?;
@@ -101,35 +101,46 @@ struct Checker<'s> {
     source: &'s str,
     definitions: BTreeSet<String>,
     analysis: Analysis,
-    regexps: &'s mut RegexpBudget,
     /// Those that are known here as the template runs: fewer than the parser knows.
     variables: Vec<Box<str>>,
     dot: Dot,
     dollar: Dot,
     /// Whether this place is reached whenever the template is run.
-    is_certain: bool,
+    always_runs: bool,
 }
 
 type Checked = Result<(), Failure>;
 
 impl Checker<'_> {
     /// Something that fails where it is reached.
-    fn fault(&mut self, at: Position, message: String) -> Checked {
-        if self.is_certain {
-            return Err(Failure { at, message });
+    fn fault(&mut self, at: Position, message: impl Into<String>) -> Checked {
+        self.failure(Failure::new(at, message))
+    }
+
+    fn failure(&mut self, failure: Failure) -> Checked {
+        if self.always_runs {
+            return Err(failure);
         }
-        self.warn(at, format!("fails where it is reached: {message}"));
+        let message = format!("fails where it is reached: {}", failure.message);
+        self.warn(Failure { message, ..failure });
         Ok(())
     }
 
-    fn warn(&mut self, at: Position, message: String) {
-        self.analysis.warnings.push(Warning {
-            location: Location::of(at, self.source),
-            message,
-        });
+    fn warn(&mut self, failure: Failure) {
+        if self.has_room() {
+            self.analysis.warnings.push(Warning {
+                location: Location::of(failure.at, self.source),
+                message: failure.message,
+                unknown: failure.unknown,
+            });
+        }
     }
 
-    fn nodes(&mut self, nodes: &mut [Node]) -> Checked {
+    fn has_room(&self) -> bool {
+        self.analysis.warnings.len() < MAX_WARNINGS
+    }
+
+    fn nodes(&mut self, nodes: &[Node]) -> Checked {
         for node in nodes {
             match node {
                 Node::Text(_) | Node::Break | Node::Continue => {}
@@ -138,37 +149,41 @@ impl Checker<'_> {
                 Node::With(branch) => self.branch(branch, Dot::Inner)?,
                 Node::Range(range) => self.range(range)?,
                 Node::Template(call) => {
-                    if !self.definitions.contains(&call.name) {
-                        let known: Vec<&str> =
-                            self.definitions.iter().map(String::as_str).collect();
-                        let hint = did_you_mean(&call.name, &known);
-                        self.fault(call.at, undefined_template(&call.name) + &hint)?;
+                    if !self.definitions.contains(&call.name)
+                        && (self.always_runs || self.has_room())
+                    {
+                        let unknown = UnknownName {
+                            kind: NameKind::Template,
+                            name: call.name.clone(),
+                            known: self.definitions.iter().cloned().collect(),
+                        };
+                        let message = undefined_template(&call.name);
+                        self.failure(Failure::unknown(call.at, message, unknown))?;
                     }
-                    call.pipeline
-                        .iter_mut()
-                        .try_for_each(|pipe| self.pipeline(pipe))?;
+                    let mut pipeline = call.pipeline.iter();
+                    pipeline.try_for_each(|pipeline| self.pipeline(pipeline))?;
                 }
             }
         }
         Ok(())
     }
 
-    fn branch(&mut self, branch: &mut crate::tree::Branch, dot: Dot) -> Checked {
-        let (known, was_certain) = (self.variables.len(), self.is_certain);
-        for arm in &mut branch.arms {
-            self.pipeline(&mut arm.condition)?;
-            self.is_certain = false;
-            self.body(&mut arm.body, dot)?;
+    fn branch(&mut self, branch: &Branch, dot: Dot) -> Checked {
+        let (known, outside_always_runs) = (self.variables.len(), self.always_runs);
+        for arm in &branch.arms {
+            self.pipeline(&arm.condition)?;
+            self.always_runs = false;
+            self.body(&arm.body, dot)?;
         }
-        self.body(&mut branch.otherwise, self.dot)?;
-        self.is_certain = was_certain;
+        self.body(&branch.otherwise, self.dot)?;
+        self.always_runs = outside_always_runs;
         self.variables.truncate(known);
         Ok(())
     }
 
-    fn range(&mut self, range: &mut Loop) -> Checked {
-        let (known, was_certain) = (self.variables.len(), self.is_certain);
-        self.pipeline(&mut range.pipeline)?;
+    fn range(&mut self, range: &Loop) -> Checked {
+        let (known, outside_always_runs) = (self.variables.len(), self.always_runs);
+        self.pipeline(&range.pipeline)?;
         let Pipeline {
             variables, assigns, ..
         } = &range.pipeline;
@@ -178,17 +193,17 @@ impl Checker<'_> {
                 "Go before 1.20 gives other variables the values of {names} here; declare {names} right before the loop, or write := instead of ="
             );
             let at = range.pipeline.commands[0].first.at;
-            return Err(Failure { at, message });
+            return Err(Failure::new(at, message));
         }
-        self.is_certain = false;
-        self.body(&mut range.body, Dot::Inner)?;
-        self.body(&mut range.otherwise, self.dot)?;
-        self.is_certain = was_certain;
+        self.always_runs = false;
+        self.body(&range.body, Dot::Inner)?;
+        self.body(&range.otherwise, self.dot)?;
+        self.always_runs = outside_always_runs;
         self.variables.truncate(known);
         Ok(())
     }
 
-    fn body(&mut self, nodes: &mut [Node], dot: Dot) -> Checked {
+    fn body(&mut self, nodes: &[Node], dot: Dot) -> Checked {
         let known = self.variables.len();
         let outside = std::mem::replace(&mut self.dot, dot);
         self.nodes(nodes)?;
@@ -197,9 +212,9 @@ impl Checker<'_> {
         Ok(())
     }
 
-    fn pipeline(&mut self, pipeline: &mut Pipeline) -> Checked {
+    fn pipeline(&mut self, pipeline: &Pipeline) -> Checked {
         let mut piped = None;
-        for command in &mut pipeline.commands {
+        for command in &pipeline.commands {
             self.command(command, piped)?;
             piped = Some(term_type(&command.first.term));
         }
@@ -224,15 +239,15 @@ impl Checker<'_> {
     }
 
     /// `piped`: the type of what is piped into it.
-    fn command(&mut self, command: &mut Command, piped: Option<&'static str>) -> Checked {
+    fn command(&mut self, command: &Command, piped: Option<&'static str>) -> Checked {
         let at = command.first.at;
         let Term::Function(function) = command.first.term else {
             if !command.arguments.is_empty() || piped.is_some() {
-                self.fault(at, not_a_function(&command.first.term))?;
+                self.fault(at, command.first.term.not_a_function())?;
             } else if matches!(command.first.term, Term::Nil) {
-                self.fault(at, "nil is not a command".to_owned())?;
+                self.fault(at, NIL_IS_NO_COMMAND)?;
             }
-            for operand in std::iter::once(&mut command.first).chain(&mut command.arguments) {
+            for operand in std::iter::once(&command.first).chain(&command.arguments) {
                 self.operand(operand)?;
             }
             return Ok(());
@@ -242,60 +257,57 @@ impl Checker<'_> {
             self.fault(at, message)?;
         }
         if function.name == CALL {
-            self.fault(at, "call: none of the values is a function".to_owned())?;
+            self.fault(at, "call: none of the values is a function")?;
         }
-        let was_certain = self.is_certain;
-        for (index, operand) in command.arguments.iter_mut().enumerate() {
+        let outside_always_runs = self.always_runs;
+        for (index, operand) in command.arguments.iter().enumerate() {
             self.operand(operand)?;
             self.argument(function, index, operand)?;
-            self.is_certain &= !matches!(function.name, AND | OR);
+            self.always_runs &= !matches!(function.name, AND | OR);
         }
-        self.is_certain = was_certain;
+        self.always_runs = outside_always_runs;
         let wanted = function.parameter(command.arguments.len());
         if let Some(kind) = piped {
-            self.kind(at, wanted, kind)?;
+            self.expect_type(at, wanted, kind)?;
         }
         check_zone(function, command, count)?;
-        self.pattern(function, command)
+        self.pattern(function, command);
+        Ok(())
     }
 
     fn argument(&mut self, function: &Function, index: usize, operand: &Operand) -> Checked {
         let wanted = function.parameter(index);
         match &operand.term {
             Term::Number(number) if wanted == Type::Int && number.integer.is_some() => Ok(()),
-            term => self.kind(operand.at, wanted, term_type(term)),
+            term => self.expect_type(operand.at, wanted, term_type(term)),
         }
     }
 
-    fn kind(&mut self, at: Position, wanted: Type, kind: &str) -> Checked {
+    fn expect_type(&mut self, at: Position, wanted: Type, kind: &str) -> Checked {
         if [Type::Any.name(), wanted.name()].contains(&kind) || wanted == Type::Any {
             return Ok(());
         }
-        let wanted = wanted.name();
-        self.fault(
-            at,
-            format!("wrong type for value; expected {wanted}; got {kind}"),
-        )
+        self.fault(at, wrong_type(wanted.name(), kind))
     }
 
-    fn operand(&mut self, operand: &mut Operand) -> Checked {
+    fn operand(&mut self, operand: &Operand) -> Checked {
         let at = operand.at;
-        match &mut operand.term {
+        match &operand.term {
             Term::Number(number) if number.ideal == Ideal::Overflow => {
-                self.fault(at, "the number overflows int".to_owned())
+                self.fault(at, "the number overflows int")
             }
             Term::Nil | Term::Bool(_) | Term::Text(_) | Term::Number(_) => Ok(()),
             Term::Dot => {
-                self.looked_up(self.dot, &[]);
+                self.record_field(self.dot, &[]);
                 Ok(())
             }
             Term::Fields(names) => {
-                self.looked_up(self.dot, names);
+                self.record_field(self.dot, names);
                 Ok(())
             }
             Term::Variable(name, names) => {
                 if &**name == "$" {
-                    self.looked_up(self.dollar, names);
+                    self.record_field(self.dollar, names);
                 }
                 self.variable(name, at)
             }
@@ -316,7 +328,7 @@ impl Checker<'_> {
         }
     }
 
-    fn looked_up(&mut self, dot: Dot, names: &[Box<str>]) {
+    fn record_field(&mut self, dot: Dot, names: &[Box<str>]) {
         if names.is_empty() {
             self.analysis.uses_whole_root |= dot == Dot::Root;
             return;
@@ -325,40 +337,18 @@ impl Checker<'_> {
         self.analysis.fields.push(FieldRef { dot, names });
     }
 
-    /// Compiles a constant pattern.
-    fn pattern(&mut self, function: &Function, command: &mut Command) -> Checked {
-        let operand = function
-            .pattern_index()
-            .and_then(|index| command.arguments.get(index));
-        let Some(Operand {
-            at,
-            term: Term::Text(text),
-        }) = operand
-        else {
-            return Ok(());
-        };
-        let compiled = match std::str::from_utf8(text) {
-            Ok(pattern) => self.regexps.compile(pattern),
-            Err(_) => Err(RegexpError::Syntax("it is not valid UTF-8".to_owned())),
-        };
-        match &compiled {
-            Ok(_) => {}
-            Err(RegexpError::Syntax(error)) => {
-                let message = format!(
-                    "{} gives an empty text: its pattern does not compile: {error}",
-                    function.name
-                );
-                self.warn(*at, message);
-            }
-            Err(error @ (RegexpError::TooLarge(_) | RegexpError::OverBudget)) => {
-                return Err(Failure {
-                    at: *at,
-                    message: error.to_string(),
-                });
-            }
+    /// Warns of a constant pattern that does not compile.
+    fn pattern(&mut self, function: &Function, command: &Command) {
+        if let Some(Err(RegexpError::Syntax(error))) = command.pattern.as_deref() {
+            let name = function.name;
+            let message =
+                format!("{name} gives an empty text: its pattern does not compile: {error}");
+            let operand = function
+                .pattern_index()
+                .map(|index| &command.arguments[index]);
+            let at = operand.map_or(command.first.at, |operand| operand.at);
+            self.warn(Failure::new(at, message));
         }
-        command.pattern = Some(Box::new(compiled));
-        Ok(())
     }
 }
 
@@ -374,10 +364,15 @@ fn check_zone(function: &Function, command: &Command, count: usize) -> Checked {
     };
     match time::zone(zone.as_deref()) {
         Ok(_) => Ok(()),
-        Err(error) => Err(Failure {
-            at: command.first.at,
-            message: format!("{LOCALTIME}: {error}{}", error.hint()),
-        }),
+        Err(error) => {
+            let unknown = UnknownName {
+                kind: NameKind::TimeZone,
+                name: error.name().to_owned(),
+                known: time::zone_names(),
+            };
+            let message = format!("{LOCALTIME}: {error}");
+            Err(Failure::unknown(command.first.at, message, unknown))
+        }
     }
 }
 

@@ -2,13 +2,58 @@
 
 use std::fmt;
 
-use crate::tree::Position;
+/// Where something begins in the source, in bytes.
+pub(crate) type Position = usize;
 
-/// Something is wrong at a place of the source, in bytes.
+/// Something is wrong at a place of the source.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub at: Position,
     pub message: String,
+    pub unknown: Option<UnknownName>,
+}
+
+impl Failure {
+    pub fn new(at: Position, message: impl Into<String>) -> Self {
+        Self {
+            at,
+            message: message.into(),
+            unknown: None,
+        }
+    }
+
+    /// A failure because of a name that nothing has.
+    pub fn unknown(at: Position, message: String, unknown: UnknownName) -> Self {
+        Self {
+            at,
+            message,
+            unknown: Some(unknown),
+        }
+    }
+}
+
+/// A name that is used and that nothing has, with those that exist, for a suggestion.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownName {
+    /// What it should be the name of.
+    pub kind: NameKind,
+    /// The name; of a variable with its dollar sign.
+    pub name: String,
+    /// The names that could be meant.
+    pub known: Vec<String>,
+}
+
+/// What a name belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NameKind {
+    /// A function.
+    Function,
+    /// A variable, with its dollar sign.
+    Variable,
+    /// A template of `{{define}}`.
+    Template,
+    /// A time zone.
+    TimeZone,
 }
 
 /// A place in a template, counted from 1.
@@ -47,8 +92,10 @@ impl fmt::Display for Location {
 pub struct ParseError {
     /// Where.
     pub location: Location,
-    /// What is wrong, and what to write instead where that is clear.
+    /// What is wrong.
     pub message: String,
+    /// The name that is wrong, if one is.
+    pub unknown: Option<UnknownName>,
 }
 
 impl ParseError {
@@ -56,6 +103,7 @@ impl ParseError {
         Self {
             location: Location::of(failure.at, source),
             message: failure.message,
+            unknown: failure.unknown,
         }
     }
 }
@@ -73,7 +121,8 @@ pub struct RenderError {
 /// What ended a template.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
-    /// Go would fail here, too: a missing key, a wrong type, a function that refuses its values...
+    /// What Go fails at, too (a missing key, a wrong type, a function that refuses its values), and `%p`, a computed pattern that is
+    /// too large, and a computed zone that the system does not know.
     #[error("{0}")]
     Failed(String),
     /// The output, or a text that a function computes, is longer than the limit.
@@ -102,6 +151,20 @@ pub enum Reason {
     /// The deadline passed.
     #[error("its time is over")]
     DeadlinePassed,
+}
+
+pub(crate) const NIL_IS_NO_COMMAND: &str = "nil is not a command";
+
+pub(crate) fn undefined_template(name: &str) -> String {
+    format!("template {name:?} not defined: its {{{{define}}}} must be in the same source")
+}
+
+pub(crate) fn undefined_variable(name: &str) -> String {
+    format!("undefined variable {name:?}")
+}
+
+pub(crate) fn wrong_type(expected: &str, actual: &str) -> String {
+    format!("wrong type for value; expected {expected}; got {actual}")
 }
 
 impl From<String> for Reason {

@@ -3,13 +3,15 @@
 //! It recurses only as deep as blocks, parentheses and calls of templates are inside each other, which `MAX_DEPTH` bounds; every
 //! node, command and turn of a loop counts as a step.
 
-use crate::error::Reason;
-use crate::functions::{AND, Context, Function, OR, Type};
+use crate::error::{
+    NIL_IS_NO_COMMAND, Position, Reason, undefined_template, undefined_variable, wrong_type,
+};
+use crate::function::{AND, Call, Function, OR, Type};
 use crate::limits::{Buffer, Meter};
 use crate::literal::{Ideal, Number};
 use crate::printf;
 use crate::regexp::Compiled;
-use crate::tree::{Branch, Call, Command, Loop, Node, Operand, Pipeline, Position, Term, Tree};
+use crate::tree::{Branch, Command, Loop, Node, Operand, Pipeline, TemplateCall, Term, Tree};
 use crate::value::{Text, Value};
 use crate::{MAX_DEPTH, MAX_INPUT_BYTES};
 
@@ -181,7 +183,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// `{{template}}`: it knows none of the variables here, and its dot is nothing where there is no pipeline.
-    fn template(&mut self, call: &'a Call, dot: &Value<'a>) -> Result<Flow, Reason> {
+    fn template(&mut self, call: &'a TemplateCall, dot: &Value<'a>) -> Result<Flow, Reason> {
         self.at = call.at;
         let Some(body) = self.tree.definitions.get(&call.name) else {
             return Err(undefined_template(&call.name).into());
@@ -249,10 +251,10 @@ impl<'a> Evaluator<'a> {
             return self.call(function, first.at, arguments, piped, pattern, dot);
         }
         if !arguments.is_empty() || piped.is_some() {
-            return Err(not_a_function(&first.term).into());
+            return Err(first.term.not_a_function().into());
         }
         match &first.term {
-            Term::Nil => Err("nil is not a command".into()),
+            Term::Nil => Err(NIL_IS_NO_COMMAND.into()),
             _ => self.operand(first, dot),
         }
     }
@@ -321,8 +323,8 @@ impl<'a> Evaluator<'a> {
         let values = &self.arguments[start..];
         let length: usize = values.iter().map(text_length).sum();
         self.meter.bytes(length)?;
-        let mut context = Context::new(&mut self.meter, pattern);
-        let result = (function.body)(&mut context, values).map_err(|reason| match reason {
+        let mut call = Call::new(&mut self.meter, pattern);
+        let result = (function.body)(&mut call, values).map_err(|reason| match reason {
             Reason::Failed(message) => format!("error calling {}: {message}", function.name).into(),
             reason => reason,
         })?;
@@ -395,31 +397,12 @@ fn ideal<'a>(number: &Number) -> Evaluated<'a> {
 
 fn check_type(value: Value<'_>, wanted: Type) -> Evaluated<'_> {
     let fits = match wanted {
-        Type::Text => matches!(value, Value::Text(_)),
+        Type::Text | Type::Pattern => matches!(value, Value::Text(_)),
         Type::Int => matches!(value, Value::Int(_)),
         _ => true,
     };
     if fits {
         return Ok(value);
     }
-    let (wanted, got) = (wanted.name(), value.type_name());
-    Err(format!("wrong type for value; expected {wanted}; got {got}").into())
-}
-
-/// Also what `check` says where it sees such things before.
-pub fn undefined_template(name: &str) -> String {
-    format!("template {name:?} not defined: its {{{{define}}}} must be in the same source")
-}
-
-pub fn undefined_variable(name: &str) -> String {
-    format!("undefined variable {name:?}")
-}
-
-pub fn not_a_function(term: &Term) -> String {
-    match term {
-        Term::Fields(_) | Term::Chain(..) => "a field is not a function: it takes no arguments",
-        Term::Nil => "nil is not a command",
-        _ => "can't give argument to non-function",
-    }
-    .to_owned()
+    Err(wrong_type(wanted.name(), value.type_name()).into())
 }

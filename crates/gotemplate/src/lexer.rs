@@ -3,6 +3,7 @@
 //! Knows delimiters, trim markers, comments and the outer form of literals; what a literal is worth is `literal`'s business,
 //! and what may follow what is the parser's.
 
+use crate::error::{Failure, Position};
 use crate::text::{is_digit, is_letter};
 
 /// What a token is.
@@ -51,8 +52,7 @@ pub enum Kind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token<'s> {
     pub kind: Kind,
-    /// Where it begins, in bytes.
-    pub at: usize,
+    pub at: Position,
     pub text: &'s str,
 }
 
@@ -71,18 +71,13 @@ pub fn tokens(source: &str) -> Vec<Token<'_>> {
     };
     match lexer.run() {
         Ok(()) => lexer.emit(Kind::EndOfText, source.len()),
-        Err(Failure { at, message }) => lexer.tokens.push(Token {
+        Err(Failure { at, message, .. }) => lexer.tokens.push(Token {
             kind: Kind::Error(message),
             at,
             text: "",
         }),
     }
     lexer.tokens
-}
-
-struct Failure {
-    at: usize,
-    message: String,
 }
 
 struct Lexer<'s> {
@@ -110,10 +105,7 @@ impl<'s> Lexer<'s> {
     }
 
     fn fail<T>(at: usize, message: impl Into<String>) -> Result<T, Failure> {
-        Err(Failure {
-            at,
-            message: message.into(),
-        })
+        Err(Failure::new(at, message))
     }
 
     fn run(&mut self) -> Result<(), Failure> {

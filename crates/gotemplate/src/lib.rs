@@ -9,12 +9,12 @@ mod check;
 mod error;
 mod eval;
 mod float;
+mod function;
 mod functions;
 mod json;
 mod lexer;
 mod limits;
 mod literal;
-mod messages;
 mod parser;
 mod printf;
 mod quote;
@@ -27,7 +27,7 @@ mod value;
 use std::fmt;
 
 pub use check::{Analysis, Dot, FieldRef, Warning};
-pub use error::{Location, ParseError, Reason, RenderError};
+pub use error::{Location, NameKind, ParseError, Reason, RenderError, UnknownName};
 pub use functions::names as function_names;
 pub use regexp::{Groups, Regexp, RegexpBudget, RegexpError};
 pub use value::{Map, Text, Value};
@@ -73,8 +73,8 @@ impl Template {
     /// As [`Template::parse`], for one of several templates whose patterns may take memory together.
     pub fn parse_within(source: &str, regexps: &mut RegexpBudget) -> Result<Self, ParseError> {
         let failed = |failure| ParseError::new(failure, source);
-        let mut tree = parser::parse(source).map_err(failed)?;
-        let analysis = check::check(&mut tree, source, regexps).map_err(failed)?;
+        let tree = parser::parse(source, regexps).map_err(failed)?;
+        let analysis = check::check(&tree, source).map_err(failed)?;
         Ok(Self {
             source: source.into(),
             tree,

@@ -5,16 +5,17 @@ mod pipeline;
 
 use std::collections::BTreeMap;
 
-use crate::error::Failure;
+use crate::error::{Failure, Position};
 use crate::lexer::{Kind, Token, tokens};
 use crate::literal;
-use crate::tree::{Arm, Branch, Call, Loop, Node, Position, Tree};
+use crate::regexp::RegexpBudget;
+use crate::tree::{Arm, Branch, Loop, Node, TemplateCall, Tree};
 use crate::{MAX_NESTING, MAX_SOURCE_BYTES};
 
 type Parsed<T> = Result<T, Failure>;
 
-/// Parses a template.
-pub fn parse(source: &str) -> Parsed<Tree> {
+/// Parses a template, and compiles its constant patterns.
+pub fn parse(source: &str, regexps: &mut RegexpBudget) -> Parsed<Tree> {
     if source.len() > MAX_SOURCE_BYTES {
         return fail(
             0,
@@ -31,6 +32,7 @@ pub fn parse(source: &str) -> Parsed<Tree> {
         loops: 0,
         depth: 0,
         definitions: BTreeMap::new(),
+        regexps,
     };
     let root = parser.template()?;
     Ok(Tree {
@@ -54,7 +56,7 @@ enum Else {
     With,
 }
 
-struct Parser<'s> {
+struct Parser<'s, 'b> {
     tokens: Vec<Token<'s>>,
     cursor: usize,
     /// As Go's parser keeps them: those of an `{{if}}`'s body are known in its `{{else}}`, too.
@@ -64,9 +66,10 @@ struct Parser<'s> {
     /// How many blocks and parentheses are around.
     depth: usize,
     definitions: BTreeMap<String, Vec<Node>>,
+    regexps: &'b mut RegexpBudget,
 }
 
-impl<'s> Parser<'s> {
+impl<'s> Parser<'s, '_> {
     /// The next token; the last one stays.
     fn next(&mut self) -> Token<'s> {
         let token = self.tokens[self.cursor].clone();
@@ -317,7 +320,7 @@ impl<'s> Parser<'s> {
         let name = template_name(token, CONTEXT)?;
         let pipeline = Some(self.pipeline(CONTEXT, &Kind::RightDelimiter)?);
         self.separate_template(at, name.clone(), CONTEXT)?;
-        Ok(Node::Template(Call { at, name, pipeline }))
+        Ok(Node::Template(TemplateCall { at, name, pipeline }))
     }
 
     fn call(&mut self) -> Parsed<Node> {
@@ -331,14 +334,14 @@ impl<'s> Parser<'s> {
         } else {
             Some(self.pipeline(CONTEXT, &Kind::RightDelimiter)?)
         };
-        Ok(Node::Template(Call { at, name, pipeline }))
+        Ok(Node::Template(TemplateCall { at, name, pipeline }))
     }
 }
 
 fn template_name(token: Token<'_>, context: &str) -> Parsed<String> {
     let at = token.at;
     let bytes = match token.kind {
-        Kind::Quoted => literal::quoted(token.text).map_err(|message| Failure { at, message })?,
+        Kind::Quoted => literal::quoted(token.text).map_err(|message| Failure::new(at, message))?,
         Kind::RawQuoted => return Ok(literal::raw(token.text)),
         _ => return unexpected(token, context),
     };
@@ -353,10 +356,7 @@ fn is_empty(nodes: &[Node]) -> bool {
 }
 
 fn fail<T>(at: Position, message: impl Into<String>) -> Parsed<T> {
-    Err(Failure {
-        at,
-        message: message.into(),
-    })
+    Err(Failure::new(at, message))
 }
 
 fn unexpected<T>(token: Token<'_>, context: &str) -> Parsed<T> {

@@ -393,7 +393,7 @@ pub fn write_value(out: &mut Buffer, value: &Value<'_>) -> Written {
 }
 
 /// What `html`, `js` and `urlquery` escape: their values side by side, as `print` has them but for what is none.
-pub fn joined(arguments: &[Value<'_>]) -> Result<Vec<u8>, Reason> {
+pub fn eval_args(arguments: &[Value<'_>]) -> Result<Vec<u8>, Reason> {
     let shown: Vec<Value<'_>> = arguments
         .iter()
         .map(|value| match value {

@@ -23,6 +23,16 @@ pub fn to_utf8(text: Vec<u8>) -> String {
     String::from_utf8(text).unwrap_or_else(|error| chars(error.as_bytes()).collect())
 }
 
+/// At most the first 96 characters of a text.
+pub fn shorten(text: &str) -> String {
+    const MAX_CHARACTERS: usize = 96;
+    let mut short: String = text.chars().take(MAX_CHARACTERS).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
+}
+
 /// `strings.TrimSpace`.
 pub fn trim(text: &[u8]) -> &[u8] {
     let text = trim_start(text);

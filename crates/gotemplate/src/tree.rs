@@ -3,12 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::functions::Function;
+use crate::error::{NIL_IS_NO_COMMAND, Position};
+use crate::function::Function;
 use crate::literal::Number;
 use crate::regexp::Compiled;
-
-/// Where something begins in the source, in bytes.
-pub type Position = usize;
 
 /// A template with what is defined in it.
 #[derive(Debug)]
@@ -24,7 +22,7 @@ pub enum Node {
     If(Branch),
     With(Branch),
     Range(Loop),
-    Template(Call),
+    Template(TemplateCall),
     Break,
     Continue,
 }
@@ -51,7 +49,7 @@ pub struct Loop {
 
 /// `{{template "name" pipeline}}`
 #[derive(Debug)]
-pub struct Call {
+pub struct TemplateCall {
     pub at: Position,
     pub name: String,
     pub pipeline: Option<Pipeline>,
@@ -98,4 +96,15 @@ pub enum Term {
     Pipeline(Box<Pipeline>),
     /// `(pipeline).a.b` or `function.a.b`
     Chain(Box<Operand>, Box<[Box<str>]>),
+}
+
+impl Term {
+    /// Why it can't be called with values.
+    pub fn not_a_function(&self) -> &'static str {
+        match self {
+            Self::Fields(_) | Self::Chain(..) => "a field is not a function: it takes no arguments",
+            Self::Nil => NIL_IS_NO_COMMAND,
+            _ => "can't give argument to non-function",
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use gotemplate::{Dot, Template};
+use gotemplate::{Dot, NameKind, Template};
 
 #[test]
 fn what_go_refuses_is_refused_with_its_place_and_a_hint() {
@@ -46,13 +46,10 @@ fn what_go_refuses_is_refused_with_its_place_and_a_hint() {
             "{{ with .a }}{{ else if .b }}{{ end }}",
             "write {{else}}{{if …}} and one more {{end}}",
         ),
-        (
-            "{{ upercase .a }}",
-            "function \"upercase\" not defined; did you mean \"uppercase\"?",
-        ),
+        ("{{ upercase .a }}", "function \"upercase\" not defined"),
         (
             "{{ $value := 1 }}{{ $valeu }}",
-            "undefined variable \"$valeu\"; did you mean \"$value\"?",
+            "undefined variable \"$valeu\"",
         ),
         ("{{ break }}", "{{break}} outside {{range}}"),
         (
@@ -74,6 +71,47 @@ fn what_go_refuses_is_refused_with_its_place_and_a_hint() {
         let error = Template::parse(source).expect_err(source).to_string();
         assert!(error.contains(message), "{source}: {error}");
     }
+}
+
+#[test]
+fn an_unknown_name_comes_with_the_known_ones() {
+    for (source, kind, name, known) in [
+        (
+            "{{ upercase .a }}",
+            NameKind::Function,
+            "upercase",
+            "uppercase",
+        ),
+        (
+            "{{ $value := 1 }}{{ $valeu }}",
+            NameKind::Variable,
+            "$valeu",
+            "$value",
+        ),
+        (
+            "{{ define \"head\" }}{{ end }}{{ template \"haed\" }}",
+            NameKind::Template,
+            "haed",
+            "head",
+        ),
+        (
+            "{{ .a | localtime \"15:04\" \"Asia/Toky\" }}",
+            NameKind::TimeZone,
+            "Asia/Toky",
+            "Asia/Tokyo",
+        ),
+    ] {
+        let unknown = Template::parse(source).unwrap_err().unknown.unwrap();
+        assert_eq!((unknown.kind, &*unknown.name), (kind, name));
+        assert!(
+            unknown.known.iter().any(|other| other == known),
+            "{unknown:?}"
+        );
+    }
+    let source = "{{ if .a }}{{ template \"haed\" }}{{ end }}{{ define \"head\" }}{{ end }}";
+    let template = Template::parse(source).unwrap();
+    let unknown = template.analysis().warnings()[0].unknown.as_ref().unwrap();
+    assert_eq!(unknown.known, ["head"]);
 }
 
 #[test]
@@ -169,7 +207,7 @@ fn unknown_zones_are_refused() {
     for (source, message) in [
         (
             "{{ localtime \"15:04\" \"Asia/Toky\" .a }}",
-            "localtime: unknown time zone \"Asia/Toky\"; did you mean \"Asia/Tokyo\"?",
+            "localtime: unknown time zone \"Asia/Toky\"",
         ),
         (
             "{{ uppercase (.a | localtime \"15:04\" \"CEST\") }}",

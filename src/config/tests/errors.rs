@@ -285,6 +285,18 @@ fn regexps_that_take_much_memory_together_are_an_error() {
     assert!(load(&config("^(?P<host>[^:]+)(:(?P<port>[0-9]+))?$", 100, 5)).is_ok());
 }
 
+/// Compared letter by letter, these names take a minute.
+#[test]
+fn long_names_of_a_template_are_not_compared() {
+    let name = "a".repeat(100_000);
+    let value = format!("{{{{define \"{name}b\"}}}}{{{{end}}}}{{{{template \"{name}c\"}}}}");
+    let errors = errors(
+        &format!("{MINIMAL}output: {{type: template, value: '{value}'}}"),
+        &[],
+    );
+    assert!(errors[0].contains("template \"aaa"), "{errors:?}");
+}
+
 #[test]
 fn a_list_of_hosts_in_a_url_is_reported() {
     let text = format!("{MINIMAL}amqp: {{url: 'amqp://u:p@h1,h2:5672/v'}}");

@@ -1,14 +1,14 @@
 //! Pipelines: commands, their operands, and the variables that they declare.
 
 use super::{Parsed, Parser, fail, unexpected};
-use crate::error::Failure;
+use crate::error::{Failure, NameKind, UnknownName, undefined_variable};
 use crate::functions;
 use crate::lexer::{Kind, Token};
 use crate::literal;
-use crate::messages::did_you_mean;
+use crate::regexp::{Compiled, RegexpError};
 use crate::tree::{Command, Operand, Pipeline, Term};
 
-impl<'s> Parser<'s> {
+impl<'s> Parser<'s, '_> {
     pub(super) fn pipeline(&mut self, context: &str, end: &Kind) -> Parsed<Pipeline> {
         let (variables, assigns) = self.declarations(context)?;
         let mut commands: Vec<Command> = Vec::new();
@@ -98,11 +98,40 @@ impl<'s> Parser<'s> {
         let Some(first) = operands.next() else {
             return fail(self.tokens[self.cursor].at, "empty command");
         };
+        let arguments: Vec<Operand> = operands.collect();
+        let pattern = self.pattern(&first.term, &arguments)?.map(Box::new);
         Ok(Command {
             first,
-            arguments: operands.collect(),
-            pattern: None,
+            arguments,
+            pattern,
         })
+    }
+
+    /// The compiled pattern of a call, where it is a constant. What Go can't compile, either, is left to the run.
+    fn pattern(&mut self, called: &Term, arguments: &[Operand]) -> Parsed<Option<Compiled>> {
+        let Term::Function(function) = called else {
+            return Ok(None);
+        };
+        let operand = function
+            .pattern_index()
+            .and_then(|index| arguments.get(index));
+        let Some(Operand {
+            at,
+            term: Term::Text(text),
+        }) = operand
+        else {
+            return Ok(None);
+        };
+        let compiled = match std::str::from_utf8(text) {
+            Ok(pattern) => self.regexps.compile(pattern),
+            Err(_) => Err(RegexpError::Syntax("it is not valid UTF-8".to_owned())),
+        };
+        match compiled {
+            Ok(_) | Err(RegexpError::Syntax(_)) => Ok(Some(compiled)),
+            Err(error @ (RegexpError::TooLarge(_) | RegexpError::OverBudget)) => {
+                fail(*at, error.to_string())
+            }
+        }
     }
 
     /// A term with the fields behind it; nothing where something else follows.
@@ -122,8 +151,8 @@ impl<'s> Parser<'s> {
             return Ok(Some(Operand { at, term }));
         }
         let term = match term {
-            Term::Fields(names) => Term::Fields(joined(names, fields)),
-            Term::Variable(name, names) => Term::Variable(name, joined(names, fields)),
+            Term::Fields(names) => Term::Fields(append_fields(names, fields)),
+            Term::Variable(name, names) => Term::Variable(name, append_fields(names, fields)),
             Term::Function(_) | Term::Pipeline(_) => {
                 Term::Chain(Box::new(Operand { at, term }), fields.into())
             }
@@ -134,7 +163,7 @@ impl<'s> Parser<'s> {
 
     fn term(&mut self, token: Token<'s>) -> Parsed<Term> {
         let (at, text) = (token.at, token.text);
-        let located = |message| Failure { at, message };
+        let located = |message| Failure::new(at, message);
         Ok(match token.kind {
             Kind::Dot => Term::Dot,
             Kind::Nil => Term::Nil,
@@ -146,16 +175,24 @@ impl<'s> Parser<'s> {
             Kind::Field => Term::Fields([text[1..].into()].into()),
             Kind::Variable => {
                 if !self.variables.iter().any(|known| known == text) {
-                    let known: Vec<&str> = self.variables.iter().map(String::as_str).collect();
-                    let hint = did_you_mean(text, &known);
-                    return fail(at, format!("undefined variable {text:?}{hint}"));
+                    let unknown = UnknownName {
+                        kind: NameKind::Variable,
+                        name: text.to_owned(),
+                        known: self.variables.clone(),
+                    };
+                    return Err(Failure::unknown(at, undefined_variable(text), unknown));
                 }
                 Term::Variable(text.into(), [].into())
             }
             Kind::Identifier => {
                 let Some(function) = functions::find(text) else {
-                    let hint = did_you_mean(text, &functions::all_names());
-                    return fail(at, format!("function {text:?} not defined{hint}"));
+                    let unknown = UnknownName {
+                        kind: NameKind::Function,
+                        name: text.to_owned(),
+                        known: functions::all_names(),
+                    };
+                    let message = format!("function {text:?} not defined");
+                    return Err(Failure::unknown(at, message, unknown));
                 };
                 Term::Function(function)
             }
@@ -171,7 +208,7 @@ impl<'s> Parser<'s> {
     }
 }
 
-fn joined(names: Box<[Box<str>]>, more: Vec<Box<str>>) -> Box<[Box<str>]> {
+fn append_fields(names: Box<[Box<str>]>, more: Vec<Box<str>>) -> Box<[Box<str>]> {
     names.into_iter().chain(more).collect()
 }
 
