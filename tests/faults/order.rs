@@ -10,12 +10,12 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use crate::support::amqp_relay::AmqpRelay;
 use crate::support::broker::{Admin, Broker, ReceivedMessage, url};
 use crate::support::connector::{Connector, MAPPING, config};
 use crate::support::frame_relay::{self, HEARTBEAT, Handlers, ack, acked_tag, is_publish};
 use crate::support::http::Client;
 use crate::support::load::Load;
+use crate::support::relay::{Mode, Relay};
 use crate::support::{TOKEN, notification, wait_until};
 use amiquip::{AmqpValue, FieldTable};
 use serde_json::{Value, json};
@@ -235,8 +235,8 @@ fn a_reload_with_other_broker_settings_keeps_the_order() {
     let broker = Broker::shared();
     let vhost = broker.fresh_vhost();
     let (slow, fast) = (
-        AmqpRelay::to(broker.port, 20),
-        AmqpRelay::to(broker.port, 1000),
+        Relay::to(broker.port, Mode::Rate(20)),
+        Relay::to(broker.port, Mode::Rate(1000)),
     );
     let text = config(&slow.url(&vhost), "answer_timeout: 30s", MAPPING);
     let connector = Connector::with(&text, &[]);

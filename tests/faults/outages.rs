@@ -107,7 +107,7 @@ fn no_event_is_lost_when_the_broker_freezes() {
 #[test]
 fn no_event_is_lost_when_the_network_drops_packets() {
     let mut broker = Broker::start();
-    let relay = Relay::to(broker.port);
+    let relay = Relay::to(broker.port, Mode::Forward);
     let url = format!("{}?heartbeat=2", relay.url("v0"));
     let drop_packets = |_: &mut Broker, connector: &mut Connector, _: &Load| {
         relay.set(Mode::Blackhole);
@@ -125,7 +125,7 @@ fn no_event_is_lost_when_the_network_drops_packets() {
 #[test]
 fn no_event_is_lost_after_a_slow_handshake() {
     let mut broker = Broker::start();
-    let relay = Relay::to(broker.port);
+    let relay = Relay::to(broker.port, Mode::Forward);
     let url = format!("{}?heartbeat=2", relay.url("v0"));
     let trickle = |broker: &mut Broker, connector: &mut Connector, _: &Load| {
         relay.set(Mode::Trickle);

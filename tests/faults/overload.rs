@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::amqp_relay::AmqpRelay;
 use crate::support::broker::Broker;
 use crate::support::connector::{Connector, MAPPING, config};
 use crate::support::http::Client;
+use crate::support::relay::{Mode, Relay};
 use crate::support::{notification, raise_file_limit, wait_until};
 
 /// The most bytes that the process may ever take, whatever senders do.
@@ -58,7 +58,7 @@ fn print_row(
 #[test]
 fn a_large_group_on_a_slow_broker_gets_through_at_its_first_attempt() {
     let vhost = Broker::shared().fresh_vhost();
-    let relay = AmqpRelay::to(Broker::shared().port, 300);
+    let relay = Relay::to(Broker::shared().port, Mode::Rate(300));
     let connector = Connector::on(&relay.url(&vhost));
     connector.wait_until_ready();
     let alerts = names("large", 3600);
@@ -87,7 +87,7 @@ fn a_large_group_on_a_slow_broker_gets_through_at_its_first_attempt() {
 #[test]
 fn a_group_whose_sender_gives_up_goes_on_where_it_was() {
     let vhost = Broker::shared().fresh_vhost();
-    let relay = AmqpRelay::to(Broker::shared().port, 100);
+    let relay = Relay::to(Broker::shared().port, Mode::Rate(100));
     let connector = Connector::on(&relay.url(&vhost));
     connector.wait_until_ready();
     let alerts = names("cut", 1000);
@@ -128,11 +128,11 @@ fn a_group_whose_sender_gives_up_goes_on_where_it_was() {
 #[test]
 fn nothing_is_published_behind_a_503_and_a_retry_publishes_the_rest() {
     let vhost = Broker::shared().fresh_vhost();
-    let relay = AmqpRelay::to(Broker::shared().port, 1000);
+    let relay = Relay::to(Broker::shared().port, Mode::Rate(1000));
     let text = config(&relay.url(&vhost), "answer_timeout: 1s", MAPPING);
     let connector = Connector::with(&text, &[]);
     connector.wait_until_ready();
-    relay.set_rate(0);
+    relay.set(Mode::Rate(0));
     let alerts = names("late", 500);
     let response = connector.post(&notification(&alerts));
     assert_eq!(response.status, 503);
@@ -141,7 +141,7 @@ fn nothing_is_published_behind_a_503_and_a_retry_publishes_the_rest() {
         "{}",
         response.body
     );
-    relay.set_rate(1000);
+    relay.set(Mode::Rate(1000));
     // Another notification, behind everything that was in flight.
     assert_eq!(connector.post(&notification(&["marker"])).status, 200);
     let in_flight = relay.forwarded() - 1;
@@ -156,7 +156,7 @@ fn nothing_is_published_behind_a_503_and_a_retry_publishes_the_rest() {
 #[test]
 fn nothing_is_published_for_a_sender_that_is_gone() {
     let vhost = Broker::shared().fresh_vhost();
-    let relay = AmqpRelay::to(Broker::shared().port, 50);
+    let relay = Relay::to(Broker::shared().port, Mode::Rate(50));
     let connector = Connector::on(&relay.url(&vhost));
     connector.wait_until_ready();
     let alerts = names("gone", 600);
@@ -173,7 +173,7 @@ fn nothing_is_published_for_a_sender_that_is_gone() {
         std::mem::replace(&mut before, forwarded) == forwarded
     });
     assert!((1..300).contains(&before), "{before} of 600 published");
-    relay.set_rate(1000);
+    relay.set(Mode::Rate(1000));
     assert_eq!(connector.post(&body).status, 200);
     let copies = copies(Broker::shared(), &vhost);
     assert!(alerts.iter().all(|alert| copies.get(alert) == Some(&1)));
@@ -183,7 +183,7 @@ fn nothing_is_published_for_a_sender_that_is_gone() {
 fn single_alerts_beside_large_groups_on_a_slow_broker() {
     const GROUPS: usize = 4;
     let vhost = Broker::shared().fresh_vhost();
-    let relay = AmqpRelay::to(Broker::shared().port, 20);
+    let relay = Relay::to(Broker::shared().port, Mode::Rate(20));
     let connector = Connector::on(&relay.url(&vhost));
     connector.wait_until_ready();
     let (address, is_over) = (connector.address, Arc::new(AtomicBool::new(false)));
@@ -216,7 +216,7 @@ fn single_alerts_beside_large_groups_on_a_slow_broker() {
     }
     assert!(slowest < Duration::from_secs(3), "{slowest:?}");
     assert_eq!(relay.connections(), 1, "the broker was given up");
-    relay.set_rate(1000);
+    relay.set(Mode::Rate(1000));
     is_over.store(true, Ordering::SeqCst);
     for group in groups {
         group.join().unwrap();

@@ -9,7 +9,7 @@ use crate::support::broker::Broker;
 use crate::support::connector::{Connector, MAPPING, config};
 use crate::support::http::{Client, Response, read_response};
 use crate::support::load::{post_all, statuses};
-use crate::support::manager::Manager;
+use crate::support::systemd::Systemd;
 use crate::support::{TIMEOUT, TOKEN, notification, wait_until};
 
 /// What the connector promises to need at most until it answers a page or refuses a notification.
@@ -109,14 +109,14 @@ fn the_watchdog_is_fed_without_a_connection_and_shutdown_is_clean() {
         &["unshare", "--net"][..],
         &["unshare", "--net", "sh", "-c", &up_without_ipv6, "sh"],
     ] {
-        let manager = Manager::new();
+        let systemd = Systemd::new();
         let text = config("amqp://127.0.0.1:1/v0", "", MAPPING).replace("127.0.0.1:0", "[::]:0");
-        let mut connector = manager.start_under(wrapper, &text);
+        let mut connector = systemd.start_under(wrapper, &text);
         for _ in 0..3 {
-            manager.wait_for(&["WATCHDOG=1"]);
+            systemd.wait_for(&["WATCHDOG=1"]);
         }
         connector.terminate();
-        manager.wait_for(&["STOPPING=1"]);
+        systemd.wait_for(&["STOPPING=1"]);
         assert_eq!(connector.wait().code(), Some(0));
         assert!(connector.log().contains("INFO  stopped"));
     }
@@ -125,13 +125,13 @@ fn the_watchdog_is_fed_without_a_connection_and_shutdown_is_clean() {
 #[test]
 fn the_watchdog_is_fed_while_every_notification_waits() {
     let broker = Broker::start();
-    let manager = Manager::new();
+    let systemd = Systemd::new();
     let text = config(
         &broker.url("v0"),
         "max_connections: 16, answer_timeout: 60s",
         MAPPING,
     );
-    let connector = manager.start_under(&["env"], &text);
+    let connector = systemd.start_under(&["env"], &text);
     connector.wait_until_ready();
     broker.freeze();
     let bodies = (0..40).map(|sender| notification(&[format!("n{sender}")]));
@@ -140,7 +140,7 @@ fn the_watchdog_is_fed_while_every_notification_waits() {
         connector.received() == 8
     });
     for _ in 0..5 {
-        manager.wait_for(&["WATCHDOG=1"]);
+        systemd.wait_for(&["WATCHDOG=1"]);
     }
     broker.thaw();
     for sender in senders {

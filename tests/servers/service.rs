@@ -5,7 +5,7 @@ use crate::support::certificates::Subject;
 use crate::support::connector::{Connector, MAPPING, config};
 use crate::support::http::Client;
 use crate::support::load::Load;
-use crate::support::manager::Manager;
+use crate::support::systemd::Systemd;
 use crate::support::tls::Authority;
 use crate::support::{TOKEN, notification, signal, temp_path};
 
@@ -198,37 +198,37 @@ fn a_slow_reload_does_not_delay_shutdown() {
 #[test]
 fn systemd_is_notified_of_each_state() {
     let mut broker = Broker::start();
-    let manager = Manager::new();
+    let systemd = Systemd::new();
     let good = config(&broker.url("v0"), "", MAPPING);
-    let mut connector = manager.start_under(&["env"], &good);
+    let mut connector = systemd.start_under(&["env"], &good);
     // READY is the first notification, after the port is open.
-    let ready = manager.next();
+    let ready = systemd.next();
     assert!(
         ready.contains("READY=1\n") && ready.contains("STATUS=listening on 127.0.0.1:"),
         "{ready}"
     );
     assert_eq!(connector.get("/-/healthy").status, 200);
-    manager.wait_for(&["STATUS=listening on", "; connected to RabbitMQ"]);
+    systemd.wait_for(&["STATUS=listening on", "; connected to RabbitMQ"]);
     for _ in 0..3 {
-        manager.wait_for(&["WATCHDOG=1"]);
+        systemd.wait_for(&["WATCHDOG=1"]);
     }
     broker.kill();
-    let disconnected = manager.wait_for(&["; not connected to RabbitMQ: "]);
+    let disconnected = systemd.wait_for(&["; not connected to RabbitMQ: "]);
     assert!(!disconnected.contains("canopsis@"), "{disconnected}");
     broker.run();
-    manager.wait_for(&["; connected to RabbitMQ"]);
+    systemd.wait_for(&["; connected to RabbitMQ"]);
 
     connector.reload("connector: [");
-    let reloading = manager.wait_for(&["RELOADING=1"]);
+    let reloading = systemd.wait_for(&["RELOADING=1"]);
     assert!(reloading.contains("MONOTONIC_USEC="), "{reloading}");
-    manager.wait_for(&["READY=1"]);
-    manager.wait_for(&["; configuration reload failed; still using the previous configuration"]);
+    systemd.wait_for(&["READY=1"]);
+    systemd.wait_for(&["; configuration reload failed; still using the previous configuration"]);
     connector.reload(&good);
-    manager.wait_for(&["RELOADING=1"]);
-    manager.wait_for(&["READY=1"]);
+    systemd.wait_for(&["RELOADING=1"]);
+    systemd.wait_for(&["READY=1"]);
 
     connector.terminate();
-    manager.wait_for(&["STOPPING=1"]);
+    systemd.wait_for(&["STOPPING=1"]);
     assert_eq!(connector.wait().code(), Some(0));
 }
 

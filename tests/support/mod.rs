@@ -2,7 +2,6 @@
 //! is killed.
 
 pub mod alertmanager;
-pub mod amqp_relay;
 pub mod broker;
 pub mod certificates;
 pub mod connector;
@@ -11,9 +10,9 @@ pub mod frame_relay;
 pub mod http;
 pub mod image;
 pub mod load;
-pub mod manager;
 pub mod packaging;
 pub mod relay;
+pub mod systemd;
 pub mod tls;
 
 use std::io::{BufRead, BufReader};

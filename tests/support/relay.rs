@@ -1,84 +1,124 @@
-//! A TCP relay in front of a broker that can simulate network faults.
+//! A relay in front of a broker that simulates a slow broker and faults of the network.
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+use super::frame_relay::{self, Handler, Handlers};
+
+#[derive(Debug, Clone, Copy)]
 pub enum Mode {
-    Forward = 0,
-    /// Drops all bytes in both directions, without closing the connections.
-    Blackhole = 1,
+    Forward,
+    /// Forwards this number of messages a second. 0 holds messages until the mode changes.
+    Rate(u32),
     /// Forwards one byte of the broker every 200 ms.
-    Trickle = 2,
+    Trickle,
+    /// Drops all bytes in both directions, without closing the connections.
+    Blackhole,
 }
 
 pub struct Relay {
     pub port: u16,
-    mode: Arc<AtomicU8>,
+    state: Arc<State>,
+}
+
+/// Shared by all connections.
+struct State {
+    mode: Mutex<Mode>,
+    forwarded: AtomicUsize,
+    connections: AtomicUsize,
 }
 
 impl Relay {
-    pub fn to(port: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let relay = Self {
-            port: listener.local_addr().unwrap().port(),
-            mode: Arc::default(),
-        };
-        let mode = Arc::clone(&relay.mode);
-        thread::spawn(move || {
-            for near in listener.incoming().flatten() {
-                let Ok(far) = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port))) else {
-                    continue;
-                };
-                let (near_too, far_too) = (near.try_clone().unwrap(), far.try_clone().unwrap());
-                let (there, back) = (Arc::clone(&mode), Arc::clone(&mode));
-                thread::spawn(move || forward(near, far, &there, false));
-                thread::spawn(move || forward(far_too, near_too, &back, true));
-            }
+    pub fn to(port: u16, mode: Mode) -> Self {
+        let state = Arc::new(State {
+            mode: Mutex::new(mode),
+            forwarded: AtomicUsize::default(),
+            connections: AtomicUsize::default(),
         });
-        relay
+        let shared = Arc::clone(&state);
+        let connect = move |_| {
+            shared.connections.fetch_add(1, Ordering::SeqCst);
+            Handlers {
+                to_broker: to_broker(Arc::clone(&shared)),
+                to_client: to_client(Arc::clone(&shared)),
+                ..Handlers::default()
+            }
+        };
+        let address = frame_relay::start("127.0.0.1:0", port, connect);
+        Self {
+            port: address.port(),
+            state,
+        }
+    }
+
+    pub fn set(&self, mode: Mode) {
+        *self.state.mode.lock().unwrap() = mode;
+    }
+
+    /// Messages that have been forwarded.
+    pub fn forwarded(&self) -> usize {
+        self.state.forwarded.load(Ordering::SeqCst)
+    }
+
+    /// Connections that have been opened.
+    pub fn connections(&self) -> usize {
+        self.state.connections.load(Ordering::SeqCst)
     }
 
     /// The URL for the connector.
     pub fn url(&self, vhost: &str) -> String {
         super::broker::url(self.port, vhost)
     }
+}
 
-    pub fn set(&self, mode: Mode) {
-        self.mode.store(mode as u8, Ordering::SeqCst);
+impl State {
+    /// The mode. Does not return where bytes are dropped: lost bytes do not arrive later.
+    fn mode(&self) -> Mode {
+        let mode = *self.mode.lock().unwrap();
+        if let Mode::Blackhole = mode {
+            loop {
+                thread::park();
+            }
+        }
+        mode
     }
 }
 
-fn forward(mut from: TcpStream, mut to: TcpStream, mode: &AtomicU8, from_broker: bool) {
-    let mut buffer = [0; 16 << 10];
-    while let Ok(count) = from.read(&mut buffer) {
-        let mut rest = &buffer[..count];
-        while !rest.is_empty() {
-            match mode.load(Ordering::SeqCst) {
-                // Lost bytes do not arrive later: both sockets stay open, and this connection is never forwarded again.
-                mode if mode == Mode::Blackhole as u8 => return std::mem::forget((from, to)),
-                mode if mode == Mode::Trickle as u8 && from_broker => {
-                    thread::sleep(Duration::from_millis(200));
-                    if to.write_all(&rest[..1]).is_err() {
-                        return;
-                    }
-                    rest = &rest[1..];
-                }
-                _ => {
-                    if to.write_all(rest).is_err() {
-                        return;
-                    }
-                    rest = &[];
-                }
+/// Forwards each message when its time has come.
+fn to_broker(state: Arc<State>) -> Handler {
+    let mut next = Instant::now();
+    Box::new(move |frame, mut broker| {
+        let mut mode = state.mode();
+        if frame_relay::is_publish(frame) {
+            while matches!(mode, Mode::Rate(0)) {
+                thread::sleep(Duration::from_millis(5));
+                mode = state.mode();
             }
+            if let Mode::Rate(rate) = mode {
+                thread::sleep(next.saturating_duration_since(Instant::now()));
+                // A short delay is made up for.
+                let earliest = Instant::now().checked_sub(Duration::from_millis(50));
+                next = next.max(earliest.unwrap_or(next)) + Duration::from_secs(1) / rate;
+            }
+            state.forwarded.fetch_add(1, Ordering::SeqCst);
         }
-        if count == 0 {
-            let _ = to.shutdown(Shutdown::Write);
-            return;
+        broker.write_all(frame)
+    })
+}
+
+fn to_client(state: Arc<State>) -> Handler {
+    Box::new(move |frame, mut client| {
+        let mut rest = frame;
+        while let Mode::Trickle = state.mode()
+            && let [byte, after @ ..] = rest
+        {
+            thread::sleep(Duration::from_millis(200));
+            client.write_all(&[*byte])?;
+            rest = after;
         }
-    }
+        client.write_all(rest)
+    })
 }

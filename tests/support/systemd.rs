@@ -1,4 +1,4 @@
-//! A service manager, as systemd is to the connector.
+//! The part of systemd that a service talks to.
 
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
@@ -7,12 +7,12 @@ use super::connector::{BINARY, Connector};
 use super::{TIMEOUT, temp_path};
 
 /// Receives what a service sends to systemd.
-pub struct Manager {
+pub struct Systemd {
     socket: UnixDatagram,
     path: PathBuf,
 }
 
-impl Manager {
+impl Systemd {
     pub fn new() -> Self {
         let path = temp_path("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
@@ -48,7 +48,7 @@ impl Manager {
     }
 }
 
-impl Drop for Manager {
+impl Drop for Systemd {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.path);
     }
