@@ -164,6 +164,12 @@ impl LogRate {
         burst: 1,
         period: Duration::from_mins(1),
     };
+
+    /// For what may be meant to last.
+    pub const LASTING: Self = Self {
+        burst: 1,
+        period: Duration::from_hours(1),
+    };
 }
 
 /// The most subjects that are remembered. Reasons of a lost connection may have been written by the other side.
@@ -243,7 +249,7 @@ mod tests {
     #[test]
     fn each_subject_has_a_burst_and_then_one_entry_a_period() {
         let (limiter, start) = (LogLimiter::default(), Instant::now());
-        for rate in [LogRate::ANONYMOUS, LogRate::REPEATED] {
+        for rate in [LogRate::ANONYMOUS, LogRate::REPEATED, LogRate::LASTING] {
             let subject = format!("{rate:?}");
             // The numbers suppressed before each of the entries that are written.
             let written = |subject: &str, after: Duration, count: u32| {

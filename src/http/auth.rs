@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use subtle::{Choice, ConstantTimeEq};
+use subtle::{ConditionallySelectable, ConstantTimeEq};
 
 use crate::secret::Secret;
 
@@ -29,25 +29,27 @@ pub enum Unauthorized {
     DefaultToken,
 }
 
-/// Whether an `Authorization` header holds one of the tokens. The time that this takes reveals the length of the tokens at
-/// most.
+/// The position of the token that an `Authorization` header holds; 1 is the first. All tokens are compared, so that the time
+/// that this takes reveals their lengths at most.
 pub fn authorize(
     header: Option<&str>,
     tokens: &[Secret],
     peer: IpAddr,
-) -> Result<(), Unauthorized> {
+) -> Result<u64, Unauthorized> {
     let header = header.ok_or(Unauthorized::Missing)?;
     let (scheme, given) = header.trim().split_once(' ').ok_or(Unauthorized::Wrong)?;
     let given = given.trim_start();
-    let any = tokens.iter().fold(Choice::from(0), |any, token| {
-        any | given.as_bytes().ct_eq(token.expose().as_bytes())
-    });
-    if !scheme.eq_ignore_ascii_case("bearer") || !bool::from(any) {
+    let mut position = 0;
+    for (number, token) in (1..).zip(tokens) {
+        let is_equal = given.as_bytes().ct_eq(token.expose().as_bytes());
+        position.conditional_assign(&number, is_equal);
+    }
+    if !scheme.eq_ignore_ascii_case("bearer") || position == 0 {
         Err(Unauthorized::Wrong)
     } else if given == DEFAULT_TOKEN && !peer.to_canonical().is_loopback() {
         Err(Unauthorized::DefaultToken)
     } else {
-        Ok(())
+        Ok(position)
     }
 }
 
@@ -61,36 +63,82 @@ mod tests {
         peer: &str,
         header: Option<&str>,
         tokens: &[Secret],
-    ) -> Result<(), Unauthorized> {
+    ) -> Result<u64, Unauthorized> {
         authorize(header, tokens, peer.parse().unwrap())
     }
 
     #[test]
     fn only_an_exact_token_is_authorized() {
-        let tokens = [Secret::new("old-token"), Secret::new("new")];
-        let wrong = Err(Unauthorized::Wrong);
-        for (header, result) in [
-            (Some("Bearer new"), Ok(())),
-            (Some("bearer old-token"), Ok(())),
-            (Some("BEARER  new "), Ok(())),
-            (None, Err(Unauthorized::Missing)),
-            (Some(""), wrong),
-            (Some("Bearer"), wrong),
-            (Some("Bearer "), wrong),
-            (Some("Bearer ne"), wrong),
-            (Some("Bearer new2"), wrong),
-            (Some("Bearer new old-token"), wrong),
-            (Some("Basic new"), wrong),
-            (Some("new"), wrong),
-            (Some("Bearer \u{fffd}"), wrong),
+        let tokens = ["old-token-of-28-characters-1", "new", "third"].map(Secret::new);
+        for (header, position) in [
+            ("Bearer old-token-of-28-characters-1", 1),
+            ("Bearer new", 2),
+            ("bearer third", 3),
+            ("BEARER  new ", 2),
         ] {
-            assert_eq!(
-                authorize_from(REMOTE, header, &tokens),
-                result,
-                "{header:?}"
-            );
+            let result = authorize_from(REMOTE, Some(header), &tokens);
+            assert_eq!(result, Ok(position), "{header:?}");
         }
-        assert_eq!(authorize_from(REMOTE, Some("Bearer "), &[]), wrong);
+        for header in [
+            "",
+            "Bearer",
+            "Bearer ",
+            "Bearer ne",
+            "Bearer new2",
+            "Bearer NEW",
+            "Bearer new old-token-of-28-characters-1",
+            "Bearer new,third",
+            // It differs only at the end, or is longer or shorter.
+            "Bearer old-token-of-28-characters-2",
+            "Bearer old-token-of-28-characters-",
+            "Bearer old-token-of-28-characters-11",
+            "Bearer old-token",
+            "Basic new",
+            "Bearer: new",
+            "new",
+            "Bearer \u{fffd}",
+        ] {
+            let result = authorize_from(REMOTE, Some(header), &tokens);
+            assert_eq!(result, Err(Unauthorized::Wrong), "{header:?}");
+        }
+        let missing = authorize_from(REMOTE, None, &tokens);
+        assert_eq!(missing, Err(Unauthorized::Missing));
+    }
+
+    #[test]
+    fn without_tokens_nothing_is_authorized() {
+        for header in ["Bearer ", "Bearer x", "Bearer 0", "x"] {
+            for peer in [REMOTE, "127.0.0.1"] {
+                let result = authorize_from(peer, Some(header), &[]);
+                assert_eq!(result, Err(Unauthorized::Wrong), "{header:?}");
+            }
+        }
+    }
+
+    proptest::proptest! {
+        /// Whatever byte of a token is changed, inserted or missing.
+        #[test]
+        fn a_token_that_differs_in_one_byte_is_wrong(
+            token in "[!-~]{1,80}", place: usize, other in "[!-~]",
+        ) {
+            let tokens = [Secret::new("another"), Secret::new(&*token)];
+            let authorized = |token: &str| {
+                authorize_from(REMOTE, Some(&format!("Bearer {token}")), &tokens)
+            };
+            let expected = if token == "another" { 1 } else { 2 };
+            proptest::prop_assert_eq!(authorized(&token), Ok(expected));
+            let (before, after) = token.split_at(place % token.len());
+            let near = [
+                format!("{before}{other}{}", &after[1..]),
+                format!("{before}{other}{after}"),
+                format!("{before}{}", &after[1..]),
+                format!("{token}{other}"),
+            ];
+            for near in near {
+                let is_wrong = authorized(&near) == Err(Unauthorized::Wrong);
+                proptest::prop_assert_eq!(is_wrong, near != token && near != "another", "{}", near);
+            }
+        }
     }
 
     #[test]
@@ -98,10 +146,10 @@ mod tests {
         let tokens = [Secret::new(DEFAULT_TOKEN), Secret::new("own")];
         let header = format!("Bearer {DEFAULT_TOKEN}");
         for (peer, result) in [
-            ("127.0.0.1", Ok(())),
-            ("127.9.9.9", Ok(())),
-            ("::1", Ok(())),
-            ("::ffff:127.0.0.1", Ok(())),
+            ("127.0.0.1", Ok(1)),
+            ("127.9.9.9", Ok(1)),
+            ("::1", Ok(1)),
+            ("::ffff:127.0.0.1", Ok(1)),
             (REMOTE, Err(Unauthorized::DefaultToken)),
             ("10.0.0.1", Err(Unauthorized::DefaultToken)),
             ("::ffff:10.0.0.1", Err(Unauthorized::DefaultToken)),
@@ -116,7 +164,7 @@ mod tests {
             );
             assert_eq!(
                 authorize_from(peer, Some("Bearer own"), &tokens),
-                Ok(()),
+                Ok(2),
                 "{peer}"
             );
             let others = &tokens[1..];

@@ -9,14 +9,14 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
-use log::{debug, error, trace, warn};
+use log::{debug, error, info, trace, warn};
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::request::{ContentCoding, RequestHead};
 use super::response::LogLimit;
 use super::slots::SlotState;
 use super::{HandshakeError, HttpError, Request, Response, ServerSettings, Unauthorized, auth};
-use crate::logging::LogLimiter;
+use crate::logging::{LogLimiter, LogRate};
 use crate::mapping::Mapping;
 use crate::memory::Budget;
 use crate::metrics::{Exposition, Metrics};
@@ -86,6 +86,7 @@ impl Routes {
     ) -> Self {
         let reporter = MappingReporter::new(metrics.alerts.clone());
         reporter.preregister(&runtime.mapping);
+        metrics.http.preregister(runtime.settings.tokens.len());
         let processors = thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self {
             runtime: RwLock::new(Arc::new(runtime)),
@@ -120,6 +121,7 @@ impl Routes {
     /// Changes the configuration for requests that start from now on.
     pub fn replace(&self, runtime: Runtime) {
         self.reporter.preregister(&runtime.mapping);
+        self.metrics.http.preregister(runtime.settings.tokens.len());
         *self.runtime.write() = Arc::new(runtime);
     }
 
@@ -208,6 +210,15 @@ impl Routes {
         }
     }
 
+    /// A sender without the first token would be refused once the others are removed.
+    fn later_token_used(&self, position: u64, peer: SocketAddr) {
+        self.metrics.http.token_used(position);
+        let subject = format!("token {position}");
+        if let Some(suppressed) = self.log_limiter.allow(&subject, LogRate::LASTING) {
+            info!(peer:% = peer, position, suppressed; "request with a token that is not the first of http.bearer_token");
+        }
+    }
+
     fn route(
         &self,
         request: &mut Request<'_>,
@@ -221,6 +232,9 @@ impl Routes {
         // A wrong token is an error also where none is required: the sender is misconfigured, or guesses.
         if let Err(error @ (Unauthorized::Wrong | Unauthorized::DefaultToken)) = authorized {
             return Err(error.into());
+        }
+        if let Ok(position @ 2..) = authorized {
+            self.later_token_used(position, request.peer);
         }
         let require_token = || authorized.map_err(HttpError::from);
         let route = route.ok_or_else(|| unknown_path(path(head)))?;

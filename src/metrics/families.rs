@@ -68,6 +68,8 @@ metrics! {
             "Time from the end of the request's header to the response, the wait for RabbitMQ included";
         unauthorized: Counter = Counter::default(), "http_authentication_failures",
             "HTTP requests without a token or with a wrong one";
+        later_tokens: CounterBy<u64> = Family::default(), "http_requests_with_later_token",
+            "HTTP requests with a token that is not the first of http.bearer_token, by its position in the list";
         handshake_failures: Counter = Counter::default(), "tls_handshake_failures",
             "TLS handshakes with senders that failed or were not complete in time";
         certificate_expiry: Gauge = Gauge::default(), "tls_certificate_expiry_timestamp_seconds",
@@ -236,6 +238,21 @@ impl HttpMetrics {
             .observe(after.as_secs_f64());
         if code == 401 {
             self.unauthorized.inc();
+        }
+    }
+
+    /// Counts a request with the token at this position, which is not the first.
+    pub fn token_used(&self, position: u64) {
+        self.later_tokens
+            .get_or_create(&[("position", position)])
+            .inc();
+    }
+
+    /// Starts the counts for tokens other than the first at 0, so that `increase()` sees the first request. There is always
+    /// one, so that the metric is there before a second token is.
+    pub fn preregister(&self, tokens: usize) {
+        for position in 2..=(tokens as u64).max(2) {
+            let _ = self.later_tokens.get_or_create(&[("position", position)]);
         }
     }
 

@@ -21,7 +21,7 @@ fn samples(page: &str) -> BTreeMap<String, f64> {
         .collect()
 }
 
-fn scrape(connector: &Connector) -> BTreeMap<String, f64> {
+pub fn scrape(connector: &Connector) -> BTreeMap<String, f64> {
     let response = Client::new(connector.address)
         .send("GET", "/metrics", &[], b"")
         .unwrap();
@@ -29,7 +29,7 @@ fn scrape(connector: &Connector) -> BTreeMap<String, f64> {
     samples(&response.body)
 }
 
-fn count(samples: &BTreeMap<String, f64>, name: &str) -> f64 {
+pub fn count(samples: &BTreeMap<String, f64>, name: &str) -> f64 {
     *samples
         .get(&format!("canopsis_connector_{name}"))
         .unwrap_or_else(|| panic!("{name} in {samples:#?}"))

@@ -13,4 +13,5 @@ mod senders;
 mod service;
 mod stand_ins;
 mod tls;
+mod tokens;
 mod webhook;
