@@ -1,8 +1,10 @@
 //! One connection to one broker, opened, used and closed under deadlines. The only place that calls amiquip.
 //!
 //! amiquip never sets `TCP_NODELAY`, shows passwords in the errors of its URL functions, and can hang forever in any call.
-//! So the socket is made here, every call runs under the watchdog, and no URL is ever given to the library.
+//! So the socket is made here, every call that waits for the broker runs under the watchdog, and no URL is ever given to the
+//! library. Publishing does not wait: a full window is less than amiquip buffers.
 
+use std::cell::Cell;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
@@ -27,14 +29,15 @@ use crate::amqp_url::{AmqpUrl, Login};
 use crate::tls::TlsError;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-const LOGIN_LIMIT: Duration = Duration::from_secs(10);
-const CALL_LIMIT: Duration = Duration::from_secs(5);
-const PUBLISH_LIMIT: Duration = Duration::from_secs(8);
+/// From the TCP connection to the open channel.
+const OPEN_LIMIT: Duration = Duration::from_secs(10);
+/// A server that sends nothing for this long during the login speaks another protocol. RabbitMQ takes 3 s to refuse a password.
+const SILENCE_LIMIT: Duration = Duration::from_secs(5);
 const CLOSE_LIMIT: Duration = Duration::from_secs(3);
 
-/// Frames queued for amiquip's thread. A message has three, and one more for each 128 KiB: with a full window of small
-/// messages there is capacity left, and publishing does not wait. (amiquip's default of 16 made the two threads alternate
-/// every fifth message.)
+/// Frames queued for amiquip's thread. A message has three, and one more for each 128 KiB: a full window (1,000 messages,
+/// 8 MiB) has fewer, so that publishing never waits. (amiquip's default of 16 made the two threads alternate every fifth
+/// message.)
 const MAX_QUEUED_FRAMES: usize = 4096;
 
 const PERSISTENT: u8 = 2;
@@ -77,10 +80,18 @@ const NOT_TLS: [&str; 4] = [
     "unknown protocol",
 ];
 
+/// OpenSSL's words for the alerts of a server that requires a client certificate, or refuses the one that it got.
+const REFUSES_CERTIFICATE: [&str; 3] = ["certificate", "unknown ca", "handshake failure"];
+
 fn explain_handshake(error: &io::Error) -> String {
     let cause = error.to_string();
-    if NOT_TLS.iter().any(|sign| cause.contains(sign)) {
+    let has_any = |signs: &[&str]| signs.iter().any(|sign| cause.contains(sign));
+    if has_any(&NOT_TLS) {
         format!("{cause} (no TLS on this port? amqps:// usually has port 5671)")
+    } else if cause.contains(" alert ") && has_any(&REFUSES_CERTIFICATE) {
+        format!(
+            "{cause} (RabbitMQ requires a client certificate that it trusts: set amqp.cert_file and amqp.key_file; the certificate needs clientAuth)"
+        )
     } else {
         cause
     }
@@ -93,8 +104,12 @@ fn explain_login(error: &amiquip::Error) -> String {
             "probably a wrong user or password; see RabbitMQ's log".to_owned()
         }
         amiquip::Error::UnexpectedSocketClose => {
-            "the server closed the connection; if this port requires TLS, use amqps://".to_owned()
+            "the server closed the connection; this may not be the AMQP port (5672, 5671 with TLS), or it requires TLS: use amqps://".to_owned()
         }
+        amiquip::Error::ConnectionTimeout => {
+            format!("no answer for {SILENCE_LIMIT:?}; this may not be the AMQP port (5672, 5671 with TLS), or the node is frozen")
+        }
+        amiquip::Error::IoErrorReadingSocket { source } => explain_handshake(source),
         other => other.to_string(),
     }
 }
@@ -161,32 +176,37 @@ impl BrokerConnection {
             socket: Arc::new(socket),
             watchdog: Arc::clone(watchdog),
         };
+        let watched = Arc::clone(&socket.socket);
+        let step = Cell::new("TLS handshake");
+        let open = || Self::open_on(socket, stream, url, settings, &step);
+        let opened = watchdog.within(OPEN_LIMIT, &watched, open);
+        opened.unwrap_or_else(|| Err(BrokerError::TooSlow(step.get(), OPEN_LIMIT)))
+    }
+
+    fn open_on(
+        socket: WatchedSocket,
+        stream: TcpStream,
+        url: &AmqpUrl,
+        settings: &BrokerSettings,
+        step: &Cell<&'static str>,
+    ) -> Result<Self, BrokerError> {
         let write_gate = WriteGate::default();
         let stream = if url.tls {
             let (connector, gate) = (settings.tls.connector()?, write_gate.clone());
-            let handshake = || BoundedStream::tls(stream, &connector, &url.host, gate);
-            socket.call(
-                "TLS handshake",
-                LOGIN_LIMIT,
-                BrokerError::TlsHandshake,
-                handshake,
-            )?
+            BoundedStream::tls(stream, &connector, &url.host, gate)
+                .map_err(BrokerError::TlsHandshake)?
         } else {
             BoundedStream::plain(stream, write_gate.clone()).map_err(BrokerError::Connect)?
         };
-        let mut connection = socket.call("login", LOGIN_LIMIT, BrokerError::Login, || {
-            let tuning = ConnectionTuning::default().mem_channel_bound(MAX_QUEUED_FRAMES);
+        step.set("login");
+        let tuning = ConnectionTuning::default().mem_channel_bound(MAX_QUEUED_FRAMES);
+        let mut connection =
             Connection::insecure_open_stream(stream, connection_options(url), tuning)
-        })?;
+                .map_err(BrokerError::Login)?;
         let blocked = connection
             .listen_for_connection_blocked()
-            .map_err(BrokerError::OpenChannel);
-        let opened = blocked.and_then(|blocked| {
-            let channel = ConfirmChannel::open(&socket, &mut connection, &settings.exchange)?;
-            Ok((channel, blocked))
-        });
-        // Otherwise dropping the connection might wait for the broker forever.
-        let (channel, blocked) = opened.inspect_err(|_| socket.shut_down())?;
+            .map_err(BrokerError::OpenChannel)?;
+        let channel = ConfirmChannel::open(&mut connection, &settings.exchange, step)?;
         Ok(Self {
             socket,
             connection,
@@ -226,12 +246,7 @@ impl BrokerConnection {
             immediate: false,
             properties,
         };
-        let publish = || self.channel.channel.basic_publish(exchange, publish);
-        let WatchedSocket { socket, watchdog } = &self.socket;
-        let Some(published) = watchdog.within(PUBLISH_LIMIT, socket, publish) else {
-            let reason = format!("publishing took longer than {PUBLISH_LIMIT:?}");
-            return Err(Some(CloseReason::Connection(reason)));
-        };
+        let published = self.channel.channel.basic_publish(exchange, publish);
         published.map_err(|error| match CloseReason::from(error) {
             reason @ CloseReason::Channel { .. } => Some(reason),
             _ => None,
@@ -249,7 +264,7 @@ impl BrokerConnection {
         } = self;
         // amiquip reports the cause of a failure once, in whichever call comes first.
         let close = || (channel.channel.close(), connection.close());
-        match socket.watchdog.within(CLOSE_LIMIT, &socket.socket, close) {
+        match socket.within(CLOSE_LIMIT, close) {
             None => CloseReason::Connection("no answer to the close request".to_owned()),
             Some(
                 (Err(error @ amiquip::Error::ServerClosedChannel { .. }), _)
@@ -271,16 +286,17 @@ impl BrokerConnection {
         exchange: &str,
         known: Option<CloseReason>,
     ) -> (CloseReason, Option<Self>) {
-        let opened = ConfirmChannel::open(&self.socket, &mut self.connection, exchange);
-        let Ok(opened) = opened else {
+        let Self {
+            socket, connection, ..
+        } = &mut self;
+        let open = || ConfirmChannel::open(connection, exchange, &Cell::default());
+        let Some(Ok(opened)) = socket.within(OPEN_LIMIT, open) else {
             let found = self.close();
             return (known.unwrap_or(found), None);
         };
         let closed = std::mem::replace(&mut self.channel, opened);
         let close = || closed.channel.close().map_err(CloseReason::from);
-        let socket = &self.socket;
-        let found = socket.watchdog.within(CLOSE_LIMIT, &socket.socket, close);
-        match (known, found) {
+        match (known, self.socket.within(CLOSE_LIMIT, close)) {
             (Some(reason), _) | (None, Some(Err(reason @ CloseReason::Channel { .. }))) => {
                 (reason, Some(self))
             }
@@ -290,54 +306,38 @@ impl BrokerConnection {
 }
 
 impl ConfirmChannel {
-    /// Checks that the exchange exists, and opens the channel.
+    /// Checks that the exchange exists, and opens the channel. May hang, also where it fails.
     fn open(
-        socket: &WatchedSocket,
         connection: &mut Connection,
         exchange: &str,
+        step: &Cell<&'static str>,
     ) -> Result<Self, BrokerError> {
-        let mut open_channel = || {
-            let open = || connection.open_channel(None);
-            socket.call(
-                "opening a channel",
-                CALL_LIMIT,
-                BrokerError::OpenChannel,
-                open,
-            )
+        step.set("checking the exchange");
+        let check = |channel: Channel| {
+            channel.exchange_declare_passive(exchange)?;
+            channel.close()
         };
         // A channel for the check only: a refusal closes it. Nothing is declared.
-        let checked = open_channel()?;
-        let check = || {
-            checked.exchange_declare_passive(exchange)?;
-            checked.close()
-        };
-        let checked = socket.call(
-            "checking the exchange",
-            CALL_LIMIT,
-            BrokerError::Exchange,
-            check,
-        );
-        match checked {
+        let channel = connection.open_channel(None);
+        match check(channel.map_err(BrokerError::OpenChannel)?) {
             // The check requires a permission that publishing does not, in some versions of RabbitMQ.
-            Err(BrokerError::Exchange(error)) if is_refused(&error) => {
+            Err(error) if is_refused(&error) => {
                 info!("cannot check the exchange, publishing without the check: {error}");
             }
-            checked => checked?,
+            checked => checked.map_err(BrokerError::Exchange)?,
         }
-        let channel = open_channel()?;
-        // It is dropped here if it fails: that may wait for the broker, too.
-        let prepare = || {
+        step.set("opening a channel");
+        let mut open = || {
+            let channel = connection.open_channel(None)?;
             let returns = channel.listen_for_returns()?;
             let confirms = channel.listen_for_publisher_confirms()?;
             channel.enable_publisher_confirms()?;
-            let confirmations = Confirmations { confirms, returns };
             Ok(Self {
                 channel,
-                confirmations,
+                confirmations: Confirmations { confirms, returns },
             })
         };
-        let error = BrokerError::OpenChannel;
-        socket.call("selecting confirms", CALL_LIMIT, error, prepare)
+        open().map_err(BrokerError::OpenChannel)
     }
 }
 
@@ -376,28 +376,15 @@ struct WatchedSocket {
 }
 
 impl WatchedSocket {
-    /// Runs a call that uses the socket and may hang.
-    fn call<T, E>(
-        &self,
-        name: &'static str,
-        limit: Duration,
-        error: fn(E) -> BrokerError,
-        call: impl FnOnce() -> Result<T, E>,
-    ) -> Result<T, BrokerError> {
-        match self.watchdog.within(limit, &self.socket, call) {
-            Some(result) => result.map_err(error),
-            None => Err(BrokerError::TooSlow(name, limit)),
-        }
-    }
-
-    fn shut_down(&self) {
-        let _ = self.socket.shutdown(Shutdown::Both);
+    /// Runs calls that use the socket and may hang. `None` if they took longer than the limit.
+    fn within<T>(&self, limit: Duration, calls: impl FnOnce() -> T) -> Option<T> {
+        self.watchdog.within(limit, &self.socket, calls)
     }
 }
 
 impl Drop for WatchedSocket {
     fn drop(&mut self) {
-        self.shut_down();
+        let _ = self.socket.shutdown(Shutdown::Both);
     }
 }
 
@@ -412,6 +399,7 @@ fn connection_options(url: &AmqpUrl) -> ConnectionOptions<Auth> {
     ConnectionOptions::default()
         .auth(auth)
         .virtual_host(url.vhost.clone())
+        .connection_timeout(Some(SILENCE_LIMIT))
         .heartbeat(url.heartbeat)
         .frame_max(MAX_FRAME_BYTES)
         .information(Some(format!("{APP_ID} {}", crate::version::VERSION)))

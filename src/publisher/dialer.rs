@@ -1,17 +1,17 @@
 //! The thread that opens and closes connections: both may take many seconds, and the lookup of a host name has no limit.
-//! Meanwhile the publisher's thread goes on answering callers. While a connection is open, it checks that thread's calls.
+//! Meanwhile the publisher's thread goes on answering callers, and ends calls that hang.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::BrokerSettings;
 use super::connection::{BrokerConnection, BrokerError, Confirmations, resolve};
 use super::error::CloseReason;
-use super::watchdog::{CHECK_INTERVAL, CallWatchdog};
+use super::watchdog::CallWatchdog;
 use crate::amqp_url::AmqpUrl;
 
 const PANICKED: &str = "internal error (please report)";
@@ -55,14 +55,10 @@ impl Dialer {
     pub fn start(watchdog: Arc<CallWatchdog>) -> io::Result<Self> {
         let (requests, inbox) = unbounded();
         let (outbox, replies) = unbounded();
-        let work = move || loop {
-            match inbox.recv_timeout(CHECK_INTERVAL) {
-                Ok(request) => {
-                    // The publisher's thread may have ended.
-                    let _ = outbox.send(execute(request, &watchdog));
-                }
-                Err(RecvTimeoutError::Timeout) => watchdog.check(),
-                Err(RecvTimeoutError::Disconnected) => return,
+        let work = move || {
+            for request in inbox {
+                // The publisher's thread may have ended.
+                let _ = outbox.send(execute(request, &watchdog));
             }
         };
         thread::Builder::new()

@@ -69,7 +69,11 @@ impl FrameCheck {
             [b'A'] if !self.has_frame => return Err("the server does not support AMQP 0-9-1"),
             // A TLS alert.
             [0x15] if !self.has_frame => return Err("the server requires TLS: use amqps://"),
-            [_] if !self.has_frame => return Err("the server does not speak AMQP"),
+            [_] if !self.has_frame => {
+                return Err(
+                    "the server does not speak AMQP; this may not be the AMQP port (5672, 5671 with TLS)",
+                );
+            }
             [_] => return Err("the server sent an invalid frame"),
             _ => {}
         }

@@ -10,6 +10,7 @@ use openssl::ssl::SslStream;
 use super::frames::FrameCheck;
 use super::tls::TlsConnector;
 use super::write_gate::WriteGate;
+use crate::tls;
 
 /// A socket whose write errors show only as the end of what can be read: amiquip would stop reading at a write error, and
 /// lose the confirms that have already arrived.
@@ -124,7 +125,7 @@ impl Read for BoundedStream {
         let refused = |refusal| io::Error::new(io::ErrorKind::InvalidData, refusal);
         // A refusal must not wait for more bytes.
         self.check.accept(&[]).map_err(refused)?;
-        let count = self.transport.read(buffer)?;
+        let count = self.transport.read(buffer).map_err(tls::stream_error)?;
         self.check.accept(&buffer[..count]).map_err(refused)
     }
 }

@@ -1,6 +1,6 @@
 //! Ends calls of amiquip that hang: any call can hang forever, and each ends at once when its socket is shut down.
 //!
-//! The publisher's thread and the dialer call amiquip, never both at once. Each checks the calls of the other one.
+//! The dialer makes the calls that can hang, and the publisher's thread checks them.
 
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// How often a thread checks the calls of the other one. A call may take longer than its limit by this.
+/// How often the calls are checked. One may take longer than its limit by this.
 pub const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The call that runs now: when it has to be over, and its socket.
@@ -24,13 +24,12 @@ impl CallWatchdog {
         call: impl FnOnce() -> T,
     ) -> Option<T> {
         *self.0.lock() = Some((Instant::now() + limit, Arc::clone(socket)));
-        let disarm = Disarm(self);
+        let _disarm = Disarm(self);
         let value = call();
-        let armed = disarm.0.0.lock().take();
-        armed.map(|_| value)
+        self.0.lock().take().map(|_| value)
     }
 
-    /// Ends the call of the other thread, if it takes too long.
+    /// Ends the call that runs, if it takes too long.
     pub fn check(&self) {
         let is_late = |(deadline, _): &mut (Instant, _)| *deadline <= Instant::now();
         if let Some((_, socket)) = self.0.lock().take_if(is_late) {

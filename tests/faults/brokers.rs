@@ -11,7 +11,7 @@ use crate::support::connector::{BINARY, Connector, MAPPING, config};
 use crate::support::frame_relay::{self, Handlers};
 use crate::support::load::Load;
 use crate::support::tls::Authority;
-use crate::support::{TempDir, notification, wait_until};
+use crate::support::{notification, wait_until};
 use openssl::ssl::{SslAcceptor, SslFiletype, SslMethod};
 
 /// Starts the connector with less address space than the servers declare: to reserve that much would end it.
@@ -168,14 +168,10 @@ fn every_address_of_a_host_name_is_tried() {
     });
     let second = format!("127.0.0.2:{port}");
     frame_relay::start(&second, broker.port, |_| Handlers::default());
-    // A mount namespace, in which the name has both addresses.
-    let dir = TempDir::new("hosts");
-    let hosts = dir.file("hosts", "127.0.0.1 rabbit.test\n127.0.0.2 rabbit.test\n");
-    let mount = format!("mount --bind {hosts} /etc/hosts && exec \"$@\"");
-    let wrapper = ["unshare", "--mount", "sh", "-c", &mount, "sh"];
     let url = format!("amqp://cpsrabbit:canopsis@rabbit.test:{port}/{vhost}");
     let text = config(&url, "answer_timeout: 30s", MAPPING);
-    let connector = Connector::with_wrapper(&wrapper, BINARY, &text, &[]);
+    let hosts = "127.0.0.1 rabbit.test\n127.0.0.2 rabbit.test\n";
+    let connector = Connector::with_hosts(hosts, &text);
     connector.wait_until_ready();
     assert!(connections.load(Ordering::SeqCst) > 0, "the first is tried");
     assert_eq!(connector.post(&notification(&["a"])).status, 200);

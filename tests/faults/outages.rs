@@ -156,7 +156,7 @@ fn no_event_is_lost_when_the_first_url_never_responds() {
         .replacen("'}", "']}", 1);
     let mut connector = Connector::with(&text, &[]);
     let load = Load::start(connector.address, SENDERS);
-    connector.wait_for_log("login took longer than 10s");
+    connector.wait_for_log("no answer for 5s");
     load.wait_for_more(50);
     broker.kill();
     wait_for_disconnection(&mut connector);

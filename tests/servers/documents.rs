@@ -277,7 +277,7 @@ fn faults_of_the_connection_are_logged_as_documented() {
     let vhost = broker.fresh_vhost();
     broker.admin(&vhost).delete_exchange();
     let (port, tls_port) = (broker.port, tls_broker.port);
-    // Accepts connections and does not answer; accepts, and answers as another protocol.
+    // Accepts connections and does not answer, as Alertmanager's port; accepts, and answers as another protocol; closes.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let silent_port = silent.local_addr().unwrap().port();
     let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -285,6 +285,13 @@ fn faults_of_the_connection_are_logged_as_documented() {
     std::thread::spawn(move || {
         for mut stream in other.incoming().flatten() {
             let _ = std::io::Write::write_all(&mut stream, b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        }
+    });
+    let closing = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let closing_port = closing.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut stream in closing.incoming().flatten() {
+            let _ = std::io::Read::read_exact(&mut stream, &mut [0; 8]);
         }
     });
     let faults = [
@@ -314,11 +321,15 @@ fn faults_of_the_connection_are_logged_as_documented() {
         ),
         (
             format!("amqp://cpsrabbit:canopsis@127.0.0.1:{other_port}/v0"),
-            "the server does not speak AMQP",
+            "the server does not speak AMQP; this may not be the AMQP port (5672, 5671 with TLS)",
         ),
         (
             format!("amqp://cpsrabbit:canopsis@127.0.0.1:{silent_port}/v0"),
-            "login took longer than 10s",
+            "no answer for 5s; this may not be the AMQP port (5672, 5671 with TLS), or the node is frozen",
+        ),
+        (
+            format!("amqp://cpsrabbit:canopsis@127.0.0.1:{closing_port}/v0"),
+            "the server closed the connection; this may not be the AMQP port (5672, 5671 with TLS), or it requires TLS: use amqps://",
         ),
         (broker.url(&vhost), "cannot use the exchange: ... NOT_FOUND"),
     ];

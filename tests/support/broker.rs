@@ -152,15 +152,16 @@ impl Broker {
         Admin::connect(self.port, vhost)
     }
 
-    /// Creates a CA, a server's and a client's certificate. The node uses TLS from its next start.
+    /// Creates a CA, a server's and a client's certificate, and one that clients must not use. The node uses TLS from its next start.
     pub fn make_certificates(&self) -> PathBuf {
         let tls = self.dir.join("tls");
         std::fs::create_dir_all(&tls).unwrap();
         let script = "set -e
             openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test-ca -keyout ca-key.pem -out ca.pem
-            for name in server client; do
+            for name in server client server-auth; do
                 openssl req -newkey rsa:2048 -nodes -subj /CN=$name -keyout $name-key.pem -out $name.csr
-                printf 'subjectAltName=DNS:localhost' >ext
+                echo subjectAltName=DNS:localhost >ext
+                [ $name != server-auth ] || echo extendedKeyUsage=serverAuth >>ext
                 openssl x509 -req -in $name.csr -CA ca.pem -CAkey ca-key.pem -CAcreateserial -days 2 -extfile ext -out $name.pem
             done
             chmod a+r ./*";

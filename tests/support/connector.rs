@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use super::http::{Client, Response, Tls};
-use super::{TOKEN, TempFile, copy_program, signal, temp_path, wait_until};
+use super::{TOKEN, TempDir, TempFile, copy_program, signal, temp_path, wait_until};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_canopsis-connector-prometheus");
 
@@ -166,6 +166,15 @@ impl Connector {
             .unwrap();
         connector.address = address.parse().unwrap();
         connector
+    }
+
+    /// Like [`Connector::with`], in a mount namespace whose hosts file has these lines.
+    pub fn with_hosts(hosts: &str, config: &str) -> Self {
+        let dir = TempDir::new("hosts");
+        let hosts = dir.file("hosts", hosts);
+        let mount = format!("mount --bind {hosts} /etc/hosts && exec \"$@\"");
+        let wrapper = ["unshare", "--mount", "sh", "-c", &mount, "sh"];
+        Self::with_wrapper(&wrapper, BINARY, config, &[])
     }
 
     pub fn pid(&self) -> u32 {

@@ -178,9 +178,9 @@ const LIMITS: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "docs/reliability.md",
-        "5 s to connect, 10 s to log in, 30 s",
+        "5 s to connect, 10 s until the channel is open, 30 s",
         "src/publisher/connection.rs",
-        "LOGIN_LIMIT: Duration = Duration::from_secs(10);",
+        "OPEN_LIMIT: Duration = Duration::from_secs(10);",
     ),
     (
         "docs/reliability.md",
