@@ -1,12 +1,15 @@
 //! Canopsis's event, as a type that cannot hold what Canopsis would silently discard.
 //!
 //! Source of the format: Canopsis's public documentation and engine sources (2024-10). Its first engine acknowledges and
-//! drops an event whose four names are not all non-empty strings, or in which a known field has the wrong JSON type. A
-//! broker's confirm cannot reveal that, so such an event must never be published.
+//! drops an event whose four names are not all non-empty strings, or in which a known field has the wrong JSON type; later
+//! ones drop an event whose entity has the id of its connector. A broker's confirm cannot reveal that, so such an event must
+//! never be published.
 //!
 //! This module knows nothing of rules and brokers.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
+use std::hash::Hash;
 use std::io::Write;
 
 use serde::ser::{Serialize, Serializer};
@@ -36,15 +39,33 @@ pub const MAX_EVENT_BYTES: usize = 1 << 20;
 /// The longest routing key, in bytes: an AMQP short string. A longer one ends the connection.
 pub const ROUTING_KEY_BYTES: usize = 255;
 
-/// A string that is not empty: one of the four names of every event.
+/// The longest `connector_name` that does not break Canopsis's statistics, in characters.
+pub const MAX_CONNECTOR_NAME: usize = 255;
+
+/// The longest entity id that is in Canopsis's statistics, in characters.
+pub const MAX_ENTITY_ID: usize = 500;
+
+/// One of the four names of every event: not blank, on one line, without white space around it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Name<'a>(Cow<'a, str>);
 
 impl<'a> Name<'a> {
-    /// `None` for the empty string.
-    pub fn new(name: impl Into<Cow<'a, str>>) -> Option<Self> {
-        let name = name.into();
-        (!name.is_empty()).then_some(Self(name))
+    /// Removes white space around the text, and puts a blank in place of line breaks and the white space around them: cutting
+    /// at the line break would merge different entities. `None` for a blank text.
+    pub fn new(text: impl Into<Cow<'a, str>>) -> Option<Self> {
+        let mut text = text.into();
+        let trimmed = text.trim();
+        if trimmed.contains(is_line_break) {
+            let lines = trimmed.split(is_line_break).map(str::trim);
+            let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
+            text = lines.join(" ").into();
+        } else if trimmed.len() < text.len() {
+            text = match text {
+                Cow::Borrowed(text) => text.trim().into(),
+                Cow::Owned(text) => text.trim().to_owned().into(),
+            };
+        }
+        (!text.is_empty()).then_some(Self(text))
     }
 
     /// The same name, not copied.
@@ -56,6 +77,110 @@ impl<'a> Name<'a> {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// The mandatory line breaks of Unicode.
+fn is_line_break(c: char) -> bool {
+    matches!(c, '\n'..='\r' | '\u{85}' | '\u{2028}' | '\u{2029}')
+}
+
+/// The four names of an event, as Canopsis accepts them together.
+#[derive(Debug, Clone)]
+pub struct Names<'a> {
+    connector: Name<'a>,
+    connector_name: Name<'a>,
+    component: Name<'a>,
+    resource: Name<'a>,
+}
+
+/// Why Canopsis would not accept four names.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NamesError {
+    /// Canopsis keeps the ids of connectors, components and resources in one collection.
+    #[error(
+        "the id of this {field} is that of the connector, <connector>/<connector_name>: Canopsis would drop the event; \
+         change the rule of {field}, or the connector's names"
+    )]
+    ConnectorId {
+        /// `component` or `resource`.
+        field: &'static str,
+    },
+    /// The name breaks the statistics of all connectors.
+    #[error("connector_name has a control character or more than {MAX_CONNECTOR_NAME} characters")]
+    ConnectorName,
+}
+
+impl NamesError {
+    /// The event's field that is at fault.
+    pub fn field(&self) -> &'static str {
+        match self {
+            Self::ConnectorId { field } => field,
+            Self::ConnectorName => "connector_name",
+        }
+    }
+}
+
+impl<'a> Names<'a> {
+    /// Checks the names against each other.
+    pub fn new(
+        connector: Name<'a>,
+        connector_name: Name<'a>,
+        component: Name<'a>,
+        resource: Name<'a>,
+    ) -> Result<Self, NamesError> {
+        let name = connector_name.as_str();
+        if name.contains(char::is_control) || name.chars().count() > MAX_CONNECTOR_NAME {
+            return Err(NamesError::ConnectorName);
+        }
+        let own = || joined(connector.as_str(), connector_name.as_str());
+        if own().eq(component.as_str().bytes()) {
+            return Err(NamesError::ConnectorId { field: "component" });
+        }
+        if own().eq(joined(resource.as_str(), component.as_str())) {
+            return Err(NamesError::ConnectorId { field: "resource" });
+        }
+        Ok(Self {
+            connector,
+            connector_name,
+            component,
+            resource,
+        })
+    }
+
+    /// The host or the like that the alarm belongs to.
+    pub fn component(&self) -> &str {
+        self.component.as_str()
+    }
+
+    /// What is wrong there.
+    pub fn resource(&self) -> &str {
+        self.resource.as_str()
+    }
+
+    /// What Canopsis accepts, and what works only in part.
+    pub fn warnings(&self) -> impl Iterator<Item = &'static str> {
+        let slash = |name: &Name<'_>| name.as_str().contains('/');
+        let id = self.resource().chars().count() + 1 + self.component().chars().count();
+        [
+            (slash(&self.connector), "connector contains a slash: Canopsis splits the connector's id in the wrong place"),
+            (slash(&self.component), "component contains a slash: its id may be that of a resource, whose alarm Canopsis changes instead"),
+            (id > MAX_ENTITY_ID, "resource and component have more than 500 characters: Canopsis's statistics lose the entity"),
+        ]
+        .into_iter()
+        .filter_map(|(is_so, warning)| is_so.then_some(warning))
+    }
+
+    /// Appends the id of the entity that the alarm belongs to, `resource/component`. It is one text for Canopsis: (`a/b`, `c`)
+    /// and (`a`, `b/c`) are one entity.
+    pub fn write_entity_id(&self, id: &mut String) {
+        id.push_str(self.resource());
+        id.push('/');
+        id.push_str(self.component());
+    }
+}
+
+fn joined<'n>(one: &'n str, other: &'n str) -> impl Iterator<Item = u8> {
+    one.bytes().chain([b'/']).chain(other.bytes())
 }
 
 /// The final name (prefix included) of an extra information: not empty, and none of Canopsis's own keys.
@@ -112,41 +237,46 @@ impl State {
     }
 }
 
-/// Several events of one notification for the same entity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SharedEntity {
-    /// The position of the first of them.
-    pub first: usize,
-    /// How many there are.
-    pub events: usize,
+/// An alert's event, as far as it decides which one of its entity is published.
+#[derive(Debug)]
+pub struct Candidate<E> {
+    /// The entity of the event.
+    pub entity: E,
+    /// The state of the event.
+    pub state: State,
+    /// Whether the alert fires. The state of a firing alert may be 0, too.
+    pub is_firing: bool,
 }
 
-/// Puts the events of each entity into ascending order of state, so that the entity ends in its worst state: its alarm must
-/// not close while one of its alerts fires. They exchange only their own positions, and events of the same state keep their
-/// order. Returns the entities of several events, in the order of their first ones.
-pub fn worst_state_last<T: Copy, E: Ord>(
-    events: &mut [T],
-    entity: impl Fn(&T) -> E,
-    state: impl Fn(&T) -> State,
-) -> Vec<SharedEntity> {
-    let mut positions: Vec<usize> = (0..events.len()).collect();
-    positions.sort_by_key(|position| entity(&events[*position]));
-    let mut ordered: Vec<T> = positions.iter().map(|position| events[*position]).collect();
-    ordered.sort_by_key(|event| (entity(event), state(event)));
-    for (position, event) in positions.iter().zip(ordered) {
-        events[*position] = event;
+impl<E> Candidate<E> {
+    /// The event disappears behind one that says the same: two problems are one alarm, and the operator sees one of them.
+    pub fn is_hidden_by(&self, other: &Self) -> bool {
+        self.is_firing && other.is_firing && self.state == other.state
     }
-    let is_same = |one: &usize, other: &usize| entity(&events[*one]) == entity(&events[*other]);
-    let mut shared: Vec<SharedEntity> = positions
-        .chunk_by(is_same)
-        .filter(|positions| positions.len() > 1)
-        .map(|positions| SharedEntity {
-            first: positions[0],
-            events: positions.len(),
-        })
-        .collect();
-    shared.sort_unstable_by_key(|entity| entity.first);
-    shared
+}
+
+/// Chooses one event for each entity of a notification: that with the highest state; of those, one of a firing alert before one
+/// of a resolved alert, then the first. Returns for each event the position of the one that is published in its place; for a
+/// published one that is its own.
+///
+/// Two events would move the alarm to one state and back at each repetition of the notification.
+pub fn choose_events<E: Eq + Hash>(events: &[Candidate<E>]) -> Vec<usize> {
+    let rank = |position: usize| (events[position].state, events[position].is_firing);
+    let mut chosen = HashMap::with_capacity(events.len());
+    for (position, event) in events.iter().enumerate() {
+        let best = chosen.entry(&event.entity).or_insert(position);
+        if rank(position) > rank(*best) {
+            *best = position;
+        }
+    }
+    events.iter().map(|event| chosen[&event.entity]).collect()
+}
+
+/// Parses the value of a timestamp rule, Unix seconds or RFC 3339. The result is in Unix seconds.
+pub fn parse_timestamp(value: &str) -> Option<i64> {
+    let value = value.trim();
+    let rfc3339 = || value.parse().ok().map(jiff::Timestamp::as_second);
+    value.parse().ok().or_else(rfc3339)
 }
 
 /// The value of a rule, and of an extra information.
@@ -184,14 +314,8 @@ impl Serialize for FieldValue<'_> {
 /// A check event of Canopsis. It borrows from the notification and the configuration.
 #[derive(Debug, Clone)]
 pub struct Event<'a> {
-    /// The kind of tool that sends the event.
-    pub connector: Name<'a>,
-    /// The instance of that tool.
-    pub connector_name: Name<'a>,
-    /// With `resource`, the entity of the alarm.
-    pub component: Name<'a>,
-    /// With `component`, the entity of the alarm.
-    pub resource: Name<'a>,
+    /// Which tool sends the event, and the entity of its alarm.
+    pub names: Names<'a>,
     /// The severity.
     pub state: State,
     /// The short message.
@@ -212,15 +336,16 @@ impl Event<'_> {
     /// Appends the event as a JSON object. The keys are written as they are, with their separators: that takes 4,000
     /// instructions an event less than a serializer that quotes them each time.
     pub fn write_json(&self, json: &mut impl Write) -> serde_json::Result<()> {
-        let (connector, connector_name) = (self.connector.as_str(), self.connector_name.as_str());
+        let names = &self.names;
+        let (connector, connector_name) = (names.connector.as_str(), names.connector_name.as_str());
         write(
             json,
             "{\"event_type\":\"check\",\"source_type\":\"resource\"",
         )?;
         entry(json, ",\"connector\":", connector)?;
         entry(json, ",\"connector_name\":", connector_name)?;
-        entry(json, ",\"component\":", self.component.as_str())?;
-        entry(json, ",\"resource\":", self.resource.as_str())?;
+        entry(json, ",\"component\":", names.component())?;
+        entry(json, ",\"resource\":", names.resource())?;
         entry(json, ",\"state\":", &(self.state as u8))?;
         if let Some(output) = &self.output {
             entry(json, ",\"output\":", output)?;
@@ -253,12 +378,12 @@ impl Event<'_> {
     pub fn write_routing_key(&self, key: &mut String) {
         let start = key.len();
         let parts = [
-            self.connector.as_str(),
-            self.connector_name.as_str(),
+            self.names.connector.as_str(),
+            self.names.connector_name.as_str(),
             EVENT_TYPE,
             SOURCE_TYPE,
-            self.component.as_str(),
-            self.resource.as_str(),
+            self.names.component(),
+            self.names.resource(),
         ];
         for part in parts {
             key.push_str(part);
@@ -290,12 +415,15 @@ mod tests {
 
     use super::*;
 
+    fn names(names: [&str; 4]) -> Result<Names<'_>, NamesError> {
+        let [connector, connector_name, component, resource] =
+            names.map(|name| Name::new(name).unwrap());
+        Names::new(connector, connector_name, component, resource)
+    }
+
     fn event(resource: &str) -> Event<'_> {
         Event {
-            connector: Name::new("prometheus").unwrap(),
-            connector_name: Name::new("p1").unwrap(),
-            component: Name::new("host").unwrap(),
-            resource: Name::new(resource).unwrap(),
+            names: names(["prometheus", "p1", "host", resource]).unwrap(),
             state: State::Major,
             output: None,
             long_output: None,
@@ -359,34 +487,82 @@ mod tests {
         assert_eq!(json(&event), expected);
     }
 
+    #[test]
+    fn a_name_is_one_line_without_white_space_around_it() {
+        for (text, name) in [
+            ("a b", Some("a b")),
+            (" \ta b\u{3000}", Some("a b")),
+            ("linux\n", Some("linux")),
+            ("a \r\n \n\tb\u{2028}c\u{85}", Some("a b c")),
+            ("a\u{b}b\u{c}c\u{2029}d", Some("a b c d")),
+            ("", None),
+            (" \u{a0}\u{3000}\n\t", None),
+            // Neither white space nor a line break: a name that can be told apart only by its bytes is still a name.
+            ("\u{200b}", Some("\u{200b}")),
+        ] {
+            for text in [Cow::Borrowed(text), Cow::Owned(text.to_owned())] {
+                let found = Name::new(text.clone());
+                assert_eq!(found.as_ref().map(Name::as_str), name, "{text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_that_canopsis_would_drop_or_break_on_are_refused() {
+        let (fits, long) = ("é".repeat(255), "é".repeat(256));
+        for (four, field) in [
+            (["prometheus", "p1", "host", "r"], None),
+            (["prometheus", "p1", "p1", "prometheus"], Some("resource")),
+            (
+                ["prometheus", "p1", "prometheus/p1", "r"],
+                Some("component"),
+            ),
+            (["a", "b/c", "b/c", "a"], Some("resource")),
+            (["a", "b/c", "c", "a/b"], Some("resource")),
+            (["a", "b/c", "a/b/c", "r"], Some("component")),
+            (["prometheus", "p1", "prometheus", "p1"], None),
+            (["prometheus", "p1", "p1", "prometheu"], None),
+            (["c", &fits, "host", "r"], None),
+            (["c", &long, "host", "r"], Some("connector_name")),
+            (["c", "a\u{0}b", "host", "r"], Some("connector_name")),
+            (["c", "a\tb", "host", "r"], Some("connector_name")),
+        ] {
+            let error = names(four).err();
+            assert_eq!(
+                error.as_ref().map(NamesError::field),
+                field,
+                "{four:?}: {error:?}"
+            );
+        }
+        let id = |four| {
+            let mut id = String::new();
+            names(four).unwrap().write_entity_id(&mut id);
+            id
+        };
+        assert_eq!(id(["c", "n", "host", "r"]), "r/host");
+        assert_eq!(id(["c", "n", "c", "a/b"]), id(["c", "n", "b/c", "a"]));
+    }
+
     proptest! {
         /// Against a model that looks at each pair of events.
         #[test]
-        fn each_entity_ends_in_its_worst_state(
-            before in vec((0_u8..4, prop::sample::select(vec![State::Ok, State::Minor, State::Major, State::Critical])), 0..12)
+        fn each_entity_has_the_event_of_its_highest_state(
+            events in vec((0_u8..4, prop::sample::select(vec![State::Ok, State::Minor, State::Major, State::Critical]), any::<bool>()), 0..12)
         ) {
-            let numbered: Vec<(u8, State, usize)> = before
+            let candidates: Vec<Candidate<u8>> = events
                 .iter()
-                .enumerate()
-                .map(|(number, (entity, state))| (*entity, *state, number))
+                .map(|(entity, state, is_firing)| Candidate { entity: *entity, state: *state, is_firing: *is_firing })
                 .collect();
-            let mut after = numbered.clone();
-            let shared = worst_state_last(&mut after, |event| event.0, |event| event.1);
-            for (position, event) in after.iter().enumerate() {
-                prop_assert_eq!(event.0, numbered[position].0, "an entity keeps its positions");
-                for later in &after[position + 1..] {
-                    prop_assert!(later.0 != event.0 || (later.1, later.2) > (event.1, event.2));
+            let chosen = choose_events(&candidates);
+            prop_assert_eq!(chosen.len(), events.len());
+            for (position, &in_place) in chosen.iter().enumerate() {
+                prop_assert_eq!(events[in_place].0, events[position].0, "of another entity");
+                prop_assert_eq!(chosen[in_place], in_place, "not published itself");
+                for (other, event) in events.iter().enumerate() {
+                    let (rank, best) = ((event.1, event.2), (events[in_place].1, events[in_place].2));
+                    prop_assert!(event.0 != events[position].0 || rank < best || (rank == best && other >= in_place));
                 }
             }
-            let count = |entity| before.iter().filter(|event| event.0 == entity).count();
-            let firsts = (0..before.len()).filter(|position| {
-                let entity = before[*position].0;
-                count(entity) > 1 && before[..*position].iter().all(|event| event.0 != entity)
-            });
-            let expected: Vec<SharedEntity> = firsts
-                .map(|first| SharedEntity { first, events: count(before[first].0) })
-                .collect();
-            prop_assert_eq!(shared, expected);
         }
     }
 

@@ -156,7 +156,7 @@ fn dry_run(config: &Config, path: &Path) -> Result<(), RunError> {
         deadline,
     )?;
     pipeline::write_lines(&mut io::stdout().lock(), &encoded.batch)?;
-    all_mapped(encoded.batch.len(), encoded.rejected.count)
+    all_mapped(encoded.batch.len() + encoded.merged, encoded.rejected.count)
 }
 
 fn explain_file(config: &Config, config_path: &Path, path: &Path) -> Result<(), RunError> {

@@ -208,11 +208,19 @@ impl Response {
     pub fn to_notification(outcome: &Outcome) -> Self {
         let Outcome {
             published,
+            merged,
             rejected,
         } = outcome;
-        if rejected.count == 0 {
+        if *merged == 0 && rejected.count == 0 {
             // Formatted without serde_json, because nearly every response is this one.
             return Self::new(200, JSON, format!("{{\"published\":{published}}}\n"));
+        }
+        let mut body = json!({ "published": published });
+        if *merged > 0 {
+            body["merged"] = json!(merged);
+        }
+        if rejected.count == 0 {
+            return Self::json(200, &body);
         }
         let entry = |alert: &RejectedAlert, error: &AlertError| {
             json!({
@@ -220,25 +228,22 @@ impl Response {
                 "field": error.field(), "reason": error.to_string(),
             })
         };
-        let named: Vec<_> = rejected
-            .named
-            .iter()
+        let named = rejected.named.iter();
+        body["rejected"] = named
             .flat_map(|alert| alert.errors.iter().map(move |error| entry(alert, error)))
             .collect();
-        let summary = format!(
-            "rejected {} of {} alerts; published {published}",
-            rejected.count,
-            rejected.count + published
-        );
         let (status, key) = if outcome.is_failure() {
             (422, "error")
         } else {
             (200, "warning")
         };
-        Self::json(
-            status,
-            &json!({ key: summary, "published": published, "rejected": named }),
-        )
+        let alerts = rejected.count + merged + published;
+        let summary = format!(
+            "rejected {} of {alerts} alerts; published {published}",
+            rejected.count
+        );
+        body[key] = summary.into();
+        Self::json(status, &body)
     }
 }
 

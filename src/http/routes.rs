@@ -333,7 +333,7 @@ impl Routes {
         let body = RefCell::new(&mut request.body);
         let is_sender_gone = || body.borrow_mut().is_sender_gone();
         let outcome = encoded.deliver(&self.reporter, &self.sink, timeout, &is_sender_gone)?;
-        debug!(request = id, published = outcome.published, rejected = outcome.rejected.count; "notification delivered");
+        debug!(request = id, published = outcome.published, merged = outcome.merged, rejected = outcome.rejected.count; "notification delivered");
         Ok(Response::to_notification(&outcome))
     }
 }

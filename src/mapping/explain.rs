@@ -11,8 +11,8 @@ use serde_json::Value;
 use super::quote::{quote, quote_value};
 use super::rule::{Rule, RuleValue, SkipReason};
 use super::{AlertError, Context, Mapping, NotificationContext};
-use crate::alertmanager::{Alert, Notification};
-use crate::event::{State, worst_state_last};
+use crate::alertmanager::{Alert, Notification, Status};
+use crate::event::{Candidate, choose_events};
 use crate::text::visible;
 
 /// Explains each alert of a notification in turn. Returns how many of how many are rejected.
@@ -34,60 +34,59 @@ pub fn write(
     if alerts.is_empty() {
         writeln!(out, "The notification has no alerts.")?;
     }
+    let mut explanations = Vec::with_capacity(alerts.len());
+    for alert in &alerts {
+        explanations.push(match alert {
+            Ok(alert) => Ok(Explanation::new(mapping, &context.with_alert(alert))?),
+            Err(error) => Err(AlertError::Malformed(error.to_string())),
+        });
+    }
+    note_merged(&mut explanations);
     let mut rejected = 0;
-    let mut mapped = Vec::new();
-    for (number, alert) in (1..).zip(&alerts) {
+    for ((number, alert), explanation) in (1..).zip(&alerts).zip(&explanations) {
         write!(out, "\nAlert {number} of {}: ", alerts.len())?;
-        match alert {
-            Ok(alert) => {
-                let explanation = Explanation::new(mapping, &context.with_alert(alert))?;
+        if let Ok(alert) = alert {
+            write!(out, "{}\n\n", heading(alert))?;
+        }
+        match explanation {
+            Ok(explanation) => {
                 rejected += usize::from(!explanation.errors.is_empty());
-                write!(out, "{}\n\n{explanation}", heading(alert))?;
-                mapped.extend(explanation.entity.map(|entity| (number, entity)));
+                write!(out, "{explanation}")?;
             }
             Err(error) => {
                 rejected += 1;
-                let error = AlertError::Malformed(error.to_string());
                 writeln!(out, "rejected: {}", visible(&error.to_string()))?;
             }
         }
     }
-    write_shared(out, &mapped)?;
     Ok((rejected, alerts.len()))
 }
 
-/// Names the alerts, by their numbers, that are one alarm, in the order in which their events are published.
-fn write_shared<'m>(
-    out: &mut dyn io::Write,
-    mapped: &'m [(usize, MappedEntity)],
-) -> io::Result<()> {
-    let entity = |(_, entity): &'m (usize, MappedEntity)| (&*entity.component, &*entity.resource);
-    let mut published: Vec<&(usize, MappedEntity)> = mapped.iter().collect();
-    worst_state_last(
-        &mut published,
-        |alert| entity(alert),
-        |(_, mapped)| mapped.state,
-    );
-    published.sort_by_key(|alert| entity(alert));
-    for alerts in published.chunk_by(|one, other| entity(one) == entity(other)) {
-        let [(_, first), _, ..] = alerts else {
+/// Notes which alerts give way to another one of their entity.
+fn note_merged(explanations: &mut [Result<Explanation, AlertError>]) {
+    let mapped = explanations.iter_mut().enumerate();
+    let (positions, candidates): (Vec<usize>, Vec<Candidate<String>>) = mapped
+        .filter_map(|(position, result)| Some((position, result.as_mut().ok()?.mapped.take()?)))
+        .unzip();
+    for (index, chosen) in choose_events(&candidates).into_iter().enumerate() {
+        let (alert, other) = (&candidates[index], &candidates[chosen]);
+        let Ok(explanation) = &mut explanations[positions[index]] else {
             continue;
         };
-        let order: Vec<String> = alerts
-            .iter()
-            .map(|(number, mapped)| format!("{number} (state {})", mapped.state as u8))
-            .collect();
-        writeln!(
-            out,
-            "\n{} alerts share the component {} and the resource {}: they are one alarm, in their worst state.\n    \
-             Published in this order: {}\n    To separate them, add a label to the rule of resource.",
-            alerts.len(),
-            quote(&first.component),
-            quote(&first.resource),
-            order.join(", ")
-        )?;
+        if index == chosen {
+            continue;
+        }
+        let why = if alert.is_hidden_by(other) {
+            "which has the same state; Canopsis shows one of the two. To separate them, add a label to the rule of resource"
+        } else {
+            "which decides the state of their alarm"
+        };
+        let number = positions[chosen] + 1;
+        let entity = quote(&alert.entity);
+        explanation.merged = Some(format!(
+            "Merged into alert {number} of the entity {entity}, {why}"
+        ));
     }
-    Ok(())
 }
 
 fn heading(alert: &Alert<'_>) -> String {
@@ -108,16 +107,10 @@ struct Explanation {
     fields: Vec<FieldTrace>,
     /// Why the alert has no event.
     errors: Vec<AlertError>,
-    /// Of the event, if there is one.
-    entity: Option<MappedEntity>,
-}
-
-/// What Canopsis attaches the alarm of an alert to, and the event's state.
-#[derive(Debug)]
-struct MappedEntity {
-    component: String,
-    resource: String,
-    state: State,
+    /// `None` without an event.
+    mapped: Option<Candidate<String>>,
+    /// Which alert's event is published in place of this one's.
+    merged: Option<String>,
 }
 
 /// How one field gets its value.
@@ -187,15 +180,20 @@ impl Explanation {
                 field.value = event.get(&field.name).cloned();
             }
         }
-        let entity = event.as_ref().ok().map(|event| MappedEntity {
-            component: event.component.as_str().to_owned(),
-            resource: event.resource.as_str().to_owned(),
-            state: event.state,
+        let mapped = event.as_ref().ok().map(|event| {
+            let mut entity = String::new();
+            event.names.write_entity_id(&mut entity);
+            Candidate {
+                entity,
+                state: event.state,
+                is_firing: context.alert.status == Status::Firing,
+            }
         });
         Ok(Self {
             fields,
             errors: event.err().unwrap_or_default(),
-            entity,
+            mapped,
+            merged: None,
         })
     }
 }
@@ -212,6 +210,9 @@ impl fmt::Display for Explanation {
             for line in field.rules.iter().chain(&field.notes) {
                 writeln!(f, "    {}", visible(line))?;
             }
+        }
+        if let Some(merged) = &self.merged {
+            writeln!(f, "{merged}")?;
         }
         self.errors
             .iter()
@@ -377,6 +378,36 @@ mod tests {
             ),
             (
                 "timestamp",
+                "timestamp: 1795360249123",
+                sample(),
+                format!(
+                    "timestamp: omitted|constant|\"1795360249123\" is too large for Unix seconds: probably milliseconds|{stamp}"
+                ),
+            ),
+            (
+                "timestamp",
+                "timestamp: 1795446650",
+                sample(),
+                format!(
+                    "timestamp: omitted|constant|\"1795446650\" is more than 24 hours in the future: a clock is wrong|{stamp}"
+                ),
+            ),
+            (
+                "timestamp",
+                "timestamp: 1700000000",
+                sample(),
+                format!("timestamp: omitted|constant|\"1700000000\" is more than 24 hours ago|{stamp}"),
+            ),
+            (
+                "resource",
+                "component: a/b\nresource: r",
+                sample(),
+                "resource = \"r\"|constant|component contains a slash: its id may be that of a resource, whose alarm Canopsis changes \
+                 instead"
+                    .to_owned(),
+            ),
+            (
+                "timestamp",
                 "timestamp: yesterday",
                 sample(),
                 format!(
@@ -433,17 +464,19 @@ mod tests {
     }
 
     #[test]
-    fn alerts_of_one_entity_are_named_in_the_order_of_their_events() {
+    fn an_alert_that_gives_way_names_the_one_that_is_published() {
         let alert = |name: &str, status: &str, severity: &str| {
             format!(
                 r#"{{"status":"{status}","labels":{{"alertname":"{name}","instance":"host","severity":"{severity}"}}}}"#
             )
         };
         let alerts = [
-            alert("A", "firing", "critical"),
-            alert("B", "firing", "major"),
             alert("A", "resolved", "critical"),
             alert("", "firing", "critical"),
+            "1".to_owned(),
+            alert("A", "firing", "major"),
+            alert("B", "firing", "major"),
+            alert("A", "firing", "major"),
             alert("A", "firing", "minor"),
         ];
         let body = format!(r#"{{"version":"4","alerts":[{}]}}"#, alerts.join(","));
@@ -451,15 +484,21 @@ mod tests {
         let mapping = mapping("state: {type: copy, value: labels.severity}");
         let mut out = Vec::new();
         let rejected = write(&mut out, &mapping, &notification, NOW).unwrap();
-        assert_eq!(rejected, (1, 5));
+        assert_eq!(rejected, (2, 7));
         let text = String::from_utf8(out).unwrap();
-        let (_, shared) = text.split_once("\n\n3 alerts ").unwrap();
-        assert_eq!(
-            shared,
-            "share the component \"host\" and the resource \"A\": they are one alarm, in their worst state.\n    \
-             Published in this order: 3 (state 0), 5 (state 1), 1 (state 3)\n    \
-             To separate them, add a label to the rule of resource.\n"
-        );
+        let sections = text.split("\nAlert ").skip(1);
+        let merged: Vec<(&str, &str)> = sections
+            .filter_map(|section| {
+                Some((
+                    section.split_once(' ')?.0,
+                    section.split_once("\nMerged into ")?.1,
+                ))
+            })
+            .collect();
+        let lower = "alert 4 of the entity \"A/host\", which decides the state of their alarm\n";
+        let same = "alert 4 of the entity \"A/host\", which has the same state; Canopsis shows one of the two. \
+            To separate them, add a label to the rule of resource\n";
+        assert_eq!(merged, [("1", lower), ("6", same), ("7", lower)], "{text}");
     }
 
     #[test]

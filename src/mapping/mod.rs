@@ -16,7 +16,9 @@ pub mod rule;
 pub use context::{Context, NotificationContext};
 
 use crate::alertmanager::{Labels, Status};
-use crate::event::{Event, ExtraName, FieldValue, MAX_EVENT_BYTES, Name, State};
+use crate::event::{
+    self, Event, ExtraName, FieldValue, MAX_EVENT_BYTES, Name, Names, NamesError, State,
+};
 use crate::text::shorten;
 use explain::FieldTrace;
 use quote::quote;
@@ -24,6 +26,9 @@ use rule::{Rule, SkipReason};
 
 /// The state of a firing alert whose rule has no valid value: an alarm is never lost to a spelling.
 const UNKNOWN_STATE: State = State::Critical;
+
+/// A timestamp above this is not in seconds: it is in the year 5138.
+const MAX_SECONDS: i64 = 100_000_000_000;
 
 /// The rule of a string field of limited length.
 #[derive(Debug)]
@@ -83,6 +88,9 @@ pub enum AlertError {
         /// Why each of its rules has no value.
         reason: String,
     },
+    /// Canopsis would not accept the names.
+    #[error(transparent)]
+    Names(#[from] NamesError),
     /// The event exceeds [`MAX_EVENT_BYTES`].
     #[error("the event is larger than {} KiB", MAX_EVENT_BYTES >> 10)]
     EventTooLarge,
@@ -100,7 +108,7 @@ impl AlertError {
                 field,
                 reason: shorten(&reason),
             },
-            Self::EventTooLarge => self,
+            Self::Names(_) | Self::EventTooLarge => self,
             Self::Malformed(reason) => Self::Malformed(shorten(&reason)),
         }
     }
@@ -109,6 +117,7 @@ impl AlertError {
     pub fn field(&self) -> &'static str {
         match self {
             Self::NoValue { field, .. } => field,
+            Self::Names(error) => error.field(),
             Self::EventTooLarge => "event",
             Self::Malformed(_) => "alert",
         }
@@ -163,8 +172,10 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
         let connector_name = self.required("connector_name", &mapping.connector_name);
         let component = self.required("component", &mapping.component);
         let resource = self.required("resource", &mapping.resource);
+        if self.is_too_large() {
+            return Err(vec![AlertError::EventTooLarge]);
+        }
         let (connector_name, component, resource) = match (connector_name, component, resource) {
-            _ if self.is_too_large() => return Err(vec![AlertError::EventTooLarge]),
             (Ok(connector_name), Ok(component), Ok(resource)) => {
                 (connector_name, component, resource)
             }
@@ -173,6 +184,10 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
                 return Err(errors.collect());
             }
         };
+        let connector = mapping.connector.borrowed();
+        let names = Names::new(connector, connector_name, component, resource)
+            .map_err(|error| vec![error.into()])?;
+        self.note_names(&names);
         let event = Event {
             state: self.state(mapping.state.as_ref()),
             output: self.truncated("output", mapping.output.as_ref()),
@@ -181,10 +196,7 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
             timestamp: self.timestamp(mapping.timestamp.as_ref()),
             tags: self.tags(mapping.tags.as_ref()),
             extra: self.extra(&mapping.extra_infos),
-            connector: mapping.connector.borrowed(),
-            connector_name,
-            component,
-            resource,
+            names,
         };
         if self.is_too_large() {
             Err(vec![AlertError::EventTooLarge])
@@ -245,6 +257,15 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
         }
     }
 
+    /// Notes what works in Canopsis only in part.
+    fn note_names(&mut self, names: &Names<'_>) {
+        if self.trace.is_some() {
+            for warning in names.warnings() {
+                self.note(|| warning.to_owned());
+            }
+        }
+    }
+
     /// Omits a field, or gives it the unknown state.
     fn warn(&mut self, field: &str, reason: String) {
         self.note(|| reason.clone());
@@ -255,7 +276,7 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
         });
     }
 
-    /// A string that must not be empty.
+    /// A string that must not be blank.
     fn required(&mut self, field: &'static str, rule: &'a Rule) -> Result<Name<'a>, AlertError> {
         let warned = self.warnings.len();
         let string = self.string(field, Some(rule)).unwrap_or_default();
@@ -344,9 +365,11 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
         seconds
     }
 
+    /// Canopsis replaces a time that is more than a day off by its own.
     fn seconds(&mut self, string: &str) -> Option<i64> {
-        let rfc3339 = || string.parse().ok().map(jiff::Timestamp::as_second);
-        let Some(seconds) = string.parse().ok().or_else(rfc3339) else {
+        const DAY: i64 = 24 * 3600;
+        let now = self.context.shared.received_at.as_second();
+        let Some(seconds) = event::parse_timestamp(string) else {
             let reason = format!("{} is neither Unix seconds nor RFC 3339", quote(string));
             self.warn("timestamp", reason);
             return None;
@@ -354,6 +377,19 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
         // Go's zero time means none, as in the endsAt of a firing alert.
         if seconds <= 0 {
             self.note(|| format!("{} means no time", quote(string)));
+            return None;
+        }
+        if seconds > now + DAY {
+            let reason = if seconds > MAX_SECONDS {
+                "too large for Unix seconds: probably milliseconds"
+            } else {
+                "more than 24 hours in the future: a clock is wrong"
+            };
+            self.warn("timestamp", format!("{} is {reason}", quote(string)));
+            return None;
+        }
+        if seconds < now - DAY {
+            self.note(|| format!("{} is more than 24 hours ago", quote(string)));
             return None;
         }
         self.note_number(string, seconds);

@@ -227,7 +227,7 @@ mod tests {
             ("groupLabels.alertname", Ok("InstanceDown")),
             ("commonLabels.job", Ok("node1")),
             ("commonAnnotations.title", Err(Missing::Absent)),
-            ("receivedAt", Ok("2026-01-01T00:00:00Z")),
+            ("receivedAt", Ok("2026-11-22T15:10:49Z")),
         ] {
             let found = Path::parse(path).unwrap();
             let found = found.find(&context);

@@ -48,7 +48,7 @@ pub enum Rule {
 /// A value and its source.
 #[derive(Debug)]
 pub struct RuleValue<'a> {
-    /// The value; a string or a map of strings is never empty.
+    /// The value; a string is never blank, and a map of strings never empty.
     pub value: FieldValue<'a>,
     /// Its source.
     pub source: ValueSource<'a>,
@@ -79,22 +79,18 @@ pub enum ValueSource<'a> {
 /// Why a rule has no value. It borrows, so that a skipped rule costs little as long as nobody reads why.
 #[derive(Debug)]
 pub enum SkipReason<'a> {
-    /// The constant is empty.
-    EmptyConstant,
+    /// The value is empty or blank.
+    Blank(ValueSource<'a>),
     /// There is no value at the path.
     Missing(&'a Path, Missing),
     /// The table has no such key, and no default.
     NotInTable(RuleInput<'a>),
-    /// The table has an empty string for the key.
-    EmptyEntry(RuleInput<'a>),
     /// This input of a template is longer than [`MAX_INPUT`].
     InputTooLong(&'a str),
     /// The time for mapping is over. Nobody sees this reason: the notification has no event then.
     Late,
     /// The regexp does not match the field.
-    NoMatch(RuleInput<'a>),
-    /// The template rendered an empty string.
-    EmptyText(Option<RuleInput<'a>>),
+    NoMatch(Option<RuleInput<'a>>),
     /// The template failed when it ran.
     Failed {
         /// The template.
@@ -180,10 +176,8 @@ impl Rule {
                     .iter()
                     .find_map(|rule| rule.evaluate(context, skipped));
             }
-            Self::String(string) if string.is_empty() => Err(SkipReason::EmptyConstant),
             Self::String(string) => constant(FieldValue::String(Cow::Borrowed(string))),
             Self::Constant(value) => constant(FieldValue::Constant(value)),
-            Self::Labels(labels) if labels.is_empty() => Err(SkipReason::EmptyConstant),
             Self::Labels(labels) => constant(FieldValue::Labels(labels)),
             Self::Copy(path) => copy(context, path),
             Self::Lookup {
@@ -193,7 +187,25 @@ impl Rule {
             } => look_up(context, field, values, default.as_deref()),
             Self::Template(rule) => rule.render(context),
         };
-        value.map_err(|reason| skipped.push(reason)).ok()
+        value
+            .and_then(RuleValue::unless_blank)
+            .map_err(|reason| skipped.push(reason))
+            .ok()
+    }
+}
+
+impl<'a> RuleValue<'a> {
+    fn unless_blank(self) -> RuleResult<'a> {
+        let is_blank = match &self.value {
+            FieldValue::String(string) => string.trim().is_empty(),
+            FieldValue::Labels(labels) => labels.is_empty(),
+            FieldValue::Constant(_) => false,
+        };
+        if is_blank {
+            Err(SkipReason::Blank(self.source))
+        } else {
+            Ok(self)
+        }
     }
 }
 
@@ -234,9 +246,6 @@ fn look_up<'a>(
             (None, Some(string)) => (string, ValueSource::Default),
             (None, None) => return Err(SkipReason::NotInTable(input)),
         };
-    if string.is_empty() {
-        return Err(SkipReason::EmptyEntry(input));
-    }
     Ok(RuleValue {
         value: FieldValue::String(Cow::Borrowed(string)),
         source: source(input),
@@ -258,8 +267,8 @@ impl TemplateRule {
             return Err(SkipReason::InputTooLong(path.as_str()));
         }
         match (self.text(context, value), input) {
-            (None, Some(input)) => Err(SkipReason::NoMatch(input)),
-            (Some(Ok(text)), input) if !text.is_empty() => Ok(RuleValue {
+            (None, input) => Err(SkipReason::NoMatch(input)),
+            (Some(Ok(text)), input) => Ok(RuleValue {
                 value: FieldValue::String(Cow::Owned(text)),
                 source: ValueSource::Template(input),
             }),
@@ -268,7 +277,6 @@ impl TemplateRule {
                 input,
                 error: Box::new(error),
             }),
-            (_, input) => Err(SkipReason::EmptyText(input)),
         }
     }
 
@@ -322,24 +330,30 @@ impl fmt::Display for ValueSource<'_> {
 impl fmt::Display for SkipReason<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::EmptyText(Some(input))
+            Self::Blank(ValueSource::Template(Some(input)))
+            | Self::NoMatch(Some(input))
             | Self::Failed {
                 input: Some(input), ..
             } => write!(f, "{input}: ")?,
             _ => {}
         }
         match self {
-            Self::EmptyConstant => f.write_str("the constant is empty"),
+            Self::Blank(ValueSource::Constant) => f.write_str("the constant is empty"),
+            Self::Blank(ValueSource::Copy(path)) => write!(f, "{path} is blank"),
+            Self::Blank(ValueSource::Table(input) | ValueSource::Default(input)) => {
+                write!(f, "{input}: empty in the table")
+            }
+            Self::Blank(ValueSource::Template(_)) => {
+                f.write_str("the template rendered an empty string")
+            }
             Self::Missing(path, Missing::Absent) => write!(f, "{path} is absent"),
             Self::Missing(path, Missing::Empty) => write!(f, "{path} is empty"),
             Self::NotInTable(input) => write!(f, "{input}: not in the table"),
-            Self::EmptyEntry(input) => write!(f, "{input}: empty in the table"),
             Self::InputTooLong(input) => {
                 write!(f, "{input} is longer than {} KiB", MAX_INPUT >> 10)
             }
             Self::Late => f.write_str("out of time"),
-            Self::NoMatch(input) => write!(f, "{input}: the regexp does not match"),
-            Self::EmptyText(_) => f.write_str("the template rendered an empty string"),
+            Self::NoMatch(_) => f.write_str("the regexp does not match"),
             Self::Failed { error, .. } => {
                 write!(f, "the template failed: {}", shorten(&error.to_string()))
             }

@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::*;
 use crate::alertmanager::{Alert, Notification};
 
-/// 2026-01-01T00:00:00Z
-pub const NOW: Timestamp = Timestamp::constant(1_767_225_600, 0);
+/// 2026-11-22T15:10:49Z, an hour after the start of the sample's alert.
+pub const NOW: Timestamp = Timestamp::constant(1_795_360_249, 0);
 
 /// A notification with its alert.
 pub struct Sample {
@@ -369,7 +369,18 @@ fn timestamps_and_tags() {
             Value::from(1_795_356_649),
             false,
         ),
-        ("1700000000", Value::from(1_700_000_000), false),
+        ("1795360249", Value::from(1_795_360_249), false),
+        ("1795446649", Value::from(1_795_446_649), false),
+        ("1795273849", Value::from(1_795_273_849), false),
+        // More than a day in the past: Canopsis would use its own time, as without a timestamp.
+        ("1795273848", Value::Null, false),
+        ("1700000000", Value::Null, false),
+        // More than a day in the future, in milliseconds, in nanoseconds, negative, none.
+        ("1795446650", Value::Null, true),
+        ("1795360249000", Value::Null, true),
+        ("9223372036854775807", Value::Null, true),
+        ("'-1'", Value::Null, false),
+        ("'0'", Value::Null, false),
         ("{type: copy, value: endsAt}", Value::Null, false),
         (
             "'2026-11-22T15:10:49.5+01:00'",

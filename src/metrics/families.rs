@@ -102,7 +102,9 @@ metrics! {
         truncated: Counter = Counter::default(), "alerts_truncated",
             "Alerts that Alertmanager left out of notifications (max_alerts); they never reach Canopsis";
         sharing: Counter = Counter::default(), "alerts_sharing_entity",
-            "Alerts mapped to the same entity (component and resource) as another one of their notification; they are one alarm";
+            "Firing alerts merged into another one of their entity (component and resource) with the same state; they are one alarm";
+        lowered: Counter = Counter::default(), "groups_sharing_entity",
+            "Events that lowered or closed an alarm that another group of Alertmanager had raised";
         dropped: CounterBy<String> = Family::default(), "event_fields_dropped",
             "Rules that failed or yielded an invalid value; the event lacks the field, or is critical (state)";
     }
@@ -335,9 +337,14 @@ impl AlertMetrics {
         let _ = self.dropped.get_or_create(&field_label(field));
     }
 
-    /// Counts alerts that share an entity with another one of their notification.
+    /// Counts firing alerts that are merged into another one with the same state.
     pub fn sharing_entity(&self, alerts: usize) {
         self.sharing.inc_by(saturating(alerts));
+    }
+
+    /// Counts events that lower the alarm of another group.
+    pub fn lowered_by_group(&self, events: usize) {
+        self.lowered.inc_by(saturating(events));
     }
 
     /// Counts alerts that Alertmanager left out.

@@ -11,15 +11,20 @@ use parking_lot::Mutex;
 use crate::alertmanager::{
     Alert, DecodeError, MAX_ALERTS, Notification, Status, replace_lone_surrogates,
 };
+use crate::event::State;
 use crate::mapping::{AlertError, Context, Mapping, NotificationContext};
 use crate::memory::{BudgetError, Charge};
-use crate::publisher::{AnswerTimeout, Batch, DeliveryError, EncodeError, Publisher};
+use crate::publisher::{
+    AnswerTimeout, Batch, BatchBuilder, DeliveryError, EncodeError, Entity, MergedBatch, Publisher,
+};
 use crate::text::shorten;
 
+mod groups;
 mod reporter;
 #[cfg(test)]
 mod tests;
 
+use groups::Group;
 pub use reporter::MappingReporter;
 use reporter::{AlertCounts, Subject};
 
@@ -36,6 +41,8 @@ pub enum EventSink {
 pub struct Outcome {
     /// How many events were delivered.
     pub published: usize,
+    /// How many alerts gave way to another one of their entity.
+    pub merged: usize,
     /// The alerts without an event.
     pub rejected: RejectedAlerts,
 }
@@ -107,16 +114,21 @@ const TYPICAL_ALERT: usize = 400;
 /// The most bytes of a named rejected alert: its strings are shortened.
 const NAMED_BYTES: usize = 2560;
 
-/// What the publisher holds for an event besides the event, in bytes.
-const EVENT_BOOKKEEPING: usize = 100;
+/// What the publisher and the reporter hold for an event besides the event, in bytes.
+const EVENT_BOOKKEEPING: usize = 120;
 
 /// The events of a notification, encoded. What it holds is charged to the budget until it is dropped.
 #[derive(Debug)]
 pub struct EncodedNotification {
-    /// The events, in the order of their alerts, except that those of one entity are in ascending order of state.
+    /// One event for each entity, in the order of their alerts.
     pub batch: Batch,
+    /// How many alerts gave way to another one of their entity.
+    pub merged: usize,
     /// The alerts without an event.
     pub rejected: RejectedAlerts,
+    /// What the notification's group says of each entity; empty for a notification without a group.
+    states: Vec<(Entity, State)>,
+    group: Group,
     counts: AlertCounts,
     charge: Charge,
 }
@@ -133,35 +145,24 @@ impl EncodedNotification {
     ) -> Result<Self, PipelineError> {
         let bytes = body.as_mut();
         replace_lone_surrogates(bytes);
-        let mut run = Encoder {
+        let run = Encoder {
             mapping,
             reporter,
             max_batch: (BATCH_FACTOR * bytes.len()).clamp(MIN_BATCH, MAX_BATCH),
-            encoded: Self {
-                batch: Batch::with_capacity(bytes.len() / TYPICAL_ALERT, bytes.len()),
-                rejected: RejectedAlerts::default(),
-                counts: AlertCounts::default(),
-                charge,
-            },
+            builder: BatchBuilder::with_capacity(bytes.len() / TYPICAL_ALERT, bytes.len()),
+            rejected: RejectedAlerts::default(),
+            counts: AlertCounts::default(),
+            charge,
         };
-        run.encode(bytes, received_at, deadline)?;
+        let mut encoded = run.encode(bytes, received_at, deadline)?;
         drop(body);
-        let mut encoded = run.encoded;
-        for entity in encoded.batch.finish() {
-            encoded.counts.sharing_entity += entity.events;
-            if let Some(message) = encoded.batch.get(entity.first) {
-                reporter.shared(entity, message);
-            }
-        }
-        encoded.charge.shrink_to(encoded.held_bytes());
+        let held = held_bytes(
+            encoded.batch.bytes(),
+            encoded.batch.len(),
+            &encoded.rejected,
+        );
+        encoded.charge.shrink_to(held);
         Ok(encoded)
-    }
-
-    /// The bytes that it holds until it is dropped.
-    fn held_bytes(&self) -> usize {
-        self.batch.bytes()
-            + self.batch.len() * EVENT_BOOKKEEPING
-            + self.rejected.named.len() * NAMED_BYTES
     }
 
     /// `Ok` means that every event is delivered. The metrics count the notification then: its other attempts are not counted.
@@ -175,11 +176,18 @@ impl EncodedNotification {
         let published = self.batch.len();
         sink.deliver(self.batch, self.charge, timeout, sender_is_gone)?;
         reporter.count(&self.counts);
+        reporter.record(self.group, &self.states);
         Ok(Outcome {
             published,
+            merged: self.merged,
             rejected: self.rejected,
         })
     }
+}
+
+/// The bytes that a notification holds, with this many in its buffers for this many events.
+fn held_bytes(buffers: usize, events: usize, rejected: &RejectedAlerts) -> usize {
+    buffers + events * EVENT_BOOKKEEPING + rejected.named.len() * NAMED_BYTES
 }
 
 /// Maps and encodes a notification, one alert at a time.
@@ -188,21 +196,24 @@ struct Encoder<'m> {
     reporter: &'m MappingReporter,
     /// The most bytes of all events.
     max_batch: usize,
-    encoded: EncodedNotification,
+    builder: BatchBuilder,
+    rejected: RejectedAlerts,
+    counts: AlertCounts,
+    charge: Charge,
 }
 
 impl Encoder<'_> {
     fn encode(
-        &mut self,
+        mut self,
         body: &[u8],
         received_at: Timestamp,
         deadline: Instant,
-    ) -> Result<(), PipelineError> {
-        let body_bytes = self.encoded.charge.bytes();
+    ) -> Result<EncodedNotification, PipelineError> {
+        let body_bytes = self.charge.bytes();
         self.charge(body_bytes)?;
         let notification = Notification::decode(body)?;
         self.reporter.notified(&notification);
-        self.encoded.counts.truncated = notification.truncated_alerts;
+        self.counts.truncated = notification.truncated_alerts;
         // Strings with escapes are copied: those of the notification, and those of one alert at a time.
         let decoded_bytes = body_bytes + notification.json_len();
         self.charge(decoded_bytes)?;
@@ -230,14 +241,48 @@ impl Encoder<'_> {
                 return Err(DeliveryError::MappingTimeout.into());
             }
         }
-        Ok(self.charge(decoded_bytes)?)
+        self.charge(decoded_bytes)?;
+        Ok(self.finish(&notification))
+    }
+
+    /// Keeps one event for each entity, and reports entities that alerts or groups share.
+    fn finish(mut self, notification: &Notification<'_>) -> EncodedNotification {
+        let MergedBatch {
+            batch,
+            mut states,
+            merged,
+            hiding,
+        } = self.builder.finish();
+        self.counts.sharing_entity = hiding.len();
+        if let Some(first) = hiding.first().and_then(|index| batch.get(*index)) {
+            self.reporter.hidden(hiding.len(), first.entity_id);
+        }
+        let group = self.reporter.group(notification);
+        if notification.group_key.is_empty() {
+            states.clear();
+        }
+        let lowered = self.reporter.lowered(group, &states);
+        self.counts.lowered_by_group = lowered.len();
+        if let Some(first) = lowered.first().and_then(|index| batch.get(*index)) {
+            self.reporter
+                .shared_by_groups(notification, first.entity_id);
+        }
+        EncodedNotification {
+            batch,
+            merged,
+            rejected: self.rejected,
+            states,
+            group,
+            counts: self.counts,
+            charge: self.charge,
+        }
     }
 
     /// Charges all that has been encoded so far, and the bytes that are held until the end of encoding.
     fn charge(&mut self, until_end: usize) -> Result<(), BudgetError> {
-        let total = until_end + self.encoded.held_bytes();
-        let charge = &mut self.encoded.charge;
-        charge.grow(total.saturating_sub(charge.bytes()))
+        let builder = &self.builder;
+        let total = until_end + held_bytes(builder.bytes(), builder.len(), &self.rejected);
+        self.charge.grow(total.saturating_sub(self.charge.bytes()))
     }
 
     fn map(&mut self, alert: &Alert<'_>, context: &Context<'_>) -> Result<(), PipelineError> {
@@ -248,15 +293,17 @@ impl Encoder<'_> {
         let (event, warnings) = self.mapping.map(context);
         for warning in warnings {
             self.reporter.warned(subject, &warning);
-            self.encoded.counts.warned(warning);
+            self.counts.warned(warning);
         }
-        let batch = &mut self.encoded.batch;
-        let errors = match event.map(|event| batch.push(&event, &alert.starts_at, &alert.ends_at)) {
-            Ok(Ok(())) if batch.written() > self.max_batch => {
+        let (builder, is_firing) = (&mut self.builder, alert.status == Status::Firing);
+        let pushed =
+            event.map(|event| builder.push(&event, is_firing, &alert.starts_at, &alert.ends_at));
+        let errors = match pushed {
+            Ok(Ok(())) if builder.written() > self.max_batch => {
                 return Err(PipelineError::TooLarge(self.max_batch));
             }
             Ok(Ok(())) => {
-                self.encoded.counts.received(alert.status);
+                self.counts.received(alert.status);
                 return Ok(());
             }
             Ok(Err(EncodeError::TooLarge)) => vec![AlertError::EventTooLarge],
@@ -268,7 +315,7 @@ impl Encoder<'_> {
     }
 
     fn reject(&mut self, alert: Subject<'_>, status: Status, errors: Vec<AlertError>) {
-        let (counts, rejected) = (&mut self.encoded.counts, &mut self.encoded.rejected);
+        let (counts, rejected) = (&mut self.counts, &mut self.rejected);
         counts.received(status);
         for error in &errors {
             self.reporter.rejected(alert, error);

@@ -1,24 +1,29 @@
 //! What the log and the metrics say of alerts. It decides nothing about them.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 
 use log::Level;
+use parking_lot::Mutex;
 
 use crate::alertmanager::{Notification, Status};
-use crate::event::SharedEntity;
+use crate::event::State;
 use crate::logging::{LogLimiter, LogRate};
 use crate::mapping::{AlertError, Mapping, Warning};
 use crate::metrics::{AlertMetrics, Metrics};
-use crate::publisher::Message;
+use crate::publisher::Entity;
 use crate::text::shorten;
+
+use super::groups::{EntityGroups, Group};
 
 /// Counts and logs what happens to alerts.
 pub struct MappingReporter {
     metrics: AlertMetrics,
     /// For log lines that repeat with every notification.
     log_limiter: Option<LogLimiter>,
+    groups: Mutex<EntityGroups>,
+    group_hash: RandomState,
 }
 
 /// An alert, for people.
@@ -29,15 +34,6 @@ pub(super) struct Subject<'a> {
     pub fingerprint: &'a str,
 }
 
-/// What Canopsis attaches an alarm to.
-#[derive(serde::Deserialize)]
-struct EntityNames<'e> {
-    #[serde(borrow)]
-    component: Cow<'e, str>,
-    #[serde(borrow)]
-    resource: Cow<'e, str>,
-}
-
 /// What the metrics count of a notification. Its failed attempts are not counted: Alertmanager sends it again.
 #[derive(Debug, Default)]
 pub(super) struct AlertCounts {
@@ -45,6 +41,7 @@ pub(super) struct AlertCounts {
     resolved: u64,
     pub truncated: u64,
     pub sharing_entity: usize,
+    pub lowered_by_group: usize,
     rejected: BTreeMap<&'static str, u64>,
     dropped: BTreeMap<String, u64>,
 }
@@ -74,14 +71,16 @@ impl MappingReporter {
         Self {
             metrics,
             log_limiter: Some(LogLimiter::default()),
+            groups: Mutex::default(),
+            group_hash: RandomState::new(),
         }
     }
 
     /// For `--dry-run`: every line is logged.
     pub fn unlimited() -> Self {
         Self {
-            metrics: Metrics::new().alerts,
             log_limiter: None,
+            ..Self::new(Metrics::new().alerts)
         }
     }
 
@@ -125,20 +124,51 @@ impl MappingReporter {
         );
     }
 
-    /// Several alerts of a notification have the same entity. The message is one of their events.
-    pub(super) fn shared(&self, entity: SharedEntity, message: Message<'_>) {
-        let Some(suppressed) = self.should_log("entity") else {
-            return;
-        };
-        // The names are in the event only: an entity's hash is all that is kept of them.
-        let Ok(names) = serde_json::from_slice::<EntityNames<'_>>(message.body) else {
-            return;
-        };
-        log::warn!(
-            component:% = shorten(&names.component), resource:% = shorten(&names.resource), suppressed;
-            "{} alerts of one notification share an entity: they are one alarm, in their worst state; to separate them, add a label to the rule of resource",
-            entity.events
-        );
+    /// Firing alerts of a notification disappear behind others of their entity that have the same state.
+    pub(super) fn hidden(&self, alerts: usize, entity: &str) {
+        if let Some(suppressed) = self.should_log("entity") {
+            log::warn!(
+                entity:% = shorten(entity), merged = alerts, suppressed;
+                "firing alerts of one entity have the same state, and are one alarm in Canopsis: the event of one of them is \
+                 published; to separate them, add a label to the rule of resource"
+            );
+        }
+    }
+
+    /// The group of a notification.
+    pub(super) fn group(&self, notification: &Notification<'_>) -> Group {
+        let names = (&notification.group_key, &notification.receiver);
+        Group(self.group_hash.hash_one(names))
+    }
+
+    /// The positions of the events that lower or close the alarm of another group.
+    pub(super) fn lowered(&self, group: Group, states: &[(Entity, State)]) -> Vec<usize> {
+        let groups = self.groups.lock();
+        (0..)
+            .zip(states)
+            .filter(|(_, (entity, state))| groups.is_lowered(*entity, group, *state))
+            .map(|(position, _)| position)
+            .collect()
+    }
+
+    /// A group lowers or closes the alarm of another one.
+    pub(super) fn shared_by_groups(&self, notification: &Notification<'_>, entity: &str) {
+        if let Some(suppressed) = self.should_log("group") {
+            let labels = serde_json::to_string(&notification.group_labels).unwrap_or_default();
+            log::warn!(
+                entity:% = shorten(entity), group_labels:% = shorten(&labels), suppressed;
+                "this group lowers the alarm of another group: alerts of one entity are in several groups, and each closes the \
+                 alarm of the others; remove from group_by the labels that the entity lacks, or add them to the rule of resource"
+            );
+        }
+    }
+
+    /// Remembers what a group says of entities, once it is in the queue.
+    pub(super) fn record(&self, group: Group, states: &[(Entity, State)]) {
+        let mut groups = self.groups.lock();
+        for (entity, state) in states {
+            groups.record(*entity, group, *state);
+        }
     }
 
     fn log(&self, level: Level, alert: Subject<'_>, field: &str, message: fmt::Arguments<'_>) {
@@ -163,6 +193,7 @@ impl MappingReporter {
         self.metrics.received("resolved", counts.resolved);
         self.metrics.truncated(counts.truncated);
         self.metrics.sharing_entity(counts.sharing_entity);
+        self.metrics.lowered_by_group(counts.lowered_by_group);
         for (field, alerts) in &counts.rejected {
             self.metrics.rejected(field, *alerts);
         }

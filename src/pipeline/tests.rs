@@ -183,9 +183,134 @@ fn only_a_firing_alert_without_any_event_is_a_failure() {
     }
 }
 
+/// An alert of an entity, with the state of its severity.
+fn alert(status: &str, resource: &str, severity: &str) -> String {
+    format!(
+        r#"{{"status":"{status}","labels":{{"alertname":"{resource}","instance":"h","severity":"{severity}"}}}}"#
+    )
+}
+
+/// Delivers a group's notification. Returns the resource and the state of each event, and the number of merged alerts.
+fn deliver(fixture: &Fixture, sink: &EventSink, group: &str, alerts: &[String]) -> (String, usize) {
+    let body = format!(
+        r#"{{"version":"4","receiver":"r","groupKey":"{group}","groupLabels":{{"g":"{group}"}},"alerts":[{}]}}"#,
+        alerts.join(",")
+    );
+    let encoded = fixture.encode(&body).unwrap();
+    let events = encoded.batch.iter().map(|message| {
+        let event: serde_json::Value = serde_json::from_slice(message.body).unwrap();
+        format!("{} {}", event["resource"].as_str().unwrap(), event["state"])
+    });
+    let events: Vec<String> = events.collect();
+    let delivered = encoded.deliver(&fixture.reporter, sink, timeout(), &|| false);
+    (
+        events.join(", "),
+        delivered.map_or(0, |outcome| outcome.merged),
+    )
+}
+
+#[test]
+fn an_entity_has_one_event_and_what_disappears_is_counted() {
+    let mut fixture = Fixture::new(64 << 20);
+    fixture.mapping = mapping("state: {type: copy, value: labels.severity}");
+    let sink = EventSink::stream(io::sink());
+    let firing = |resource, severity| alert("firing", resource, severity);
+    for (alerts, events, merged) in [
+        (
+            vec![firing("A", "minor"), firing("A", "critical")],
+            "A 3",
+            1,
+        ),
+        (
+            vec![firing("A", "minor"), alert("resolved", "A", "critical")],
+            "A 1",
+            1,
+        ),
+        (
+            vec![
+                alert("resolved", "A", ""),
+                firing("A", "info"),
+                firing("B", "1"),
+            ],
+            "A 0, B 1",
+            1,
+        ),
+        (
+            vec![
+                firing("A", "2"),
+                firing("B", "2"),
+                firing("A", "2"),
+                firing("A", "2"),
+            ],
+            "A 2, B 2",
+            2,
+        ),
+    ] {
+        let found = deliver(&fixture, &sink, "", &alerts);
+        assert_eq!(found, (events.to_owned(), merged), "{alerts:?}");
+    }
+    let counted = fixture.counted();
+    assert!(
+        counted.contains(&"sharing_entity_total 2".to_owned()),
+        "{counted:?}"
+    );
+    // A rejected critical alert takes no part in the choice.
+    let large = ALERTS[3]
+        .replace("\"D\"", "\"A\"")
+        .replace("LARGE", &"x".repeat(1 << 20));
+    fixture.mapping = mapping(
+        "state: {type: map, field: labels.severity, values: {minor: 1}, default: 3}\nextra_infos_prefix: x_\n\
+         extra_infos: {large: {type: copy, value: annotations.large}}",
+    );
+    let found = deliver(&fixture, &sink, "", &[large, firing("A", "minor")]);
+    assert_eq!(found, ("A 1".to_owned(), 0));
+}
+
+#[test]
+fn a_group_that_lowers_the_alarm_of_another_is_counted_once_it_is_delivered() {
+    let mut fixture = Fixture::new(64 << 20);
+    fixture.mapping = mapping("state: {type: copy, value: labels.severity}");
+    let (broken, working) = (EventSink::stream(Broken), EventSink::stream(io::sink()));
+    let lowered = |fixture: &Fixture| {
+        let page = fixture.metrics.expose(Exposition::Text);
+        let line = page
+            .lines()
+            .find(|line| line.starts_with("canopsis_connector_groups_sharing_entity_total"));
+        line.unwrap().rsplit(' ').next().unwrap().to_owned()
+    };
+    let (high, low, over) = (
+        alert("firing", "A", "3"),
+        alert("firing", "A", "1"),
+        alert("resolved", "A", "3"),
+    );
+    for (sink, group, alerts, expected) in [
+        (&working, "", vec![&high], "0"),
+        (&working, "one", vec![&low], "0"),
+        (&broken, "one", vec![&high], "0"),
+        // What failed is not remembered, and is not counted.
+        (&working, "two", vec![&low], "0"),
+        (&working, "one", vec![&high], "0"),
+        (&broken, "two", vec![&low], "0"),
+        // Merged: what counts is the state of the entity's event.
+        (&working, "two", vec![&low, &high], "0"),
+        (&working, "two", vec![&over], "1"),
+        (&working, "two", vec![&over], "1"),
+        // Without a group, nothing is known.
+        (&working, "one", vec![&high], "1"),
+        (&working, "", vec![&over], "1"),
+    ] {
+        let alerts: Vec<String> = alerts.into_iter().cloned().collect();
+        deliver(&fixture, sink, group, &alerts);
+        assert_eq!(lowered(&fixture), expected, "{group}: {alerts:?}");
+    }
+}
+
 #[test]
 fn what_a_notification_holds_is_charged_until_it_is_dropped() {
-    let many = body(&vec![ALERTS[0]; 2000]);
+    let alerts: Vec<String> = (0..2000)
+        .map(|number| ALERTS[0].replace('A', &format!("{number}")))
+        .collect();
+    let many = body(&alerts.iter().map(String::as_str).collect::<Vec<_>>());
     let fixture = Fixture::new(64 << 20);
     let encoded = fixture.encode(&many).unwrap();
     let held = encoded.batch.bytes() + 2000 * EVENT_BOOKKEEPING;

@@ -25,7 +25,7 @@ mod tls;
 mod watchdog;
 mod write_gate;
 
-pub use batch::{Batch, EncodeError, Message};
+pub use batch::{Batch, BatchBuilder, EncodeError, Entity, MergedBatch};
 pub use error::{DeliveryError, Progress};
 pub use ledger::AnswerTimeout;
 pub use status::BrokerStatus;

@@ -257,7 +257,7 @@ fn a_reload_with_other_broker_settings_keeps_the_order() {
 }
 
 #[test]
-fn entities_end_in_their_worst_state_where_a_full_queue_refuses_events() {
+fn entities_end_in_their_highest_state_where_a_full_queue_refuses_events() {
     const ENTITIES: usize = 100;
     let broker = Broker::shared();
     let vhost = broker.fresh_vhost();

@@ -247,7 +247,7 @@ fn dry_run_prints_each_event_on_a_line() {
 }
 
 #[test]
-fn alerts_that_share_an_entity_are_shown() {
+fn alerts_that_share_an_entity_are_merged_and_shown() {
     let config = TempFile::new(&format!("http: {{bearer_token: {TOKEN}}}\n{MAPPING}"));
     let body = notification(&["DiskFull", "Other", "DiskFull"]);
     let mut body: Value = serde_json::from_str(&body).unwrap();
@@ -265,21 +265,13 @@ fn alerts_that_share_an_entity_are_shown() {
         .iter()
         .map(|event| (event["resource"].as_str().unwrap(), &event["state"]))
         .collect();
-    let (ok, critical) = (json!(0), json!(3));
-    assert_eq!(
-        states,
-        [("DiskFull", &ok), ("Other", &ok), ("DiskFull", &critical)]
-    );
-    let warning = "2 alerts of one notification share an entity";
-    assert!(text(&printed.stderr).contains(warning));
-    let explained = run(&["-c", &config, "--explain", "-"], &[], &body);
-    let part = "2 alerts share the component \"host:9100\" and the resource \"DiskFull\": they are one alarm, in their worst \
-                state.\n    Published in this order: 3 (state 0), 1 (state 3)\n";
-    assert!(
-        text(&explained.stdout).contains(part),
-        "{}",
-        text(&explained.stdout)
-    );
+    assert_eq!(states, [("DiskFull", &json!(3)), ("Other", &json!(0))]);
+    let explained = text(&run(&["-c", &config, "--explain", "-"], &[], &body).stdout);
+    let merged = "\nMerged into alert 1 of the entity \"DiskFull/host:9100\", which decides the state of their alarm\n";
+    let (before, _) = explained
+        .split_once(merged)
+        .unwrap_or_else(|| panic!("{explained}"));
+    assert!(before.contains("\nAlert 3 of 3: "), "{explained}");
 }
 
 /// The fields of each alert in an explanation, which prints them as `name = value`.

@@ -1,5 +1,6 @@
 //! What needs neither a broker nor Alertmanager: package builds run these tests without network.
 
+mod alarms;
 mod cli;
 mod documents;
 mod properties;

@@ -5,7 +5,7 @@ use std::path::Path as File;
 use canopsis_connector_prometheus::alertmanager::Notification;
 use canopsis_connector_prometheus::amqp_url::AmqpUrl;
 use canopsis_connector_prometheus::config::{Config, Overrides};
-use canopsis_connector_prometheus::event::{Event, Name, ROUTING_KEY_BYTES, State};
+use canopsis_connector_prometheus::event::{Event, Name, Names, ROUTING_KEY_BYTES, State};
 use canopsis_connector_prometheus::http::request;
 use canopsis_connector_prometheus::mapping::NotificationContext;
 use canopsis_connector_prometheus::mapping::path::Path;
@@ -140,7 +140,7 @@ proptest! {
     fn a_constant_is_copied_unchanged(text in special_text()) {
         let config = config(&format!("component: x\noutput: {{type: set, value: {}}}", quoted(&text))).unwrap();
         let event = map(&config, &json!({})).unwrap();
-        let expected = if text.is_empty() { Value::Null } else { Value::from(text) };
+        let expected = if text.trim().is_empty() { Value::Null } else { Value::from(text) };
         prop_assert_eq!(&event["output"], &expected);
     }
 
@@ -166,23 +166,29 @@ proptest! {
         .unwrap();
         match map(&config, &json!({ "a": value })) {
             Ok(event) => {
-                prop_assert_eq!(event["component"].as_str().unwrap(), &value);
+                let name = Name::new(&value).unwrap();
+                prop_assert_eq!(event["component"].as_str().unwrap(), name.as_str());
                 let cut: String = value.chars().take(length).collect();
                 prop_assert_eq!(event["output"].as_str().unwrap(), cut);
             }
-            Err(refusal) => prop_assert!(value.is_empty(), "{refusal}"),
+            Err(refusal) => prop_assert!(value.trim().is_empty(), "{refusal}"),
         }
     }
 
     #[test]
     fn a_routing_key_fits_and_is_a_prefix_of_the_full_key(component in "\\PC{1,300}", resource in "\\PC{1,300}") {
+        let names = ["c", "n", &component, &resource].map(Name::new);
+        let [Some(connector), Some(connector_name), Some(component), Some(resource)] = names else {
+            return Ok(());
+        };
+        let (mut key, whole) = (String::new(), format!("c.n.check.resource.{}.{}", component.as_str(), resource.as_str()));
+        let Ok(names) = Names::new(connector, connector_name, component, resource) else {
+            return Ok(());
+        };
         let event = Event {
-            connector: Name::new("c").unwrap(), connector_name: Name::new("n").unwrap(),
-            component: Name::new(&component).unwrap(), resource: Name::new(&resource).unwrap(),
-            state: State::Ok, output: None, long_output: None, author: None, timestamp: None, tags: None,
+            names, state: State::Ok, output: None, long_output: None, author: None, timestamp: None, tags: None,
             extra: Vec::new(),
         };
-        let (mut key, whole) = (String::new(), format!("c.n.check.resource.{component}.{resource}"));
         event.write_routing_key(&mut key);
         prop_assert!(whole.starts_with(&key));
         prop_assert!(key.len() <= ROUTING_KEY_BYTES);

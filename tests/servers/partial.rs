@@ -90,7 +90,7 @@ fn each_notification_has_the_answer_that_closes_its_alarms() {
                 good("firing"),
             ],
             200,
-            2,
+            1,
             &["event", "resource"],
         ),
         (

@@ -38,63 +38,102 @@ fn drained(admin: &Admin) -> Vec<(String, String, u64)> {
         .collect()
 }
 
+fn assert_counted(connector: &Connector, metric: &str, count: usize) {
+    let page = connector.get("/metrics").body;
+    let line = format!("canopsis_connector_{metric} {count}");
+    assert!(page.lines().any(|found| found == line), "{line} in\n{page}");
+}
+
+/// The only entry of the log with this text: such entries are written once a minute.
+fn the_entry(connector: &mut Connector, part: &str) -> String {
+    connector.wait_for_log(part);
+    let log = connector.log();
+    let entries: Vec<&str> = log.lines().filter(|line| line.contains(part)).collect();
+    assert_eq!(entries.len(), 1, "at most once a minute: {entries:?}");
+    entries[0].to_owned()
+}
+
 #[test]
-fn an_entity_ends_in_its_worst_state() {
+fn an_entity_has_one_event_in_its_highest_state() {
     let broker = Broker::shared();
     let vhost = broker.fresh_vhost();
     let admin = broker.admin(&vhost);
     let mut connector = Connector::on(&broker.url(&vhost));
     connector.wait_until_ready();
     let body = of_alerts(&[
-        alert("firing", "DiskFull", "db-1", "critical"),
-        alert("firing", "Other", "db-1", "warning"),
         alert("firing", "DiskFull", "db-1", "warning"),
+        alert("firing", "Other", "db-1", "warning"),
+        alert("firing", "DiskFull", "db-1", "critical"),
         alert("firing", "DiskFull", "db-2", "critical"),
         alert("resolved", "DiskFull", "db-1", "critical"),
         alert("resolved", "Other", "db-2", "warning"),
+        alert("firing", "DiskFull", "db-2", "critical"),
     ]);
     // The second time, the events are the same ones: a repetition by Alertmanager.
-    for published in 1..=2 {
+    for posted in 1..=2 {
         let response = connector.post(&body);
         assert_eq!(
             (response.status, response.json()),
-            (200, json!({"published": 6}))
+            (200, json!({"published": 4, "merged": 3}))
         );
         let expected = [
-            ("DiskFull", "db-1", 0),
             ("Other", "db-1", 1),
-            ("DiskFull", "db-1", 1),
-            ("DiskFull", "db-2", 3),
             ("DiskFull", "db-1", 3),
+            ("DiskFull", "db-2", 3),
             ("Other", "db-2", 0),
         ];
         let expected =
             expected.map(|(name, instance, state)| (name.to_owned(), instance.to_owned(), state));
         assert_eq!(drained(&admin), expected);
-        let counted = format!(
-            "canopsis_connector_alerts_sharing_entity_total {}",
-            3 * published
-        );
-        let page = connector.get("/metrics").body;
-        assert!(page.lines().any(|line| line == counted), "{page}");
+        // The two full disks of db-2: one of them is not visible in Canopsis.
+        assert_counted(&connector, "alerts_sharing_entity_total", posted);
     }
-    connector.wait_for_log("3 alerts of one notification share an entity");
-    let log = connector.log();
-    let warnings: Vec<&str> = log
-        .lines()
-        .filter(|line| line.contains("share an entity"))
-        .collect();
-    assert_eq!(warnings.len(), 1, "at most once a minute: {warnings:?}");
-    assert!(
-        warnings[0].contains("component=db-1 resource=DiskFull"),
-        "{warnings:?}"
+    let entry = the_entry(
+        &mut connector,
+        "firing alerts of one entity have the same state",
     );
+    assert!(entry.contains("entity=DiskFull/db-2 merged=1"), "{entry}");
+}
+
+#[test]
+fn groups_that_change_each_others_alarm_are_reported() {
+    let broker = Broker::shared();
+    let vhost = broker.fresh_vhost();
+    let mut connector = Connector::on(&broker.url(&vhost));
+    connector.wait_until_ready();
+    // As with "group_by: [severity]", and an entity without the severity.
+    let post = |connector: &Connector, group: &str, status: &str, severity: &str| {
+        let body = json!({
+            "version": "4", "receiver": "canopsis", "groupKey": format!("{{}}:{{severity=\"{group}\"}}"),
+            "groupLabels": {"severity": group}, "alerts": [alert(status, "Disk", "db-1", severity)],
+        });
+        assert_eq!(connector.post(&body.to_string()).status, 200);
+    };
+    for (group, status, severity, reported) in [
+        ("critical", "firing", "critical", 0),
+        ("critical", "firing", "critical", 0),
+        ("warning", "firing", "warning", 1),
+        ("critical", "firing", "critical", 1),
+        ("page", "firing", "page", 1),
+        ("page", "resolved", "page", 2),
+        ("critical", "firing", "critical", 2),
+        ("critical", "resolved", "critical", 2),
+        ("critical", "resolved", "critical", 2),
+    ] {
+        post(&connector, group, status, severity);
+        assert_counted(&connector, "groups_sharing_entity_total", reported);
+    }
+    let entry = the_entry(
+        &mut connector,
+        "this group lowers the alarm of another group",
+    );
+    let named = "entity=Disk/db-1 group_labels=\"{\\\"severity\\\":\\\"warning\\\"}\"";
+    assert!(entry.contains(named), "{entry}");
 }
 
 #[test]
 fn notifications_of_grafana_are_published() {
     const EXTRA: &str = "
-timestamp: {type: copy, value: startsAt}
 extra_infos_prefix: x_
 extra_infos:
   value_string: {type: template, value: '{{ .Alert.valueString }}'}
@@ -130,7 +169,7 @@ extra_infos:
         let events = send(method, "grafana-firing-and-resolved");
         let expected = [
             json!({
-                "component": "mq-1:15692", "resource": "Queue is long", "state": 1, "timestamp": 1_795_356_649,
+                "component": "mq-1:15692", "resource": "Queue is long", "state": 1,
                 "x_b": "22.5", "x_org": "1", "x_title": "[FIRING:1, RESOLVED:1] Queue is long Orders",
                 "x_truncated": "0", "x_hour": "14:10 UTC",
                 "x_value_string": "[ var='B' labels={instance=mq-1:15692} value=22.5 ], \
@@ -138,7 +177,7 @@ extra_infos:
             }),
             // Its values are null, and its valueString is empty.
             json!({
-                "component": "mq-2:15692", "resource": "Queue is long", "state": 0, "timestamp": 1_795_381_800,
+                "component": "mq-2:15692", "resource": "Queue is long", "state": 0,
                 "x_b": null, "x_title": "[FIRING:1, RESOLVED:1] Queue is long Orders", "x_value_string": null,
                 "x_hour": "21:10 UTC",
             }),

@@ -3,6 +3,7 @@
 
 pub mod alertmanager;
 pub mod broker;
+pub mod canopsis;
 pub mod certificates;
 pub mod connector;
 pub mod documents;

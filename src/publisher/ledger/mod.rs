@@ -175,11 +175,7 @@ impl Ledger {
                 return Some(oldest);
             }
         }
-        let mut held_back = 0;
         while let Some(identity) = self.turns.front().copied() {
-            if held_back >= self.turns.len() {
-                return None;
-            }
             let delivery = self.deliveries.get_mut(&identity);
             let live = delivery.filter(|delivery| delivery.is_live());
             let Some(index) = live.and_then(Delivery::next_to_do) else {
@@ -190,13 +186,8 @@ impl Ledger {
                 delivery: identity,
                 index,
             };
-            match self.oldest_to_do(event, now) {
-                Some(oldest) if !self.is_held_back(oldest) => return Some(oldest),
-                Some(_) => {
-                    held_back += 1;
-                    self.turns.rotate_left(1);
-                }
-                None => {}
+            if let Some(oldest) = self.oldest_to_do(event, now) {
+                return Some(oldest);
             }
         }
         None
@@ -217,24 +208,6 @@ impl Ledger {
         }
         self.park(oldest.delivery, now);
         None
-    }
-
-    /// An older event of the same notification and entity, with another state, is not settled yet. If that one is refused and
-    /// this one accepted, a retry would put the older state behind this one.
-    fn is_held_back(&self, event: EventRef) -> bool {
-        let delivery = self.deliveries.get(&event.delivery);
-        let Some((batch, _)) = delivery.and_then(|delivery| delivery.content.as_ref()) else {
-            return false;
-        };
-        let entity = batch.entity(event.index as usize);
-        let Some(events) = entity.and_then(|entity| self.entities.get(&entity)) else {
-            return false;
-        };
-        let state = |event: EventRef| batch.state(event.index as usize);
-        events
-            .iter()
-            .take_while(|older| **older != event)
-            .any(|older| older.delivery == event.delivery && state(*older) != state(event))
     }
 
     /// The event is to do, and its delivery is live.

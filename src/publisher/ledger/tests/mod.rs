@@ -10,17 +10,17 @@ use crate::event::{Event, State};
 use crate::memory::Budget;
 use crate::publisher::VerdictSender;
 use crate::publisher::batch::Batch;
-use crate::publisher::batch::tests::event;
+use crate::publisher::batch::tests::{batch_of, event};
 
 mod model;
 
-/// The entities of each notification's events. One entity comes in several notifications, and twice in one of them.
+/// The entities of each notification's events. One entity comes in several notifications.
 const NOTIFICATIONS: [&[usize]; 8] = [
     &[0],
     &[0],
     &[1, 2, 0],
-    &[0, 1, 0, 2],
-    &[3, 3],
+    &[0, 1, 3, 2],
+    &[3, 5],
     &[2],
     &[4, 1],
     &[
@@ -37,24 +37,15 @@ const TIMEOUT: AnswerTimeout = AnswerTimeout {
     in_all: Duration::from_secs(4),
 };
 
-/// How many events of the same notification and entity come before this one: they are in ascending order of state.
-fn older(notification: usize, index: usize) -> impl Iterator<Item = usize> {
-    let entities = NOTIFICATIONS[notification];
-    (0..index).filter(move |older| entities[*older] == entities[index])
-}
-
 fn new_batch(notification: usize) -> Batch {
-    let mut batch = Batch::default();
-    for (index, entity) in NOTIFICATIONS[notification].iter().enumerate() {
-        let resource = entity.to_string();
-        let state = [State::Ok, State::Major][older(notification, index).count()];
-        let event = Event {
-            output: Some(format!("{notification} {index}").into()),
-            ..event(&resource, state)
-        };
-        batch.push(&event, "", "").unwrap();
-    }
-    batch
+    let resources: Vec<String> = NOTIFICATIONS[notification]
+        .iter()
+        .map(usize::to_string)
+        .collect();
+    batch_of((0..).zip(&resources).map(|(index, resource)| Event {
+        output: Some(format!("{notification} {index}").into()),
+        ..event(resource, State::Major)
+    }))
 }
 
 static BATCHES: LazyLock<Vec<Batch>> =
@@ -143,8 +134,7 @@ fn deliveries_take_turns_message_by_message() {
     })
     .take(11)
     .collect();
-    // The second event of 4 has another state, and is held back until the first one is settled.
-    assert_eq!(order, [7, 4, 5, 2, 7, 2, 7, 2, 7, 7, 7]);
+    assert_eq!(order, [7, 4, 5, 2, 7, 4, 2, 7, 2, 7, 7]);
 }
 
 #[test]
@@ -197,29 +187,14 @@ fn parking_forgets_the_oldest_beyond_the_limit_but_none_with_a_message_in_flight
 }
 
 #[test]
-fn events_of_one_entity_with_the_same_state_are_in_flight_together() {
-    let (mut ledger, now) = (Ledger::default(), Instant::now());
-    ledger.opened(now);
-    let mut batch = Batch::default();
-    for starts_at in ["1", "2"] {
-        batch.push(&event("0", State::Ok), starts_at, "").unwrap();
-    }
-    let _caller = submit(&mut ledger, batch, now);
-    assert!(ledger.publish_next(now).is_some() && ledger.publish_next(now).is_some());
-}
-
-#[test]
 fn large_messages_fill_the_window_before_their_number_does() {
     let (mut ledger, now) = (Ledger::default(), Instant::now());
     ledger.opened(now);
-    let mut batch = Batch::default();
-    for resource in ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"] {
-        let event = Event {
-            output: Some("x".repeat(1_000_000).into()),
-            ..event(resource, State::Ok)
-        };
-        batch.push(&event, "", "").unwrap();
-    }
+    let resources = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
+    let batch = batch_of(resources.map(|resource| Event {
+        output: Some("x".repeat(1_000_000).into()),
+        ..event(resource, State::Ok)
+    }));
     let _caller = submit(&mut ledger, batch, now);
     let published = (0..10).filter(|_| ledger.publish_next(now).is_some());
     assert_eq!(published.count(), 8, "8 MiB");

@@ -227,11 +227,9 @@ impl Model {
             let has_room = self.is_open && !self.is_blocked && before.in_flight < before.window;
             if has_room && (self.ledger.suspects.is_empty() || before.in_flight == 0) {
                 for notification in 0..NOTIFICATIONS.len() {
-                    // One that is held back may be the oldest of an entity, whose others have to wait, too.
-                    let to_do = !self.holds_back()
-                        && self
-                            .delivery(notification)
-                            .is_some_and(|delivery| delivery.states.contains(&EventState::ToDo));
+                    let to_do = self
+                        .delivery(notification)
+                        .is_some_and(|delivery| delivery.states.contains(&EventState::ToDo));
                     assert!(
                         !(to_do && self.waits(notification)),
                         "nothing to do, and {notification} waits"
@@ -273,20 +271,6 @@ impl Model {
         self.wire.push_back((self.next_tag, id));
         self.next_tag += 1;
         true
-    }
-
-    /// An event waits for an older one of its notification and entity.
-    fn holds_back(&self) -> bool {
-        let is_unsettled = |state| matches!(state, EventState::InFlight | EventState::Acked);
-        (0..NOTIFICATIONS.len()).any(|notification| {
-            self.delivery(notification).is_some_and(|delivery| {
-                let states = &delivery.states;
-                (0..states.len()).any(|index| {
-                    states[index] == EventState::ToDo
-                        && older(notification, index).any(|older| is_unsettled(states[older]))
-                })
-            })
-        })
     }
 
     fn handle(&mut self, fate: Fate) {
