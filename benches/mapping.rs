@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use canopsis_connector_prometheus::config::{Config, Overrides};
+use canopsis_connector_prometheus::config::{Config, Environment, Overrides};
 use canopsis_connector_prometheus::mapping::Mapping;
 use canopsis_connector_prometheus::memory::Budget;
 use canopsis_connector_prometheus::metrics::Metrics;
@@ -21,9 +21,13 @@ fn main() {
 }
 
 fn mapping() -> Mapping {
-    Config::load("config.yml".as_ref(), &Overrides::default(), &|_| None)
-        .unwrap()
-        .mapping
+    Config::load(
+        "config.yml".as_ref(),
+        &Overrides::default(),
+        &Environment::default(),
+    )
+    .unwrap()
+    .mapping
 }
 
 /// A captured notification with copies of its alert.

@@ -6,14 +6,9 @@ use std::path::PathBuf;
 use log::LevelFilter;
 use pico_args::Arguments;
 
-use crate::config::{DEFAULT_PATH, Environment, Overrides};
+use crate::config::{DEFAULT_PATH, Environment, LOG_FORMAT, LOG_LEVEL, Overrides};
 use crate::logging::Format;
 use crate::suggest::did_you_mean;
-
-/// The variable for `--log-level`.
-pub const LOG_LEVEL: &str = "PROMETHEUS_LOG_LEVEL";
-/// The variable for `--log-format`.
-pub const LOG_FORMAT: &str = "PROMETHEUS_LOG_FORMAT";
 
 /// The output of `--help`.
 pub const HELP: &str = "\
@@ -129,10 +124,7 @@ pub enum UsageError {
 
 impl Cli {
     /// Parses the arguments, without the program's name. The variables for `--log-level` and `--log-format` are defaults.
-    pub fn parse(
-        arguments: Vec<OsString>,
-        environment: Environment<'_>,
-    ) -> Result<Self, UsageError> {
+    pub fn parse(arguments: Vec<OsString>, environment: &Environment) -> Result<Self, UsageError> {
         let mut arguments = Arguments::from_vec(arguments);
         let help = arguments.contains(["-h", "--help"]);
         let version = arguments.contains(["-V", "--version"]);
@@ -190,18 +182,14 @@ fn or_variable<T>(
     option: Option<T>,
     name: &'static str,
     read: fn(&str) -> Result<T, &'static str>,
-    environment: Environment<'_>,
+    environment: &Environment,
 ) -> Result<Option<T>, UsageError> {
-    match (option, environment(name)) {
-        (Some(value), _) => Ok(Some(value)),
-        (None, None) => Ok(None),
-        (None, Some(text)) => {
-            let text = text.map_err(|_| UsageError::Variable(name, "is not UTF-8"))?;
-            read(&text)
-                .map(Some)
-                .map_err(|reason| UsageError::Variable(name, reason))
-        }
+    if option.is_some() {
+        return Ok(option);
     }
+    let text = environment.get(name);
+    text.and_then(|text| text.map(read).transpose())
+        .map_err(|reason| UsageError::Variable(name, reason))
 }
 
 fn host(text: &str) -> Result<String, &'static str> {
@@ -241,13 +229,11 @@ mod tests {
     }
 
     fn parse_with(line: &str, variables: &[(&str, &str)]) -> Result<Cli, UsageError> {
-        let find = |name: &str| {
-            variables
-                .iter()
-                .find(|(known, _)| *known == name)
-                .map(|(_, value)| Ok((*value).to_owned()))
-        };
-        Cli::parse(line.split_whitespace().map(OsString::from).collect(), &find)
+        let environment = variables.iter().copied().collect();
+        Cli::parse(
+            line.split_whitespace().map(OsString::from).collect(),
+            &environment,
+        )
     }
 
     #[test]
@@ -285,9 +271,11 @@ mod tests {
     #[test]
     fn variables_set_the_log() {
         let variables = [
-            ("PROMETHEUS_LOG_LEVEL", "debug"),
-            ("PROMETHEUS_LOG_FORMAT", "json"),
+            ("PROMETHEUS_LOG_LEVEL", "debug\r"),
+            ("PROMETHEUS_LOG_FORMAT", " json\r\n"),
         ];
+        let cli = parse_with("", &variables).unwrap();
+        assert_eq!(cli.log_format, Format::Json);
         let cli = parse_with("--log-format text", &variables).unwrap();
         assert_eq!(
             (cli.log_level, cli.log_format),

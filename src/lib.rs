@@ -19,6 +19,7 @@ pub mod mapping;
 pub mod memory;
 pub mod metrics;
 pub mod pipeline;
+pub mod placeholder;
 pub mod publisher;
 pub mod reload;
 pub mod secret;

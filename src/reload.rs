@@ -3,7 +3,6 @@
 //! A configuration with errors is rejected as a whole. Loading happens in a background thread, so that a slow file system
 //! does not delay a shutdown.
 
-use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +15,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::cli::Cli;
-use crate::config::{Config, ConfigError, Overrides};
+use crate::config::{Config, ConfigError, Environment, Overrides};
 use crate::http::{self, ListenAddress, ReloadError, Routes, Runtime, Server};
 use crate::metrics;
 use crate::pipeline::EventSink;
@@ -32,14 +31,9 @@ const RESERVED_FILES: usize = 64;
 /// The lower limit of `http.max_connections` where file descriptors are scarce.
 const MIN_CONNECTIONS: usize = 16;
 
-/// Looks up an environment variable.
-pub fn variable(name: &str) -> Option<Result<String, OsString>> {
-    std::env::var_os(name).map(OsString::into_string)
-}
-
 /// Reads and checks the configuration, and logs its warnings.
 pub fn load(path: &Path, overrides: &Overrides) -> Result<Config, ConfigError> {
-    let config = Config::load(path, overrides, &variable)?;
+    let config = Config::load(path, overrides, &Environment::of_process())?;
     for warning in &config.warnings {
         warn!("configuration: {warning}");
     }

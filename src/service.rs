@@ -16,7 +16,7 @@ use log::{info, warn};
 use crate::alertmanager::{DecodeError, Notification, replace_lone_surrogates};
 use crate::allocator;
 use crate::cli::{Cli, HELP, Mode, UsageError};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Environment};
 use crate::http::{ListenError, Routes, Runtime, Server};
 use crate::liveness::Heartbeat;
 use crate::logging;
@@ -98,7 +98,7 @@ impl RunError {
 
 /// Runs the task that the arguments (without the program's name) select.
 pub fn run(arguments: &[OsString]) -> Result<(), RunError> {
-    let cli = Cli::parse(arguments.to_vec(), &reload::variable)?;
+    let cli = Cli::parse(arguments.to_vec(), &Environment::of_process())?;
     match cli.mode {
         Mode::Help => return Ok(write!(io::stdout(), "{HELP}")?),
         Mode::Version => return Ok(writeln!(io::stdout(), "{}", version::LONG)?),

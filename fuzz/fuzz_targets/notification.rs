@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use canopsis_connector_prometheus::alertmanager::{Notification, replace_lone_surrogates};
-use canopsis_connector_prometheus::config::{Config, Overrides};
+use canopsis_connector_prometheus::config::{Config, Environment, Overrides};
 use canopsis_connector_prometheus::memory::Budget;
 use canopsis_connector_prometheus::pipeline::{EncodedNotification, MappingReporter};
 use jiff::Timestamp;
@@ -19,7 +19,7 @@ static CONFIG: LazyLock<Config> = LazyLock::new(|| {
         text,
         Path::new("config.yml"),
         &Overrides::default(),
-        &|_| None,
+        &Environment::default(),
     )
     .expect("the shipped file is valid")
 });

@@ -52,6 +52,14 @@ impl Place {
         }
     }
 
+    /// The key's path, or the name of the variable.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::File { path, .. } => path,
+            Self::Variable(name) => name,
+        }
+    }
+
     fn position(&self) -> Option<Position> {
         match self {
             Self::File { position, .. } => *position,

@@ -4,20 +4,22 @@
 //! An invalid configuration is rejected as a whole. The error lists everything that is wrong, then the warnings, each with its key's path and line
 //! or its variable, and never shows a secret.
 
-use std::ffi::OsString;
 use std::fmt::{self, Write as _};
 use std::io;
 use std::path::{Path, PathBuf};
 
 mod diagnostics;
+mod environment;
 mod mapping;
 mod rules;
 mod settings;
 mod source;
 
 pub use diagnostics::{Diagnostic, Place};
+pub use environment::{Environment, LOG_FORMAT, LOG_LEVEL};
 pub use mapping::KEYS as EVENT_KEYS;
-pub use settings::{AMQP_KEYS, AMQP_PREFIX, HTTP_KEYS, HTTP_PREFIX, TLS_KEYS, TLS_PREFIX};
+pub use settings::{AMQP, HTTP, TLS};
+pub use source::SectionKeys;
 pub use yamldoc::{MAX_FILE_BYTES, Position};
 
 use crate::mapping::Mapping;
@@ -27,9 +29,6 @@ use yamldoc::{Document, Node, NodeRef};
 
 /// The configuration file of an RPM installation.
 pub const DEFAULT_PATH: &str = "/etc/canopsis-connectors/prometheus/config.yml";
-
-/// Looks up an environment variable; `Err` where its value is not UTF-8.
-pub type Environment<'a> = &'a dyn Fn(&str) -> Option<Result<String, OsString>>;
 
 /// The options that override the file.
 #[derive(Debug, Default, Clone)]
@@ -113,7 +112,7 @@ impl Config {
     pub fn load(
         path: &Path,
         overrides: &Overrides,
-        environment: Environment<'_>,
+        environment: &Environment,
     ) -> Result<Self, ConfigError> {
         let text = source::read_file(path, MAX_FILE_BYTES).map_err(|source| ConfigError::Read {
             path: path.to_owned(),
@@ -127,7 +126,7 @@ impl Config {
         text: &str,
         path: &Path,
         overrides: &Overrides,
-        environment: Environment<'_>,
+        environment: &Environment,
     ) -> Result<Self, ConfigError> {
         let document = Document::parse(text).map_err(|error| ConfigError::Syntax {
             path: path.to_owned(),
@@ -140,8 +139,12 @@ impl Config {
             diagnostics.error(&duplicate, "duplicate key");
         }
         check_root(&root, &mut diagnostics);
-        let publisher = settings::amqp(&root, environment, &mut diagnostics);
-        let http = settings::http(&root, environment, overrides, &mut diagnostics);
+        for (name, meant) in environment.misspelt() {
+            let message = format!("is not read; did you mean {meant}?");
+            diagnostics.warn(Place::Variable(name.to_owned()), message);
+        }
+        let publisher = settings::read_amqp(&root, environment, &mut diagnostics);
+        let http = settings::read_http(&root, environment, overrides, &mut diagnostics);
         let mapping = mapping::mapping(&root, &mut diagnostics);
         let (errors, warnings) = diagnostics.into_parts();
         match mapping {

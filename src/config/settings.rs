@@ -2,48 +2,55 @@
 //! options that override them.
 
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::Overrides;
 use super::diagnostics::{Diagnostics, Place};
-use super::source::{SecretSource, Section, Setting};
-use super::{Environment, Overrides};
-use crate::amqp_url::AmqpUrl;
-use crate::http::{self, DEFAULT_TOKEN, ListenAddress, ServerTls};
+use super::environment::Environment;
+use super::source::{Form, Section, SectionKeys, Setting};
+use crate::amqp_url::{AmqpUrl, Login};
+use crate::http::{self, ListenAddress, ServerTls, is_published};
 use crate::publisher::{self, TlsFiles};
 use crate::secret::Secret;
 use crate::tls::TlsError;
 use jiff::Timestamp;
 use yamldoc::NodeRef;
 
-/// The keys of the section `amqp`. The variable of each is [`AMQP_PREFIX`] and the key in upper case.
-pub const AMQP_KEYS: &[&str] = &[
-    "url",
-    "url_file",
-    "exchange",
-    "ca_file",
-    "cert_file",
-    "key_file",
-];
-/// The keys of the section `http`. The variable of each is [`HTTP_PREFIX`] and the key in upper case.
-pub const HTTP_KEYS: &[&str] = &[
-    "listen",
-    "bearer_token",
-    "bearer_token_file",
-    "max_body_bytes",
-    "max_connections",
-    "answer_timeout",
-    "metrics_require_token",
-    "tls",
-];
-/// The keys of the section `http.tls`. The variable of each is [`TLS_PREFIX`] and the key in upper case.
-pub const TLS_KEYS: &[&str] = &["cert_file", "key_file", "client_ca_file"];
-/// The prefix of the variables for `amqp`.
-pub const AMQP_PREFIX: &str = "CPS_AMQP_";
-/// The prefix of the variables for `http`.
-pub const HTTP_PREFIX: &str = "PROMETHEUS_";
-/// The prefix of the variables for `http.tls`.
-pub const TLS_PREFIX: &str = "PROMETHEUS_TLS_";
+/// The section `amqp`.
+pub const AMQP: SectionKeys = SectionKeys {
+    path: "amqp",
+    prefix: "CPS_AMQP_",
+    keys: &[
+        "url",
+        "url_file",
+        "exchange",
+        "ca_file",
+        "cert_file",
+        "key_file",
+    ],
+};
+/// The section `http`.
+pub const HTTP: SectionKeys = SectionKeys {
+    path: "http",
+    prefix: "PROMETHEUS_",
+    keys: &[
+        "listen",
+        "bearer_token",
+        "bearer_token_file",
+        "max_body_bytes",
+        "max_connections",
+        "answer_timeout",
+        "metrics_require_token",
+        "tls",
+    ],
+};
+/// The section `http.tls`.
+pub const TLS: SectionKeys = SectionKeys {
+    path: "http.tls",
+    prefix: "PROMETHEUS_TLS_",
+    keys: &["cert_file", "key_file", "client_ca_file"],
+};
 
 const DEFAULT_URL: &str = "amqp://cpsrabbit:canopsis@localhost/canopsis";
 const DEFAULT_EXCHANGE: &str = "canopsis.events";
@@ -67,95 +74,68 @@ const RECOMMENDED_ANSWER_TIMEOUT: Duration = Duration::from_secs(9);
 
 /// The full name of a key that is at the top level by mistake.
 pub fn section_of(key: &str) -> Option<String> {
-    let within =
-        |section: &str, keys: &[&str]| keys.contains(&key).then(|| format!("{section}.{key}"));
-    within("amqp", AMQP_KEYS).or_else(|| within("http", HTTP_KEYS))
+    let section = [AMQP, HTTP]
+        .into_iter()
+        .find(|section| section.keys.contains(&key))?;
+    Some(format!("{}.{key}", section.path))
 }
 
 /// Reads the section `amqp`.
-pub fn amqp(
+pub fn read_amqp(
     root: &NodeRef<'_>,
-    environment: Environment<'_>,
+    environment: &Environment,
     diagnostics: &mut Diagnostics,
 ) -> publisher::BrokerSettings {
-    let known = ("amqp", AMQP_PREFIX, AMQP_KEYS);
-    let mut section = Section::find(Some(root), known, environment, diagnostics);
+    let mut section = Section::new(&AMQP, root.get("amqp"), environment, diagnostics);
+    let exchange = |name: &str| (name.len() <= MAX_EXCHANGE_BYTES).then(|| name.to_owned());
+    let urls = urls(&mut section);
+    let [ca, cert, key] = ["ca_file", "cert_file", "key_file"].map(|key| path(&mut section, key));
     let settings = publisher::BrokerSettings {
-        urls: urls(&mut section),
         exchange: section
             .value("exchange", exchange, "a name of 1 to 255 bytes")
             .unwrap_or_else(|| DEFAULT_EXCHANGE.to_owned()),
-        tls: TlsFiles {
-            ca: path(&mut section, "ca_file"),
-            cert: path(&mut section, "cert_file"),
-            key: path(&mut section, "key_file"),
-        },
+        tls: TlsFiles { ca, cert, key },
+        urls,
     };
     check_tls(&settings, &mut section);
     settings
 }
 
-fn exchange(setting: &Setting<'_>) -> Option<String> {
-    let name = setting.text()?;
-    (name.len() <= MAX_EXCHANGE_BYTES).then(|| name.to_owned())
-}
-
 fn urls(section: &mut Section<'_, '_>) -> Vec<AmqpUrl> {
-    // In a file or a variable, several URLs are separated by white space.
-    let (setting, text) = match section.secret("url") {
-        SecretSource::Missing => return AmqpUrl::parse(DEFAULT_URL).into_iter().collect(),
-        SecretSource::Conflict => return Vec::new(),
-        SecretSource::Inline(setting @ Setting::File(_)) => {
-            let texts = section.texts(setting);
-            let urls = texts
-                .iter()
-                .filter_map(|(setting, text)| url(section, setting, text.trim()));
-            return urls.collect();
-        }
-        SecretSource::Inline(setting @ Setting::Environment(..)) => {
-            let text = setting.text().map(str::to_owned);
-            (setting, text)
-        }
-        SecretSource::File(setting) => {
-            let text = section.contents(&setting);
-            (setting, text)
-        }
+    let Some(texts) = section.texts("url", Form::Words) else {
+        return AmqpUrl::parse(DEFAULT_URL).into_iter().collect();
     };
-    let Some(text) = text else { return Vec::new() };
-    if text.trim().is_empty() {
-        section.error(&setting, "contains no URL");
+    let mut urls = Vec::new();
+    for Setting { place, text } in texts {
+        match AmqpUrl::parse(&text) {
+            Ok(url) => urls.push(url),
+            Err(error) => section.diagnostics.error(place, format!("the URL {error}")),
+        }
     }
-    let urls = text
-        .split_whitespace()
-        .filter_map(|text| url(section, &setting, text));
-    urls.collect()
-}
-
-fn url(section: &mut Section<'_, '_>, setting: &Setting<'_>, text: &str) -> Option<AmqpUrl> {
-    AmqpUrl::parse(text)
-        .map_err(|error| section.error(setting, format!("the URL {error}")))
-        .ok()
+    urls
 }
 
 fn check_tls(settings: &publisher::BrokerSettings, section: &mut Section<'_, '_>) {
-    let any_file = settings.tls != TlsFiles::default();
+    let TlsFiles { ca, cert, key } = &settings.tls;
+    let is_external = |url: &&AmqpUrl| url.login == Login::External;
+    let place = section.place("url");
+    if settings.urls.iter().filter(is_external).any(|url| url.tls)
+        && cert.is_none()
+        && key.is_none()
+    {
+        let message = "auth_mechanism=external is a login with a client certificate: set cert_file and key_file";
+        section.diagnostics.error(place, message);
+    } else if settings.urls.iter().filter(is_external).any(|url| !url.tls) {
+        let message =
+            "auth_mechanism=external is a login with a client certificate, which requires amqps://";
+        section.diagnostics.warn(place, message);
+    }
     if settings.urls.iter().any(|url| url.tls) {
         if let Err(error) = settings.tls.connector() {
-            let key = match &error {
-                TlsError::IncompleteIdentity if settings.tls.key.is_some() => "key_file",
-                TlsError::IncompleteIdentity => "cert_file",
-                error if error.path().is_some() && error.path() == settings.tls.key.as_deref() => {
-                    "key_file"
-                }
-                error if error.path().is_some() && error.path() == settings.tls.cert.as_deref() => {
-                    "cert_file"
-                }
-                _ => "ca_file",
-            };
-            let place = section.place(key, "amqp");
-            section.diagnostics.error(place, error.to_string());
+            let files = [("key_file", key), ("cert_file", cert), ("ca_file", ca)];
+            report(&error, files, section);
         }
-    } else if any_file && !settings.urls.is_empty() {
+    } else if settings.tls != TlsFiles::default() && !settings.urls.is_empty() {
         section.diagnostics.warn(
             Place::missing("amqp"),
             "ca_file, cert_file and key_file have no effect without an amqps:// URL",
@@ -163,20 +143,30 @@ fn check_tls(settings: &publisher::BrokerSettings, section: &mut Section<'_, '_>
     }
 }
 
+/// Reports why TLS cannot be set up: at the key of the file concerned, or of the first that is set.
+fn report(error: &TlsError, files: [(&str, &Option<PathBuf>); 3], section: &mut Section<'_, '_>) {
+    let is_concerned = |path: Option<&Path>| match error.path() {
+        Some(concerned) => path == Some(concerned),
+        None => path.is_some(),
+    };
+    let key = files.iter().find(|(_, path)| is_concerned(path.as_deref()));
+    let place = section.place(key.map_or("cert_file", |(key, _)| key));
+    section.diagnostics.error(place, error.to_string());
+}
+
 /// Reads the section `http`, with `--host` and `--port`.
-pub fn http(
+pub fn read_http(
     root: &NodeRef<'_>,
-    environment: Environment<'_>,
+    environment: &Environment,
     overrides: &Overrides,
     diagnostics: &mut Diagnostics,
 ) -> http::ServerSettings {
-    let tls = tls(root.get("http").as_ref(), environment, diagnostics);
-    let known = ("http", HTTP_PREFIX, HTTP_KEYS);
-    let mut section = Section::find(Some(root), known, environment, diagnostics);
-    let address = |setting: &Setting<'_>| ListenAddress::parse(setting.text()?);
+    let node = root.get("http");
+    let tls = read_tls(node.as_ref(), environment, diagnostics);
+    let mut section = Section::new(&HTTP, node, environment, diagnostics);
     let requirement = "HOST:PORT, such as 0.0.0.0:18401 or [::]:18401";
     let mut listen = section
-        .value("listen", address, requirement)
+        .value("listen", ListenAddress::parse, requirement)
         .unwrap_or_else(|| ListenAddress {
             host: "0.0.0.0".to_owned(),
             port: DEFAULT_PORT,
@@ -194,7 +184,11 @@ pub fn http(
         tls,
         tokens: tokens(&mut section),
         metrics_require_token: section
-            .value("metrics_require_token", boolean, "true or false")
+            .value(
+                "metrics_require_token",
+                |text| text.parse().ok(),
+                "true or false",
+            )
             .unwrap_or(false),
         max_body_bytes: number(&mut section, "max_body_bytes", bytes, "bytes")
             .unwrap_or(DEFAULT_MAX_BODY_BYTES),
@@ -205,19 +199,19 @@ pub fn http(
 }
 
 /// Reads the section `http.tls`, and the files. A part of it without the rest is an error: it must not turn TLS off.
-fn tls(
+fn read_tls(
     http: Option<&NodeRef<'_>>,
-    environment: Environment<'_>,
+    environment: &Environment,
     diagnostics: &mut Diagnostics,
 ) -> Option<ServerTls> {
-    let known = ("tls", TLS_PREFIX, TLS_KEYS);
     let entries = http.map(NodeRef::entries).unwrap_or_default();
     // Its keys may be commented out, and the section itself not.
-    let is_empty = entries
+    let is_written_empty = entries
         .iter()
         .any(|(key, node)| *key == "tls" && node.is_null());
-    let mut section = Section::find(http, known, environment, diagnostics);
-    if !is_empty && !section.is_present(TLS_KEYS) {
+    let node = http.and_then(|http| http.get("tls"));
+    let mut section = Section::new(&TLS, node, environment, diagnostics);
+    if !is_written_empty && !section.is_present() {
         return None;
     }
     let [cert, key, client_ca] =
@@ -226,33 +220,23 @@ fn tls(
         (Some(cert), Some(key)) => ServerTls::load(cert, key, client_ca.as_deref()),
         _ => Err(TlsError::IncompleteIdentity),
     };
-    match loaded {
+    match &loaded {
         Ok(tls) => {
             for warning in tls.warnings(Timestamp::now().as_second()) {
-                let place = section.place("cert_file", "http.tls");
+                let place = section.place("cert_file");
                 section.diagnostics.warn(place, warning);
             }
-            Some(tls)
         }
         Err(error) => {
-            let key = match error.path() {
-                Some(path) if Some(path) == key.as_deref() => "key_file",
-                Some(path) if Some(path) == client_ca.as_deref() => "client_ca_file",
-                _ => "cert_file",
-            };
-            let place = section.place(key, "http.tls");
-            section.diagnostics.error(place, error.to_string());
-            None
+            let files = [
+                ("key_file", &key),
+                ("client_ca_file", &client_ca),
+                ("cert_file", &cert),
+            ];
+            report(error, files, &mut section);
         }
     }
-}
-
-fn boolean(setting: &Setting<'_>) -> Option<bool> {
-    match setting.text()? {
-        "true" => Some(true),
-        "false" => Some(false),
-        _ => None,
-    }
+    loaded.ok()
 }
 
 fn number(
@@ -261,18 +245,15 @@ fn number(
     range: RangeInclusive<usize>,
     unit: &str,
 ) -> Option<usize> {
-    let requirement = format!(
-        "a whole number of {unit}, {} to {}",
-        range.start(),
-        range.end()
-    );
-    let number = |setting: &Setting<'_>| setting.number().filter(|number| range.contains(number));
-    section.value(key, number, &requirement)
+    let (min, max) = (range.start(), range.end());
+    let requirement = format!("a whole number of {unit}, {min} to {max}");
+    let parse = |text: &str| text.parse().ok().filter(|number| range.contains(number));
+    section.value(key, parse, &requirement)
 }
 
 fn answer_timeout(section: &mut Section<'_, '_>) -> Duration {
-    let parse = |setting: &Setting<'_>| {
-        let duration: jiff::SignedDuration = setting.text()?.parse().ok()?;
+    let parse = |text: &str| {
+        let duration: jiff::SignedDuration = text.parse().ok()?;
         let timeout = Duration::try_from(duration).ok()?;
         (MIN_ANSWER_TIMEOUT..=MAX_ANSWER_TIMEOUT)
             .contains(&timeout)
@@ -282,11 +263,10 @@ fn answer_timeout(section: &mut Section<'_, '_>) -> Duration {
     let timeout = section
         .value("answer_timeout", parse, requirement)
         .unwrap_or(DEFAULT_ANSWER_TIMEOUT);
-    if timeout > RECOMMENDED_ANSWER_TIMEOUT
-        && let Some(setting) = section.get("answer_timeout")
-    {
+    if timeout > RECOMMENDED_ANSWER_TIMEOUT {
+        let place = section.place("answer_timeout");
         section.diagnostics.warn(
-            &setting,
+            place,
             "is over 9s: Alertmanager may give up before the response (after group_interval, at least 10 s)",
         );
     }
@@ -295,49 +275,48 @@ fn answer_timeout(section: &mut Section<'_, '_>) -> Duration {
 
 /// The accepted tokens. Those of the environment replace those of the file.
 fn tokens(section: &mut Section<'_, '_>) -> Vec<Secret> {
-    let texts = match section.secret("bearer_token") {
-        SecretSource::Missing => {
-            let variable = section.variable("bearer_token");
-            let message = format!("required but not set; set it here or with {variable}");
-            let place = Place::missing("http.bearer_token");
-            section.diagnostics.error(place, message);
-            return Vec::new();
-        }
-        SecretSource::Conflict => return Vec::new(),
-        SecretSource::Inline(setting) => section.texts(setting),
-        // Text editors end the last line; the line end is not part of the token.
-        SecretSource::File(setting) => match section.contents(&setting) {
-            Some(text) => vec![(setting, text.trim_end_matches(['\r', '\n']).to_owned())],
-            None => Vec::new(),
-        },
+    let variable = HTTP.variable("bearer_token");
+    let Some(texts) = section.texts("bearer_token", Form::List) else {
+        let message = format!("required but not set; set it here or with {variable}");
+        let place = Place::missing("http.bearer_token");
+        section.diagnostics.error(place, message);
+        return Vec::new();
     };
-    let tokens = texts
-        .into_iter()
-        .filter_map(|(setting, text)| token(section, &setting, text));
-    tokens.collect()
+    let mut tokens = Vec::new();
+    for setting in texts {
+        let place = setting.place.clone();
+        if !setting.text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let message = "must consist of printable ASCII characters without spaces, as in an HTTP header; \
+                           several tokens are a YAML list: [NEW, OLD]";
+            section.diagnostics.error(place, message);
+            continue;
+        }
+        if is_published(&setting.text) {
+            let message = format!(
+                "is a published placeholder, which is accepted from loopback addresses only; set a secret token here or with {variable}"
+            );
+            section.diagnostics.warn(place, message);
+        } else if setting.text.contains([',', ';']) {
+            let message = "has a comma or a semicolon, which is part of the token; several tokens are a YAML list: [NEW, OLD]";
+            section.diagnostics.warn(place, message);
+        } else if is_quoted(&setting.text) {
+            let message = "is in quotation marks, which are part of the token; remove them";
+            section.diagnostics.warn(place, message);
+        } else {
+            section.warn_of_placeholder(&setting);
+        }
+        tokens.push(Secret::new(setting.text));
+    }
+    tokens
 }
 
-fn token(section: &mut Section<'_, '_>, setting: &Setting<'_>, text: String) -> Option<Secret> {
-    if text.is_empty() {
-        section.error(setting, "must not be empty");
-        return None;
-    }
-    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        let message =
-            "must consist of printable ASCII characters without spaces, as in an HTTP header";
-        section.error(setting, message);
-        return None;
-    }
-    if text == DEFAULT_TOKEN {
-        let variable = section.variable("bearer_token");
-        let message = format!(
-            "is still the published default, which is accepted from loopback addresses only; set a secret token here or with {variable}"
-        );
-        section.diagnostics.warn(setting, message);
-    }
-    Some(Secret::new(text))
+/// Whether a variable or a file contains the quotation marks of a shell.
+fn is_quoted(text: &str) -> bool {
+    ['"', '\'']
+        .iter()
+        .any(|quote| text.len() > 1 && text.starts_with(*quote) && text.ends_with(*quote))
 }
 
 fn path(section: &mut Section<'_, '_>, key: &str) -> Option<PathBuf> {
-    section.value(key, |setting| setting.text().map(PathBuf::from), "a path")
+    section.value(key, |text| Some(PathBuf::from(text)), "a path")
 }

@@ -1,4 +1,5 @@
-//! Finds a setting of the sections `amqp` and `http`: in its environment variable, else in the file.
+//! Finds a setting of the sections `amqp`, `http` and `http.tls`: in its environment variable, else in the file, and for a secret
+//! in the file that either of them names.
 //!
 //! The variable of `amqp.exchange` is `CPS_AMQP_EXCHANGE`, that of `http.listen` is `PROMETHEUS_LISTEN`. What a value means is up
 //! to `settings`.
@@ -7,221 +8,261 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
-use super::Environment;
 use super::diagnostics::{Diagnostics, Place};
+use super::environment::Environment;
+use crate::placeholder;
 use yamldoc::{Node, NodeRef};
 
 /// The maximal length of a file with a secret.
 const MAX_SECRET_FILE_BYTES: usize = 64 << 10;
 
-/// A setting, with the place it comes from.
-pub enum Setting<'d> {
-    File(NodeRef<'d>),
-    /// The name and the value of the variable.
-    Environment(String, String),
+/// The name of a section, and of its variables.
+#[derive(Debug)]
+pub struct SectionKeys {
+    /// The path of the section.
+    pub path: &'static str,
+    /// The prefix of the variables' names.
+    pub prefix: &'static str,
+    /// Every key.
+    pub keys: &'static [&'static str],
 }
 
-impl From<&Setting<'_>> for Place {
-    fn from(setting: &Setting<'_>) -> Self {
-        match setting {
-            Setting::File(node) => node.into(),
-            Setting::Environment(name, _) => Self::Variable(name.clone()),
-        }
-    }
-}
-
-impl Setting<'_> {
-    /// The key's path, or the name of the variable.
-    pub fn name(&self) -> &str {
-        match self {
-            Self::File(node) => &node.path,
-            Self::Environment(name, _) => name,
-        }
-    }
-
-    /// The value as text without white space around it; `None` for an empty text, a list or a mapping.
-    pub fn text(&self) -> Option<&str> {
-        let text = match self {
-            Self::File(node) => node.text()?.trim(),
-            Self::Environment(_, text) => text.trim(),
-        };
-        (!text.is_empty()).then_some(text)
-    }
-
-    /// The value as a non-negative integer.
-    pub fn number(&self) -> Option<usize> {
-        match self {
-            Self::File(NodeRef {
-                node: Node::Scalar(Value::Number(number), _),
-                ..
-            }) => usize::try_from(number.as_u64()?).ok(),
-            Self::File(_) => None,
-            Self::Environment(..) => self.text()?.parse().ok(),
-        }
+impl SectionKeys {
+    /// The name of a key's variable.
+    pub fn variable(&self, key: &str) -> String {
+        format!("{}{}", self.prefix, key.to_uppercase())
     }
 }
 
-/// Where a secret comes from.
-pub enum SecretSource<'d> {
-    Missing,
-    Inline(Setting<'d>),
-    /// In the file whose path this is.
-    File(Setting<'d>),
-    /// Both inline and in a file, which has been reported.
-    Conflict,
+/// How many values a setting has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// One.
+    One,
+    /// One text, or a list in the file.
+    List,
+    /// Texts separated by white space, or a list in the file.
+    Words,
+}
+
+/// The text of a setting, and where it is written.
+#[derive(Debug)]
+pub struct Setting {
+    /// The key or the variable.
+    pub place: Place,
+    /// Without white space around it, and never empty.
+    pub text: String,
 }
 
 /// A section of the file and its variables.
 pub struct Section<'d, 'e> {
-    /// The prefix of the variables' names.
-    prefix: &'static str,
+    keys: &'static SectionKeys,
     /// The section; `None` where the file lacks it.
     node: Option<NodeRef<'d>>,
-    environment: Environment<'e>,
+    environment: &'e Environment,
     pub diagnostics: &'e mut Diagnostics,
 }
 
 impl<'d, 'e> Section<'d, 'e> {
-    /// Finds a section within another one, and checks its keys.
-    pub fn find(
-        parent: Option<&NodeRef<'d>>,
-        (name, prefix, keys): (&str, &'static str, &[&str]),
-        environment: Environment<'e>,
+    /// Checks the keys of a section.
+    pub fn new(
+        keys: &'static SectionKeys,
+        node: Option<NodeRef<'d>>,
+        environment: &'e Environment,
         diagnostics: &'e mut Diagnostics,
     ) -> Self {
-        let node = parent.and_then(|parent| parent.get(name));
         if let Some(node) = &node {
-            diagnostics.check_keys(node, keys);
+            diagnostics.check_keys(node, keys.keys);
         }
         Self {
-            prefix,
+            keys,
             node,
             environment,
             diagnostics,
         }
     }
 
-    /// Whether the file has the section, or the environment one of these keys.
-    pub fn is_present(&self, keys: &[&str]) -> bool {
-        let in_environment = |key: &&str| (self.environment)(&self.variable(key)).is_some();
-        self.node.is_some() || keys.iter().any(in_environment)
+    /// Whether the file has the section, or the environment one of its keys.
+    pub fn is_present(&self) -> bool {
+        let in_environment = |key: &&str| !matches!(self.variable(key), Ok(None));
+        self.node.is_some() || self.keys.keys.iter().any(in_environment)
     }
 
-    /// The place of a key that is needed, or of the section where neither the file nor the environment has the key.
-    pub fn place(&mut self, key: &str, section: &str) -> Place {
-        self.get(key)
-            .map_or_else(|| Place::missing(section), |setting| Place::from(&setting))
-    }
-
-    /// Adds an error about a setting.
-    pub fn error(&mut self, setting: &Setting<'_>, message: impl Into<String>) {
-        self.diagnostics.error(setting, message);
-    }
-
-    /// The name of a key's variable.
-    pub fn variable(&self, key: &str) -> String {
-        format!("{}{}", self.prefix, key.to_uppercase())
-    }
-
-    /// The setting of a key.
-    pub fn get(&mut self, key: &str) -> Option<Setting<'d>> {
-        self.in_environment(key).or_else(|| self.in_file(key))
+    /// The place of a key, or of the section where neither the file nor the environment has the key.
+    pub fn place(&self, key: &str) -> Place {
+        if !matches!(self.variable(key), Ok(None)) {
+            return Place::Variable(self.keys.variable(key));
+        }
+        let node = self.node.as_ref().and_then(|node| node.get(key));
+        node.map_or_else(|| Place::missing(self.keys.path), |node| (&node).into())
     }
 
     /// The setting of a key as a value; one without a value is reported with what it must be.
     pub fn value<T>(
         &mut self,
         key: &str,
-        parse: impl FnOnce(&Setting<'_>) -> Option<T>,
+        parse: impl FnOnce(&str) -> Option<T>,
         requirement: &str,
     ) -> Option<T> {
-        let setting = self.get(key)?;
-        let value = parse(&setting);
+        let setting = self.texts(key, Form::One)?.pop()?;
+        let value = parse(&setting.text);
         if value.is_none() {
-            self.error(&setting, format!("must be {requirement}"));
+            let message = format!("must be {requirement}");
+            self.diagnostics.error(setting.place, message);
         }
         value
     }
 
-    /// The source of a secret: the key, or the key with the suffix `_file`.
-    pub fn secret(&mut self, key: &str) -> SecretSource<'d> {
+    /// The texts of a setting: those of its variable, else those of the file, or of the file whose path is the key with the
+    /// suffix `_file`. `None` where it is not set; a text that is reported is left out.
+    pub fn texts(&mut self, key: &str, form: Form) -> Option<Vec<Setting>> {
         let file_key = format!("{key}_file");
-        let found = match (self.in_environment(key), self.in_environment(&file_key)) {
-            (None, None) => (self.in_file(key), self.in_file(&file_key)),
-            found => found,
+        let file_key = Some(&*file_key).filter(|key| self.keys.keys.contains(key));
+        let mut found = (
+            self.in_environment(key),
+            file_key.and_then(|key| self.in_environment(key)),
+        );
+        if let (None, None) = found {
+            found = (
+                self.in_file(key, form),
+                file_key.and_then(|key| self.in_file(key, Form::One)),
+            );
+        }
+        let texts = match found {
+            (None, None) => return None,
+            (Some(texts), None) => texts,
+            (None, Some(paths)) => {
+                let contents = paths.into_iter().filter_map(|path| self.contents(path));
+                contents.collect()
+            }
+            (Some(_), Some(_)) => {
+                let (place, file) = (self.place(key), self.place(file_key.unwrap_or_default()));
+                let message = format!(
+                    "is set together with {}; set only one of them",
+                    place.name()
+                );
+                self.diagnostics.error(file, message);
+                Vec::new()
+            }
         };
-        match found {
-            (None, None) => SecretSource::Missing,
-            (Some(inline), None) => SecretSource::Inline(inline),
-            (None, Some(file)) => SecretSource::File(file),
-            (Some(inline), Some(file)) => {
-                let other = inline.name();
-                let message = format!("is set together with {other}; set only one of them");
-                self.error(&file, message);
-                SecretSource::Conflict
+        let mut settings = Vec::new();
+        for setting in texts {
+            // A token may contain anything, and has checks of its own.
+            if form == Form::List {
+                settings.push(setting);
+                continue;
+            }
+            self.warn_of_placeholder(&setting);
+            match form {
+                Form::Words => settings.extend(self.words(&setting)),
+                Form::One | Form::List => settings.push(setting),
+            }
+        }
+        Some(settings)
+    }
+
+    /// Warns of a placeholder in the text of a setting.
+    pub fn warn_of_placeholder(&mut self, setting: &Setting) {
+        if let Some(found) = placeholder::find(&setting.text) {
+            let message = format!(
+                "contains a placeholder ({found}), which is used as it is written: nothing is expanded here; write the value itself"
+            );
+            self.diagnostics.warn(setting.place.clone(), message);
+        }
+    }
+
+    /// The words of a text. A comma or a semicolon between two of them would be part of one.
+    fn words(&mut self, setting: &Setting) -> Vec<Setting> {
+        let mut words = Vec::new();
+        for word in setting.text.split_whitespace() {
+            let mut parts = word.split([',', ';']);
+            let first = parts.next().unwrap_or_default();
+            if first.is_empty() || parts.any(|part| part.is_empty() || part.contains("://")) {
+                let message = "has a comma or a semicolon between values; separate them with white space, or write a YAML list";
+                self.diagnostics.error(setting.place.clone(), message);
+                return Vec::new();
+            }
+            words.push(Setting {
+                place: setting.place.clone(),
+                text: word.to_owned(),
+            });
+        }
+        words
+    }
+
+    fn variable(&self, key: &str) -> Result<Option<&'e str>, &'static str> {
+        self.environment.get(&self.keys.variable(key))
+    }
+
+    fn in_environment(&mut self, key: &str) -> Option<Vec<Setting>> {
+        let place = Place::Variable(self.keys.variable(key));
+        match self.variable(key) {
+            Ok(text) => Some(Vec::from_iter(self.setting(place, text?))),
+            Err(message) => {
+                self.diagnostics.error(place, message);
+                Some(Vec::new())
             }
         }
     }
 
-    /// The texts of a setting that may be a list in the file, each with its place, as they are written.
-    pub fn texts(&mut self, setting: Setting<'d>) -> Vec<(Setting<'d>, String)> {
-        let nodes = match setting {
-            Setting::Environment(_, ref text) => {
-                let text = text.clone();
-                return vec![(setting, text)];
-            }
-            Setting::File(node) if matches!(node.node, Node::List(_)) => {
-                if node.items().is_empty() {
-                    self.diagnostics.error(&node, "must not be an empty list");
-                }
-                node.items()
-            }
-            Setting::File(node) => vec![node],
+    fn in_file(&mut self, key: &str, form: Form) -> Option<Vec<Setting>> {
+        let node = self.node.as_ref()?.get(key)?;
+        let nodes = match node.node {
+            Node::List(items) if form != Form::One && !items.is_empty() => node.items(),
+            Node::Scalar(..) | Node::List(_) | Node::Map(_) => vec![node],
         };
-        let mut texts = Vec::new();
+        let mut settings = Vec::new();
         for node in nodes {
             match node.text() {
-                Some(text) => texts.push((Setting::File(node), text.to_owned())),
-                None => self.diagnostics.error(&node, "must be a string"),
+                Some(text) => settings.extend(self.setting((&node).into(), text)),
+                None if form == Form::One => {
+                    self.diagnostics
+                        .error(&node, "must be one value, neither a list nor a mapping");
+                }
+                None => self
+                    .diagnostics
+                    .error(&node, "must be a string or a list of strings"),
             }
         }
-        texts
+        Some(settings)
     }
 
-    /// The contents of the file whose path is the setting.
-    pub fn contents(&mut self, setting: &Setting<'_>) -> Option<String> {
-        let Some(path) = setting.text() else {
-            self.error(setting, "must be a path");
-            return None;
-        };
-        read_file(Path::new(path), MAX_SECRET_FILE_BYTES)
-            .map_err(|error| {
-                let file = if may_be_secret(path) {
+    /// The text of the file whose path is the setting.
+    fn contents(&mut self, setting: Setting) -> Option<Setting> {
+        self.warn_of_placeholder(&setting);
+        let Setting { place, text: path } = setting;
+        match read_file(Path::new(&path), MAX_SECRET_FILE_BYTES) {
+            Ok(text) if trim(&text).is_empty() => {
+                self.diagnostics.error(place, "the file is empty");
+                None
+            }
+            Ok(text) => self.setting(place, &text),
+            Err(error) => {
+                let file = if may_be_secret(&path) {
                     "the file (path not shown; it may be a secret)"
                 } else {
-                    path
+                    &path
                 };
-                self.error(setting, format!("cannot read {file}: {error}"));
-            })
-            .ok()
+                let message = format!("cannot read {file}: {error}");
+                self.diagnostics.error(place, message);
+                None
+            }
+        }
     }
 
-    fn in_file(&self, key: &str) -> Option<Setting<'d>> {
-        self.node.as_ref()?.get(key).map(Setting::File)
+    fn setting(&mut self, place: Place, text: &str) -> Option<Setting> {
+        let text = trim(text).to_owned();
+        if text.is_empty() {
+            self.diagnostics.error(place, "must not be empty");
+            return None;
+        }
+        Some(Setting { place, text })
     }
+}
 
-    fn in_environment(&mut self, key: &str) -> Option<Setting<'d>> {
-        let name = self.variable(key);
-        let message = match (self.environment)(&name)? {
-            Ok(text) if text.trim().is_empty() => "is set but empty; unset it or give it a value",
-            Ok(text) => return Some(Setting::Environment(name, text)),
-            Err(_) => "is not UTF-8",
-        };
-        self.diagnostics.error(Place::Variable(name), message);
-        None
-    }
+/// The text without what editors and YAML put around it: white space, line ends, a byte order mark.
+pub fn trim(text: &str) -> &str {
+    text.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}')
 }
 
 /// Whether what is set as the path of a file with a secret may be the secret itself. It is not where it looks like a path in an
@@ -246,6 +287,16 @@ pub fn read_file(path: &Path, max_bytes: usize) -> io::Result<String> {
         let message = format!("longer than {max_bytes} bytes");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
     }
-    String::from_utf8(bytes)
-        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let line = error.as_bytes()[..valid]
+            .split(|byte| *byte == b'\n')
+            .count();
+        let encoding = match error.as_bytes() {
+            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "UTF-16",
+            _ => "perhaps Latin-1",
+        };
+        let message = format!("line {line} is not UTF-8 ({encoding}); save the file as UTF-8");
+        io::Error::new(io::ErrorKind::InvalidData, message)
+    })
 }

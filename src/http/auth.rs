@@ -4,10 +4,25 @@ use std::net::IpAddr;
 
 use subtle::{ConditionallySelectable, ConstantTimeEq};
 
+use crate::placeholder::is_placeholder;
 use crate::secret::Secret;
 
-/// The token of the shipped `config.yml`. It is public, so it is accepted from loopback addresses only.
+/// The token of the shipped `config.yml`.
 pub const DEFAULT_TOKEN: &str = "canopsis-prometheus-change-me";
+
+/// Other tokens of the documents and examples.
+const PUBLISHED_TOKENS: [&str; 5] = [
+    "NEW",
+    "OLD",
+    "TOKEN",
+    "a-secret",
+    "a-token-that-everybody-knows",
+];
+
+/// Whether everyone knows or guesses a token, so that it is accepted from loopback addresses only.
+pub fn is_published(token: &str) -> bool {
+    PUBLISHED_TOKENS.contains(&token) || is_placeholder(token)
+}
 
 /// Why a request is not authorized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -22,11 +37,11 @@ pub enum Unauthorized {
         "a valid bearer token is required, and this one is wrong; in Alertmanager, set http_config.authorization.credentials of the receiver to the connector's token"
     )]
     Wrong,
-    /// The token is the published default, and the sender is on another host.
+    /// The token is published, and the sender is on another host.
     #[error(
-        "the published default token is accepted from loopback addresses only; set a secret one in http.bearer_token or PROMETHEUS_BEARER_TOKEN, and in Alertmanager"
+        "a published token is accepted from loopback addresses only; set a secret one in http.bearer_token or PROMETHEUS_BEARER_TOKEN, and in Alertmanager"
     )]
-    DefaultToken,
+    PublishedToken,
 }
 
 /// The position of the token that an `Authorization` header holds; 1 is the first. All tokens are compared, so that the time
@@ -46,8 +61,8 @@ pub fn authorize(
     }
     if !scheme.eq_ignore_ascii_case("bearer") || position == 0 {
         Err(Unauthorized::Wrong)
-    } else if given == DEFAULT_TOKEN && !peer.to_canonical().is_loopback() {
-        Err(Unauthorized::DefaultToken)
+    } else if is_published(given) && !peer.to_canonical().is_loopback() {
+        Err(Unauthorized::PublishedToken)
     } else {
         Ok(position)
     }
@@ -142,20 +157,33 @@ mod tests {
     }
 
     #[test]
-    fn the_default_token_is_accepted_from_loopback_addresses_only() {
-        let tokens = [Secret::new(DEFAULT_TOKEN), Secret::new("own")];
-        let header = format!("Bearer {DEFAULT_TOKEN}");
+    fn a_published_token_is_accepted_from_loopback_addresses_only() {
+        for token in [
+            DEFAULT_TOKEN,
+            "CHANGE-ME",
+            "THE-TOKEN",
+            "token_example",
+            "${TOKEN}",
+            "a-secret",
+        ] {
+            accepted_from_loopback_addresses_only(token);
+        }
+    }
+
+    fn accepted_from_loopback_addresses_only(token: &str) {
+        let tokens = [Secret::new(token), Secret::new("own")];
+        let header = format!("Bearer {token}");
         for (peer, result) in [
             ("127.0.0.1", Ok(1)),
             ("127.9.9.9", Ok(1)),
             ("::1", Ok(1)),
             ("::ffff:127.0.0.1", Ok(1)),
-            (REMOTE, Err(Unauthorized::DefaultToken)),
-            ("10.0.0.1", Err(Unauthorized::DefaultToken)),
-            ("::ffff:10.0.0.1", Err(Unauthorized::DefaultToken)),
-            ("::", Err(Unauthorized::DefaultToken)),
-            ("0.0.0.0", Err(Unauthorized::DefaultToken)),
-            ("fe80::1", Err(Unauthorized::DefaultToken)),
+            (REMOTE, Err(Unauthorized::PublishedToken)),
+            ("10.0.0.1", Err(Unauthorized::PublishedToken)),
+            ("::ffff:10.0.0.1", Err(Unauthorized::PublishedToken)),
+            ("::", Err(Unauthorized::PublishedToken)),
+            ("0.0.0.0", Err(Unauthorized::PublishedToken)),
+            ("fe80::1", Err(Unauthorized::PublishedToken)),
         ] {
             assert_eq!(
                 authorize_from(peer, Some(&header), &tokens),

@@ -18,7 +18,7 @@ mod slots;
 mod stream;
 mod tls;
 
-pub use auth::{DEFAULT_TOKEN, Unauthorized};
+pub use auth::{DEFAULT_TOKEN, Unauthorized, is_published};
 pub use body::BodyError;
 pub use response::{HttpError, Response};
 pub use routes::{ReloadError, Routes, Runtime};

@@ -230,7 +230,7 @@ impl Routes {
         let header = head.authorization.as_deref();
         let authorized = auth::authorize(header, &settings.tokens, request.peer.ip());
         // A wrong token is an error also where none is required: the sender is misconfigured, or guesses.
-        if let Err(error @ (Unauthorized::Wrong | Unauthorized::DefaultToken)) = authorized {
+        if let Err(error @ (Unauthorized::Wrong | Unauthorized::PublishedToken)) = authorized {
             return Err(error.into());
         }
         if let Ok(position @ 2..) = authorized {
@@ -443,7 +443,7 @@ mod tests {
     use std::net::TcpStream;
 
     use super::*;
-    use crate::config::{Config, Overrides};
+    use crate::config::{Config, Environment, Overrides};
     use crate::http::Server;
     use crate::liveness::Heartbeat;
 
@@ -494,7 +494,8 @@ mod tests {
         let text = "http: {listen: '127.0.0.1:0', bearer_token: t}\nconnector: c\nconnector_name: n\n\
                     component: x\nresource: r\nstate: 1\n";
         let path = std::path::Path::new("test.yml");
-        let config = Config::from_text(text, path, &Overrides::default(), &|_| None).unwrap();
+        let config =
+            Config::from_text(text, path, &Overrides::default(), &Environment::default()).unwrap();
         let listen = config.http.listen.clone();
         let runtime = Runtime {
             settings: config.http,

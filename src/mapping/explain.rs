@@ -223,7 +223,7 @@ impl fmt::Display for Explanation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Overrides};
+    use crate::config::{Config, Environment, Overrides};
     use crate::mapping::tests::{NOW, Sample, mapping, resolved, sample, sample_with, to_value};
 
     /// The explanation of one field.
@@ -528,7 +528,7 @@ mod tests {
             &text,
             std::path::Path::new("config.yml"),
             &Overrides::default(),
-            &|_| None,
+            &Environment::default(),
         )
         .unwrap();
         let mut alerts = 0;

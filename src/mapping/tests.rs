@@ -89,9 +89,14 @@ pub fn mapping(lines: &str) -> Mapping {
         }
     }
     let path = std::path::Path::new("test.yml");
-    crate::config::Config::from_text(&text, path, &crate::config::Overrides::default(), &|_| None)
-        .unwrap()
-        .mapping
+    crate::config::Config::from_text(
+        &text,
+        path,
+        &crate::config::Overrides::default(),
+        &crate::config::Environment::default(),
+    )
+    .unwrap()
+    .mapping
 }
 
 /// The event as its receiver reads it.

@@ -4,7 +4,7 @@ use std::path::Path as File;
 
 use canopsis_connector_prometheus::alertmanager::Notification;
 use canopsis_connector_prometheus::amqp_url::AmqpUrl;
-use canopsis_connector_prometheus::config::{Config, Overrides};
+use canopsis_connector_prometheus::config::{Config, Environment, Overrides};
 use canopsis_connector_prometheus::event::{Event, Name, Names, ROUTING_KEY_BYTES, State};
 use canopsis_connector_prometheus::http::request;
 use canopsis_connector_prometheus::mapping::NotificationContext;
@@ -16,9 +16,12 @@ fn config(lines: &str) -> Result<Config, String> {
     let text = format!(
         "http: {{bearer_token: t}}\nconnector: c\nconnector_name: n\nstate: 1\nresource: r\n{lines}\n"
     );
-    let load = Config::from_text(&text, File::new("test.yml"), &Overrides::default(), &|_| {
-        None
-    });
+    let load = Config::from_text(
+        &text,
+        File::new("test.yml"),
+        &Overrides::default(),
+        &Environment::default(),
+    );
     load.map_err(|error| error.to_string())
 }
 
@@ -146,7 +149,7 @@ proptest! {
 
     #[test]
     fn any_file_is_accepted_or_rejected_and_its_secrets_not_shown(text in prop_oneof![special_text(), yaml()]) {
-        let load = |text: &str| Config::from_text(text, File::new("test.yml"), &Overrides::default(), &|_| None);
+        let load = |text: &str| Config::from_text(text, File::new("test.yml"), &Overrides::default(), &Environment::default());
         let _ = load(&text);
         for text in [
             format!("http: {{bearer_token: hunter2}}\n{}", text.replace("hunter2", "x")),

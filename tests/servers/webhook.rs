@@ -129,7 +129,7 @@ fn the_shipped_configuration_maps_every_captured_notification() {
     assert!(
         connector
             .log()
-            .contains("http.bearer_token: is still the published default")
+            .contains("http.bearer_token: is a published placeholder")
             == shipped.contains("change-me")
     );
 }

@@ -182,7 +182,7 @@ fn missing_keys_and_invalid_variables_are_reported() {
         (
             MINIMAL,
             &[("CPS_AMQP_URL_FILE", "/dev/null")],
-            "CPS_AMQP_URL_FILE: contains no URL",
+            "CPS_AMQP_URL_FILE: the file is empty",
         ),
         (
             MINIMAL,
@@ -192,7 +192,7 @@ fn missing_keys_and_invalid_variables_are_reported() {
         (
             MINIMAL,
             &[("PROMETHEUS_MAX_CONNECTIONS", "many")],
-            "PROMETHEUS_MAX_CONNECTIONS: must be a whole number",
+            "PROMETHEUS_MAX_CONNECTIONS: must be a whole number of connections, 2 to 4096",
         ),
         (
             MINIMAL,
@@ -235,13 +235,22 @@ fn the_first_line_names_where_the_errors_are() {
 #[test]
 fn a_file_that_cannot_be_read_is_reported() {
     let load = |path: &str| {
-        Config::load(Path::new(path), &Overrides::default(), &|_| None)
-            .unwrap_err()
-            .to_string()
+        Config::load(
+            Path::new(path),
+            &Overrides::default(),
+            &Environment::default(),
+        )
+        .unwrap_err()
+        .to_string()
     };
     assert!(load("/no/such.yml").contains("/no/such.yml: No such file"));
-    let error = Config::from_text("a: [", Path::new("b.yml"), &Overrides::default(), &|_| None)
-        .unwrap_err();
+    let error = Config::from_text(
+        "a: [",
+        Path::new("b.yml"),
+        &Overrides::default(),
+        &Environment::default(),
+    )
+    .unwrap_err();
     assert!(
         error
             .to_string()

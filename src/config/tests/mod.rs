@@ -3,6 +3,7 @@
 use super::*;
 
 mod errors;
+mod mistakes;
 mod settings;
 mod tls;
 mod warnings;
@@ -21,12 +22,7 @@ fn load_with(
     variables: &[(&str, &str)],
     overrides: &Overrides,
 ) -> Result<Config, ConfigError> {
-    let environment = |name: &str| {
-        variables
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, value)| Ok((*value).to_owned()))
-    };
+    let environment = variables.iter().copied().collect();
     Config::from_text(text, Path::new("test.yml"), overrides, &environment)
 }
 

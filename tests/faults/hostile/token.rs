@@ -1,4 +1,4 @@
-//! The published default token.
+//! Published tokens.
 
 use std::process::Command;
 
@@ -57,7 +57,7 @@ fn the_default_token_is_refused_from_other_hosts() {
         assert!(answer.ends_with("401"), "{path}: {answer}");
     }
     connector.wait_for_log(
-        "the published default token is accepted from loopback addresses only; set a secret one in http.bearer_token or PROMETHEUS_BEARER_TOKEN",
+        "a published token is accepted from loopback addresses only; set a secret one in http.bearer_token or PROMETHEUS_BEARER_TOKEN",
     );
     assert!(
         connector.log().contains("peer=[::ffff:192.0.2.1]"),

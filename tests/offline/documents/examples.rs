@@ -101,6 +101,13 @@ fn every_worked_example_gives_the_shown_event() {
     }
 }
 
+/// A configuration of the documents, with a secret token in place of the published one.
+fn configuration(marker: &str) -> String {
+    only(marker)
+        .replace("a-secret", TOKEN)
+        .replace("a-long-random-word", TOKEN)
+}
+
 /// What `--check` prints for a faulty configuration, with the name `config.yml`.
 fn errors_of(config: &str) -> String {
     let dir = TempDir::new("faulty");
@@ -117,14 +124,14 @@ fn the_errors_are_reported_as_shown() {
         ("migration, errors", "migration, errors, output"),
         ("migration, YAML", "migration, YAML, output"),
     ] {
-        assert_eq!(errors_of(&only(config)), only(output));
+        assert_eq!(errors_of(&configuration(config)), only(output));
     }
 }
 
 #[test]
 fn a_configuration_of_the_old_connector_works_unchanged() {
     let dir = TempDir::new("migration");
-    let config = dir.file("config.yml", &only("migration, configuration"));
+    let config = dir.file("config.yml", &configuration("migration, configuration"));
     let notification = dir.file("notification.json", &payload("firing-one"));
     for name in ["migration, check", "migration, explain"] {
         let command = only(name);
@@ -165,7 +172,7 @@ fn a_configuration_of_the_old_connector_works_unchanged() {
 #[test]
 fn an_explanation_is_printed_as_shown() {
     let dir = TempDir::new("explained");
-    let config = dir.file("config.yml", &only("explain, configuration"));
+    let config = dir.file("config.yml", &configuration("explain, configuration"));
     let notification = dir.file("notification.json", &payload("firing-one"));
     let command = only("explain, command");
     assert_eq!(

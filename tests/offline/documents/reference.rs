@@ -5,10 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::process::Command;
 
-use canopsis_connector_prometheus::cli;
-use canopsis_connector_prometheus::config::{
-    AMQP_KEYS, AMQP_PREFIX, EVENT_KEYS, HTTP_KEYS, HTTP_PREFIX, TLS_KEYS, TLS_PREFIX,
-};
+use canopsis_connector_prometheus::config::{self, AMQP, EVENT_KEYS, HTTP, TLS};
 use canopsis_connector_prometheus::mapping::path::ROOTS;
 
 use super::{CONFIG, FORMAT_MAN, MAN};
@@ -28,20 +25,21 @@ fn options(text: &str) -> BTreeSet<&str> {
 fn variables(text: &str) -> BTreeSet<&str> {
     let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
     words
-        .filter(|word| word.starts_with(AMQP_PREFIX) || word.starts_with(HTTP_PREFIX))
+        .filter(|word| word.starts_with(AMQP.prefix) || word.starts_with(HTTP.prefix))
         .filter(|word| !word.ends_with('_'))
         .collect()
 }
 
 /// Every variable that the program reads.
 fn known_variables() -> BTreeSet<String> {
-    let of = |prefix: &'static str, keys: &'static [&'static str]| {
-        (keys.iter()).map(move |key| format!("{prefix}{}", key.to_uppercase()))
-    };
-    of(AMQP_PREFIX, AMQP_KEYS)
-        .chain(of(HTTP_PREFIX, HTTP_KEYS).filter(|name| name != "PROMETHEUS_TLS"))
-        .chain(of(TLS_PREFIX, TLS_KEYS))
-        .chain([cli::LOG_LEVEL, cli::LOG_FORMAT].map(str::to_owned))
+    let sections = [AMQP, HTTP, TLS].into_iter();
+    let of_settings = sections.flat_map(|section| {
+        let keys = section.keys.iter();
+        keys.map(move |key| section.variable(key))
+    });
+    of_settings
+        .filter(|name| name != "PROMETHEUS_TLS")
+        .chain([config::LOG_LEVEL, config::LOG_FORMAT].map(str::to_owned))
         .collect()
 }
 
@@ -110,10 +108,10 @@ fn documented_keys_match_the_program() {
     let known = |prefix: &str, keys: &[&str]| -> BTreeSet<String> {
         keys.iter().map(|key| format!("{prefix}{key}")).collect()
     };
-    assert_eq!(documented("## RabbitMQ: `amqp`"), known("amqp.", AMQP_KEYS));
-    let mut http = known("http.", HTTP_KEYS);
+    assert_eq!(documented("## RabbitMQ: `amqp`"), known("amqp.", AMQP.keys));
+    let mut http = known("http.", HTTP.keys);
     assert!(http.remove("http.tls"), "a section");
-    http.extend(known("http.tls.", TLS_KEYS));
+    http.extend(known("http.tls.", TLS.keys));
     assert_eq!(documented("## HTTP server: `http`"), http);
     assert_eq!(documented("## The event"), known("", EVENT_KEYS));
 
@@ -124,7 +122,7 @@ fn documented_keys_match_the_program() {
         .flat_map(|line| line.split(", "))
         .map(|word| word.trim_matches('*').to_owned())
         .collect();
-    for key in AMQP_KEYS.iter().chain(HTTP_KEYS).chain(EVENT_KEYS) {
+    for key in AMQP.keys.iter().chain(HTTP.keys).chain(EVENT_KEYS) {
         let bold = format!("*{key}*");
         assert!(FORMAT_MAN.contains(&bold), "{key} in the manual");
         assert!(
@@ -132,7 +130,7 @@ fn documented_keys_match_the_program() {
             "{key} in config.yml"
         );
     }
-    for key in TLS_KEYS {
+    for key in TLS.keys {
         assert!(
             FORMAT_MAN.contains(&format!("_{key}_")),
             "{key} in the manual"
@@ -143,7 +141,7 @@ fn documented_keys_match_the_program() {
         );
     }
     for key in in_manual {
-        let mut all = AMQP_KEYS.iter().chain(HTTP_KEYS).chain(EVENT_KEYS);
+        let mut all = AMQP.keys.iter().chain(HTTP.keys).chain(EVENT_KEYS);
         assert!(all.any(|known| *known == key), "{key} in the manual");
     }
 }

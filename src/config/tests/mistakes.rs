@@ -1,0 +1,463 @@
+//! Mistakes that are valid YAML, in the settings.
+
+use std::fs;
+
+use super::*;
+
+/// The errors and warnings of a configuration, in the words of the command line.
+fn reported(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
+    match load_with(text, variables, &Overrides::default()) {
+        Ok(config) => config
+            .warnings
+            .iter()
+            .map(|warning| format!("warning: {warning}"))
+            .collect(),
+        Err(error) => error
+            .to_string()
+            .lines()
+            .skip(1)
+            .map(|line| line.trim().to_owned())
+            .collect(),
+    }
+}
+
+/// A file that is removed with its guard.
+struct SecretFile(PathBuf);
+
+impl SecretFile {
+    fn new(name: &str, content: impl AsRef<[u8]>) -> Self {
+        let path = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
+        fs::write(&path, content).unwrap();
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for SecretFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn several_urls_are_separated_by_white_space_or_are_a_list() {
+    let hosts = |config: &Config| {
+        let hosts = config.publisher.urls.iter().map(|url| url.host.clone());
+        hosts.collect::<Vec<_>>().join(" ")
+    };
+    for text in [
+        "amqp://a/v amqp://b/v",
+        " amqp://a/v\r\n\tamqp://b/v\r\n",
+        "\u{feff}amqp://a/v\namqp://b/v\n",
+    ] {
+        let file = SecretFile::new("urls", text);
+        let in_file = load(&format!("{MINIMAL}amqp: {{url_file: '{}'}}", file.path())).unwrap();
+        let in_variable =
+            load_with(MINIMAL, &[("CPS_AMQP_URL", text)], &Overrides::default()).unwrap();
+        assert_eq!(
+            (&*hosts(&in_file), &*hosts(&in_variable)),
+            ("a b", "a b"),
+            "{text:?}"
+        );
+    }
+    // A list without dashes is one text for YAML.
+    for list in [
+        "\n    amqp://a/v\n    amqp://b/v",
+        " |\n    amqp://a/v\n    amqp://b/v",
+        "\n  - amqp://a/v\n  - amqp://b/v",
+    ] {
+        let config = load(&format!("{MINIMAL}amqp:\n  url:{list}\n")).unwrap();
+        assert_eq!(hosts(&config), "a b", "{list}");
+    }
+    for text in [
+        "amqp://u:p@a/v, amqp://u:p@b/v",
+        "amqp://u:p@a/v; amqp://u:p@b/v",
+        "amqp://a/v ,amqp://b/v",
+        "amqp://a/v , amqp://b/v",
+        "amqp://a/v ;\namqp://b/v",
+        "amqp://u:p@a/v,amqp://u:p@b/v",
+        "amqp://a;amqps://b",
+        "amqp://a,",
+        "amqp://a/v;",
+        ",amqp://a",
+    ] {
+        let file = SecretFile::new("separators", text);
+        for (config, variables, place) in [
+            (
+                format!("{MINIMAL}amqp: {{url: '{text}'}}"),
+                &[][..],
+                "line 8, column 8: amqp.url",
+            ),
+            (
+                format!("{MINIMAL}amqp: {{url: ['amqp://h', '{text}']}}"),
+                &[],
+                "line 8, column 26: amqp.url[1]",
+            ),
+            (
+                MINIMAL.to_owned(),
+                &[("CPS_AMQP_URL", text)],
+                "environment variable CPS_AMQP_URL",
+            ),
+            (
+                format!("{MINIMAL}amqp: {{url_file: '{}'}}", file.path()),
+                &[],
+                "line 8, column 8: amqp.url_file",
+            ),
+            (
+                MINIMAL.to_owned(),
+                &[("CPS_AMQP_URL_FILE", file.path())],
+                "environment variable CPS_AMQP_URL_FILE",
+            ),
+        ] {
+            let expected = format!(
+                "{place}: has a comma or a semicolon between values; separate them with white space, or write a YAML list"
+            );
+            assert_eq!(reported(&config, variables), [expected], "{text:?}");
+        }
+    }
+    // Where they are part of a value.
+    load(&format!("{MINIMAL}amqp: {{url: 'amqp://u:a,b;c@h/a,b'}}")).unwrap();
+}
+
+#[test]
+fn several_tokens_are_a_list() {
+    for (token, expected) in [
+        (
+            "'new, old'",
+            "printable ASCII characters without spaces, as in an HTTP header; several tokens are a YAML list: [NEW, OLD]",
+        ),
+        ("'new old'", "several tokens are a YAML list"),
+        (
+            "'new,old'",
+            "warning: line 2, column 8: http.bearer_token: has a comma or a semicolon, which is part of the token",
+        ),
+        (
+            "[new, 'old;']",
+            "warning: line 2, column 28: http.bearer_token[1]: has a comma or a semicolon",
+        ),
+        (
+            "'\"new\"'",
+            "warning: line 2, column 8: http.bearer_token: is in quotation marks, which are part of the token",
+        ),
+        ("'n\u{e9}w'", "printable ASCII"),
+        ("\"new\u{200b}\"", "printable ASCII"),
+        ("{a: b}", "must be a string or a list of strings"),
+        ("[]", "must be a string or a list of strings"),
+        ("[new, ~]", "must be a string or a list of strings"),
+        ("[new, ' ']", "http.bearer_token[1]: must not be empty"),
+    ] {
+        let reported = reported(&MINIMAL.replace("sesame-word", token), &[]);
+        assert!(
+            reported.len() == 1 && reported[0].contains(expected),
+            "{token}: {reported:?}"
+        );
+    }
+    for content in [
+        "from-file\r\n",
+        "\u{feff}from-file",
+        " from-file\n\n",
+        "from-file",
+    ] {
+        let file = SecretFile::new("tokens", content);
+        let config = load_with(
+            MINIMAL,
+            &[("PROMETHEUS_BEARER_TOKEN_FILE", file.path())],
+            &Overrides::default(),
+        );
+        assert_eq!(
+            config.unwrap().http.tokens,
+            [crate::secret::Secret::new("from-file")],
+            "{content:?}"
+        );
+    }
+}
+
+#[test]
+fn a_line_end_of_windows_is_no_part_of_any_variable() {
+    let file = SecretFile::new("windows", "amqps://h\r\n");
+    let path = format!("{}\r", file.path());
+    let variables = [
+        ("CPS_AMQP_URL_FILE", &*path),
+        ("CPS_AMQP_EXCHANGE", "e\r"),
+        ("PROMETHEUS_LISTEN", "[::1]:9\r\n"),
+        ("PROMETHEUS_BEARER_TOKEN", "token-x\r"),
+        ("PROMETHEUS_MAX_BODY_BYTES", "2048\r"),
+        ("PROMETHEUS_MAX_CONNECTIONS", "7\r"),
+        ("PROMETHEUS_ANSWER_TIMEOUT", "3s\r"),
+        ("PROMETHEUS_METRICS_REQUIRE_TOKEN", "true\r"),
+    ];
+    let config = load_with(MINIMAL, &variables, &Overrides::default()).unwrap();
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    assert_eq!(config.publisher.urls[0].host, "h");
+    assert_eq!(config.publisher.exchange, "e");
+    assert_eq!(config.http.listen.to_string(), "[::1]:9");
+    assert_eq!(config.http.tokens, [crate::secret::Secret::new("token-x")]);
+    assert_eq!(
+        (config.http.max_body_bytes, config.http.max_connections),
+        (2048, 7)
+    );
+    assert!(config.http.metrics_require_token);
+}
+
+#[test]
+fn a_placeholder_that_nothing_expands_is_reported_with_its_place() {
+    let url_file = SecretFile::new("placeholder-url", "amqp://u:${PASSWORD}@h/v");
+    let token_file = SecretFile::new("placeholder-token", "abc${TOKEN}def");
+    let in_file = |line: &str| format!("{MINIMAL}{line}");
+    let path = "amqp: {url_file: '/no/${DIR}/url'}";
+    for (text, variables, place) in [
+        (
+            in_file("amqp: {url: 'amqp://${USER}:${PASS}@h/v'}"),
+            &[][..],
+            "line 8, column 8: amqp.url",
+        ),
+        (
+            in_file("amqp: {url: [amqp://a, 'amqp://u:%PASSWORD%@h/v']}"),
+            &[],
+            "line 8, column 24: amqp.url[1]",
+        ),
+        (
+            in_file("amqp: {url: 'amqp://<user>:<password>@h/v'}"),
+            &[],
+            "line 8, column 8: amqp.url",
+        ),
+        (
+            in_file("amqp: {url: 'amqp://u:CHANGE-ME@h/v'}"),
+            &[],
+            "line 8, column 8: amqp.url",
+        ),
+        (
+            in_file("amqp: {exchange: '{{ .Values.exchange }}'}"),
+            &[],
+            "line 8, column 8: amqp.exchange",
+        ),
+        (in_file(path), &[], "line 8, column 8: amqp.url_file"),
+        (
+            in_file(&format!("amqp: {{url_file: '{}'}}", url_file.path())),
+            &[],
+            "line 8, column 8: amqp.url_file",
+        ),
+        (
+            in_file("amqp: {url: amqps://h, ca_file: '$(CA)'}"),
+            &[],
+            "line 8, column 24: amqp.ca_file",
+        ),
+        (
+            MINIMAL.replace("sesame-word", "sesame-word, listen: '${HOST}:18401'"),
+            &[],
+            "line 2, column 35: http.listen",
+        ),
+        (
+            MINIMAL.replace("sesame-word", "sesame-word, max_connections: $MAX"),
+            &[],
+            "line 2, column 35: http.max_connections",
+        ),
+        (
+            MINIMAL.replace("sesame-word", "abc$(TOKEN)def"),
+            &[],
+            "line 2, column 8: http.bearer_token",
+        ),
+        (
+            MINIMAL.to_owned(),
+            &[("PROMETHEUS_BEARER_TOKEN", "abc%TOKEN%def")],
+            "environment variable PROMETHEUS_BEARER_TOKEN",
+        ),
+        (
+            MINIMAL.to_owned(),
+            &[("PROMETHEUS_BEARER_TOKEN_FILE", token_file.path())],
+            "environment variable PROMETHEUS_BEARER_TOKEN_FILE",
+        ),
+        (
+            MINIMAL.to_owned(),
+            &[("PROMETHEUS_LISTEN", "<host>:18401")],
+            "environment variable PROMETHEUS_LISTEN",
+        ),
+    ] {
+        let reported = reported(&text, variables);
+        let expected = format!("warning: {place}: contains a placeholder (");
+        assert!(
+            reported.iter().any(|line| line.starts_with(&expected)),
+            "{text} {variables:?}: {reported:#?}"
+        );
+        assert!(
+            !reported.concat().contains("PASS"),
+            "a part of a secret: {reported:?}"
+        );
+    }
+    for token in [
+        "${PROMETHEUS_BEARER_TOKEN}",
+        "<token>",
+        "CHANGE-ME",
+        "THE-TOKEN",
+        "token_example",
+        "$(TOKEN)",
+        "{{.token}}",
+        "%TOKEN%",
+    ] {
+        let reported = reported(&MINIMAL.replace("sesame-word", &format!("'{token}'")), &[]);
+        let expected = "warning: line 2, column 8: http.bearer_token: is a published placeholder, which is accepted from loopback";
+        assert!(
+            reported.len() == 1 && reported[0].starts_with(expected),
+            "{token}: {reported:?}"
+        );
+    }
+}
+
+#[test]
+fn the_tokens_of_documents_and_examples_are_published() {
+    let mut texts = vec![
+        include_str!("../../../README.md").to_owned(),
+        include_str!("../../../config.yml").to_owned(),
+    ];
+    for directory in ["docs", "contrib", "man", "examples"] {
+        let files = fs::read_dir(directory)
+            .unwrap()
+            .map(|file| file.unwrap().path());
+        texts.extend(
+            files
+                .filter(|path| path.is_file())
+                .filter_map(|path| fs::read_to_string(path).ok()),
+        );
+    }
+    let mut tokens = 0;
+    for line in texts.iter().flat_map(|text| text.lines()) {
+        for key in ["bearer_token: ", "credentials: ", "  token: "] {
+            let Some((start, value)) = line.split_once(key) else {
+                continue;
+            };
+            let value = value
+                .split([' ', ',', '}', '`'])
+                .next()
+                .unwrap_or_default()
+                .trim_matches(['\'', '"']);
+            if start.ends_with("http.")
+                || value.is_empty()
+                || value.starts_with(['[', '$', '{', '.'])
+            {
+                continue;
+            }
+            assert!(
+                crate::http::is_published(value),
+                "{value} is accepted from everywhere: {line}"
+            );
+            tokens += 1;
+        }
+    }
+    assert!(tokens > 5, "{tokens}");
+}
+
+#[test]
+fn a_setting_that_needs_another_one_is_reported() {
+    for (amqp, expected) in [
+        (
+            "url: 'amqps://h/v?auth_mechanism=external'",
+            "line 8, column 8: amqp.url: auth_mechanism=external is a login with a client certificate: set cert_file and key_file",
+        ),
+        (
+            "url: [amqp://a, 'amqps://h/v?auth_mechanism=EXTERNAL'], ca_file: /etc/hostname",
+            "auth_mechanism=external is a login with a client certificate: set cert_file and key_file",
+        ),
+        (
+            "url: 'amqp://h/v?auth_mechanism=external'",
+            "warning: line 8, column 8: amqp.url: auth_mechanism=external is a login with a client certificate, which requires amqps://",
+        ),
+        (
+            "url: amqps://h, key_file: a",
+            "cert_file and key_file must be set together",
+        ),
+        (
+            "cert_file: a, key_file: b",
+            "warning: amqp: ca_file, cert_file and key_file have no effect without an amqps:// URL",
+        ),
+    ] {
+        let reported = reported(&format!("{MINIMAL}amqp: {{{amqp}}}"), &[]);
+        assert!(
+            reported.iter().any(|line| line.contains(expected)),
+            "{amqp}: {reported:?}"
+        );
+    }
+    let file = [("CPS_AMQP_URL", "amqps://h?auth_mechanism=external")];
+    assert!(
+        reported(MINIMAL, &file)[0]
+            .starts_with("environment variable CPS_AMQP_URL: auth_mechanism=external")
+    );
+}
+
+#[test]
+fn a_misspelt_variable_is_reported_with_the_right_name() {
+    let variables = [
+        ("CPS_AMQP_URI", "amqp://u:hunter2@h"),
+        ("PROMETHEUS_BEARER_TOKENS", "hunter2"),
+        ("PROMETHEUS_PORT", "tcp://10.0.0.1:9090"),
+        ("PROMETHEUS_SERVICE_HOST", "10.0.0.1"),
+        ("PROMETHEUS_LOG_LEVEL", "info"),
+        ("HOME", "/"),
+    ];
+    assert_eq!(
+        reported(MINIMAL, &variables),
+        [
+            "warning: environment variable CPS_AMQP_URI: is not read; did you mean CPS_AMQP_URL?",
+            "warning: environment variable PROMETHEUS_BEARER_TOKENS: is not read; did you mean PROMETHEUS_BEARER_TOKEN?",
+        ]
+    );
+}
+
+#[test]
+fn a_file_in_another_encoding_is_reported_with_its_line() {
+    for (content, expected) in [
+        (
+            &b"a: 1\nb: \xe9t\xe9\n"[..],
+            "line 2 is not UTF-8 (perhaps Latin-1); save the file as UTF-8",
+        ),
+        (b"\xff\xfea\0:\0 \0", "line 1 is not UTF-8 (UTF-16)"),
+        (b"\xfe\xff\0a\0:", "line 1 is not UTF-8 (UTF-16)"),
+    ] {
+        let file = SecretFile::new("encoding", content);
+        let error = Config::load(&file.0, &Overrides::default(), &Environment::default())
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(expected), "{error}");
+        let secret = reported(
+            &format!("{MINIMAL}amqp: {{url_file: '{}'}}", file.path()),
+            &[],
+        );
+        assert!(secret[0].contains(expected), "{secret:?}");
+    }
+}
+
+#[test]
+fn numbers_and_lists_in_the_wrong_place_are_reported() {
+    let http = |setting: &str| MINIMAL.replace("sesame-word", &format!("sesame-word, {setting}"));
+    assert_eq!(
+        load(&http("max_connections: '7'"))
+            .unwrap()
+            .http
+            .max_connections,
+        7
+    );
+    for (setting, expected) in [
+        (
+            "max_connections: 0x10",
+            "http.max_connections: must be a whole number of connections, 2 to 4096",
+        ),
+        ("max_connections: 1e3", "must be a whole number"),
+        (
+            "max_connections: [7]",
+            "must be one value, neither a list nor a mapping",
+        ),
+        ("listen: [':1', ':2']", "must be one value"),
+        ("listen: ':1, :2'", "must be HOST:PORT"),
+        ("answer_timeout: {s: 8}", "must be one value"),
+        ("metrics_require_token: yes", "must be true or false"),
+        ("metrics_require_token: ' '", "must not be empty"),
+    ] {
+        let reported = reported(&http(setting), &[]);
+        assert!(
+            reported.len() == 1 && reported[0].contains(expected),
+            "{setting}: {reported:?}"
+        );
+    }
+}
