@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use canopsis_connector_prometheus::config::{Config, Overrides};
+use canopsis_connector_prometheus::config::{Config, Environment, Overrides};
 use canopsis_connector_prometheus::memory::Budget;
 use canopsis_connector_prometheus::pipeline::{EncodedNotification, MappingReporter};
 use proptest::collection::vec;
@@ -16,9 +16,12 @@ use crate::support::canopsis::Canopsis;
 const NOW: &str = "2026-11-22T12:00:00Z";
 
 fn load(text: &str) -> Config {
-    Config::from_text(text, Path::new("test.yml"), &Overrides::default(), &|_| {
-        None
-    })
+    Config::from_text(
+        text,
+        Path::new("test.yml"),
+        &Overrides::default(),
+        &Environment::default(),
+    )
     .unwrap()
 }
 
