@@ -20,14 +20,17 @@ pub struct BridgeProcess {
 impl BridgeProcess {
     /// The connector with the shipped configuration.
     pub fn connector(binary: &str, url: &str) -> Self {
-        Self::start(&[binary, "--config", "config.yml"], url)
+        Self::start(&[binary, "--config", "benches/config.yml"], url)
     }
 
     /// The connector with HTTPS and this certificate.
     pub fn https_connector(binary: &str, url: &str, certificate: &(PathBuf, PathBuf)) -> Self {
         let cert = format!("PROMETHEUS_TLS_CERT_FILE={}", certificate.0.display());
         let key = format!("PROMETHEUS_TLS_KEY_FILE={}", certificate.1.display());
-        Self::start(&["env", &cert, &key, binary, "--config", "config.yml"], url)
+        Self::start(
+            &["env", &cert, &key, binary, "--config", "benches/config.yml"],
+            url,
+        )
     }
 
     /// The bridge in Python, in the venv of `scripts/bench-peers`.
@@ -86,7 +89,7 @@ impl BridgeProcess {
     /// The time from the connector's start to its first accepted connection, measured by a client.
     pub fn time_to_listen(binary: &str, url: &str) -> Duration {
         let start = Instant::now();
-        let bridge = Self::spawn(&[binary, "--config", "config.yml"], url);
+        let bridge = Self::spawn(&[binary, "--config", "benches/config.yml"], url);
         while TcpStream::connect(bridge.address).is_err() {
             assert!(
                 start.elapsed() < Duration::from_secs(10),

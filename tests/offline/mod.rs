@@ -4,3 +4,4 @@ mod alarms;
 mod cli;
 mod documents;
 mod properties;
+mod shipped_rules;

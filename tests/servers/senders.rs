@@ -5,9 +5,9 @@ use std::io::{BufReader, Write};
 use std::net::TcpStream;
 
 use crate::support::broker::{Admin, Broker};
-use crate::support::connector::{Connector, MAPPING, config, run, shipped_config};
+use crate::support::connector::{Connector, MAPPING, config, shipped_config};
 use crate::support::http::{Client, Response, read_response};
-use crate::support::{TIMEOUT, TOKEN, TempDir, notification, payload};
+use crate::support::{TIMEOUT, TOKEN, notification, payload};
 use serde_json::{Value, json};
 
 fn alert(status: &str, name: &str, instance: &str, severity: &str) -> Value {
@@ -411,8 +411,8 @@ fn the_shipped_configuration_has_usable_entities_and_states() {
     connector.wait_until_ready();
     let cases = [
         ("Watchdog", "", "none", "prometheus", 0),
-        ("Watchdog", "p-1:9090", "critical", "p-1:9090", 0),
-        ("A", "db-1.example:9100", "none", "db-1.example:9100", 0),
+        ("Watchdog", "p-1:9090", "critical", "p-1", 0),
+        ("A", "db-1.example:9100", "none", "db-1.example", 0),
         ("B", "10.0.0.1", "odd", "10.0.0.1", 3),
         (
             "C",
@@ -438,7 +438,7 @@ fn the_shipped_configuration_has_usable_entities_and_states() {
         ("F", "[2001:db8::2]:9100", "critical", "2001:db8::2", 3),
         ("G", "[2001:db8::3]", "critical", "2001:db8::3", 3),
         ("H", "2001:db8::4", "critical", "2001:db8::4", 3),
-        ("I", "https://", "critical", "https://", 3),
+        ("I", "https://", "critical", "prometheus", 3),
     ];
     let alerts: Vec<Value> = cases
         .iter()
@@ -451,42 +451,13 @@ fn the_shipped_configuration_has_usable_entities_and_states() {
         let event = &one.event;
         assert_eq!(event["connector_name"], "prometheus");
         assert_eq!(
-            (&*one.resource(), &event["component"], &event["state"]),
-            (name, &json!(component), &json!(state)),
+            (
+                one.resource().split(' ').next(),
+                &event["component"],
+                &event["state"]
+            ),
+            (Some(name), &json!(component), &json!(state)),
             "{instance}"
         );
     }
-}
-
-/// The rules of `resource` in a comment of config.yml, instead of the one that is in use.
-fn with_suggested_resource(shipped: &str) -> String {
-    let (before, rest) = shipped.split_once("# resource:\n").unwrap();
-    let (suggested, rest) = rest.split_once("resource:\n").unwrap();
-    let (_, after) = rest.split_once("\n\n").unwrap();
-    let suggested = suggested.replace("# ", "");
-    format!("{before}resource:\n{suggested}\n{after}")
-}
-
-#[test]
-fn the_suggested_resource_separates_alerts() {
-    let shipped = include_str!("../../config.yml");
-    let dir = TempDir::new("suggested");
-    let path = dir.file("config.yml", &with_suggested_resource(shipped));
-    let on = |mountpoint: &str| {
-        let mut alert = alert("firing", "DiskFull", "db-1", "critical");
-        alert["labels"]["mountpoint"] = json!(mountpoint);
-        alert
-    };
-    let body = of_alerts(&[on("/opt"), on("/var"), alert("firing", "Down", "db-1", "")]);
-    let arguments = ["-c", &path, "--dry-run", "-"];
-    let printed = run(&arguments, &[("PROMETHEUS_BEARER_TOKEN", TOKEN)], &body);
-    let log = String::from_utf8(printed.stderr).unwrap();
-    assert!(printed.status.success() && !log.contains("share"), "{log}");
-    let resources: Vec<Value> = String::from_utf8(printed.stdout)
-        .unwrap()
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap()["resource"].clone())
-        .collect();
-    assert_eq!(resources, ["DiskFull /opt", "DiskFull /var", "Down"]);
-    std::fs::remove_file(&path).unwrap();
 }

@@ -1,7 +1,7 @@
 // A bridge from webhook to RabbitMQ in Go (net/http, text/template, the official AMQP client), only for comparison in the
 // benchmark. It is built like the connectors that this program replaces: its rules are data, interpreted for each alert.
 //
-// The rules of the shipped config.yml are in rules.go; settings come from the connector's environment variables. One process,
+// The rules of benches/config.yml are in rules.go; settings come from the connector's environment variables. One process,
 // one connection, one channel. A lost connection ends the process.
 package main
 

@@ -122,7 +122,7 @@ type field struct {
 
 var message = first{copyFrom("annotations.description"), copyFrom("annotations.summary"), copyFrom("annotations.title")}
 
-// The mapping of the shipped config.yml.
+// The mapping of benches/config.yml.
 var fields = []field{
 	{name: "connector_name", rule: set("prometheus")},
 	{name: "component", rule: first{

@@ -1,6 +1,6 @@
 """A bridge from webhook to RabbitMQ in Python (aiohttp, aio-pika, uvloop, orjson), only for comparison in the benchmark.
 
-The mapping of the shipped config.yml is hard-coded; settings come from the connector's environment variables. One process, one
+The mapping of benches/config.yml is hard-coded; settings come from the connector's environment variables. One process, one
 connection, one channel.
 """
 

@@ -247,26 +247,6 @@ fn the_french_guide_shows_the_same_configuration() {
 }
 
 #[test]
-fn the_configuration_of_kubernetes_is_valid() {
-    let file = include_str!("../../../contrib/kubernetes.yml");
-    let (_, rest) = file.split_once("config.yml: |\n").unwrap();
-    let lines = rest
-        .lines()
-        .map_while(|line| line.strip_prefix("    "))
-        .collect::<Vec<&str>>();
-    let config = lines.join("\n");
-    let dir = TempDir::new("kubernetes");
-    let path = dir.file("config.yml", &config);
-    let output = run(
-        &["-c", &path, "--check"],
-        &[("PROMETHEUS_BEARER_TOKEN", TOKEN)],
-        "",
-    );
-    assert_success(&output, "--check");
-    assert_eq!(text(output.stderr), "");
-}
-
-#[test]
 fn arithmetic_is_as_documented() {
     let dir = TempDir::new("arithmetic");
     let output = |template: &str| {

@@ -1,0 +1,320 @@
+//! The rules of `config.yml` and of `contrib/kubernetes.yml`, on the alerts in `tests/data/alerts`: labels as public rule sets and
+//! exporters give them, with invented hosts. Each group of a file has the `labels` of all its alerts, and what each alert has instead
+//! or besides. Its alerts are different problems, but one with the key `same` is the problem of the group's first alert: in another
+//! `severity`, from another `replica` of Prometheus, or after a `restart` of the exporter.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use serde_json::{Map, Value, json};
+
+use crate::support::connector::run;
+use crate::support::{TOKEN, TempDir, assert_success};
+
+/// The kinds of `same` whose alerts share the entity of the problem.
+const KINDS: [&str; 3] = ["severity", "replica", "restart"];
+
+/// The most characters of a resource on average, so that a list of alarms can be read.
+const MEAN_RESOURCE: usize = 85;
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Clone)]
+struct Entity {
+    component: String,
+    resource: String,
+}
+
+struct Alert {
+    labels: Map<String, Value>,
+    /// The position of its group among all groups, and of its problem in the group.
+    problem: (usize, usize),
+    /// Why it is the problem of the group's first alert.
+    same: Option<String>,
+    /// The position in its group.
+    position: usize,
+}
+
+fn alerts() -> Vec<Alert> {
+    let mut files: Vec<_> = fs::read_dir("tests/data/alerts")
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .collect();
+    files.sort();
+    let groups = files.iter().flat_map(|file| {
+        let text = fs::read_to_string(file).unwrap();
+        let groups: Vec<Value> = serde_json::from_str(&text).unwrap();
+        groups
+    });
+    let mut alerts = Vec::new();
+    for (group, value) in groups.enumerate() {
+        for (position, own) in value["alerts"].as_array().unwrap().iter().enumerate() {
+            let mut labels = value["labels"].as_object().unwrap().clone();
+            labels.extend(own.as_object().unwrap().clone());
+            let same = labels
+                .remove("same")
+                .map(|kind| kind.as_str().unwrap().to_owned());
+            let problem = if same.is_some() { 0 } else { position };
+            alerts.push(Alert {
+                labels,
+                problem: (group, problem),
+                same,
+                position,
+            });
+        }
+    }
+    alerts
+}
+
+/// The two files: the path of the configuration, and its text.
+fn configurations(dir: &TempDir) -> [(String, String); 2] {
+    let manifest = include_str!("../../contrib/kubernetes.yml");
+    let (_, rest) = manifest.split_once("config.yml: |\n").unwrap();
+    let lines = rest.lines().map_while(|line| line.strip_prefix("    "));
+    let kubernetes = lines.collect::<Vec<_>>().join("\n") + "\n";
+    let shipped = include_str!("../../config.yml").to_owned();
+    [("config.yml", shipped), ("kubernetes.yml", kubernetes)]
+        .map(|(name, text)| (dir.file(name, &text), text))
+}
+
+/// The events of alerts by their positions, from one notification. All alerts are published or merged.
+fn events(config: &str, alerts: &[(usize, &Map<String, Value>)]) -> BTreeMap<usize, Value> {
+    let alerts: Vec<Value> = alerts
+        .iter()
+        .map(|(position, labels)| {
+            json!({
+                "status": "firing", "labels": labels, "annotations": {}, "startsAt": "2026-11-22T14:10:49Z",
+                "endsAt": "0001-01-01T00:00:00Z", "generatorURL": "", "fingerprint": position.to_string(),
+            })
+        })
+        .collect();
+    let body = json!({
+        "version": "4", "groupKey": "{}:{}", "status": "firing", "receiver": "canopsis", "groupLabels": {},
+        "commonLabels": {}, "commonAnnotations": {}, "externalURL": "", "alerts": alerts,
+    });
+    let arguments = ["-c", config, "--dry-run", "-"];
+    let environment = [("PROMETHEUS_BEARER_TOKEN", TOKEN)];
+    let output = run(&arguments, &environment, &body.to_string());
+    assert_success(
+        &output,
+        "--dry-run: every alert has a component and a resource",
+    );
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let events = printed.lines().map(|line| {
+        let event: Value = serde_json::from_str(line).unwrap();
+        let position = event["prom_fingerprint"].as_str().unwrap().parse();
+        (position.unwrap(), event)
+    });
+    events.collect()
+}
+
+fn entity(event: &Value) -> Entity {
+    let text = |key: &str| event[key].as_str().unwrap().to_owned();
+    Entity {
+        component: text("component"),
+        resource: text("resource"),
+    }
+}
+
+/// The entity of each alert. A notification has one alert of each group, because those of one entity are merged there.
+fn entities(config: &str, alerts: &[Alert]) -> Vec<Entity> {
+    let mut found = BTreeMap::new();
+    let rounds = alerts.iter().map(|alert| alert.position).max().unwrap();
+    for round in 0..=rounds {
+        let of_round: Vec<_> = alerts
+            .iter()
+            .enumerate()
+            .filter(|(_, alert)| alert.position == round)
+            .map(|(index, alert)| (index, &alert.labels))
+            .collect();
+        let events = events(config, &of_round);
+        for (index, labels) in of_round {
+            let event = events.get(&index);
+            let event =
+                event.unwrap_or_else(|| panic!("shares an entity with another group: {labels:?}"));
+            found.insert(index, entity(event));
+        }
+    }
+    found.into_values().collect()
+}
+
+#[test]
+fn different_problems_have_different_entities() {
+    let alerts = alerts();
+    let groups: BTreeSet<usize> = alerts.iter().map(|alert| alert.problem.0).collect();
+    assert!(groups.len() > 60, "{}", groups.len());
+    let dir = TempDir::new("problems");
+    for (config, _) in configurations(&dir) {
+        let entities = entities(&config, &alerts);
+        let mut problems: BTreeMap<&Entity, BTreeSet<(usize, usize)>> = BTreeMap::new();
+        for (entity, alert) in entities.iter().zip(&alerts) {
+            problems.entry(entity).or_default().insert(alert.problem);
+        }
+        let merged: Vec<_> = problems.iter().filter(|(_, of)| of.len() > 1).collect();
+        assert!(
+            merged.is_empty(),
+            "{config}: problems that would be one alarm: {merged:#?}"
+        );
+
+        let first =
+            |problem: (usize, usize)| alerts.iter().position(|alert| alert.problem == problem);
+        for (entity, alert) in entities.iter().zip(&alerts) {
+            let Some(kind) = &alert.same else { continue };
+            assert!(KINDS.contains(&kind.as_str()), "{kind}");
+            let problem = &entities[first(alert.problem).unwrap()];
+            assert_eq!(
+                entity, problem,
+                "{config}: one problem, after another {kind}"
+            );
+        }
+    }
+}
+
+#[test]
+fn names_are_short_and_without_slashes_and_secrets() {
+    let alerts = alerts();
+    let dir = TempDir::new("names");
+    for (config, _) in configurations(&dir) {
+        let entities = entities(&config, &alerts);
+        for Entity {
+            component,
+            resource,
+        } in &entities
+        {
+            assert!(
+                !component.contains('/') && component.trim() == component,
+                "{component:?}"
+            );
+            for name in [component, resource] {
+                assert!(
+                    !name.contains("pa:ss") && !name.contains("secret"),
+                    "{name}"
+                );
+            }
+        }
+        let length = |entity: &Entity| entity.resource.chars().count();
+        let mean = entities.iter().map(length).sum::<usize>() / entities.len();
+        let longest = entities.iter().map(length).max().unwrap();
+        // Canopsis's statistics lose an entity above 500.
+        assert!(
+            mean <= MEAN_RESOURCE && longest < 400,
+            "{config}: mean {mean}, longest {longest}"
+        );
+    }
+}
+
+#[test]
+fn names_are_what_an_operator_calls_the_thing() {
+    let dir = TempDir::new("operator");
+    let exporter = r#""job": "kube-state-metrics", "instance": "10.4.0.9:8080", "container": "kube-state-metrics", "pod": "kps-kube-state-metrics-7f-aa""#;
+    let cases = [
+        (
+            r#""instance": "db-1.example:9100", "job": "node", "device": "/dev/sda1", "mountpoint": "/srv""#.to_owned(),
+            ("db-1.example", "A device=/dev/sda1 mountpoint=/srv"),
+        ),
+        (format!(r#"{exporter}, "namespace": "shop", "deployment": "web""#), ("shop", "A deployment=web")),
+        (format!(r#"{exporter}, "namespace": "monitoring", "node": "node-a""#), ("node-a", "A namespace=monitoring")),
+        (
+            r#""instance": "cache-1.example:9122", "job": "redis""#.to_owned(),
+            ("cache-1.example", "A instance=cache-1.example:9122 job=redis"),
+        ),
+        (
+            r#""instance": "https://u:p@www.example:8443/a", "job": "blackbox""#.to_owned(),
+            ("www.example", "A instance=https://www.example:8443/a job=blackbox"),
+        ),
+        (
+            r#""namespace": "mq", "pod": "mq-0", "instance": "10.4.0.8:15692", "job": "mq", "service": "mq", "queue": "mail""#.to_owned(),
+            ("mq", "A pod=mq-0 queue=mail service=mq"),
+        ),
+        (r#""job": "team/app""#.to_owned(), ("team-app", "A job=team/app")),
+        (r#""grafana_folder": "Hosts", "rulename": "Disk""#.to_owned(), ("Hosts", "A grafana_folder=Hosts rulename=Disk")),
+    ];
+    let labels: Vec<Map<String, Value>> = cases
+        .iter()
+        .map(|(labels, _)| {
+            serde_json::from_str(&format!(r#"{{"alertname": "A", {labels}}}"#)).unwrap()
+        })
+        .collect();
+    let labels: Vec<_> = labels.iter().enumerate().collect();
+    for (config, _) in configurations(&dir) {
+        let events = events(&config, &labels);
+        for ((_, expected), event) in cases.iter().zip(events.values()) {
+            let Entity {
+                component,
+                resource,
+            } = entity(event);
+            assert_eq!((component.as_str(), resource.as_str()), *expected);
+        }
+    }
+}
+
+#[test]
+fn severities_of_any_spelling_have_their_state() {
+    let mut cases = vec![
+        ("A".to_owned(), None, 3),
+        ("WatchdogMissing".to_owned(), None, 3),
+    ];
+    for (state, severities) in [
+        (0, "info information informational none ok"),
+        (1, "minor warning warn low notice"),
+        (2, "major"),
+        (3, "critical page error high emergency disaster unheard-of"),
+    ] {
+        for severity in severities.split(' ') {
+            let mut capital = severity.to_owned();
+            capital[..1].make_ascii_uppercase();
+            for spelling in [severity.to_owned(), severity.to_uppercase(), capital] {
+                cases.push(("A".to_owned(), Some(spelling), state));
+            }
+        }
+    }
+    for switch in [
+        "Watchdog",
+        "DeadMansSwitch",
+        "DeadMan'sSwitch",
+        "DeadManSwitch",
+        "AlertingDeadMansSwitch",
+        "InfoInhibitor",
+    ] {
+        cases.push((switch.to_owned(), Some("critical".to_owned()), 0));
+    }
+    let labels: Vec<Map<String, Value>> = (0..)
+        .zip(&cases)
+        .map(|(case, (alertname, severity, _))| {
+            let labels =
+                json!({"alertname": alertname, "severity": severity, "case": format!("c{case}")});
+            labels.as_object().unwrap().clone()
+        })
+        .collect();
+    let labels: Vec<_> = labels.iter().enumerate().collect();
+    let dir = TempDir::new("states");
+    for (config, _) in configurations(&dir) {
+        let events = events(&config, &labels);
+        assert_eq!(events.len(), cases.len());
+        for (case, event) in cases.iter().zip(events.values()) {
+            assert_eq!(event["state"], case.2, "{case:?}");
+        }
+    }
+}
+
+#[test]
+fn both_files_have_the_same_rules() {
+    let dir = TempDir::new("same");
+    let [shipped, kubernetes] = configurations(&dir).map(|(config, text)| {
+        let checked = run(
+            &["-c", &config, "--check"],
+            &[("PROMETHEUS_BEARER_TOKEN", TOKEN)],
+            "",
+        );
+        assert_success(&checked, "--check");
+        assert_eq!(String::from_utf8(checked.stderr).unwrap(), "", "{config}");
+        let (_, rules) = text.split_once("\ncomponent:\n").unwrap();
+        let (rules, _) = rules.split_once("\noutput:").unwrap();
+        let rules = rules.lines().map(str::trim_end);
+        let rules = rules.filter(|line| !line.is_empty() && !line.starts_with('#'));
+        rules.map(str::to_owned).collect::<Vec<String>>()
+    });
+    assert!(shipped.len() > 50);
+    assert_eq!(
+        shipped, kubernetes,
+        "the mapping of Kubernetes differs from config.yml"
+    );
+}
