@@ -1,13 +1,9 @@
-//! What senders may send: several alerts of one entity, Grafana's notifications, nulls, and each form of request that HTTP
-//! allows.
-
-use std::io::{BufReader, Write};
-use std::net::TcpStream;
+//! What senders may send: several alerts of one entity, Grafana's notifications, nulls, and JSON as Go reads it.
 
 use crate::support::broker::{Admin, Broker};
 use crate::support::connector::{Connector, MAPPING, config, shipped_config};
-use crate::support::http::{Client, Response, read_response};
-use crate::support::{TIMEOUT, TOKEN, notification, payload};
+use crate::support::http::Client;
+use crate::support::{TOKEN, notification, payload};
 use serde_json::{Value, json};
 
 fn alert(status: &str, name: &str, instance: &str, severity: &str) -> Value {
@@ -223,23 +219,6 @@ fn json_is_read_as_go_reads_it() {
     let output = &broker.admin(&vhost).drain()[0].event["output"];
     let of_go = "a \u{fffd} b c \u{fffd} 123456789012345680000 1.2345678901234568e+20";
     assert_eq!(output, of_go);
-
-    for (before, reason) in [
-        ("\u{feff}", "UTF-8 byte order mark"),
-        ("[", "as a Prometheus server sends it"),
-    ] {
-        let response = connector.post(&format!("{before}{body}"));
-        assert_eq!(response.status, 400, "{}", response.body);
-        assert!(response.body.contains(reason), "{}", response.body);
-    }
-    let proxied = "PROXY TCP4 192.0.2.1 192.0.2.2 5000 18401\r\nPOST /webhook HTTP/1.1\r\n";
-    let response = exchange(&connector, proxied.as_bytes());
-    assert_eq!(response.status, 400);
-    assert!(
-        response.body.contains("PROXY protocol"),
-        "{}",
-        response.body
-    );
 }
 
 #[test]
@@ -275,130 +254,6 @@ fn a_null_is_absent_and_a_wrong_type_costs_only_its_alert() {
     let output = json!("no summary");
     let expected = ["Null", "Good"].map(|name| (name.to_owned(), &output));
     assert_eq!(outputs, expected);
-}
-
-/// Sends a request as it is, and reads its response and whatever comes before it.
-fn exchange(connector: &Connector, request: &[u8]) -> Response {
-    let stream = TcpStream::connect(connector.address).unwrap();
-    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
-    let mut stream = BufReader::new(stream);
-    stream.get_mut().write_all(request).unwrap();
-    read_response(&mut stream).unwrap()
-}
-
-#[test]
-fn requests_are_answered_as_the_rfcs_require() {
-    let broker = Broker::shared();
-    let vhost = broker.fresh_vhost();
-    let admin = broker.admin(&vhost);
-    let connector = Connector::on(&broker.url(&vhost));
-    connector.wait_until_ready();
-    let body = notification(&["a"]);
-    let webhook = |target: &str, version: &str, lines: &str| {
-        let head = format!(
-            "POST {target} HTTP/{version}\r\n{lines}Authorization: Bearer {TOKEN}\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        exchange(&connector, head.as_bytes())
-    };
-    for (target, version, lines, status, part) in [
-        ("/webhook", "1.1", "Host: h\r\n", 200, "published"),
-        (
-            "http://connector.example/webhook",
-            "1.1",
-            "Host: connector.example\r\n",
-            200,
-            "published",
-        ),
-        (
-            "HTTP://h:18401/webhook?x=y",
-            "1.1",
-            "Host: other\r\n",
-            200,
-            "published",
-        ),
-        ("http://h", "1.1", "Host: h\r\n", 404, "no such path"),
-        ("/webhook/", "1.1", "Host: h\r\n", 200, "published"),
-        ("//webhook", "1.1", "Host: h\r\n", 200, "published"),
-        (
-            "http://h//webhook/?x",
-            "1.1",
-            "Host: h\r\n",
-            200,
-            "published",
-        ),
-        ("/webhook/x", "1.1", "Host: h\r\n", 404, "no such path"),
-        ("/webhook", "1.1", "", 400, "Host header missing"),
-        (
-            "/webhook",
-            "1.1",
-            "Host: h\r\nHost: h\r\n",
-            400,
-            "more than one Host header",
-        ),
-        ("/webhook", "1.0", "", 200, "published"),
-        (
-            "/webhook",
-            "1.1",
-            "Host: h\r\nContent-Encoding: identity\r\n",
-            200,
-            "published",
-        ),
-        (
-            "/webhook",
-            "1.1",
-            "Host: h\r\nContent-Encoding: gzip\r\n",
-            415,
-            "unsupported Content-Encoding; send the notification uncompressed",
-        ),
-    ] {
-        let response = webhook(target, version, lines);
-        assert_eq!(
-            response.status, status,
-            "{target} {lines}: {}",
-            response.body
-        );
-        assert!(
-            response.body.contains(part),
-            "{target} {lines}: {}",
-            response.body
-        );
-        assert_eq!(admin.drain().len(), usize::from(status == 200), "{target}");
-        if status == 415 {
-            assert_eq!(response.header("accept-encoding"), Some("identity"));
-        }
-    }
-    // HTTP/1.0 knows no interim responses. The body is sent only after the server has had time to send one.
-    let mut stream = BufReader::new(TcpStream::connect(connector.address).unwrap());
-    stream.get_mut().set_read_timeout(Some(TIMEOUT)).unwrap();
-    let head = format!(
-        "POST /webhook HTTP/1.0\r\nExpect: 100-continue\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
-    stream.get_mut().write_all(head.as_bytes()).unwrap();
-    assert_eq!(connector.get("/-/healthy").status, 200);
-    stream.get_mut().write_all(body.as_bytes()).unwrap();
-    assert_eq!(read_response(&mut stream).unwrap().status, 200);
-
-    let unauthorized = exchange(
-        &connector,
-        b"POST /webhook HTTP/1.1\r\nHost: h\r\nContent-Encoding: gzip\r\nContent-Length: 9\r\n\r\n",
-    );
-    assert_eq!(unauthorized.status, 401);
-
-    for (accept, content_type) in [
-        (
-            "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.2",
-            "application/openmetrics-text",
-        ),
-        ("application/openmetrics-text;q=0, */*", "text/plain"),
-    ] {
-        let mut client = Client::new(connector.address);
-        let accept = format!("Accept: {accept}");
-        let response = client.send("GET", "/metrics", &[&accept], b"").unwrap();
-        let found = response.header("content-type").unwrap();
-        assert!(found.starts_with(content_type), "{accept}: {found}");
-    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The tables of options, variables, keys, functions, metrics and statuses.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufReader, Write};
 use std::net::TcpStream;
 use std::process::Command;
 
@@ -11,7 +11,8 @@ use canopsis_connector_prometheus::mapping::path::ROOTS;
 use super::{CONFIG, FORMAT_MAN, MAN};
 use crate::support::connector::{BINARY, Connector, MAPPING, run};
 use crate::support::documents::{code_spans, document, section, user_documents};
-use crate::support::{TOKEN, TempDir};
+use crate::support::http::{Response, read_response};
+use crate::support::{TOKEN, TempDir, notification};
 
 /// The distinct long options in a text.
 fn options(text: &str) -> BTreeSet<&str> {
@@ -222,22 +223,18 @@ fn documented_statuses_match_the_program() {
     assert_eq!(documented, known);
 }
 
-/// Sends a raw request, and returns the status of the response.
-fn status_of(connector: &Connector, request: &str) -> u16 {
-    let mut stream = TcpStream::connect(connector.address).unwrap();
+/// Sends a request as it is, on a new connection.
+fn exchange(connector: &Connector, request: &str) -> Response {
+    let stream = TcpStream::connect(connector.address).unwrap();
     stream
         .set_read_timeout(Some(crate::support::TIMEOUT))
         .unwrap();
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line).unwrap();
-    line.split(' ')
-        .nth(1)
-        .and_then(|status| status.parse().ok())
-        .unwrap_or_else(|| panic!("{request:?}: {line:?}"))
+    let mut stream = BufReader::new(stream);
+    stream.get_mut().write_all(request.as_bytes()).unwrap();
+    read_response(&mut stream).unwrap_or_else(|error| panic!("{request:?}: {error}"))
 }
 
-/// `docs/http-api.md`, "Responses": each status that needs no server.
+/// `docs/http-api.md`, "Responses": each status that needs no server. `src/http/request.rs` tests what a malformed head is.
 #[test]
 fn requests_get_the_documented_status() {
     let config = format!(
@@ -245,42 +242,156 @@ fn requests_get_the_documented_status() {
     );
     let connector = Connector::with(&config, &["--stdout"]);
     let token = format!("Host: h\r\nAuthorization: Bearer {TOKEN}\r\n");
-    let body = crate::support::notification(&["A"]);
-    let rejected = body.replace("\"instance\"", "\"other\"");
+    let body = notification(&["A"]);
     let webhook = |method: &str, headers: &str, body: &str| {
         let length = body.len();
         format!(
             "{method} /webhook HTTP/1.1\r\n{token}{headers}Content-Length: {length}\r\n\r\n{body}"
         )
     };
-    let get = |path: &str, version: &str| format!("GET {path} HTTP/{version}\r\nHost: h\r\n\r\n");
-    let wrong_version = body.replace("\"version\":\"4\"", "\"version\":\"3\"");
-    for (request, status) in [
-        (webhook("POST", "", &body), 200),
-        (webhook("PUT", "", &body), 200),
-        (get("/-/healthy", "1.0"), 200),
-        (get("/-/healthy", "1.1").replace("GET", "HEAD"), 200),
-        (get("/-/healthy", "2.0"), 400),
-        ("GET /-/healthy HTTP/1.1\r\n\r\n".to_owned(), 400),
-        (webhook("POST", "Transfer-Encoding: chunked\r\n", ""), 400),
-        (webhook("POST", "", &wrong_version), 400),
-        (webhook("POST", "", "noise"), 400),
-        (webhook("POST", "", &body).replace(TOKEN, "other"), 401),
-        (get("/-/reload", "1.1").replace("GET", "POST"), 401),
-        (get("/nothing", "1.1"), 404),
-        (get("/api/v2/alerts", "1.1").replace("GET", "POST"), 404),
-        (webhook("DELETE", "", ""), 405),
-        (webhook("POST", "", &" ".repeat(2049)), 413),
-        (webhook("POST", "Content-Encoding: gzip\r\n", &body), 415),
-        (webhook("POST", "Expect: something\r\n", &body), 417),
-        (webhook("POST", "", &rejected), 422),
-        (format!("GET /{} HTTP/1.1\r\n", "x".repeat(16 << 10)), 431),
+    let valid = webhook("POST", "", &body);
+    let at = |target: &str| valid.replace("/webhook", target);
+    let other = |from: &str, to: &str| webhook("POST", "", &body.replace(from, to));
+    let bare = |method: &str, path: &str| format!("{method} {path} HTTP/1.1\r\nHost: h\r\n\r\n");
+    let unauthorized = "a valid bearer token is required";
+    let mut published = 0;
+    for (request, status, part) in [
+        (valid.clone(), 200, "{\"published\":1}"),
+        (webhook("PUT", "", &body), 200, "{\"published\":1}"),
+        (valid.replace("Bearer", "bEARER"), 200, "published"),
+        (
+            valid.replace("HTTP/1.1\r\nHost: h", "HTTP/1.0"),
+            200,
+            "published",
+        ),
+        (
+            webhook("POST", "Content-Encoding: identity\r\n", &body),
+            200,
+            "published",
+        ),
+        (at("/webhook?x=y"), 200, "published"),
+        (at("HTTP://h:18401//webhook/?x=y"), 200, "published"),
+        (
+            webhook("POST", "", "{\"version\":\"4\",\"alerts\":[]}"),
+            200,
+            "{\"published\":0}",
+        ),
+        (bare("GET", "/-/healthy"), 200, "{\"status\":\"healthy\"}"),
+        (
+            bare("GET", "/").replace("1.1", "2.0"),
+            400,
+            "unsupported HTTP version",
+        ),
+        (
+            bare("GET", "/").replace("Host", "X"),
+            400,
+            "Host header missing",
+        ),
+        (
+            webhook("POST", "Transfer-Encoding: chunked\r\n", ""),
+            400,
+            "both Content-Length and",
+        ),
+        (
+            other("\"4\"", "\"3\""),
+            400,
+            "notification version \\\"3\\\"",
+        ),
+        (
+            webhook("POST", "", "noise"),
+            400,
+            "not an Alertmanager notification",
+        ),
+        (webhook("POST", "", ""), 400, "EOF while parsing"),
+        (
+            webhook("POST", "", "[{\"labels\":{}}]"),
+            400,
+            "as a Prometheus server sends it",
+        ),
+        (
+            webhook("POST", "", &format!("\u{feff}{body}")),
+            400,
+            "UTF-8 byte order mark",
+        ),
+        (
+            format!("PROXY TCP4 192.0.2.1 192.0.2.2 5000 18401\r\n{valid}"),
+            400,
+            "PROXY protocol",
+        ),
+        (valid.replace(TOKEN, "other"), 401, unauthorized),
+        (valid.replace("Bearer", "Basic"), 401, unauthorized),
+        (valid.replace("Authorization", "X"), 401, unauthorized),
+        (
+            at("/-/reload").replace("Authorization", "Content-Encoding"),
+            401,
+            unauthorized,
+        ),
+        (bare("GET", "/nothing"), 404, "POST /webhook"),
+        (at("http://h"), 404, "no such path"),
+        (at("/webhook/x"), 404, "no such path"),
+        (bare("POST", "/api/v2/alerts"), 404, "not an Alertmanager"),
+        (webhook("DELETE", "", ""), 405, "POST"),
+        (bare("POST", "/-/healthy"), 405, "GET"),
+        (
+            webhook("POST", "", &" ".repeat(2049)),
+            413,
+            "exceeds 2048 bytes",
+        ),
+        (
+            webhook("POST", "Content-Encoding: gzip\r\n", &body),
+            415,
+            "unsupported Content-Encoding",
+        ),
+        (
+            webhook("POST", "Expect: something\r\n", &body),
+            417,
+            "Expect",
+        ),
+        (
+            other("\"instance\"", "\"other\""),
+            422,
+            "labels.instance is absent",
+        ),
+        (
+            format!("GET /{} HTTP/1.1\r\n", "x".repeat(16 << 10)),
+            431,
+            "16384",
+        ),
     ] {
-        assert_eq!(status_of(&connector, &request), status, "{request}");
+        let response = exchange(&connector, &request);
+        assert_eq!(response.status, status, "{request}: {}", response.body);
+        assert!(response.body.contains(part), "{request}: {}", response.body);
+        assert_eq!(response.header("content-type"), Some("application/json"));
+        let header = match status {
+            401 => ("www-authenticate", "Bearer"),
+            405 if request.starts_with("POST") => ("allow", "GET, HEAD"),
+            405 => ("allow", "POST, PUT"),
+            415 => ("accept-encoding", "identity"),
+            _ => ("content-type", "application/json"),
+        };
+        assert_eq!(response.header(header.0), Some(header.1), "{request}");
+        published += usize::from(response.body.contains("\"published\":1"));
+    }
+    // A response to HEAD has no body.
+    let mut stream = TcpStream::connect(connector.address).unwrap();
+    let head = bare("HEAD", "/-/healthy").replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    let response = std::io::read_to_string(stream).unwrap();
+    assert!(
+        response.starts_with("HTTP/1.1 200 ") && response.ends_with("\r\n\r\n"),
+        "{response}"
+    );
+    // A rejected notification does not end its connection.
+    let mut client = connector.client();
+    for body in ["noise", &body] {
+        let response = client.post(body).unwrap();
+        assert_eq!(response.header("connection"), None, "{}", response.body);
     }
     connector.rewrite("http: {}\n");
-    let reload = format!("POST /-/reload HTTP/1.1\r\n{token}\r\n");
-    assert_eq!(status_of(&connector, &reload), 500);
+    assert_eq!(exchange(&connector, &at("/-/reload")).status, 500);
+    connector.terminate();
+    let events = connector.into_stdout();
+    assert_eq!(events.lines().count(), published + 1, "{events}");
 }
 
 #[test]
