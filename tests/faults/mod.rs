@@ -1,5 +1,6 @@
 //! Faults of RabbitMQ and of the network, overload, and hostile input. They take minutes.
 
+mod alarms;
 mod brokers;
 mod hostile;
 mod order;

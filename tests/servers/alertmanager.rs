@@ -11,7 +11,7 @@ const OVER: Option<&str> = Some("2026-01-01T00:01:00Z");
 
 #[test]
 fn alerts_fire_and_resolve_through_an_outage_of_the_broker() {
-    fire_and_resolve(|connector| Alertmanager::start(connector, ROUTE));
+    fire_and_resolve(|connector| Alertmanager::start(connector.address, ROUTE));
 }
 
 /// `make check-cluster` runs it: it needs root, and the directory that `scripts/rabbitmq-4-root` makes.
@@ -21,7 +21,7 @@ fn a_later_alertmanager_fires_and_resolves_through_an_outage_of_the_broker() {
     let root = std::env::var("RABBITMQ_4_ROOT")
         .expect("RABBITMQ_4_ROOT names the directory that scripts/rabbitmq-4-root has made");
     fire_and_resolve(|connector| {
-        let mut alertmanager = Alertmanager::start_in(&root, connector, ROUTE);
+        let mut alertmanager = Alertmanager::start_in(&root, connector.address, ROUTE);
         let version = alertmanager.version();
         assert!(version.starts_with("0.28."), "{version}");
         alertmanager

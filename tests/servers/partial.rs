@@ -20,7 +20,7 @@ fn the_alarm_beside_a_rejected_alert_closes() {
     connector.wait_until_ready();
     // Both are in the first notification of their group.
     let route = "group_by: [instance], group_wait: 1s";
-    let mut alertmanager = Alertmanager::start(&connector, route);
+    let mut alertmanager = Alertmanager::start(connector.address, route);
     let mut received: Vec<Value> = Vec::new();
     let mut wait_for = |state: u8| {
         wait_until(&format!("an event with state {state}"), || {

@@ -1,8 +1,9 @@
 //! A real Alertmanager, which sends to a connector: the installed one, or that of another system.
 
+use std::net::SocketAddr;
+
 use serde_json::{Value, json};
 
-use super::connector::Connector;
 use super::http::Client;
 use super::{ProcessGroup, TOKEN, free_port, temp_path, wait_until};
 
@@ -13,13 +14,13 @@ pub struct Alertmanager {
 
 impl Alertmanager {
     /// Starts one whose notifications go to the connector, with other settings of its route in addition.
-    pub fn start(connector: &Connector, route: &str) -> Self {
+    pub fn start(connector: SocketAddr, route: &str) -> Self {
         Self::start_in("", connector, route)
     }
 
     /// Like [`Alertmanager::start`], with the Alertmanager of the system below this directory, as root; the empty string is
     /// this system.
-    pub fn start_in(root: &str, connector: &Connector, route: &str) -> Self {
+    pub fn start_in(root: &str, connector: SocketAddr, route: &str) -> Self {
         let (dir, port) = (temp_path("alertmanager"), free_port());
         let dir = dir.to_str().unwrap();
         let outside = format!("{root}{dir}");
@@ -28,7 +29,7 @@ impl Alertmanager {
             "route: {{receiver: canopsis, group_interval: 1s, repeat_interval: 1h, {route}}}\n\
              receivers:\n- name: canopsis\n  webhook_configs:\n  - url: http://{}/webhook\n    http_config:\n      \
              authorization: {{credentials: {TOKEN}}}\n",
-            connector.address
+            connector
         );
         std::fs::write(format!("{outside}/alertmanager.yml"), config).unwrap();
         let (file, storage) = (
