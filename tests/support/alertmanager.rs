@@ -27,9 +27,8 @@ impl Alertmanager {
         std::fs::create_dir_all(&outside).unwrap();
         let config = format!(
             "route: {{receiver: canopsis, group_interval: 1s, repeat_interval: 1h, {route}}}\n\
-             receivers:\n- name: canopsis\n  webhook_configs:\n  - url: http://{}/webhook\n    http_config:\n      \
-             authorization: {{credentials: {TOKEN}}}\n",
-            connector
+             receivers:\n- name: canopsis\n  webhook_configs:\n  - url: http://{connector}/webhook\n    http_config:\n      \
+             authorization: {{credentials: {TOKEN}}}\n"
         );
         std::fs::write(format!("{outside}/alertmanager.yml"), config).unwrap();
         let (file, storage) = (
