@@ -233,6 +233,8 @@ fn serve(cli: &Cli, config: Config) -> Result<(), RunError> {
         reload_failed: &reload_failed,
     };
     let signal = controller.run(cli, &inbox, &mut notifier);
+    // A request that waits for a reload gets its response now.
+    drop(inbox);
     let signal = signal_hook::low_level::signal_name(signal).unwrap_or("unknown");
     info!(signal; "shutting down: finishing in-flight requests (10 s at most)");
 

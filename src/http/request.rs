@@ -10,7 +10,7 @@ pub const MAX_BYTES: usize = 16 << 10;
 const MAX_HEADERS: usize = 100;
 
 /// The first byte of a TLS handshake record (RFC 8446, section 5.1).
-const TLS_HANDSHAKE: u8 = 0x16;
+pub const TLS_HANDSHAKE: u8 = 0x16;
 
 /// What a proxy writes before the request where it is set to: version 1 and 2 of its protocol, or a part of it.
 const PROXY_PROTOCOL: [&[u8]; 2] = [b"PROXY ", b"\r\n\r\n\0\r\nQUIT\n"];

@@ -14,7 +14,6 @@ use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::request::{ContentCoding, RequestHead};
 use super::response::LogLimit;
-use super::slots::SlotState;
 use super::{HandshakeError, HttpError, Request, Response, ServerSettings, Unauthorized, auth};
 use crate::logging::{LogLimiter, LogRate};
 use crate::mapping::Mapping;
@@ -255,7 +254,7 @@ impl Routes {
             Route::Reload => {
                 require_token()?;
                 // As a notification, so that it is not evicted while it waits.
-                let claimed = request.slot.try_set_receiving();
+                let claimed = request.slot.begin_notification();
                 claimed.map_err(HttpError::Saturated)?;
                 (self.reload)()?;
                 Ok(Response::ok("reloaded"))
@@ -299,11 +298,10 @@ impl Routes {
         if request.head.content_coding != ContentCoding::Identity {
             return Err(HttpError::ContentEncoding);
         }
-        let claimed = request.slot.try_set_receiving();
+        let claimed = request.slot.begin_notification();
         claimed.map_err(HttpError::Saturated)?;
         let settings = &runtime.settings;
         let body = request.body.read(settings.max_body_bytes, &self.budget)?;
-        request.slot.set(SlotState::Working);
         debug!(request = id, peer:% = request.peer, bytes = body.bytes.len(); "notification received");
         trace!(
             "notification body: {}",
@@ -331,7 +329,8 @@ impl Routes {
             in_all: MAX_ANSWER_TIME,
         };
         let body = RefCell::new(&mut request.body);
-        let is_sender_gone = || body.borrow_mut().is_sender_gone();
+        // A shutdown ends the input of every connection: look at it after the input.
+        let is_sender_gone = || body.borrow_mut().is_sender_gone() && !self.is_stopping();
         let outcome = encoded.deliver(&self.reporter, &self.sink, timeout, &is_sender_gone)?;
         debug!(request = id, published = outcome.published, merged = outcome.merged, rejected = outcome.rejected.count; "notification delivered");
         Ok(Response::to_notification(&outcome))

@@ -15,7 +15,7 @@ use socket2::SockRef;
 use super::body::BodyReader;
 use super::connection::{Connection, HEAD_TIMEOUT};
 use super::request::InvalidRequest;
-use super::slots::{ConnectionSlots, SlotGuard, SlotState};
+use super::slots::{ConnectionSlots, SlotGuard};
 use super::stream::{DeadlineSocket, Stream, is_timeout};
 use super::{HandshakeError, HttpError, ListenAddress, Request, Routes};
 use crate::liveness::Heartbeat;
@@ -114,8 +114,8 @@ impl Server {
         self.address
     }
 
-    /// Stops accepting connections and notifications, and waits for the responses to the notifications in progress, `grace` at
-    /// most. Returns how many have got none.
+    /// Stops accepting connections and input, and waits for the responses to the notifications in progress, `grace` at most.
+    /// Returns how many have got none.
     pub fn stop(self, grace: Duration) -> usize {
         let deadline = Instant::now() + grace;
         self.shared.routes.stop();
@@ -226,12 +226,11 @@ impl ServerState {
         let Some(tls) = self.routes.runtime().settings.tls.clone() else {
             return Some(Connection::new(Stream::Plain(socket)));
         };
-        slot.set_handshaking();
+        slot.begin_handshake();
         socket.set_deadline(deadline);
         match tls.accept(socket) {
             Ok(stream) => {
-                // It is not evicted before connections that have not got so far.
-                slot.set(SlotState::Reading);
+                slot.wait();
                 return Some(Connection::new(Stream::Tls(stream)));
             }
             Err(HandshakeError::NotTls(socket)) => {
@@ -259,8 +258,6 @@ impl ServerState {
         connection
             .wait_for_request(head_deadline.unwrap_or_else(|| Instant::now() + IDLE_TIMEOUT))?;
         let head_deadline = head_deadline.unwrap_or_else(|| Instant::now() + HEAD_TIMEOUT);
-        // It is not evicted before connections that have been silent since.
-        slot.set(SlotState::Reading);
         let (response, keep_alive, with_body) = match connection.read_head(head_deadline)? {
             Ok(head) => {
                 let mut request = Request {
@@ -276,9 +273,8 @@ impl ServerState {
             }
             Err(error) => (self.routes.reject(&error, peer), false, true),
         };
-        slot.set(SlotState::Answering);
         connection.write(&response, keep_alive, with_body)?;
-        slot.set(SlotState::Idle);
+        slot.wait();
         Ok(keep_alive)
     }
 }

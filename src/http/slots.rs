@@ -13,12 +13,12 @@ use parking_lot::{Condvar, Mutex};
 /// This number of connections, or half of them where they are few, is not used for notifications.
 const RESERVED: usize = 8;
 
-/// A connection that waits for a shorter time is not evicted: its request may be on its way, or its thread may have had no
-/// processor yet. A burst of requests is answered one after the other, and does not evict itself.
+/// A connection is not evicted earlier: its request may be on its way, or its thread may have had no processor yet. A burst of
+/// requests is answered one after the other, and does not evict itself.
 const MIN_IDLE: Duration = Duration::from_millis(50);
 
-/// The most TLS handshakes at once. Each may hold 65 KiB in OpenSSL, or 213 KiB where the sender has it repeated with a long
-/// `ClientHello` (measured).
+/// The most TLS handshakes at once. Each holds 61 KiB in OpenSSL, or up to 196 KiB where the sender announces a long
+/// `ClientHello`, in the first or in the second one (measured).
 const MAX_HANDSHAKES: usize = 256;
 
 /// How long a handshake waits for others to end before the longest one is evicted: a burst of new connections, as of an
@@ -41,7 +41,7 @@ struct SlotTable {
     max: usize,
     taken: BTreeMap<u64, Slot>,
     next_id: u64,
-    /// How many slots are receiving or working.
+    /// How many slots are notifying.
     notifications: usize,
 }
 
@@ -49,41 +49,27 @@ struct SlotTable {
 struct Slot {
     socket: Arc<TcpStream>,
     state: SlotState,
-    /// The one with the earliest time is evicted first.
+    /// When it was accepted, or its last notification ended: the one with the earliest time is evicted first. Other requests,
+    /// which need no token, do not renew it.
     since: Instant,
-    /// When it was accepted, or its last notification ended.
-    idle_since: Instant,
 }
 
 /// What a connection does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SlotState {
-    /// In a TLS handshake: can be evicted.
+enum SlotState {
+    /// In a TLS handshake.
     Handshaking,
-    /// Waiting for a request: can be evicted.
-    Idle,
-    /// Reading a request that is not known to be an authorized notification: can be evicted.
-    Reading,
-    /// Writing the response to anything but a notification: can be evicted.
-    Answering,
-    /// Reading the body of an authorized notification.
-    Receiving,
-    /// Processing a notification, up to the end of its response: a shutdown waits for it.
-    Working,
+    /// Idle, or with a request that is not known to be an authorized notification.
+    Waiting,
+    /// From the head of an authorized notification to the end of its response: it is not evicted, and a shutdown waits for it.
+    Notifying,
     /// Evicted; its thread has not ended yet.
     Leaving,
 }
 
 impl SlotState {
     fn is_evictable(self) -> bool {
-        match self {
-            Self::Handshaking | Self::Idle | Self::Reading | Self::Answering => true,
-            Self::Receiving | Self::Working | Self::Leaving => false,
-        }
-    }
-
-    fn is_notification(self) -> bool {
-        matches!(self, Self::Receiving | Self::Working)
+        matches!(self, Self::Handshaking | Self::Waiting)
     }
 }
 
@@ -155,9 +141,8 @@ impl ConnectionSlots {
         let now = Instant::now();
         let slot = Slot {
             socket: Arc::clone(socket),
-            state: SlotState::Idle,
+            state: SlotState::Waiting,
             since: now,
-            idle_since: now,
         };
         table.taken.insert(id, slot);
         Some(SlotGuard {
@@ -173,44 +158,35 @@ impl ConnectionSlots {
         table.evict(leaving + 1, Some(Instant::now()));
     }
 
-    /// Closes every connection that processes no notification, except for a response on its way, and waits until no
-    /// notification is being processed. Returns how many are left at the deadline.
+    /// Ends the input of every connection, and waits until no notification is being processed. Returns how many are left at
+    /// the deadline. A response can still be written.
     pub fn drain(&self, deadline: Instant) -> usize {
         let mut table = self.table.lock();
         for slot in table.taken.values() {
-            if !matches!(slot.state, SlotState::Answering | SlotState::Working) {
-                let _ = slot.socket.shutdown(Shutdown::Both);
-            }
+            let _ = slot.socket.shutdown(Shutdown::Read);
         }
-        let is_working = |table: &mut SlotTable| table.count(SlotState::Working) > 0;
+        let has_notifications = |table: &mut SlotTable| table.notifications > 0;
         self.changed
-            .wait_while_until(&mut table, is_working, deadline);
-        table.count(SlotState::Working)
+            .wait_while_until(&mut table, has_notifications, deadline);
+        table.notifications
     }
 }
 
 impl Slot {
-    /// Every change of state goes through here. Returns whether there is one.
-    fn enter(&mut self, new: SlotState, now: Instant) -> bool {
-        self.since = match (self.state, new) {
-            // An evicted connection stays one, although its thread may not have noticed yet. A notification is worked on until
-            // its response is written.
-            (SlotState::Leaving, _) | (SlotState::Working, SlotState::Answering) => return false,
-            (SlotState::Working, SlotState::Idle) => {
-                self.idle_since = now;
-                now
-            }
-            // Other requests, which need no token, do not renew the age: a connection with only such is evicted first.
-            (_, SlotState::Idle) => self.idle_since,
-            _ => now,
-        };
+    fn enter(&mut self, new: SlotState, now: Instant) {
+        // An evicted connection stays one, although its thread may not have noticed yet.
+        if self.state == SlotState::Leaving {
+            return;
+        }
+        if self.state == SlotState::Notifying {
+            self.since = now;
+        }
         self.state = new;
-        true
     }
 
     fn evict(&mut self) {
         let _ = self.socket.shutdown(Shutdown::Both);
-        self.enter(SlotState::Leaving, Instant::now());
+        self.state = SlotState::Leaving;
     }
 }
 
@@ -219,7 +195,7 @@ impl SlotTable {
     /// one has not been idle since `limit`, this returns since when it has.
     fn evict(&mut self, count: usize, limit: Option<Instant>) -> Option<Instant> {
         for _ in self.count(SlotState::Leaving)..count {
-            let slot = self.longest(SlotState::is_evictable)?;
+            let slot = self.oldest(SlotState::is_evictable)?;
             if limit.is_none_or(|limit| slot.since > limit) {
                 return Some(slot.since);
             }
@@ -229,11 +205,10 @@ impl SlotTable {
     }
 
     /// Of the slots in some states, the one that is evicted first.
-    fn longest(&mut self, condition: impl Fn(SlotState) -> bool) -> Option<&mut Slot> {
-        self.taken
-            .values_mut()
-            .filter(|slot| condition(slot.state))
-            .min_by_key(|slot| slot.since)
+    fn oldest(&mut self, is_candidate: impl Fn(SlotState) -> bool) -> Option<&mut Slot> {
+        let slots = self.taken.values_mut();
+        let candidates = slots.filter(|slot| is_candidate(slot.state));
+        candidates.min_by_key(|slot| slot.since)
     }
 
     fn is_full(&self) -> bool {
@@ -245,15 +220,15 @@ impl SlotTable {
         slots.filter(|slot| slot.state == state).count()
     }
 
-    fn set(&mut self, id: u64, new: SlotState) -> bool {
+    /// Every change of a state except for an eviction. Returns the state, which is [`SlotState::Leaving`] where it was.
+    fn enter(&mut self, id: u64, new: SlotState) -> SlotState {
         let Some(slot) = self.taken.get_mut(&id) else {
-            return false;
+            return SlotState::Leaving;
         };
-        let old = slot.state;
-        let is_changed = slot.enter(new, Instant::now());
-        self.notifications += usize::from(slot.state.is_notification());
-        self.notifications -= usize::from(old.is_notification());
-        is_changed
+        self.notifications -= usize::from(slot.state == SlotState::Notifying);
+        slot.enter(new, Instant::now());
+        self.notifications += usize::from(slot.state == SlotState::Notifying);
+        slot.state
     }
 
     fn max_notifications(&self) -> usize {
@@ -267,38 +242,37 @@ impl SlotGuard {
         self.slots.usage()
     }
 
-    /// Reports what the connection does now. A TLS handshake and a notification begin with the methods below, which limit them.
-    pub fn set(&self, new: SlotState) {
-        self.slots.table.lock().set(self.id, new);
-        self.slots.changed.notify_all();
-    }
-
-    /// A TLS handshake begins. Where there are too many, it waits for a moment, and then the one that has lasted longest is
-    /// evicted.
-    pub fn set_handshaking(&self) {
+    /// A TLS handshake begins. Where there are too many, it waits for a moment, and then the oldest one is evicted.
+    pub fn begin_handshake(&self) {
         let mut table = self.slots.table.lock();
         let is_full = |table: &mut SlotTable| table.count(SlotState::Handshaking) >= MAX_HANDSHAKES;
         let deadline = Instant::now() + HANDSHAKE_WAIT;
         self.slots
             .changed
             .wait_while_until(&mut table, is_full, deadline);
-        table.set(self.id, SlotState::Handshaking);
+        table.enter(self.id, SlotState::Handshaking);
         if table.count(SlotState::Handshaking) > MAX_HANDSHAKES
-            && let Some(slot) = table.longest(|state| state == SlotState::Handshaking)
+            && let Some(slot) = table.oldest(|state| state == SlotState::Handshaking)
         {
             slot.evict();
         }
     }
 
     /// The body of an authorized notification is next. The error is the number of notifications that take all slots for them.
-    pub fn try_set_receiving(&self) -> Result<(), usize> {
+    pub fn begin_notification(&self) -> Result<(), usize> {
         let mut table = self.slots.table.lock();
         let is_free = table.notifications < table.max_notifications();
-        if is_free && table.set(self.id, SlotState::Receiving) {
+        if is_free && table.enter(self.id, SlotState::Notifying) == SlotState::Notifying {
             Ok(())
         } else {
             Err(table.notifications)
         }
+    }
+
+    /// The handshake or the response has ended.
+    pub fn wait(&self) {
+        self.slots.table.lock().enter(self.id, SlotState::Waiting);
+        self.slots.changed.notify_all();
     }
 }
 
@@ -306,7 +280,7 @@ impl Drop for SlotGuard {
     fn drop(&mut self) {
         let mut table = self.slots.table.lock();
         if let Some(slot) = table.taken.remove(&self.id) {
-            table.notifications -= usize::from(slot.state.is_notification());
+            table.notifications -= usize::from(slot.state == SlotState::Notifying);
         }
         self.slots.changed.notify_all();
     }
@@ -314,7 +288,7 @@ impl Drop for SlotGuard {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
+    use std::io::{Read, Write};
     use std::net::TcpListener;
     use std::thread;
 
@@ -342,109 +316,75 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_idle_connection_is_evicted_and_one_that_began_a_request_is_not() {
+    fn the_oldest_connection_without_a_notification_is_evicted() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let slots = Arc::new(ConnectionSlots::new(4));
-        let sockets: Vec<_> = (0..5).map(|_| connection(&listener)).collect();
-        let guards: Vec<_> = sockets[..4]
-            .iter()
-            .map(|(socket, _)| slots.take(socket).unwrap())
-            .collect();
-        // The oldest two go on: one sends a notification, one begins a request.
-        assert!(guards[0].try_set_receiving().is_ok());
-        guards[0].set(SlotState::Working);
-        guards[1].set(SlotState::Reading);
-        let mut guards = guards.into_iter();
-        let kept: Vec<_> = guards.by_ref().take(2).collect();
-        let evicted = leave_when_closed(&sockets[2].0, guards.next().unwrap());
-        let newcomer = slots.take(&sockets[4].0).unwrap();
+        let sockets: Vec<_> = (0..6).map(|_| connection(&listener)).collect();
+        let enter = |index: usize| slots.take(&sockets[index].0).unwrap();
+        let (notifying, notified, first, second) = (enter(0), enter(1), enter(2), enter(3));
+        assert!(notifying.begin_notification().is_ok());
+        assert!(notified.begin_notification().is_ok());
+        notified.wait();
+        // A request that needs no token does not renew the age.
+        first.wait();
+        let evicted = leave_when_closed(&sockets[2].0, first);
+        let newcomer = enter(4);
         evicted.join().unwrap();
         assert_eq!(used(&slots), (4, 1));
-        drop((kept, guards, newcomer));
+        let evicted = leave_when_closed(&sockets[3].0, second);
+        let another = enter(5);
+        evicted.join().unwrap();
+        drop((notifying, notified, newcomer, another));
         assert_eq!(used(&slots), (0, 0));
     }
 
     #[test]
-    fn requests_without_a_notification_do_not_renew_the_age_of_a_connection() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let slots = Arc::new(ConnectionSlots::new(3));
-        let sockets: Vec<_> = (0..4).map(|_| connection(&listener)).collect();
-        let enter = |index: usize| slots.take(&sockets[index].0).unwrap();
-        let (notifies, busy, silent) = (enter(0), enter(1), enter(2));
-        for guard in [&notifies, &busy] {
-            guard.set(SlotState::Reading);
-        }
-        assert!(notifies.try_set_receiving().is_ok());
-        notifies.set(SlotState::Working);
-        for guard in [&notifies, &busy] {
-            guard.set(SlotState::Answering);
-            guard.set(SlotState::Idle);
-        }
-        let evicted = leave_when_closed(&sockets[1].0, busy);
-        let newcomer = enter(3);
-        evicted.join().unwrap();
-        drop((notifies, silent, newcomer));
-    }
-
-    #[test]
-    fn a_change_of_state_renews_the_age_only_after_a_notification() {
-        use SlotState::{Answering, Handshaking, Idle, Leaving, Reading, Receiving, Working};
+    fn only_a_notification_renews_the_age_of_a_connection() {
+        use SlotState::{Handshaking, Leaving, Notifying, Waiting};
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (socket, _peer) = connection(&listener);
         let accepted = Instant::now();
-        let (before, now) = (accepted + MIN_IDLE, accepted + 2 * MIN_IDLE);
-        for (old, new, changed) in [
-            (Idle, Handshaking, Some((now, accepted))),
-            (Handshaking, Reading, Some((now, accepted))),
-            (Idle, Reading, Some((now, accepted))),
-            (Reading, Receiving, Some((now, accepted))),
-            (Reading, Answering, Some((now, accepted))),
-            (Receiving, Working, Some((now, accepted))),
-            (Receiving, Answering, Some((now, accepted))),
-            (Working, Answering, None),
-            (Working, Idle, Some((now, now))),
-            (Answering, Idle, Some((accepted, accepted))),
-            (Leaving, Working, None),
-            (Leaving, Idle, None),
+        let now = accepted + MIN_IDLE;
+        for (old, new, state, since) in [
+            (Waiting, Handshaking, Handshaking, accepted),
+            (Handshaking, Waiting, Waiting, accepted),
+            (Waiting, Waiting, Waiting, accepted),
+            (Waiting, Notifying, Notifying, accepted),
+            (Notifying, Waiting, Waiting, now),
+            (Leaving, Notifying, Leaving, accepted),
+            (Leaving, Waiting, Leaving, accepted),
         ] {
             let mut slot = Slot {
                 socket: Arc::clone(&socket),
                 state: old,
-                since: before,
-                idle_since: accepted,
+                since: accepted,
             };
-            assert_eq!(slot.enter(new, now), changed.is_some(), "{old:?} {new:?}");
-            let state = if changed.is_some() { new } else { old };
-            let (since, idle_since) = changed.unwrap_or((before, accepted));
-            assert_eq!(
-                (slot.state, slot.since, slot.idle_since),
-                (state, since, idle_since),
-                "{old:?} {new:?}"
-            );
+            slot.enter(new, now);
+            assert_eq!((slot.state, slot.since), (state, since), "{old:?} {new:?}");
         }
     }
 
     #[test]
-    fn the_longest_of_too_many_handshakes_is_evicted() {
+    fn the_oldest_of_too_many_handshakes_is_evicted() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let slots = Arc::new(ConnectionSlots::new(2000));
         let (socket, _peer) = connection(&listener);
         let enter = || slots.take(&socket).unwrap();
         let (idle, first) = (enter(), enter());
-        first.set_handshaking();
+        first.begin_handshake();
         let others: Vec<_> = (0..MAX_HANDSHAKES).map(|_| enter()).collect();
         let state = |guard: &SlotGuard| slots.table.lock().taken[&guard.id].state;
         for (number, guard) in others.iter().enumerate() {
             assert_ne!(state(&first), SlotState::Leaving, "{number}");
-            guard.set_handshaking();
+            guard.begin_handshake();
         }
         assert_eq!(state(&first), SlotState::Leaving);
         let evicted = others.iter().chain([&idle]);
         assert!(evicted.map(state).all(|state| state != SlotState::Leaving));
         // A finished one makes space.
-        others[0].set(SlotState::Reading);
-        first.set_handshaking();
-        idle.set_handshaking();
+        others[0].wait();
+        first.begin_handshake();
+        idle.begin_handshake();
         assert_ne!(state(&others[1]), SlotState::Leaving);
     }
 
@@ -469,10 +409,10 @@ mod tests {
                 .collect();
             let received = guards
                 .iter()
-                .filter(|slot| slot.try_set_receiving().is_ok());
+                .filter(|slot| slot.begin_notification().is_ok());
             assert_eq!(received.count(), notifications, "{max}");
-            guards[0].set(SlotState::Answering);
-            assert!(guards[max.max(2) - 1].try_set_receiving().is_ok(), "{max}");
+            guards[0].wait();
+            assert!(guards[max.max(2) - 1].begin_notification().is_ok(), "{max}");
             drop(guards);
             assert_eq!(used(&slots), (0, 0));
         }
@@ -486,23 +426,27 @@ mod tests {
         let guards = [slots.take(&socket).unwrap(), slots.take(&socket).unwrap()];
         assert!(slots.take(&socket).is_none());
         // The evicted one stays evicted.
-        guards[0].set(SlotState::Working);
+        assert!(guards[0].begin_notification().is_err());
         assert_eq!(slots.usage().notifications, 0);
         drop(guards);
         assert!(slots.take(&socket).is_some());
     }
 
     #[test]
-    fn draining_closes_idle_connections_and_waits_for_notifications() {
+    fn draining_ends_the_input_and_waits_for_notifications() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let slots = Arc::new(ConnectionSlots::new(4));
-        let (idle, working) = (connection(&listener), connection(&listener));
+        let (idle, notifying) = (connection(&listener), connection(&listener));
         let _idle_slot = slots.take(&idle.0).unwrap();
-        let working_slot = slots.take(&working.0).unwrap();
-        working_slot.set(SlotState::Working);
+        let slot = slots.take(&notifying.0).unwrap();
+        slot.begin_notification().unwrap();
         assert_eq!(slots.drain(Instant::now()), 1);
-        assert_eq!((&idle.1).read(&mut [0]).unwrap(), 0);
-        let worker = thread::spawn(move || drop(working_slot));
+        for (socket, mut sender) in [idle, notifying] {
+            assert_eq!((&*socket).read(&mut [0]).unwrap(), 0);
+            (&*socket).write_all(b"response").unwrap();
+            sender.read_exact(&mut [0; 8]).unwrap();
+        }
+        let worker = thread::spawn(move || slot.wait());
         assert_eq!(slots.drain(Instant::now() + Duration::from_mins(1)), 0);
         worker.join().unwrap();
     }

@@ -23,8 +23,6 @@ const TIMEOUT_SLACK: Duration = Duration::from_secs(1);
 pub struct DeadlineSocket {
     socket: Arc<TcpStream>,
     deadline: Instant,
-    /// Input that is read again.
-    unread: Vec<u8>,
     /// The timeouts that are set on the socket.
     read_timeout: Option<Duration>,
     write_timeout: Option<Duration>,
@@ -36,7 +34,6 @@ impl DeadlineSocket {
         Self {
             socket,
             deadline: Instant::now(),
-            unread: Vec::new(),
             read_timeout: None,
             write_timeout: None,
         }
@@ -54,20 +51,24 @@ impl DeadlineSocket {
         SockRef::from(&*self.socket).recv_with_flags(&mut [MaybeUninit::uninit()], flags)
     }
 
-    /// Makes the next reads return these bytes, which had been read.
-    pub fn unread(&mut self, bytes: Vec<u8>) {
-        self.unread = bytes;
+    /// The first byte of the input, which stays there.
+    pub fn peek_first(&mut self) -> io::Result<u8> {
+        let (socket, mut first) = (&*self.socket, [0]);
+        let peeked = until_deadline(
+            self.deadline,
+            &mut self.read_timeout,
+            |timeout| socket.set_read_timeout(timeout),
+            || socket.peek(&mut first),
+        );
+        match peeked? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(first[0]),
+        }
     }
 }
 
 impl Read for DeadlineSocket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if !self.unread.is_empty() {
-            let count = buffer.len().min(self.unread.len());
-            buffer[..count].copy_from_slice(&self.unread[..count]);
-            self.unread.drain(..count);
-            return Ok(count);
-        }
         let socket = &*self.socket;
         until_deadline(
             self.deadline,

@@ -1,11 +1,11 @@
 //! TLS with senders: the certificate and the demands of the listener, and the handshake.
 //!
-//! Knows certificates and the first bytes of a connection, and nothing of HTTP. OpenSSL sees only what begins as a `ClientHello`
-//! of a usual size: it allocates what a message announces, before anything of it has arrived. Sessions are not resumed, so that
-//! neither side keeps any, and a changed certificate or authority counts for every new connection.
+//! Knows certificates and the first byte of a connection, and nothing of HTTP. OpenSSL allocates what a handshake message
+//! announces, up to 128 KiB, before anything of it has arrived: the number of handshakes is limited (`slots.rs`). Sessions are
+//! not resumed, so that neither side keeps any, and a changed certificate or authority counts for every new connection.
 
 use std::fmt;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -14,21 +14,9 @@ use openssl::ssl::{
 };
 
 use super::connection::HEAD_TIMEOUT;
+use super::request::TLS_HANDSHAKE;
 use super::stream::{DeadlineSocket, is_timeout};
 use crate::tls::{self, TlsError};
-
-/// The types of the first record and of the first message (RFC 8446, sections 5.1 and 4).
-const HANDSHAKE_RECORD: u8 = 0x16;
-const CLIENT_HELLO: u8 = 1;
-
-/// The header of a record and that of the message in it.
-const HEADER_BYTES: usize = 5 + 4;
-
-/// The first record holds at least the header of the message.
-const MIN_RECORD_BYTES: u16 = 4;
-
-/// The longest `ClientHello`. Usual ones have up to 2 KiB; OpenSSL itself permits 128 KiB.
-const MAX_CLIENT_HELLO_BYTES: u32 = 16 << 10;
 
 /// A warning is due this long before a certificate expires.
 const EXPIRY_WARNING_SECONDS: i64 = 30 * 86_400;
@@ -103,27 +91,10 @@ impl ServerTls {
         &self,
         mut socket: DeadlineSocket,
     ) -> Result<SslStream<DeadlineSocket>, HandshakeError> {
-        let mut start = [0; HEADER_BYTES];
-        let mut length = 0;
-        while length < HEADER_BYTES {
-            match socket.read(&mut start[length..]) {
-                Ok(count) if count > 0 => length += count,
-                result => {
-                    let error = result.err().unwrap_or(io::ErrorKind::UnexpectedEof.into());
-                    return Err(if length == 0 {
-                        HandshakeError::Silent(error)
-                    } else {
-                        error.into()
-                    });
-                }
-            }
-            match inspect(&start[..length]) {
-                Ok(()) => {}
-                Err(Refusal::NotTls) => return Err(HandshakeError::NotTls(socket)),
-                Err(refusal) => return Err(HandshakeError::Failed(io::Error::other(refusal))),
-            }
+        let first = socket.peek_first().map_err(HandshakeError::Silent)?;
+        if first != TLS_HANDSHAKE {
+            return Err(HandshakeError::NotTls(socket));
         }
-        socket.unread(start.to_vec());
         let ssl = Ssl::new(&self.context).map_err(io::Error::from);
         ssl.and_then(|ssl| ssl.accept(socket).map_err(tls::handshake_error))
             .map_err(HandshakeError::from)
@@ -149,35 +120,6 @@ impl fmt::Display for ServerTls {
             f.write_str(", client certificates are required")?;
         }
         Ok(())
-    }
-}
-
-/// Why OpenSSL does not get a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-enum Refusal {
-    #[error("not TLS")]
-    NotTls,
-    #[error("the first message is not a ClientHello")]
-    NotClientHello,
-    #[error("the ClientHello exceeds {MAX_CLIENT_HELLO_BYTES} bytes")]
-    TooLong,
-}
-
-/// Checks the first bytes of a connection, as far as they have arrived.
-fn inspect(start: &[u8]) -> Result<(), Refusal> {
-    match *start {
-        [kind, ..] if kind != HANDSHAKE_RECORD => Err(Refusal::NotTls),
-        // A shorter record would hide the message's length from the last check.
-        [_, _, _, high, low, ..] if u16::from_be_bytes([high, low]) < MIN_RECORD_BYTES => {
-            Err(Refusal::NotClientHello)
-        }
-        [_, _, _, _, _, kind, ..] if kind != CLIENT_HELLO => Err(Refusal::NotClientHello),
-        [_, _, _, _, _, _, high, middle, low, ..]
-            if u32::from_be_bytes([0, high, middle, low]) > MAX_CLIENT_HELLO_BYTES =>
-        {
-            Err(Refusal::TooLong)
-        }
-        _ => Ok(()),
     }
 }
 
@@ -216,34 +158,6 @@ fn expiry_warning(expires_at: i64, now: i64) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn openssl_gets_only_a_client_hello_of_a_usual_size() {
-        let hello =
-            |kind, length: [u8; 3]| [[22, 3, 1, 2, 0, kind].as_slice(), length.as_slice()].concat();
-        for (start, result) in [
-            (vec![], Ok(())),
-            (vec![22], Ok(())),
-            (vec![22, 3, 1, 2, 0], Ok(())),
-            (hello(1, [0, 1, 252]), Ok(())),
-            (
-                vec![22, 3, 1, 0, 2, 1, 0, 22, 3],
-                Err(Refusal::NotClientHello),
-            ),
-            (hello(1, [0, 64, 0]), Ok(())),
-            (hello(1, [0, 64, 1]), Err(Refusal::TooLong)),
-            (hello(1, [1, 0, 0]), Err(Refusal::TooLong)),
-            (hello(1, [255; 3])[..8].to_vec(), Ok(())),
-            (
-                hello(11, [0, 0, 1])[..6].to_vec(),
-                Err(Refusal::NotClientHello),
-            ),
-            (b"G".to_vec(), Err(Refusal::NotTls)),
-            (vec![21, 3, 1], Err(Refusal::NotTls)),
-        ] {
-            assert_eq!(inspect(&start), result, "{start:?}");
-        }
-    }
 
     #[test]
     fn a_certificate_that_expires_within_30_days_is_warned_about() {

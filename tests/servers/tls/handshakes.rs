@@ -12,7 +12,7 @@ use crate::support::certificates::Subject;
 use crate::support::connector::{Connector, MAPPING, config};
 use crate::support::http::{Client, read_response};
 use crate::support::tls::Authority;
-use crate::support::{notification, wait_until};
+use crate::support::{TIMEOUT, notification, wait_until};
 
 #[test]
 fn old_versions_renegotiation_and_resumption_are_refused() {
@@ -87,7 +87,7 @@ fn a_wrong_scheme_is_answered_and_the_log_says_what_to_change() {
 /// The start of a handshake: a record with a `ClientHello` that announces this length.
 fn client_hello(length: u32) -> Vec<u8> {
     let [_, high, middle, low] = length.to_be_bytes();
-    vec![0x16, 3, 1, 2, 0, 1, high, middle, low, 3, 3]
+    vec![0x16, 3, 1, 0, 6, 1, high, middle, low, 3, 3]
 }
 
 #[test]
@@ -108,8 +108,8 @@ fn stalled_and_dripping_handshakes_keep_no_sender_out() {
             let mut stream = TcpStream::connect(address).unwrap();
             match number % 3 {
                 0 => {}
-                // The largest that is not refused at once, and nothing of it.
-                1 => stream.write_all(&client_hello(16 << 10)).unwrap(),
+                // The largest that OpenSSL does not refuse at once, and nothing of it.
+                1 => stream.write_all(&client_hello(131_396)).unwrap(),
                 _ => stream.write_all(&client_hello(500)).unwrap(),
             }
             held.push(stream);
@@ -145,36 +145,32 @@ fn stalled_and_dripping_handshakes_keep_no_sender_out() {
             connector.log().len()
         );
         let peak = connector.peak_memory();
-        assert!(peak < 128 << 20, "{peak} bytes");
+        // 256 handshakes of 196 KiB, and the same again in a debug build.
+        assert!(peak < 100 << 20, "{peak} bytes");
     }
 }
 
 #[test]
 fn handshakes_that_are_none_or_announce_too_much_are_closed_at_once() {
     let authority = Authority::new();
-    let mut connector = https_connector(&authority, &Broker::shared().fresh_vhost(), "");
-    for (start, reason) in [
-        (
-            client_hello((16 << 10) + 1),
-            "the ClientHello exceeds 16384 bytes",
-        ),
-        (
-            vec![0x16, 3, 1, 2, 0, 11, 0, 0, 1],
-            "the first message is not a ClientHello",
-        ),
-        (
-            [client_hello(40), vec![0xff; 600]].concat(),
-            "TLS handshake failed",
-        ),
-    ] {
+    let connector = https_connector(&authority, &Broker::shared().fresh_vhost(), "");
+    let refused = [
+        client_hello(131_397),
+        vec![0x16, 3, 1, 0, 4, 11, 0, 0, 0],
+        [client_hello(4), vec![0xff; 600]].concat(),
+    ];
+    for (number, start) in (1..).zip(refused) {
         let mut stream = TcpStream::connect(connector.address).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         stream.write_all(&start).unwrap();
         let mut rest = Vec::new();
         // A reset where it was closed with unread input.
         let _ = stream.read_to_end(&mut rest);
         // At most OpenSSL's alert.
-        assert!(rest.len() < 10, "{reason}: {rest:?}");
-        connector.wait_for_log(reason);
+        assert!(rest.len() < 10, "{start:?}: {rest:?}");
+        wait_until("the failure is logged", || {
+            connector.log().matches("TLS handshake failed: ").count() == number
+        });
     }
     connector.wait_until_ready();
 }
