@@ -21,15 +21,20 @@ impl Alertmanager {
     /// Like [`Alertmanager::start`], with the Alertmanager of the system below this directory, as root; the empty string is
     /// this system.
     pub fn start_in(root: &str, connector: SocketAddr, route: &str) -> Self {
-        let (dir, port) = (temp_path("alertmanager"), free_port());
-        let dir = dir.to_str().unwrap();
-        let outside = format!("{root}{dir}");
-        std::fs::create_dir_all(&outside).unwrap();
         let config = format!(
             "route: {{receiver: canopsis, group_interval: 1s, repeat_interval: 1h, {route}}}\n\
              receivers:\n- name: canopsis\n  webhook_configs:\n  - url: http://{connector}/webhook\n    http_config:\n      \
              authorization: {{credentials: {TOKEN}}}\n"
         );
+        Self::with_config(root, &config)
+    }
+
+    /// Starts one with the text of its configuration.
+    pub fn with_config(root: &str, config: &str) -> Self {
+        let (dir, port) = (temp_path("alertmanager"), free_port());
+        let dir = dir.to_str().unwrap();
+        let outside = format!("{root}{dir}");
+        std::fs::create_dir_all(&outside).unwrap();
         std::fs::write(format!("{outside}/alertmanager.yml"), config).unwrap();
         let (file, storage) = (
             format!("--config.file={dir}/alertmanager.yml"),

@@ -1,6 +1,7 @@
 //! The files in `contrib/`: the real tools accept them, they use only metrics that the real binary exposes, and a real Prometheus has
 //! data for every panel of the dashboard.
 
+mod alertmanager;
 mod dashboard;
 mod files;
 mod prometheus;

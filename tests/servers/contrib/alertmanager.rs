@@ -1,0 +1,103 @@
+//! `contrib/alertmanager.yml`: every alert that it lets into Canopsis also leaves it.
+
+use serde_json::{Value, json};
+
+use super::{list, text, yaml};
+use crate::support::alertmanager::Alertmanager;
+use crate::support::broker::Broker;
+use crate::support::canopsis::Canopsis;
+use crate::support::connector::{Connector, shipped_config};
+use crate::support::{TOKEN, wait_until};
+
+const FILE: &str = include_str!("../../../contrib/alertmanager.yml");
+const OVER: Option<&str> = Some("2026-01-01T00:01:00Z");
+
+/// Alertmanager sends no resolve for an alert that ends while it is inhibited.
+#[test]
+fn no_alert_of_canopsis_is_inhibited() {
+    let file = yaml(FILE);
+    // So every alert reaches Canopsis: every target of a rule would, too.
+    assert_eq!(file["route"]["receiver"], "canopsis");
+    let routes = list(&file["route"]["routes"]);
+    let last = routes.last().unwrap();
+    assert_eq!(last, &json!({"receiver": "canopsis"}));
+    for route in &routes[..routes.len() - 1] {
+        let keeps = text(&route["receiver"]) == "canopsis" || route["continue"] == true;
+        assert!(keeps, "{route}");
+    }
+    assert_eq!(list(&file["inhibit_rules"]), [] as [Value; 0]);
+}
+
+/// Two groups with alerts of one entity close each other's alarm.
+#[test]
+fn groups_have_only_labels_that_every_name_has() {
+    let file = yaml(FILE);
+    let routes = list(&file["route"]["routes"]).iter();
+    for route in routes.chain([&file["route"]]) {
+        for label in list(&route["group_by"]) {
+            let omitted = format!(" \"{}\" ", text(label));
+            let resource = include_str!("../../../config.yml");
+            let (_, resource) = resource.split_once("\nresource:\n").unwrap();
+            assert!(
+                label == "alertname" || !resource.contains(&omitted),
+                "the shipped rules leave out {label}"
+            );
+        }
+    }
+}
+
+#[test]
+fn each_alarm_is_closed_when_its_alert_ends() {
+    let broker = Broker::shared();
+    let vhost = broker.fresh_vhost();
+    let admin = broker.admin(&vhost);
+    let shipped = shipped_config(&broker.url(&vhost));
+    let connector = Connector::with(&shipped, &["--host", "127.0.0.1", "--port", "0"]);
+    connector.wait_until_ready();
+    let mut config = FILE.to_owned();
+    for (shipped, tested) in [
+        (
+            "http://connector.example:18401",
+            format!("http://{}", connector.address),
+        ),
+        (
+            "credentials_file: /etc/prometheus/canopsis-token",
+            format!("credentials: {TOKEN}"),
+        ),
+        ("group_wait: 5s", "group_wait: 0s".to_owned()),
+        ("group_interval: 1m", "group_interval: 1s".to_owned()),
+        ("mail.example:25", "127.0.0.1:9".to_owned()),
+    ] {
+        assert!(config.contains(shipped), "{shipped}");
+        config = config.replace(shipped, &tested);
+    }
+    let mut alertmanager = Alertmanager::with_config("", &config);
+
+    let alert = |name: &str, severity: &str| json!({"alertname": name, "severity": severity, "job": "connector", "instance": "connector:18401"});
+    // A cause, and a consequence that ends while the cause still fires.
+    let cause = [alert("CanopsisConnectorBrokerLost", "critical")];
+    let consequence = [alert("CanopsisConnectorBrokerSlow", "warning")];
+    let mut canopsis = Canopsis::default();
+    let mut wait_for = |what: &str, expected: &[u64]| {
+        wait_until(what, || {
+            for received in admin.drain() {
+                canopsis.take(&received.event).unwrap();
+            }
+            let names = ["CanopsisConnectorBrokerLost", "CanopsisConnectorBrokerSlow"];
+            let state = |name: &str| {
+                canopsis.state(&format!(
+                    "{name} instance=connector:18401 job=connector/connector"
+                ))
+            };
+            names.map(state) == *expected
+        });
+    };
+    alertmanager.post_alerts(&consequence, None);
+    wait_for("the consequence fires", &[0, 1]);
+    alertmanager.post_alerts(&cause, None);
+    wait_for("the cause fires", &[3, 1]);
+    alertmanager.post_alerts(&consequence, OVER);
+    wait_for("the consequence has ended", &[3, 0]);
+    alertmanager.post_alerts(&cause, OVER);
+    wait_for("the cause has ended", &[0, 0]);
+}
