@@ -24,8 +24,6 @@ pub struct RequestHead {
     pub target: String,
     /// The value of the `Authorization` header.
     pub authorization: Option<String>,
-    /// Whether the `Accept` header names OpenMetrics.
-    pub accepts_openmetrics: bool,
     /// What `Content-Encoding` says of the body.
     pub content_coding: ContentCoding,
     /// Where the body ends.
@@ -116,7 +114,6 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(RequestHead, usize)>, InvalidReques
         method: method.to_owned(),
         target: origin_form(target),
         authorization: authorization(request.headers)?,
-        accepts_openmetrics: accepts_openmetrics(request.headers),
         content_coding: content_coding(request.headers),
         framing: framing(request.headers, version)?,
         keep_alive: keep_alive(request.headers, version),
@@ -205,23 +202,6 @@ fn authorization(headers: &[httparse::Header<'_>]) -> Result<Option<String>, Inv
     Ok(value.map(|value| String::from_utf8_lossy(value).into_owned()))
 }
 
-fn accepts_openmetrics(headers: &[httparse::Header<'_>]) -> bool {
-    list(headers, "accept").any(|range| {
-        let mut parts = range.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
-        let is_openmetrics = parts
-            .next()
-            .is_some_and(|media| media.eq_ignore_ascii_case(b"application/openmetrics-text"));
-        is_openmetrics && !parts.any(is_zero_weight)
-    })
-}
-
-/// `q=0`, with up to three decimals: not acceptable (RFC 9110, section 12.4.2).
-fn is_zero_weight(parameter: &[u8]) -> bool {
-    let text = std::str::from_utf8(parameter).unwrap_or_default();
-    let weight = text.split_once('=');
-    weight.is_some_and(|(name, weight)| name.eq_ignore_ascii_case("q") && weight.parse() == Ok(0.0))
-}
-
 fn framing(headers: &[httparse::Header<'_>], version: u8) -> Result<Framing, InvalidRequest> {
     let not_chunked = InvalidRequest::Framing("Transfer-Encoding is not chunked");
     let lengths = InvalidRequest::Framing("more than one Content-Length header");
@@ -272,7 +252,6 @@ mod tests {
             method: "POST".to_owned(),
             target: "/webhook?x".to_owned(),
             authorization: Some("Bearer t".to_owned()),
-            accepts_openmetrics: false,
             content_coding: ContentCoding::Identity,
             framing: Framing::Length(12),
             keep_alive: true,
@@ -323,33 +302,6 @@ mod tests {
                 (framing, keep_alive),
                 "{lines}"
             );
-        }
-        for (accept, accepted) in [
-            (
-                "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.3",
-                true,
-            ),
-            (
-                "text/plain, Application/OpenMetrics-Text ; version=1.0.0",
-                true,
-            ),
-            ("application/openmetrics-text2, */*", false),
-            ("application/openmetrics-text;q=0, text/plain", false),
-            (
-                "application/openmetrics-text; version=1.0.0; Q=0.000",
-                false,
-            ),
-            ("application/openmetrics-text;q=0.001", true),
-            (
-                "application/openmetrics-text;q=0;version=1, application/openmetrics-text",
-                true,
-            ),
-            ("text/plain;q=0, application/openmetrics-text", true),
-        ] {
-            let (head, _) = read(&format!("Accept: {accept}\r\n"), "1.1")
-                .unwrap()
-                .unwrap();
-            assert_eq!(head.accepts_openmetrics, accepted, "{accept}");
         }
         for (coding, expected) in [
             ("", ContentCoding::Identity),

@@ -18,7 +18,7 @@ use super::{HandshakeError, HttpError, Request, Response, ServerSettings, Unauth
 use crate::logging::{LogLimiter, LogRate};
 use crate::mapping::Mapping;
 use crate::memory::Budget;
-use crate::metrics::{Exposition, Metrics};
+use crate::metrics::{self, Metrics};
 use crate::pipeline::{EncodedNotification, EventSink, MappingReporter};
 use crate::publisher::AnswerTimeout;
 use crate::text::shorten;
@@ -277,13 +277,7 @@ impl Routes {
         );
         http.set_memory(&self.budget);
         http.set_certificate_expiry(settings.tls.as_ref().map_or(0, |tls| tls.expires_at));
-        let exposition = if request.head.accepts_openmetrics {
-            Exposition::OpenMetrics
-        } else {
-            Exposition::Text
-        };
-        let page = self.metrics.expose(exposition);
-        Response::new(200, exposition.content_type(), page)
+        Response::new(200, metrics::CONTENT_TYPE, self.metrics.expose())
     }
 
     fn webhook(

@@ -13,7 +13,7 @@ mod exposition;
 mod families;
 mod process;
 
-pub use exposition::Exposition;
+pub use exposition::CONTENT_TYPE;
 pub use families::{
     AlertMetrics, BrokerMetrics, FailureReason, HttpMetrics, LedgerStats, ReloadMetrics,
 };
@@ -81,11 +81,11 @@ impl Metrics {
     }
 
     /// The body of the response to a scrape.
-    pub fn expose(&self, exposition: Exposition) -> String {
+    pub fn expose(&self) -> String {
         let mut page = String::with_capacity(16 << 10);
         // Writing to a string does not fail.
         let _ = text::encode(&mut page, &self.registry);
-        exposition.write(page)
+        exposition::to_text(&page)
     }
 }
 
@@ -120,7 +120,7 @@ mod tests {
             in_flight: 3,
             window: 32,
         });
-        let page = metrics.expose(Exposition::Text);
+        let page = metrics.expose();
         for line in [
             "canopsis_connector_http_requests_total{route=\"/webhook\",code=\"401\"} 1",
             "canopsis_connector_http_request_duration_seconds_bucket{le=\"0.005\",route=\"/webhook\"} 1",

@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::mapping::tests::{NOW, mapping};
 use crate::memory::Budget;
-use crate::metrics::{Exposition, Metrics};
+use crate::metrics::Metrics;
 
 fn timeout() -> AnswerTimeout {
     let limit = Duration::from_mins(1);
@@ -70,7 +70,7 @@ impl Fixture {
 
     /// The samples of the alerts, those that are 0 left out.
     fn counted(&self) -> Vec<String> {
-        let page = self.metrics.expose(Exposition::Text);
+        let page = self.metrics.expose();
         let alerts = page.lines().filter(|line| line.contains("_alerts_"));
         let mut counted: Vec<String> = alerts
             .filter(|line| !line.starts_with('#') && !line.ends_with(" 0"))
@@ -272,7 +272,7 @@ fn a_group_that_lowers_the_alarm_of_another_is_counted_once_it_is_delivered() {
     fixture.mapping = mapping("state: {type: copy, value: labels.severity}");
     let (broken, working) = (EventSink::stream(Broken), EventSink::stream(io::sink()));
     let lowered = |fixture: &Fixture| {
-        let page = fixture.metrics.expose(Exposition::Text);
+        let page = fixture.metrics.expose();
         let line = page
             .lines()
             .find(|line| line.starts_with("canopsis_connector_groups_sharing_entity_total"));
