@@ -20,13 +20,13 @@ use crate::alertmanager::Labels;
 /// Every key that Canopsis knows. An extra information with one of these names would change the event's meaning, or make
 /// it undecodable and so lost.
 const RESERVED: &str = "\
-    _id added_to_services aid alarm_change author component connector connector_name current_alarm \
+    _id ack_resources added_to_services aid alarm_change author component connector connector_name current_alarm \
     current_entity debug delayed_scenario_data delayed_scenario_id display_name duration event_type \
     execution extra healthcheck idle_rule_apply initiator instr_matched instruction long_output \
     ma_children ma_parents ma_updated manual_meta_alarm_auto_resolve metaalarm_rule_id \
-    metaalarm_value_path output pbehavior_info perf_data removed_from_services resource role \
+    metaalarm_value_path output pbehavior_info perf_data perf_data_array removed_from_services resource role \
     routing_key rt source_type stat_name state state_setting_updated status tags ticket \
-    ticket_comment ticket_data ticket_meta_alarm_id ticket_rule_id ticket_rule_name \
+    ticket_comment ticket_data ticket_meta_alarm_id ticket_resources ticket_rule_id ticket_rule_name \
     ticket_system_name ticket_url timestamp user_id";
 
 const EVENT_TYPE: &str = "check";
@@ -437,7 +437,16 @@ mod tests {
     #[test]
     fn names_that_canopsis_discards_cannot_be_built() {
         assert!(Name::new("").is_none());
-        for name in ["", "state", "_id", "state_setting_updated", "tags"] {
+        for name in [
+            "",
+            "state",
+            "_id",
+            "state_setting_updated",
+            "tags",
+            "ack_resources",
+            "perf_data_array",
+            "ticket_resources",
+        ] {
             assert!(ExtraName::new(name).is_none(), "{name}");
         }
         assert!(ExtraName::new("prom_state").is_some());

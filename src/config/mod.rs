@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 
 mod diagnostics;
 mod environment;
-mod mapping;
+mod event;
 mod rules;
 mod settings;
 mod source;
 
 pub use diagnostics::{Diagnostic, Place};
 pub use environment::{Environment, LOG_FORMAT, LOG_LEVEL};
-pub use mapping::KEYS as EVENT_KEYS;
+pub use event::KEYS as EVENT_KEYS;
 pub use settings::{AMQP, HTTP, TLS};
 pub use source::SectionKeys;
 pub use yamldoc::{MAX_FILE_BYTES, Position};
@@ -145,7 +145,7 @@ impl Config {
         }
         let publisher = settings::read_amqp(&root, environment, &mut diagnostics);
         let http = settings::read_http(&root, environment, overrides, &mut diagnostics);
-        let mapping = mapping::mapping(&root, &mut diagnostics);
+        let mapping = event::compile_mapping(&root, &mut diagnostics);
         let (errors, warnings) = diagnostics.into_parts();
         match mapping {
             Some(mapping) if errors.is_empty() => Ok(Self {
@@ -168,7 +168,7 @@ fn check_root(root: &NodeRef<'_>, diagnostics: &mut Diagnostics) {
         diagnostics.error(root, "the file must be a YAML mapping");
         return;
     }
-    let known = [&["amqp", "http"], mapping::KEYS].concat();
+    let known = [&["amqp", "http"], event::KEYS].concat();
     for (key, value) in root.entries() {
         let message = match key {
             key if known.contains(&key) => continue,

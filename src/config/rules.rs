@@ -7,11 +7,22 @@ use serde_json::Value;
 
 use super::diagnostics::{Diagnostics, Place, hint};
 use crate::alertmanager::Labels;
+use crate::event::{State, parse_timestamp};
+use crate::mapping::MAX_SECONDS;
 use crate::mapping::lint::{self, RuleInputs};
 use crate::mapping::path::{Path, PathError, ROOTS};
 use crate::mapping::rule::Rule;
+use crate::placeholder;
 use crate::suggest::did_you_mean;
-use yamldoc::{Key, Node, NodeRef};
+use crate::text::is_hidden;
+use yamldoc::{Node, NodeRef};
+
+/// The maximal number of rules, those in lists included.
+const MAX_RULES: usize = 1000;
+/// Beyond it, a reader of JSON that has floating-point numbers only changes an integer.
+const MAX_EXACT_INTEGER: u128 = 1 << 53;
+/// The times of an alert.
+const ALERT_TIMES: [&str; 2] = ["startsAt", "endsAt"];
 
 /// The types of rules, with their keys.
 const RULE_KEYS: [(&str, &[&str]); 4] = [
@@ -43,27 +54,44 @@ fn key_hint(key: &str, known: &[&str]) -> String {
     }
 }
 
-/// The type of value that a field of the event takes.
+/// What a field of the event takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExpectedType {
-    /// A string that is neither empty nor has several lines.
+pub enum FieldKind {
+    /// A string that is neither blank nor has several lines.
     Name,
     /// A string.
     Text,
+    /// A state.
+    State,
+    /// A time.
+    Timestamp,
     /// A mapping of strings.
     Labels,
-    /// Any: an extra information.
+    /// Any value: an extra information.
     Anything,
 }
 
 /// Compiles rules, and collects what is wrong with them.
-pub struct Compiler<'c> {
+pub struct RuleReader<'c> {
     pub diagnostics: &'c mut Diagnostics,
     /// The memory of all regexps, those in templates included.
-    pub regexps: RegexpBudget,
+    regexps: RegexpBudget,
+    /// How many rules have been read.
+    rules: usize,
+    /// Whether a rule copies the time of the alert into the event.
+    copies_alert_time: bool,
 }
 
-impl Compiler<'_> {
+impl<'c> RuleReader<'c> {
+    pub fn new(diagnostics: &'c mut Diagnostics) -> Self {
+        Self {
+            diagnostics,
+            regexps: RegexpBudget::default(),
+            rules: 0,
+            copies_alert_time: false,
+        }
+    }
+
     /// Adds an error, and yields the `None` that goes with it.
     pub fn error<T>(&mut self, place: impl Into<Place>, message: impl Into<String>) -> Option<T> {
         self.diagnostics.error(place, message);
@@ -71,93 +99,159 @@ impl Compiler<'_> {
     }
 
     /// Compiles a rule; `None` where it has an error.
-    pub fn rule(&mut self, node: &NodeRef<'_>, expected: ExpectedType) -> Option<Rule> {
+    pub fn rule(&mut self, node: &NodeRef<'_>, kind: FieldKind) -> Option<Rule> {
+        if !matches!(node.node, Node::List(_)) {
+            self.rules += 1;
+        }
         match node.node {
-            Node::Scalar(..) => self.constant(node, expected),
+            _ if self.rules > MAX_RULES + 1 => None,
+            _ if self.rules > MAX_RULES => {
+                let message = format!("more than {MAX_RULES} rules; use lookup tables (type: map)");
+                self.error(node, message)
+            }
+            Node::Scalar(..) => self.constant(node, kind),
             Node::List(items) if items.is_empty() => {
                 self.error(node, "a list of rules must not be empty")
             }
             Node::List(_) => {
                 let items = node.items();
                 let rules: Vec<Option<Rule>> =
-                    items.iter().map(|item| self.rule(item, expected)).collect();
+                    items.iter().map(|item| self.rule(item, kind)).collect();
                 Some(Rule::First(rules.into_iter().collect::<Option<_>>()?))
             }
-            Node::Map(_) => {
-                let types = RULE_KEYS.map(|(kind, _)| kind);
-                let known = types.join(", ");
-                let Some(kind) = node.get("type") else {
-                    return self.error(node, format!("a rule must have a type ({known})"));
-                };
-                match kind.text().unwrap_or_default().trim() {
-                    "set" => self.set(node, expected),
-                    "copy" => self.copy(node, expected),
-                    kind @ ("template" | "map") if expected == ExpectedType::Labels => {
-                        let message = format!(
-                            "a rule of type {kind} yields a string, but this field takes a mapping: use copy or set"
-                        );
-                        self.error(node, message)
-                    }
-                    "template" => self.template(node),
-                    "map" => self.lookup(node),
-                    other => {
-                        let hint = did_you_mean(other, &types);
-                        let message = format!("unknown type {other:?}{hint} (known: {known})");
-                        self.error(&kind, message)
-                    }
-                }
+            Node::Map(_) => self.typed_rule(node, kind),
+        }
+    }
+
+    fn typed_rule(&mut self, node: &NodeRef<'_>, kind: FieldKind) -> Option<Rule> {
+        let types = RULE_KEYS.map(|(name, _)| name);
+        let known = types.join(", ");
+        let Some(type_node) = node.get("type") else {
+            return self.error(node, format!("a rule must have a type ({known})"));
+        };
+        let name = self.technical(&type_node)?;
+        if kind == FieldKind::Timestamp && ["copy", "template"].contains(&name) {
+            self.warn_of_alert_time(node);
+        }
+        match name {
+            "set" => self.set(node, kind),
+            "copy" => self.copy(node, kind),
+            name @ ("template" | "map") if kind == FieldKind::Labels => {
+                let message = format!(
+                    "a rule of type {name} yields a string, but this field takes a mapping: use copy or set"
+                );
+                self.error(node, message)
+            }
+            "template" => self.template(node),
+            "map" => self.lookup(node, kind),
+            other => {
+                let hint = did_you_mean(other, &types);
+                let message = format!("unknown type {other:?}{hint} (known: {known})");
+                self.error(&type_node, message)
             }
         }
     }
 
-    fn constant(&mut self, node: &NodeRef<'_>, expected: ExpectedType) -> Option<Rule> {
-        if matches!(node.node, Node::Scalar(Value::Null, _)) {
-            return self.error(node, "must not be null");
+    /// Warns once of a rule for the timestamp that reads the time of the alert.
+    fn warn_of_alert_time(&mut self, node: &NodeRef<'_>) {
+        let names_it = |node: &NodeRef<'_>| {
+            node.text()
+                .is_some_and(|text| ALERT_TIMES.iter().any(|time| text.contains(time)))
+        };
+        let mut parts = ["value", "field"]
+            .into_iter()
+            .filter_map(|key| node.get(key));
+        if let Some(part) = parts.find(names_it).filter(|_| !self.copies_alert_time) {
+            self.copies_alert_time = true;
+            let message = "is the time of the alert: dates jump in Canopsis, and idle rules misfire; leave timestamp out, \
+                           and put startsAt into an extra information";
+            self.diagnostics.warn(&part, message);
         }
-        if let Some(text) = node.text() {
-            let is_path = text.contains('.') && Path::parse(text.trim()).is_ok();
-            if is_path || text.contains("{{") {
-                let kind = if is_path { "copy" } else { "template" };
-                let message =
-                    format!("is the constant {text:?}; did you mean {{type: {kind}, value: ...}}?");
+    }
+
+    fn constant(&mut self, node: &NodeRef<'_>, kind: FieldKind) -> Option<Rule> {
+        match (kind, node.node) {
+            (_, Node::Scalar(Value::Null, _)) => self.error(node, "must not be null"),
+            (FieldKind::Labels, _) => self.labels(node, FieldKind::Text).map(Rule::Labels),
+            (FieldKind::Anything, Node::Scalar(Value::String(_), _)) => {
+                self.value_text(node, kind).map(Rule::String)
+            }
+            (FieldKind::Anything, _) => Some(Rule::Constant(self.json(node))),
+            (FieldKind::Name, _) if node.text() == Some("") => {
+                self.error(node, "must not be empty")
+            }
+            (FieldKind::Name, _) => {
+                let text = self.value_text(node, kind)?;
+                Some(Rule::String(self.first_line(node, &text).to_owned()))
+            }
+            _ => self.value_text(node, kind).map(Rule::String),
+        }
+    }
+
+    /// A constant as it is published: that of a rule, or an entry of a table. An empty one has no value.
+    fn value_text(&mut self, node: &NodeRef<'_>, kind: FieldKind) -> Option<String> {
+        let Some(text) = node.text() else {
+            return self.error(node, "must be a string or a number");
+        };
+        let trimmed = text.trim();
+        if trimmed.is_empty() && !text.is_empty() {
+            return self.error(node, "is blank: white space only");
+        }
+        let hint = meant_rule(trimmed);
+        match kind {
+            _ if text.is_empty() => {}
+            FieldKind::Timestamp => match parse_timestamp(trimmed) {
+                None => {
+                    let message = format!(
+                        "{trimmed:?} is neither Unix seconds nor RFC 3339; without a timestamp, Canopsis uses the time at which it reads the event"
+                    );
+                    return self.error(node, message);
+                }
+                Some(seconds) if !(1..=MAX_SECONDS).contains(&seconds) => {
+                    let message = format!(
+                        "{trimmed:?} is out of range for Unix seconds: events get no timestamp"
+                    );
+                    self.diagnostics.warn(node, message);
+                }
+                Some(_) => {}
+            },
+            FieldKind::State if hint.is_none() && State::parse(text).is_none() => {
+                let message = format!(
+                    "{text:?} is not a valid state; using 3 (critical). Valid are 0 to 3, ok, info, minor, major and critical"
+                );
                 self.diagnostics.warn(node, message);
             }
+            _ => self.warn_of_constant(node, text),
         }
-        match (expected, node.node) {
-            (ExpectedType::Labels, _) => self.labels(node).map(Rule::Labels),
-            (ExpectedType::Anything, Node::Scalar(Value::String(text), _)) => {
-                Some(Rule::String(text.clone()))
-            }
-            (ExpectedType::Anything, value) => Some(Rule::Constant(json(value))),
-            (ExpectedType::Name | ExpectedType::Text, _) => {
-                let Some(text) = node.text() else {
-                    return self.error(node, "must be a string or a number");
-                };
-                if expected == ExpectedType::Text {
-                    return Some(Rule::String(text.to_owned()));
-                }
-                match self.first_line(node, text) {
-                    "" => self.error(node, "must not be empty"),
-                    name => Some(Rule::String(name.to_owned())),
-                }
-            }
-        }
+        Some(text.to_owned())
     }
 
-    fn set(&mut self, node: &NodeRef<'_>, expected: ExpectedType) -> Option<Rule> {
+    /// Warns of a text that is taken as it is written, and looks as if it was not meant so.
+    fn warn_of_constant(&mut self, node: &NodeRef<'_>, text: &str) {
+        let message = if let Some(rule) = meant_rule(text.trim()) {
+            format!("is the constant {text:?}; did you mean {rule}?")
+        } else if let Some(found) = placeholder::find(text) {
+            format!("is the constant {text:?}: nothing expands the placeholder {found}")
+        } else {
+            return;
+        };
+        self.diagnostics.warn(node, message);
+    }
+
+    fn set(&mut self, node: &NodeRef<'_>, kind: FieldKind) -> Option<Rule> {
         self.check_keys(node, "set");
         let value = self.required_key(node, "value")?;
-        self.constant(&value, expected)
+        self.constant(&value, kind)
     }
 
-    fn copy(&mut self, node: &NodeRef<'_>, expected: ExpectedType) -> Option<Rule> {
+    fn copy(&mut self, node: &NodeRef<'_>, kind: FieldKind) -> Option<Rule> {
         self.check_keys(node, "copy");
         let value = self.required_key(node, "value")?;
-        let path = match expected {
-            ExpectedType::Name | ExpectedType::Text => self.string_path(&value, "this field")?,
-            ExpectedType::Labels | ExpectedType::Anything => self.path(&value)?,
+        let path = match kind {
+            FieldKind::Labels | FieldKind::Anything => self.path(&value)?,
+            _ => self.string_path(&value, "this field")?,
         };
-        if expected == ExpectedType::Labels && !path.is_map() {
+        if kind == FieldKind::Labels && !path.is_map() {
             let message =
                 format!("{path} is a string, but this field takes a mapping, such as labels");
             return self.error(&value, message);
@@ -205,17 +299,19 @@ impl Compiler<'_> {
         Some(Rule::template(template, field.ok()?, regexp.ok()?))
     }
 
-    fn lookup(&mut self, node: &NodeRef<'_>) -> Option<Rule> {
+    fn lookup(&mut self, node: &NodeRef<'_>, kind: FieldKind) -> Option<Rule> {
         self.check_keys(node, "map");
         let field_node = self.required_key(node, "field");
         let field = field_node.and_then(|node| self.string_path(&node, "a lookup"));
         let values_node = self.required_key(node, "values");
-        let values = values_node.and_then(|node| self.labels(&node));
-        let default = part(node.get("default").as_ref(), |node| self.text(node));
+        let values = values_node.and_then(|node| self.labels(&node, kind));
+        let default = part(node.get("default").as_ref(), |node| {
+            self.value_text(node, kind)
+        });
         Some(Rule::Lookup {
             field: field?,
             values: values?,
-            default: default.ok()?.map(str::to_owned),
+            default: default.ok()?,
         })
     }
 
@@ -236,46 +332,51 @@ impl Compiler<'_> {
     }
 
     /// A scalar as it is written.
-    pub fn text<'d>(&mut self, node: &NodeRef<'d>) -> Option<&'d str> {
+    fn text<'d>(&mut self, node: &NodeRef<'d>) -> Option<&'d str> {
         match node.text() {
             None => self.error(node, "must be a string"),
             text => text,
         }
     }
 
-    /// A path or a name without white space around it, up to the first line break: a block scalar (`>`, `|`) ends with one.
+    /// A path, a type or a prefix: on one line, without white space around it.
+    pub fn technical<'d>(&mut self, node: &NodeRef<'d>) -> Option<&'d str> {
+        let text = self.text(node)?;
+        Some(self.first_line(node, text))
+    }
+
+    /// The text without white space around it, up to the first line break: a block scalar (`>`, `|`) ends with one.
     pub fn first_line<'t>(&mut self, node: &NodeRef<'_>, text: &'t str) -> &'t str {
         let text = text.trim();
-        let Some((line, _)) = text.split_once(['\n', '\r']) else {
-            return text;
-        };
+        let (line, rest) = text.split_once(['\n', '\r']).unwrap_or((text, ""));
         let line = line.trim_end();
-        let message = format!("contains a line break; using {line:?}, which is before it");
-        self.diagnostics.warn(node, message);
+        if !rest.is_empty() {
+            let message = format!("contains a line break; using {line:?}, which is before it");
+            self.diagnostics.warn(node, message);
+        }
+        self.warn_of_hidden(node, line);
         line
     }
 
+    /// Warns of characters that cannot be seen in a text that is compared with others.
+    fn warn_of_hidden(&mut self, node: &NodeRef<'_>, text: &str) {
+        if let Some(hidden) = text.chars().find(|c| is_hidden(*c)) {
+            let message = format!("contains {}, which cannot be seen", hidden.escape_default());
+            self.diagnostics.warn(node, message);
+        }
+    }
+
     fn path(&mut self, node: &NodeRef<'_>) -> Option<Path> {
-        let text = self.text(node)?;
-        let text = self.first_line(node, text);
+        let text = self.technical(node)?;
         let error = match Path::parse(text) {
             Ok(path) => return Some(path),
             Err(error) => error,
         };
         let hint = match &error {
-            PathError::UnknownRoot(root) => {
-                // The spelling that templates use.
-                let bare = text.trim_start_matches('.');
-                let bare = bare
-                    .strip_prefix("Alert.")
-                    .or(bare.strip_prefix("alert."))
-                    .unwrap_or(bare);
-                if Path::parse(bare).is_ok() {
-                    format!("; did you mean \"{bare}\"?")
-                } else {
-                    did_you_mean(root, ROOTS)
-                }
-            }
+            PathError::UnknownRoot(root) => meant_path(text).map_or_else(
+                || did_you_mean(root, ROOTS),
+                |path| format!("; did you mean \"{path}\"?"),
+            ),
             PathError::NotAMap(_) | PathError::NameMissing => String::new(),
         };
         self.error(node, format!("{error}{hint}"))
@@ -295,27 +396,90 @@ impl Compiler<'_> {
 
     fn regexp(&mut self, node: &NodeRef<'_>) -> Option<Regexp> {
         let text = self.text(node)?;
-        match self.regexps.compile(text) {
+        let regexp = text.trim();
+        if regexp.is_empty() {
+            return self.error(node, "is blank; write [ ] or \\s for a blank");
+        }
+        if regexp != text.trim_matches(['\r', '\n']) {
+            let message =
+                "white space around a regexp is ignored; write [ ] or \\s where it must match";
+            self.diagnostics.warn(node, message);
+        }
+        self.warn_of_hidden(node, regexp);
+        match self.regexps.compile(regexp) {
             Ok(regexp) => Some(regexp),
             Err(error) => self.error(node, format!("the regexp does not compile: {error}")),
         }
     }
 
-    fn labels(&mut self, node: &NodeRef<'_>) -> Option<Labels<'static>> {
+    fn labels(&mut self, node: &NodeRef<'_>, kind: FieldKind) -> Option<Labels<'static>> {
         if !matches!(node.node, Node::Map(_)) {
             return self.error(node, "must be a mapping of strings");
         }
         let mut labels = Some(Vec::new());
         for (key, value) in node.entries() {
-            match (self.text(&value), &mut labels) {
-                (Some(text), Some(labels)) => {
-                    labels.push((key.to_owned().into(), text.to_owned().into()));
-                }
+            let key = key.trim_matches(['\r', '\n']);
+            self.warn_of_hidden(&value, key);
+            match (self.value_text(&value, kind), &mut labels) {
+                (Some(text), Some(labels)) => labels.push((key.to_owned().into(), text.into())),
                 _ => labels = None,
             }
         }
         labels.map(Labels::new)
     }
+
+    /// A constant of any type. Integers that not every reader of JSON keeps as they are become strings.
+    fn json(&mut self, node: &NodeRef<'_>) -> Value {
+        match node.node {
+            Node::Scalar(Value::Number(number), _)
+                if number
+                    .as_i128()
+                    .is_some_and(|n| n.unsigned_abs() > MAX_EXACT_INTEGER) =>
+            {
+                number.to_string().into()
+            }
+            Node::Scalar(value, _) => {
+                self.warn_of_constant(node, value.as_str().unwrap_or_default());
+                value.clone()
+            }
+            Node::List(_) => node.items().iter().map(|item| self.json(item)).collect(),
+            Node::Map(entries) => {
+                let names = entries.iter().map(|(key, _)| key.text.clone());
+                let values = node.entries();
+                names
+                    .zip(values.iter().map(|(_, value)| self.json(value)))
+                    .collect()
+            }
+        }
+    }
+}
+
+/// The rule that a constant was probably meant as: it looks like a template, or like the path of a value.
+fn meant_rule(text: &str) -> Option<String> {
+    if text.contains("{{") {
+        return Some("{type: template, value: ...}".to_owned());
+    }
+    let path = meant_path(text)?;
+    // A word such as status may be meant as it is written.
+    let is_word =
+        path == text && path.chars().all(|c| c.is_ascii_lowercase()) && path != "fingerprint";
+    (!is_word).then(|| format!("{{type: copy, value: {path}}}"))
+}
+
+/// The path that a text stands for, in the spelling of paths or of templates: `.Alert.labels.job`, `.Labels.job`, `$labels.job`.
+fn meant_path(text: &str) -> Option<String> {
+    let bare = text.trim_start_matches(['.', '$']);
+    let bare = ["Alert.", "alert.", "Notification.", "notification."]
+        .iter()
+        .find_map(|whole| bare.strip_prefix(whole))
+        .unwrap_or(bare);
+    let first = bare.chars().next()?;
+    let path = format!(
+        "{}{}",
+        first.to_ascii_lowercase(),
+        &bare[first.len_utf8()..]
+    );
+    Path::parse(&path).is_ok().then_some(path)
 }
 
 /// A hint for a name that a template uses and that nothing has.
@@ -336,15 +500,4 @@ fn part<'d, T>(
 ) -> Result<Option<T>, AlreadyReported> {
     node.map(|node| read(node).ok_or(AlreadyReported))
         .transpose()
-}
-
-fn json(node: &Node) -> Value {
-    match node {
-        Node::Scalar(value, _) => value.clone(),
-        Node::List(items) => items.iter().map(|(_, node)| json(node)).collect(),
-        Node::Map(entries) => {
-            let entry = |(key, node): &(Key, Node)| (key.text.clone(), json(node));
-            Value::Object(entries.iter().map(entry).collect())
-        }
-    }
 }

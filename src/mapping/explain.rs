@@ -408,10 +408,10 @@ mod tests {
             ),
             (
                 "timestamp",
-                "timestamp: yesterday",
+                "timestamp: {type: template, value: yesterday}",
                 sample(),
                 format!(
-                    "timestamp: omitted|constant|\"yesterday\" is neither Unix seconds nor RFC 3339|{stamp}"
+                    "timestamp: omitted|rendered by the template|\"yesterday\" is neither Unix seconds nor RFC 3339|{stamp}"
                 ),
             ),
         ] {

@@ -28,7 +28,7 @@ use rule::{Rule, SkipReason};
 const UNKNOWN_STATE: State = State::Critical;
 
 /// A timestamp above this is not in seconds: it is in the year 5138.
-const MAX_SECONDS: i64 = 100_000_000_000;
+pub const MAX_SECONDS: i64 = 100_000_000_000;
 
 /// The rule of a string field of limited length.
 #[derive(Debug)]

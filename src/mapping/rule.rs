@@ -138,25 +138,6 @@ impl Rule {
         }))
     }
 
-    /// Adds every constant string that can be the rule's value.
-    pub fn constants<'r>(&'r self, found: &mut Vec<&'r str>) {
-        match self {
-            Self::String(string) => found.push(string),
-            Self::Lookup {
-                values, default, ..
-            } => {
-                found.extend(
-                    values
-                        .iter()
-                        .map(|(_, string)| string)
-                        .chain(default.as_deref()),
-                );
-            }
-            Self::First(rules) => rules.iter().for_each(|rule| rule.constants(found)),
-            Self::Constant(_) | Self::Labels(_) | Self::Copy(_) | Self::Template(_) => {}
-        }
-    }
-
     /// The rule's value for an alert. Of a list, the rules before the first with a value are added to `skipped`; where none
     /// has a value, all of them.
     pub fn evaluate<'a>(

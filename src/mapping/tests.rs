@@ -392,7 +392,7 @@ fn timestamps_and_tags() {
             Value::from(1_795_356_649),
             false,
         ),
-        ("yesterday", Value::Null, true),
+        ("{type: template, value: yesterday}", Value::Null, true),
     ] {
         let (timestamp, warnings) = field("timestamp", &format!("timestamp: {rule}"));
         assert_eq!((timestamp, !warnings.is_empty()), (value, warns), "{rule}");

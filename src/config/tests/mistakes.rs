@@ -5,7 +5,7 @@ use std::fs;
 use super::*;
 
 /// The errors and warnings of a configuration, in the words of the command line.
-fn reported(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
+pub fn reported(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
     match load_with(text, variables, &Overrides::default()) {
         Ok(config) => config
             .warnings

@@ -4,6 +4,7 @@ use super::*;
 
 mod errors;
 mod mistakes;
+mod rules;
 mod settings;
 mod tls;
 mod warnings;

@@ -31,7 +31,7 @@ fn warnings_name_what_is_probably_not_intended() {
         ),
         (
             format!("{MINIMAL}output: labels.instance"),
-            "did you mean {type: copy, value: ...}?",
+            "did you mean {type: copy, value: labels.instance}?",
         ),
         (
             format!("{MINIMAL}output: 'a {{{{ .Alert }}}}'"),
@@ -42,7 +42,7 @@ fn warnings_name_what_is_probably_not_intended() {
                 "state: 2",
                 "state: [{type: map, field: labels.a, values: {a: 9}}, ok]",
             ),
-            "state: \"9\" is not a valid state; using 3 (critical)",
+            "state[0].values.a: \"9\" is not a valid state; using 3 (critical)",
         ),
     ] {
         let config = load(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
@@ -74,6 +74,6 @@ fn a_path_or_a_name_is_cut_at_a_line_break_with_a_warning() {
     let blank = errors(&MINIMAL.replace("p1", "' '"), &[]);
     assert_eq!(
         blank,
-        ["line 4, column 1: connector_name: must not be empty"]
+        ["line 4, column 1: connector_name: is blank: white space only"]
     );
 }

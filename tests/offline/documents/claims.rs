@@ -280,7 +280,7 @@ const LIMITS: &[(&str, &str, &str, &str)] = &[
     (
         "docs/configuration.md",
         "1,000 rules",
-        "src/config/mapping.rs",
+        "src/config/rules.rs",
         "MAX_RULES: usize = 1000;",
     ),
 ];

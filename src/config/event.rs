@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::diagnostics::{Diagnostics, Place};
-use super::rules::{Compiler, ExpectedType};
-use crate::event::{ExtraName, Name, State};
+use super::rules::{FieldKind, RuleReader};
+use crate::event::{ExtraName, Name};
 use crate::mapping::rule::Rule;
 use crate::mapping::{Mapping, TruncatedRule};
 use yamldoc::{Node, NodeRef};
@@ -29,22 +29,12 @@ pub const KEYS: &[&str] = &[
 
 const DEFAULT_OUTPUT_LENGTH: usize = 255;
 const DEFAULT_LONG_OUTPUT_LENGTH: usize = 1024;
-/// The maximal number of rules, those in lists included.
-const MAX_RULES: usize = 1000;
 
 /// Compiles the mapping; `None` where a reported error leaves none.
-pub fn mapping(root: &NodeRef<'_>, diagnostics: &mut Diagnostics) -> Option<Mapping> {
-    if count_rules(root) > MAX_RULES {
-        let message = format!("more than {MAX_RULES} rules; use lookup tables (type: map)");
-        diagnostics.error(Place::missing(""), message);
-        return None;
-    }
+pub fn compile_mapping(root: &NodeRef<'_>, diagnostics: &mut Diagnostics) -> Option<Mapping> {
     let mut fields = Fields {
         root,
-        compiler: Compiler {
-            diagnostics,
-            regexps: gotemplate::RegexpBudget::default(),
-        },
+        rules: RuleReader::new(diagnostics),
     };
     let connector = fields.connector();
     let connector_name = fields.required("connector_name");
@@ -57,9 +47,9 @@ pub fn mapping(root: &NodeRef<'_>, diagnostics: &mut Diagnostics) -> Option<Mapp
         "long_output_length",
         DEFAULT_LONG_OUTPUT_LENGTH,
     );
-    let author = fields.optional("author", ExpectedType::Text);
-    let timestamp = fields.optional("timestamp", ExpectedType::Text);
-    let tags = fields.optional("tags", ExpectedType::Labels);
+    let author = fields.optional("author", FieldKind::Text);
+    let timestamp = fields.optional("timestamp", FieldKind::Timestamp);
+    let tags = fields.optional("tags", FieldKind::Labels);
     let extra_infos = fields.extra_infos();
     Some(Mapping {
         connector: connector?,
@@ -76,25 +66,10 @@ pub fn mapping(root: &NodeRef<'_>, diagnostics: &mut Diagnostics) -> Option<Mapp
     })
 }
 
-fn count_rules(root: &NodeRef<'_>) -> usize {
-    fn count(node: &Node) -> usize {
-        match node {
-            Node::List(items) => items.iter().map(|(_, item)| count(item)).sum(),
-            Node::Scalar(..) | Node::Map(_) => 1,
-        }
-    }
-    let fields = KEYS.iter().filter_map(|key| root.get(key));
-    let extra_infos = root
-        .get("extra_infos")
-        .map_or_else(Vec::new, |node| node.entries());
-    let rules = fields.chain(extra_infos.into_iter().map(|(_, node)| node));
-    rules.map(|rule| count(rule.node)).sum()
-}
-
 /// Reads the fields of the mapping.
 struct Fields<'d, 'c> {
     root: &'c NodeRef<'d>,
-    compiler: Compiler<'c>,
+    rules: RuleReader<'c>,
 }
 
 impl Fields<'_, '_> {
@@ -102,50 +77,43 @@ impl Fields<'_, '_> {
         let Rule::String(text) = self.required("connector")? else {
             let place = Place::from(&self.root.get("connector")?);
             let message = "must be a constant: write `connector: prometheus`, or `type: set`";
-            return self.compiler.error(place, message);
+            return self.rules.error(place, message);
         };
         Name::new(text)
     }
 
     fn required(&mut self, key: &str) -> Option<Rule> {
         match self.root.get(key) {
-            Some(node) => self.compiler.rule(&node, ExpectedType::Name),
+            Some(node) => self.rules.rule(&node, FieldKind::Name),
             None => self
-                .compiler
+                .rules
                 .error(Place::missing(key), "required but not set"),
         }
     }
 
-    fn optional(&mut self, key: &str, expected: ExpectedType) -> Option<Rule> {
+    fn optional(&mut self, key: &str, expected: FieldKind) -> Option<Rule> {
         let node = self.root.get(key)?;
-        self.compiler.rule(&node, expected)
+        self.rules.rule(&node, expected)
     }
 
     fn state(&mut self) -> Option<Rule> {
         let Some(node) = self.root.get("state") else {
             let message = "not set; every firing alert gets 3 (critical)";
-            self.compiler
+            self.rules
                 .diagnostics
                 .warn(Place::missing("state"), message);
             return None;
         };
-        let rule = self.compiler.rule(&node, ExpectedType::Text)?;
-        let mut constants = Vec::new();
-        rule.constants(&mut constants);
-        for text in constants {
-            if State::parse(text).is_none() {
-                let message = format!(
-                    "{text:?} is not a valid state; using 3 (critical). Valid are 0 to 3, ok, info, minor, major and critical"
-                );
-                self.compiler.diagnostics.warn(&node, message);
-            }
-        }
-        Some(rule)
+        self.rules.rule(&node, FieldKind::State)
     }
 
     fn truncated(&mut self, key: &str, length_key: &str, default: usize) -> Option<TruncatedRule> {
         let length = self.length(length_key).unwrap_or(default);
-        let rule = self.optional(key, ExpectedType::Text)?;
+        if let (None, Some(node)) = (self.root.get(key), self.root.get(length_key)) {
+            let message = format!("has no effect without {key}");
+            self.rules.diagnostics.warn(&node, message);
+        }
+        let rule = self.optional(key, FieldKind::Text)?;
         Some(TruncatedRule { rule, length })
     }
 
@@ -157,44 +125,50 @@ impl Fields<'_, '_> {
             }
             _ => {
                 let message = "must be a whole number of characters, 1 or more";
-                self.compiler.error(&node, message)
+                self.rules.error(&node, message)
             }
         }
     }
 
     fn extra_infos(&mut self) -> Vec<(ExtraName, Rule)> {
-        let prefix = self.root.get("extra_infos_prefix").and_then(|node| {
-            let text = self.compiler.text(&node)?;
-            Some(self.compiler.first_line(&node, text))
-        });
-        let prefix = prefix.unwrap_or_default();
+        let prefix = self.root.get("extra_infos_prefix");
+        let prefix = prefix
+            .and_then(|node| self.rules.technical(&node))
+            .unwrap_or_default();
         let Some(node) = self.root.get("extra_infos") else {
             return Vec::new();
         };
         if !matches!(node.node, Node::Map(_)) {
             let message = "must be a mapping of names to rules";
-            self.compiler.diagnostics.error(&node, message);
+            self.rules.diagnostics.error(&node, message);
             return Vec::new();
         }
         if prefix.is_empty() {
-            self.compiler.diagnostics.warn(
+            self.rules.diagnostics.warn(
                 Place::missing("extra_infos_prefix"),
                 "is empty; a later version of Canopsis may use one of the names for a field of its events",
             );
         }
         let mut infos = Vec::new();
         for (key, value) in node.entries() {
-            let full_name = format!("{prefix}{}", self.compiler.first_line(&value, key));
-            let name = ExtraName::new(full_name.as_str());
-            if name.is_none() {
-                let message = format!(
-                    "the name {full_name:?} is reserved by Canopsis; choose another name or prefix"
-                );
-                self.compiler.diagnostics.error(&value, message);
-            }
-            let rule = self.compiler.rule(&value, ExpectedType::Anything);
+            let name = match self.rules.first_line(&value, key) {
+                "" => self.rules.error(&value, "the name is blank"),
+                name => self.extra_name(&value, &format!("{prefix}{name}")),
+            };
+            let rule = self.rules.rule(&value, FieldKind::Anything);
             infos.extend(name.zip(rule));
         }
         infos
+    }
+
+    fn extra_name(&mut self, node: &NodeRef<'_>, full_name: &str) -> Option<ExtraName> {
+        let name = ExtraName::new(full_name);
+        if name.is_none() {
+            let message = format!(
+                "the name {full_name:?} is reserved by Canopsis; choose another name or prefix"
+            );
+            self.rules.diagnostics.error(node, message);
+        }
+        name
     }
 }

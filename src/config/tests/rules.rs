@@ -1,0 +1,372 @@
+//! Mistakes that are valid YAML, in rules.
+
+use super::mistakes::reported;
+use super::*;
+use crate::mapping::tests::{mapping, sample, to_value};
+
+/// What is reported of a line of the event, without its place.
+fn of(line: &str) -> Vec<String> {
+    let key = line.split(':').next().unwrap();
+    let is_other = |known: &&str| !known.starts_with(&format!("{key}:"));
+    let others: Vec<&str> = MINIMAL.lines().filter(is_other).collect();
+    let text = format!("{}\n{line}", others.join("\n"));
+    let reported = reported(&text, &[]).into_iter();
+    reported
+        .filter(|line| !line.contains("extra_infos_prefix"))
+        .collect()
+}
+
+/// The event that a few lines make of an alert.
+fn event(lines: &str) -> serde_json::Value {
+    let (mapping, sample) = (mapping(lines), sample());
+    let context = sample.context();
+    to_value(&mapping.map(&context).0.unwrap())
+}
+
+/// A constant in each position where a rule may have one.
+fn positions(field: &str, constant: &str) -> Vec<String> {
+    vec![
+        format!("{field}: {constant}"),
+        format!("{field}: {{type: set, value: {constant}}}"),
+        format!("{field}: [{{type: copy, value: labels.a}}, {constant}]"),
+        format!("{field}: {{type: map, field: labels.a, values: {{a: {constant}}}}}"),
+        format!("{field}: {{type: map, field: labels.a, values: {{}}, default: {constant}}}"),
+    ]
+}
+
+#[test]
+fn a_constant_that_cannot_be_a_time_is_an_error_in_every_position() {
+    for constant in [
+        "startsAt",
+        "now",
+        "yesterday",
+        "'12:00'",
+        "2026-11-24",
+        "labels.time",
+        "'{{ .Alert.startsAt }}'",
+        "1.5",
+        "true",
+        "''''",
+    ] {
+        for line in positions("timestamp", constant) {
+            let reported = of(&line);
+            assert_eq!(reported.len(), 1, "{line}: {reported:?}");
+            assert!(
+                reported[0].contains("is neither Unix seconds nor RFC 3339; without a timestamp"),
+                "{line}: {reported:?}"
+            );
+            assert!(!reported[0].starts_with("warning"), "{line}: {reported:?}");
+        }
+    }
+    for constant in ["1795360249000", "0", "-5", "0001-01-01T00:00:00Z"] {
+        let reported = of(&format!("timestamp: '{constant}'"));
+        assert!(
+            reported[0].starts_with("warning: ")
+                && reported[0].contains("out of range for Unix seconds"),
+            "{reported:?}"
+        );
+    }
+    for constant in [
+        "1795360249",
+        "'2026-11-24T10:00:00Z'",
+        "'2026-11-24T10:00:00.5+01:00'",
+        "\"1795360249\\n\"",
+    ] {
+        for line in positions("timestamp", constant) {
+            assert_eq!(of(&line), [""; 0], "{line}");
+        }
+    }
+    let reported = of("timestamp: {type: map, field: labels.a, values: {b: 5,\n  a: now}}");
+    assert!(
+        reported[0].starts_with("line 9, column 3: timestamp.values.a: \"now\" is neither"),
+        "{reported:?}"
+    );
+}
+
+#[test]
+fn a_constant_that_is_no_state_is_reported_where_it_is_written() {
+    for line in positions("state", "9")
+        .into_iter()
+        .chain(positions("state", "warning"))
+    {
+        let reported = of(&line);
+        assert!(
+            reported.len() == 1
+                && reported[0]
+                    .contains("is not a valid state; using 3 (critical). Valid are 0 to 3"),
+            "{line}: {reported:?}"
+        );
+    }
+    let reported = of("state: {type: map, field: labels.a, values: {b: 1,\n  a: warning}}");
+    assert!(
+        reported[0].starts_with("warning: line 8, column 3: state.values.a: \"warning\" is not"),
+        "{reported:?}"
+    );
+}
+
+#[test]
+fn a_timestamp_that_copies_the_time_of_the_alert_is_warned_of_once() {
+    for line in [
+        "timestamp: {type: copy, value: startsAt}",
+        "timestamp: {type: copy, value: endsAt}",
+        "timestamp: [{type: copy, value: annotations.at}, {type: copy, value: endsAt}, {type: copy, value: startsAt}]",
+        "timestamp: {type: template, field: startsAt, value: '{{ .Field }}'}",
+        "timestamp: {type: template, value: '{{ .Alert.startsAt }}'}",
+    ] {
+        let reported = of(line);
+        assert!(
+            reported.len() == 1
+                && reported[0].contains("is the time of the alert: dates jump in Canopsis"),
+            "{line}: {reported:?}"
+        );
+    }
+    for line in [
+        "timestamp: {type: copy, value: annotations.at}",
+        "timestamp: {type: copy, value: receivedAt}",
+        "extra_infos: {since: {type: copy, value: startsAt}}",
+    ] {
+        assert_eq!(of(line), [""; 0], "{line}");
+    }
+}
+
+#[test]
+fn a_text_that_looks_like_a_rule_is_warned_of_wherever_it_is_taken_as_written() {
+    for (constant, meant) in [
+        ("labels.instance", "{type: copy, value: labels.instance}"),
+        (
+            "annotations.summary",
+            "{type: copy, value: annotations.summary}",
+        ),
+        ("commonLabels.job", "{type: copy, value: commonLabels.job}"),
+        (".Alert.labels.job", "{type: copy, value: labels.job}"),
+        (".Labels.job", "{type: copy, value: labels.job}"),
+        ("$labels.job", "{type: copy, value: labels.job}"),
+        (
+            ".CommonAnnotations.summary",
+            "{type: copy, value: commonAnnotations.summary}",
+        ),
+        ("generatorURL", "{type: copy, value: generatorURL}"),
+        ("startsAt", "{type: copy, value: startsAt}"),
+        ("groupKey", "{type: copy, value: groupKey}"),
+        ("fingerprint", "{type: copy, value: fingerprint}"),
+        ("'{{ .Labels.job }}'", "{type: template, value: ...}"),
+        (
+            "'job {{ uppercase .Field }}'",
+            "{type: template, value: ...}",
+        ),
+    ] {
+        let expected = format!("did you mean {meant}?");
+        let mut lines = [
+            positions("output", constant),
+            positions("resource", constant),
+            positions("state", constant),
+        ]
+        .concat();
+        lines.extend(
+            positions("extra_infos: {a", constant)
+                .into_iter()
+                .map(|line| line + "}"),
+        );
+        lines.push(format!("tags: {{type: set, value: {{a: {constant}}}}}"));
+        lines.push(format!(
+            "extra_infos: {{a: {{type: set, value: {{b: [1, {constant}]}}}}}}"
+        ));
+        for line in lines {
+            let reported = of(&line);
+            assert!(
+                reported.len() == 1 && reported[0].contains(&expected),
+                "{line}: {reported:?}"
+            );
+        }
+    }
+    for constant in ["${HOSTNAME}", "$(NAME)", "'%NAME%'", "CHANGE-ME"] {
+        for line in positions(
+            "connector_name",
+            &format!("'{}'", constant.trim_matches('\'')),
+        ) {
+            let reported = of(&line);
+            assert!(
+                reported.len() == 1 && reported[0].contains("nothing expands the placeholder"),
+                "{line}: {reported:?}"
+            );
+        }
+    }
+    for constant in [
+        "status",
+        "receiver",
+        "db-1.example",
+        "'a{b}'",
+        "prometheus",
+        "10 % of labels",
+        "'.'",
+        "status.example.com",
+        "v1.2",
+    ] {
+        for line in positions("output", constant) {
+            assert_eq!(of(&line), [""; 0], "{line}");
+        }
+    }
+}
+
+#[test]
+fn white_space_around_what_is_technical_does_not_count() {
+    let block = |key: &str, text: &str| {
+        format!(
+            "output:\n  type: template\n  field: labels.instance\n  value: '{{{{ .Field }}}}'\n  {key}: {text}\n"
+        )
+    };
+    for regexp in [
+        "|\n    ^(?P<h>[^:]+):[0-9]+$\n",
+        ">\n    ^(?P<h>[^:]+):[0-9]+$\n\n",
+        "|+\n    ^(?P<h>[^:]+):[0-9]+$\n\n",
+        "\"^(?P<h>[^:]+):[0-9]+$\\r\\n\"",
+    ] {
+        let lines = block("regexp", regexp);
+        assert_eq!(of(&lines), [""; 0], "{lines}");
+        assert_eq!(event(&lines)["output"], "node_exporter:9100", "{lines}");
+    }
+    for regexp in ["'^(.+)$ '", "' ^(.+)$'", "\"\\t^(.+)$\""] {
+        let lines = block("regexp", regexp);
+        let reported = of(&lines);
+        assert!(
+            reported.len() == 1 && reported[0].contains("white space around a regexp is ignored"),
+            "{reported:?}"
+        );
+        assert_eq!(event(&lines)["output"], "node_exporter:9100", "{lines}");
+    }
+    assert!(of(&block("regexp", "' '"))[0].contains("is blank; write [ ] or \\s"));
+    for lines in [
+        "output:\n  type: |\n    copy\n  value: |\n    labels.instance\n",
+        "output:\n  type: >\n    map\n  field: >\n    labels.instance\n  values:\n    ? |\n      node_exporter:9100\n    : node_exporter:9100\n",
+        "output: {type: map, field: labels.instance, values: {\"node_exporter:9100\\r\\n\": node_exporter:9100}}",
+        "output: {type: ' copy', value: ' labels.instance '}",
+    ] {
+        assert_eq!(of(lines), [""; 0], "{lines}");
+        assert_eq!(event(lines)["output"], "node_exporter:9100", "{lines}");
+    }
+    let lines = "extra_infos_prefix: |\n  prom_\nextra_infos:\n  ? |\n    a\n  : 1\n";
+    assert_eq!(event(lines)["prom_a"], 1);
+}
+
+#[test]
+fn a_constant_name_is_cut_at_a_line_break() {
+    // Those of a table are not: names that differ must stay different.
+    for line in &positions("resource", "\"a \\n b\"")[..3] {
+        let reported = of(line);
+        assert!(
+            reported.len() == 1
+                && reported[0].contains("contains a line break; using \"a\", which is before it"),
+            "{line}: {reported:?}"
+        );
+    }
+    for line in positions("resource", "\"a\\n\"") {
+        assert_eq!(of(&line), [""; 0], "{line}");
+    }
+}
+
+#[test]
+fn a_blank_constant_or_name_is_an_error() {
+    for field in [
+        "output",
+        "resource",
+        "state",
+        "timestamp",
+        "extra_infos: {a",
+    ] {
+        for blank in ["' '", "\"\\t\\n\"", "\"\\u00a0\"", "\"\\u3000 \\u2003\""] {
+            for line in positions(field, blank) {
+                let line = if field.contains('{') {
+                    line + "}"
+                } else {
+                    line
+                };
+                let reported = of(&line);
+                assert!(
+                    reported.len() == 1 && reported[0].ends_with("is blank: white space only"),
+                    "{line}: {reported:?}"
+                );
+            }
+        }
+    }
+    for name in ["''", "' '", "\"\\u00a0\"", "\"\\n\""] {
+        for prefix in ["", "extra_infos_prefix: prom_\n"] {
+            let reported = of(&format!("{prefix}extra_infos: {{{name}: 1}}"));
+            assert!(
+                reported
+                    .iter()
+                    .any(|line| line.ends_with(": the name is blank")),
+                "{name}: {reported:?}"
+            );
+        }
+    }
+    // In a table, an empty text has no value: the next rule applies.
+    assert_eq!(
+        of("output: [{type: map, field: labels.a, values: {a: ''}}, x]"),
+        [""; 0]
+    );
+}
+
+#[test]
+fn hidden_characters_in_what_is_compared_are_warned_of() {
+    for (line, shown) in [
+        (
+            "output: {type: copy, value: \"labels.a\u{200b}\"}",
+            "\\u{200b}",
+        ),
+        ("output: {type: copy, value: \"labels.\u{a0}a\"}", "\\u{a0}"),
+        (
+            "output: {type: map, field: labels.a, values: {\"a\u{200b}\": b}}",
+            "\\u{200b}",
+        ),
+        (
+            "output: {type: template, field: labels.a, value: x, regexp: 'a\u{ad}'}",
+            "\\u{ad}",
+        ),
+        (
+            "output: {type: template, field: labels.a, value: x, regexp: \"a\\nb\"}",
+            "\\n",
+        ),
+        ("connector_name: \"p\u{feff}1\"", "\\u{feff}"),
+        ("extra_infos: {\"a\u{200d}\": 1}", "\\u{200d}"),
+    ] {
+        let reported = of(line);
+        let expected = format!("contains {shown}, which cannot be seen");
+        assert!(
+            reported.len() == 1 && reported[0].contains(&expected),
+            "{line}: {reported:?}"
+        );
+    }
+}
+
+#[test]
+fn integers_that_readers_of_json_would_change_are_published_as_strings() {
+    let lines = "extra_infos_prefix: x_\nextra_infos: {a: 9007199254740992, b: 9007199254740993, c: -9007199254740993, d: 18446744073709551615, \
+                 e: 12345678901234567890123, f: 1.5, g: {type: set, value: [1, {h: 0x20000000000001}]}, i: 1e300, j: '9007199254740993'}\n";
+    let event = event(lines);
+    for (name, value) in [
+        ("a", serde_json::json!(9_007_199_254_740_992_u64)),
+        ("b", "9007199254740993".into()),
+        ("c", "-9007199254740993".into()),
+        ("d", "18446744073709551615".into()),
+        ("e", "12345678901234567890123".into()),
+        ("f", serde_json::json!(1.5)),
+        ("g", serde_json::json!([1, {"h": "9007199254740993"}])),
+        ("i", serde_json::json!(1e300)),
+        ("j", "9007199254740993".into()),
+    ] {
+        assert_eq!(event[format!("x_{name}")], value, "{name}");
+    }
+}
+
+#[test]
+fn what_has_no_effect_is_warned_of() {
+    assert!(of("output_length: 5")[0].ends_with("output_length: has no effect without output"));
+    let many = "  - x\n".repeat(1001);
+    let reported = of(&format!("output:\n{many}"));
+    assert!(
+        reported.len() == 1 && reported[0].contains(": more than 1000 rules; use lookup tables"),
+        "{reported:?}"
+    );
+    let few = "  - x\n".repeat(900);
+    assert_eq!(of(&format!("output:\n{few}")), [""; 0]);
+}
