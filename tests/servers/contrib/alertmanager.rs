@@ -1,4 +1,4 @@
-//! `contrib/alertmanager.yml`: every alert that it lets into Canopsis also leaves it.
+//! `contrib/alertmanager.yml`: every alert that it lets into Canopsis also leaves it. And the idle rule for what does not.
 
 use serde_json::{Value, json};
 
@@ -100,4 +100,40 @@ fn each_alarm_is_closed_when_its_alert_ends() {
     wait_for("the consequence has ended", &[3, 0]);
     alertmanager.post_alerts(&cause, OVER);
     wait_for("the cause has ended", &[0, 0]);
+}
+
+/// The idle rule cancels no alarm of an alert that Alertmanager repeats, even if one repetition is lost.
+#[test]
+fn the_idle_rule_waits_for_two_repetitions() {
+    let rule: Value =
+        serde_json::from_str(include_str!("../../../contrib/canopsis-idle-rule.json")).unwrap();
+    assert_eq!(
+        (&rule["type"], &rule["alarm_condition"]),
+        (&json!("alarm"), &json!("last_event"))
+    );
+    assert_eq!(rule["operation"]["type"], "cancel");
+    let config = yaml(include_str!("../../../config.yml"));
+    let conditions = list(&rule["alarm_pattern"][0]);
+    for (condition, key) in conditions.iter().zip(["connector", "connector_name"]) {
+        assert_eq!(condition["field"], format!("v.{key}"));
+        assert_eq!(
+            condition["cond"],
+            json!({"type": "eq", "value": config[key]})
+        );
+    }
+    let file = yaml(FILE);
+    let minutes = |text: &str| {
+        let (number, unit) = text.split_at(text.len() - 1);
+        number.parse::<u64>().unwrap() * if unit == "h" { 60 } else { 1 }
+    };
+    let routes = list(&file["route"]["routes"]).iter();
+    let longest = routes
+        .chain([&file["route"]])
+        .filter_map(|route| route["repeat_interval"].as_str())
+        .map(minutes)
+        .max()
+        .unwrap();
+    let interval = longest + minutes(text(&file["route"]["group_interval"]));
+    assert_eq!(rule["duration"]["unit"], "h");
+    assert!(rule["duration"]["value"].as_u64().unwrap() * 60 > 2 * interval);
 }
