@@ -454,7 +454,12 @@ mod tests {
 
     #[test]
     fn an_event_is_one_json_object() {
-        let labels = Labels::new(vec![("a\"".into(), "\n".into())]);
+        // Texts that look like another type stay strings.
+        let labels = vec![("a\"", "\n"), ("n", "5"), ("b", "true"), ("z", "null")]
+            .into_iter()
+            .map(|(name, value)| (name.into(), value.into()));
+        let labels = Labels::new(labels.collect());
+        let in_json = serde_json::json!({"a\"": "\n", "n": "5", "b": "true", "z": "null"});
         let constant = serde_json::json!([1, {"x": null}]);
         let names =
             ["x_\"\\\n", "x_labels", "x_constant"].map(|name| ExtraName::new(name).unwrap());
@@ -471,24 +476,24 @@ mod tests {
         assert_eq!(json(&event), expected);
 
         event.output = Some("o\t".into());
-        event.long_output = Some("\"".into());
-        event.author = Some("me".into());
+        event.long_output = Some("true".into());
+        event.author = Some("7".into());
         event.timestamp = Some(5);
         event.tags = Some(&labels);
         let values = [
-            FieldValue::String("s".into()),
+            FieldValue::String("5".into()),
             FieldValue::Labels(&labels),
             FieldValue::Constant(&constant),
         ];
         event.extra = names.iter().zip(values).collect();
         for (key, value) in [
             ("output", Value::from("o\t")),
-            ("long_output", Value::from("\"")),
-            ("author", Value::from("me")),
+            ("long_output", Value::from("true")),
+            ("author", Value::from("7")),
             ("timestamp", Value::from(5)),
-            ("tags", serde_json::json!({"a\"": "\n"})),
-            ("x_\"\\\n", Value::from("s")),
-            ("x_labels", serde_json::json!({"a\"": "\n"})),
+            ("tags", in_json.clone()),
+            ("x_\"\\\n", Value::from("5")),
+            ("x_labels", in_json),
             ("x_constant", constant.clone()),
         ] {
             expected[key] = value;

@@ -203,6 +203,15 @@ fn each_type_of_rule_has_its_value() {
             "[{type: template, value: '{{ .RegexMatch.x }}', field: labels.severity, regexp: '(?P<x>z)'}, last]",
             "last",
         ),
+        // Case counts in a regexp and in a table, and white space in a table.
+        (
+            "[{type: template, value: x, field: labels.severity, regexp: '^CRITICAL$'}, last]",
+            "last",
+        ),
+        (
+            "[{type: map, field: labels.severity, values: {Critical: a, ' critical': b}}, last]",
+            "last",
+        ),
         ("{type: template, value: x, field: '', regexp: ''}", "x"),
     ] {
         assert_eq!(

@@ -5,3 +5,4 @@ mod cli;
 mod documents;
 mod properties;
 mod shipped_rules;
+mod unit;

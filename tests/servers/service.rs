@@ -1,5 +1,9 @@
 //! The connector as a service: reloads, and notifications to systemd.
 
+use std::collections::BTreeSet;
+use std::net::TcpStream;
+use std::thread;
+
 use crate::support::broker::{Broker, ReceivedMessage};
 use crate::support::certificates::Subject;
 use crate::support::connector::{Connector, MAPPING, config};
@@ -7,7 +11,8 @@ use crate::support::http::Client;
 use crate::support::load::Load;
 use crate::support::systemd::Systemd;
 use crate::support::tls::Authority;
-use crate::support::{TOKEN, notification, signal, temp_path};
+use crate::support::{TOKEN, free_port, notification, signal, temp_path};
+use serde_json::json;
 
 #[test]
 fn reloads_under_load_lose_no_event() {
@@ -39,13 +44,17 @@ fn reloads_under_load_lose_no_event() {
     let result = load.stop();
     assert_eq!(result.statuses.keys().collect::<Vec<_>>(), [&200]);
     let (at_first, at_second) = (broker.admin(&first).drain(), broker.admin(&second).drain());
-    assert!(!at_first.is_empty() && !at_second.is_empty());
-    let received: Vec<String> = at_first
-        .iter()
-        .chain(&at_second)
-        .map(ReceivedMessage::resource)
-        .collect();
-    result.assert_no_loss("reloaded 20 times", &received);
+    // Each valid configuration was in use, with its broker and its mapping.
+    for messages in [&at_first, &at_second] {
+        let names: BTreeSet<_> = messages
+            .iter()
+            .map(|one| one.event["connector_name"].as_str())
+            .collect();
+        assert_eq!(names, BTreeSet::from([Some("p1"), Some("p2")]));
+    }
+    let received = || at_first.iter().chain(&at_second);
+    let resources: Vec<String> = received().map(ReceivedMessage::resource).collect();
+    result.assert_no_loss("reloaded 20 times", &resources);
     let log = connector.log();
     assert_eq!(
         (
@@ -57,27 +66,58 @@ fn reloads_under_load_lose_no_event() {
 }
 
 #[test]
-fn an_invalid_configuration_is_rejected_completely() {
+fn a_reload_changes_everything_but_the_address_or_nothing() {
     let broker = Broker::shared();
-    let vhost = broker.fresh_vhost();
-    let mut connector = Connector::on(&broker.url(&vhost));
+    let (first, second) = (broker.fresh_vhost(), broker.fresh_vhost());
+    let mut connector = Connector::on(&broker.url(&first));
     connector.wait_until_ready();
-    connector.reload(&config(
-        "amqp://elsewhere.invalid/x",
-        "bearer_tokn: hunter2",
-        "connector: c",
-    ));
+    let changed = |name: &str| {
+        let mapping = MAPPING.replace("p1", name);
+        let url = broker.url(&second);
+        format!(
+            "amqp: {{url: '{url}'}}\nhttp: {{listen: '127.0.0.1:1', bearer_token: another, max_body_bytes: 2048, \
+             metrics_require_token: true}}\n{mapping}"
+        )
+    };
+    // The statuses of a notification, a large one, one with the other token, and of the metrics; the queue and the name in it.
+    let address = connector.address;
+    let in_use = |token: &str, other: &str, vhost: &str| {
+        let mut client = Client::new(address);
+        let mut post = |token: &str, alerts: usize| {
+            let authorization = format!("Authorization: Bearer {token}");
+            let body = notification(&vec!["A"; alerts]);
+            let response = client.send("POST", "/webhook", &[&authorization], body.as_bytes());
+            response.unwrap().status
+        };
+        let statuses = [post(token, 1), post(token, 100), post(other, 1)];
+        let metrics = client.send("GET", "/metrics", &[], b"").unwrap().status;
+        let event = broker.admin(vhost).drain().swap_remove(0).event;
+        (statuses, metrics, event["connector_name"].clone())
+    };
+    let before = ([200, 200, 401], 200, json!("p1"));
+    assert_eq!(in_use(TOKEN, "another", &first), before);
+    let invalid = changed("p2").replace("max_body_bytes", "bearer_tokn: hunter2, max_body_bytes");
+    connector.reload(&invalid);
+    connector.wait_for_log("configuration reload failed; still using the previous configuration");
+    connector.wait_for_log("http.bearer_tokn: unknown key; did you mean \"bearer_token\"?");
+    assert_eq!(
+        in_use(TOKEN, "another", &first),
+        before,
+        "after an invalid reload"
+    );
+
+    for name in ["p2", "p3"] {
+        connector.reload(&changed(name));
+        let after = ([200, 413, 401], 401, json!(name));
+        assert_eq!(in_use("another", TOKEN, &second), after, "after a reload");
+    }
     let log = connector.log();
     assert!(
-        log.contains("configuration reload failed; still using the previous configuration"),
+        log.contains("http.listen changed: restart the service to apply it"),
         "{log}"
     );
-    assert!(
-        log.contains("http.bearer_tokn: unknown key; did you mean \"bearer_token\"?"),
-        "{log}"
-    );
-    assert_eq!(connector.post(&notification(&["A"])).status, 200);
-    assert_eq!(broker.admin(&vhost).drain().len(), 1);
+    // With unchanged broker settings, the connection is kept.
+    assert_eq!(log.matches("connected to RabbitMQ").count(), 2, "{log}");
 }
 
 #[test]
@@ -139,35 +179,6 @@ fn a_deeply_nested_configuration_is_rejected_at_reload() {
 }
 
 #[test]
-fn tokens_and_limits_change_and_the_address_does_not() {
-    let broker = Broker::shared();
-    let url = broker.url(&broker.fresh_vhost());
-    let mut connector = Connector::on(&url);
-    connector.wait_until_ready();
-    let changed = format!(
-        "amqp: {{url: '{url}'}}\nhttp: {{listen: '127.0.0.1:1', bearer_token: another, max_body_bytes: 2048}}\n{MAPPING}"
-    );
-    connector.reload(&changed);
-    let post = |token: &str, body: &str| {
-        let authorization = format!("Authorization: Bearer {token}");
-        Client::new(connector.address)
-            .send("POST", "/webhook", &[&authorization], body.as_bytes())
-            .unwrap()
-            .status
-    };
-    assert_eq!(post(TOKEN, &notification(&["A"])), 401);
-    assert_eq!(post("another", &notification(&["A"])), 200);
-    assert_eq!(post("another", &notification(&vec!["A"; 100])), 413);
-    let log = connector.log();
-    assert!(
-        log.contains("http.listen changed: restart the service to apply it"),
-        "{log}"
-    );
-    // With unchanged broker settings, the connection is kept.
-    assert_eq!(log.matches("connected to RabbitMQ").count(), 1, "{log}");
-}
-
-#[test]
 fn a_slow_reload_does_not_delay_shutdown() {
     let broker = Broker::shared();
     let url = broker.url(&broker.fresh_vhost());
@@ -199,14 +210,20 @@ fn a_slow_reload_does_not_delay_shutdown() {
 fn systemd_is_notified_of_each_state() {
     let mut broker = Broker::start();
     let systemd = Systemd::new();
-    let good = config(&broker.url("v0"), "", MAPPING);
-    let mut connector = systemd.start_under(&["env"], &good);
-    // READY is the first notification, after the port is open.
-    let ready = systemd.next();
-    assert!(
-        ready.contains("READY=1\n") && ready.contains("STATUS=listening on 127.0.0.1:"),
-        "{ready}"
-    );
+    let address = format!("127.0.0.1:{}", free_port());
+    let good = config(&broker.url("v0"), "", MAPPING).replace("127.0.0.1:0", &address);
+    let mut connector = thread::scope(|scope| {
+        let starting = scope.spawn(|| systemd.start_under(&["env"], &good));
+        // READY is the first notification. Units that are ordered after this one connect at once.
+        let ready = systemd.next();
+        TcpStream::connect(&address).expect("the port is open at READY");
+        assert!(
+            ready.contains("READY=1\n")
+                && ready.contains(&format!("STATUS=listening on {address}")),
+            "{ready}"
+        );
+        starting.join().unwrap()
+    });
     assert_eq!(connector.get("/-/healthy").status, 200);
     systemd.wait_for(&["STATUS=listening on", "; connected to RabbitMQ"]);
     for _ in 0..3 {

@@ -66,6 +66,24 @@ bearer_token: x
 }
 
 #[test]
+fn a_reserved_name_is_found_across_prefix_and_name() {
+    for (prefix, name) in [
+        ("", "state"),
+        ("sta", "te"),
+        ("state", "''"),
+        ("_", "id"),
+        (" sta", "te "),
+    ] {
+        let lines = format!("extra_infos_prefix: {prefix:?}\nextra_infos: {{{name}: 1}}\n");
+        let errors = errors(&format!("{MINIMAL}{lines}"), &[]);
+        assert!(
+            errors.len() == 1 && errors[0].contains("is reserved by Canopsis"),
+            "{lines}: {errors:?}"
+        );
+    }
+}
+
+#[test]
 fn a_key_of_another_type_of_rule_is_reported_with_that_type() {
     for (rule, expected) in [
         (
