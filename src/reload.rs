@@ -16,7 +16,7 @@ use signal_hook::iterator::Signals;
 
 use crate::cli::Cli;
 use crate::config::{Config, ConfigError, Environment, Overrides};
-use crate::http::{self, ListenAddress, ReloadError, Routes, Runtime, Server};
+use crate::http::{self, ActiveConfig, Application, ListenAddress, ReloadError, Server};
 use crate::metrics;
 use crate::pipeline::EventSink;
 use crate::publisher;
@@ -141,7 +141,7 @@ pub struct ReloadController<'s> {
     /// The address for which the server was started.
     pub listen: ListenAddress,
     /// Gets the new rules, tokens and limits.
-    pub routes: &'s Routes,
+    pub application: &'s Application,
     /// Gets the new number of connections.
     pub server: &'s Server,
     /// Counts the reloads.
@@ -219,14 +219,14 @@ impl ReloadController<'_> {
         }
         let broker_changed = config.publisher != self.broker;
         if broker_changed {
-            if let EventSink::Broker(publisher) = self.routes.sink() {
+            if let EventSink::Broker(publisher) = self.application.sink() {
                 publisher.reconfigure(config.publisher.clone());
             }
             self.broker = config.publisher;
         }
         self.server.resize(max_connections(&config.http));
         let tls = config.http.tls_summary();
-        self.routes.replace(Runtime {
+        self.application.replace(ActiveConfig {
             settings: config.http,
             mapping: config.mapping,
         });

@@ -17,7 +17,7 @@ use crate::alertmanager::{DecodeError, Notification, replace_lone_surrogates};
 use crate::allocator;
 use crate::cli::{Cli, HELP, Mode, UsageError};
 use crate::config::{Config, ConfigError, Environment};
-use crate::http::{ListenError, Routes, Runtime, Server};
+use crate::http::{ActiveConfig, Application, ListenError, Server};
 use crate::liveness::Heartbeat;
 use crate::logging;
 use crate::mapping::explain;
@@ -204,30 +204,30 @@ fn serve(cli: &Cli, config: Config) -> Result<(), RunError> {
     let (listen, broker) = (config.http.listen.clone(), config.publisher);
     let tls = config.http.tls_summary();
     let max_connections = reload::max_connections(&config.http);
-    let runtime = Runtime {
+    let active = ActiveConfig {
         settings: config.http,
         mapping: config.mapping,
     };
     let budget = Budget::new(MEMORY_LIMIT);
     let reload = Box::new(move || reload::request_reload(&commands));
-    let routes = Arc::new(Routes::new(runtime, sink, metrics, budget, reload));
+    let application = Arc::new(Application::new(active, sink, metrics, budget, reload));
     let server = Server::start(
         &listen,
         max_connections,
-        Arc::clone(&routes),
+        Arc::clone(&application),
         new_heartbeat("accept"),
     )?;
     info!(version:% = version::VERSION, address:% = server.address(), tls:%; "listening");
 
     let reload_failed = AtomicBool::new(false);
     let mut notifier = Notifier::start(
-        || status(server.address(), &routes, &reload_failed),
+        || status(server.address(), &application, &reload_failed),
         heartbeats,
     );
     let mut controller = ReloadController {
         broker,
         listen,
-        routes: &routes,
+        application: &application,
         server: &server,
         reload_metrics,
         reload_failed: &reload_failed,
@@ -244,7 +244,7 @@ fn serve(cli: &Cli, config: Config) -> Result<(), RunError> {
     if unanswered > 0 {
         warn!("shutdown timeout: {unanswered} in-flight requests got no response");
     }
-    if let EventSink::Broker(publisher) = routes.sink() {
+    if let EventSink::Broker(publisher) = application.sink() {
         let left = deadline.saturating_duration_since(Instant::now());
         publisher.stop(left.max(CLOSE_TIMEOUT));
     }
@@ -253,12 +253,12 @@ fn serve(cli: &Cli, config: Config) -> Result<(), RunError> {
 }
 
 /// The status line for systemd.
-fn status(address: SocketAddr, routes: &Routes, reload_failed: &AtomicBool) -> String {
+fn status(address: SocketAddr, application: &Application, reload_failed: &AtomicBool) -> String {
     let note = if reload_failed.load(Ordering::Relaxed) {
         "; configuration reload failed; still using the previous configuration"
     } else {
         ""
     };
-    let sink = routes.sink().headline();
+    let sink = application.sink().headline();
     format!("listening on {address}; {sink}{note}")
 }

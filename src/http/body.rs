@@ -61,10 +61,21 @@ impl Body {
     }
 }
 
+/// How far the body of a request has been read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum BodyState {
+    /// Not at all.
+    Unread(Framing),
+    /// In part: what follows is not the next request.
+    Broken,
+    /// To its end.
+    Finished,
+}
+
 /// The body of the current request, which can be read once.
 pub struct BodyReader<'c> {
     connection: &'c mut Connection,
-    remaining: Framing,
+    state: BodyState,
     expects_continue: bool,
     deadline: Instant,
 }
@@ -74,7 +85,7 @@ impl<'c> BodyReader<'c> {
     pub fn new(connection: &'c mut Connection, head: &RequestHead) -> Self {
         Self {
             connection,
-            remaining: head.framing,
+            state: BodyState::Unread(head.framing),
             expects_continue: head.expects_continue,
             deadline: Instant::now() + BODY_TIMEOUT,
         }
@@ -82,14 +93,15 @@ impl<'c> BodyReader<'c> {
 
     /// Reads all of it. Fails as soon as it is known to be longer than `limit` bytes.
     pub fn read(&mut self, limit: usize, budget: &Budget) -> Result<Body, BodyError> {
-        let framing = self.remaining;
+        let BodyState::Unread(framing) = self.state else {
+            return Err(BodyError::Malformed("read twice"));
+        };
         if let Framing::Length(length) = framing
             && length > limit
         {
             return Err(BodyError::TooLong(limit));
         }
-        // After a failure below, what follows is not the next request.
-        self.remaining = Framing::Length(usize::MAX);
+        self.state = BodyState::Broken;
         if std::mem::take(&mut self.expects_continue) && self.connection.buffer.is_empty() {
             let interim = self.connection.write_all(b"HTTP/1.1 100 Continue\r\n\r\n");
             interim.map_err(BodyError::Incomplete)?;
@@ -107,7 +119,7 @@ impl<'c> BodyReader<'c> {
             Framing::Length(length) => self.take(length, &mut body)?,
             Framing::Chunked => self.read_chunks(limit, &mut body)?,
         }
-        self.remaining = Framing::Length(0);
+        self.state = BodyState::Finished;
         self.connection.release_buffer();
         Ok(body)
     }
@@ -115,13 +127,13 @@ impl<'c> BodyReader<'c> {
     /// Whether the next byte belongs to the next request: the body has been read, or it is unread and already in the buffer.
     /// The rest of an unread body is not waited for.
     pub fn is_finished(&mut self) -> bool {
-        if let Framing::Length(length) = self.remaining
+        if let BodyState::Unread(Framing::Length(length)) = self.state
             && length <= self.connection.buffer.len()
         {
             self.connection.buffer.drain(..length);
-            self.remaining = Framing::Length(0);
+            self.state = BodyState::Finished;
         }
-        self.remaining == Framing::Length(0)
+        self.state == BodyState::Finished
     }
 
     /// Whether the sender has closed the connection.

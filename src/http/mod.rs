@@ -1,15 +1,17 @@
 //! The HTTP server: listens, authenticates senders, and answers each request.
 //!
-//! Only [`server`] and the modules below it know sockets. They turn input into a [`Request`], which [`routes`] answers with
-//! a [`Response`].
+//! Only [`server`] and the modules below it know sockets. They turn input into a [`Request`], which [`Application`] answers
+//! with a [`Response`].
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+mod application;
 mod auth;
 mod body;
 mod connection;
+mod permits;
 pub mod request;
 mod response;
 mod routes;
@@ -18,10 +20,11 @@ mod slots;
 mod stream;
 mod tls;
 
+pub use application::{ActiveConfig, Application, ReloadError};
 pub use auth::{DEFAULT_TOKEN, Unauthorized, is_published};
 pub use body::BodyError;
 pub use response::{HttpError, Response};
-pub use routes::{ReloadError, Routes, Runtime};
+
 pub use server::{ListenError, Server};
 pub use tls::{HandshakeError, ServerTls};
 
@@ -45,7 +48,7 @@ pub struct ServerSettings {
     pub max_body_bytes: usize,
     /// How many connections may be open at once; at least 2.
     pub max_connections: usize,
-    /// From the last byte of the body to the response.
+    /// How long a notification may wait for RabbitMQ without a confirm for it.
     pub answer_timeout: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! Accepts connections, one thread each, and hands their requests to the [`Routes`].
+//! Accepts connections, one thread each, and hands their requests to the [`Application`].
 //!
 //! I/O is blocking, and everything that a sender chooses is bounded: the number of connections, the length and time of a head
 //! and of a body, the memory of all notifications. Nothing that a sender does blocks or ends the accept thread.
@@ -17,7 +17,7 @@ use super::connection::{Connection, HEAD_TIMEOUT};
 use super::request::InvalidRequest;
 use super::slots::{ConnectionSlots, SlotGuard};
 use super::stream::{DeadlineSocket, Stream, is_timeout};
-use super::{HandshakeError, HttpError, ListenAddress, Request, Routes};
+use super::{Application, HandshakeError, HttpError, ListenAddress, Request};
 use crate::liveness::Heartbeat;
 use crate::logging::{LogLimiter, LogRate};
 
@@ -59,7 +59,7 @@ pub struct Server {
 
 /// What the accept thread and the connection threads share.
 struct ServerState {
-    routes: Arc<Routes>,
+    application: Arc<Application>,
     slots: Arc<ConnectionSlots>,
     log_limiter: LogLimiter,
 }
@@ -79,7 +79,7 @@ impl Server {
     pub fn start(
         listen: &ListenAddress,
         max_connections: usize,
-        routes: Arc<Routes>,
+        application: Arc<Application>,
         heartbeat: Heartbeat,
     ) -> Result<Self, ListenError> {
         let addresses = listen.resolve()?;
@@ -88,7 +88,7 @@ impl Server {
             bound.map_err(|error| ListenError::Bind(listen.clone(), error))?;
         let listener = Arc::new(listener);
         let shared = Arc::new(ServerState {
-            routes,
+            application,
             slots: Arc::new(ConnectionSlots::new(max_connections)),
             log_limiter: LogLimiter::default(),
         });
@@ -118,7 +118,7 @@ impl Server {
     /// Returns how many have got none.
     pub fn stop(self, grace: Duration) -> usize {
         let deadline = Instant::now() + grace;
-        self.shared.routes.stop();
+        self.shared.application.stop();
         // On Linux this ends an accept at once; elsewhere it ends after its timeout.
         let _ = SockRef::from(&*self.listener).shutdown(Shutdown::Both);
         self.shared.slots.drain(deadline)
@@ -140,7 +140,7 @@ fn accept(listener: &TcpListener, shared: &Arc<ServerState>, heartbeat: &Heartbe
     loop {
         heartbeat.beat();
         let accepted = listener.accept();
-        if shared.routes.is_stopping() {
+        if shared.application.is_stopping() {
             return;
         }
         let result = match accepted {
@@ -223,7 +223,7 @@ impl ServerState {
         deadline: Instant,
     ) -> Option<Connection> {
         let mut socket = DeadlineSocket::new(socket);
-        let Some(tls) = self.routes.runtime().settings.tls.clone() else {
+        let Some(tls) = self.application.config().settings.tls.clone() else {
             return Some(Connection::new(Stream::Plain(socket)));
         };
         slot.begin_handshake();
@@ -235,13 +235,13 @@ impl ServerState {
             }
             Err(HandshakeError::NotTls(socket)) => {
                 let error = HttpError::RequestHead(InvalidRequest::NotTls);
-                let response = self.routes.reject(&error, peer);
+                let response = self.application.reject(&error, peer);
                 let mut connection = Connection::new(Stream::Plain(socket));
                 if connection.write(&response, false, true).is_ok() {
                     connection.close();
                 }
             }
-            Err(error) => self.routes.handshake_failed(&error, peer),
+            Err(error) => self.application.handshake_failed(&error, peer),
         }
         None
     }
@@ -266,12 +266,13 @@ impl ServerState {
                     body: BodyReader::new(connection, &head),
                     slot,
                 };
-                let response = self.routes.respond(&mut request);
-                let keep_alive =
-                    head.keep_alive && request.body.is_finished() && !self.routes.is_stopping();
+                let response = self.application.respond(&mut request);
+                let keep_alive = head.keep_alive
+                    && request.body.is_finished()
+                    && !self.application.is_stopping();
                 (response, keep_alive, head.method != "HEAD")
             }
-            Err(error) => (self.routes.reject(&error, peer), false, true),
+            Err(error) => (self.application.reject(&error, peer), false, true),
         };
         connection.write(&response, keep_alive, with_body)?;
         slot.wait();

@@ -23,9 +23,8 @@ const TIMEOUT_SLACK: Duration = Duration::from_secs(1);
 pub struct DeadlineSocket {
     socket: Arc<TcpStream>,
     deadline: Instant,
-    /// The timeouts that are set on the socket.
-    read_timeout: Option<Duration>,
-    write_timeout: Option<Duration>,
+    read_timeout: SocketTimeout,
+    write_timeout: SocketTimeout,
 }
 
 impl DeadlineSocket {
@@ -34,8 +33,8 @@ impl DeadlineSocket {
         Self {
             socket,
             deadline: Instant::now(),
-            read_timeout: None,
-            write_timeout: None,
+            read_timeout: SocketTimeout::new(TcpStream::set_read_timeout),
+            write_timeout: SocketTimeout::new(TcpStream::set_write_timeout),
         }
     }
 
@@ -53,14 +52,12 @@ impl DeadlineSocket {
 
     /// The first byte of the input, which stays there.
     pub fn peek_first(&mut self) -> io::Result<u8> {
-        let (socket, mut first) = (&*self.socket, [0]);
-        let peeked = until_deadline(
-            self.deadline,
-            &mut self.read_timeout,
-            |timeout| socket.set_read_timeout(timeout),
-            || socket.peek(&mut first),
-        );
-        match peeked? {
+        let mut first = [0];
+        let count = uninterrupted(|| {
+            self.read_timeout.set_until(self.deadline, &self.socket)?;
+            self.socket.peek(&mut first)
+        })?;
+        match count {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             _ => Ok(first[0]),
         }
@@ -69,25 +66,19 @@ impl DeadlineSocket {
 
 impl Read for DeadlineSocket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let socket = &*self.socket;
-        until_deadline(
-            self.deadline,
-            &mut self.read_timeout,
-            |timeout| socket.set_read_timeout(timeout),
-            || (&*socket).read(buffer),
-        )
+        uninterrupted(|| {
+            self.read_timeout.set_until(self.deadline, &self.socket)?;
+            (&*self.socket).read(buffer)
+        })
     }
 }
 
 impl Write for DeadlineSocket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let socket = &*self.socket;
-        until_deadline(
-            self.deadline,
-            &mut self.write_timeout,
-            |timeout| socket.set_write_timeout(timeout),
-            || (&*socket).write(bytes),
-        )
+        uninterrupted(|| {
+            self.write_timeout.set_until(self.deadline, &self.socket)?;
+            (&*self.socket).write(bytes)
+        })
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -199,20 +190,9 @@ fn without_blocking<T>(
     Ok(result)
 }
 
-/// Reads or writes with the time that is left as the socket's timeout.
-fn until_deadline<T>(
-    deadline: Instant,
-    timeout: &mut Option<Duration>,
-    apply: impl Fn(Option<Duration>) -> io::Result<()>,
-    mut act: impl FnMut() -> io::Result<T>,
-) -> io::Result<T> {
+/// A signal does not end a read or write.
+fn uninterrupted<T>(mut act: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        // A socket timeout of zero means no limit.
-        if left.is_zero() {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        ensure_timeout(timeout, left, &apply)?;
         match act() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             result => return result,
@@ -220,19 +200,36 @@ fn until_deadline<T>(
     }
 }
 
-/// Sets a timeout, unless the current one is neither shorter nor more than [`TIMEOUT_SLACK`] longer.
-fn ensure_timeout(
-    current: &mut Option<Duration>,
-    required: Duration,
-    apply: impl FnOnce(Option<Duration>) -> io::Result<()>,
-) -> io::Result<()> {
-    let excess = current.and_then(|current| current.checked_sub(required));
-    if excess.is_some_and(|excess| excess <= TIMEOUT_SLACK) {
-        return Ok(());
+/// The timeout of a socket's reads, or of its writes.
+#[derive(Debug)]
+struct SocketTimeout {
+    set: fn(&TcpStream, Option<Duration>) -> io::Result<()>,
+    current: Option<Duration>,
+}
+
+impl SocketTimeout {
+    fn new(set: fn(&TcpStream, Option<Duration>) -> io::Result<()>) -> Self {
+        Self { set, current: None }
     }
-    apply(Some(required))?;
-    *current = Some(required);
-    Ok(())
+
+    /// Makes it the time until a deadline. Fails with `WouldBlock` where that has passed: a timeout of zero means no limit.
+    fn set_until(&mut self, deadline: Instant, socket: &TcpStream) -> io::Result<()> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        if !is_close(self.current, left) {
+            (self.set)(socket, Some(left))?;
+            self.current = Some(left);
+        }
+        Ok(())
+    }
+}
+
+/// Whether a timeout is neither shorter than required nor more than [`TIMEOUT_SLACK`] longer.
+fn is_close(timeout: Option<Duration>, required: Duration) -> bool {
+    let excess = timeout.and_then(|timeout| timeout.checked_sub(required));
+    excess.is_some_and(|excess| excess <= TIMEOUT_SLACK)
 }
 
 /// Whether a read or write failed at its deadline.
@@ -245,37 +242,37 @@ pub fn is_timeout(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
 
     #[test]
     fn a_timeout_is_set_where_the_current_one_is_too_short_or_much_too_long() {
         let (limit, nanosecond) = (Duration::from_secs(10), Duration::from_nanos(1));
-        for (current, is_set) in [
-            (None, true),
-            (Some(limit), false),
-            (Some(limit + TIMEOUT_SLACK), false),
-            (Some(limit + TIMEOUT_SLACK + nanosecond), true),
-            (Some(Duration::from_secs(9)), true),
-            (Some(Duration::from_mins(6)), true),
+        for (current, is_left) in [
+            (None, false),
+            (Some(limit), true),
+            (Some(limit + TIMEOUT_SLACK), true),
+            (Some(limit + TIMEOUT_SLACK + nanosecond), false),
+            (Some(Duration::from_secs(9)), false),
+            (Some(Duration::from_mins(6)), false),
         ] {
-            let (mut after, mut applied) = (current, None);
-            ensure_timeout(&mut after, limit, |timeout| {
-                applied = timeout;
-                Ok(())
-            })
-            .unwrap();
-            assert_eq!(applied, is_set.then_some(limit), "{current:?}");
-            assert_eq!(
-                after,
-                if is_set { Some(limit) } else { current },
-                "{current:?}"
-            );
+            assert_eq!(is_close(current, limit), is_left, "{current:?}");
         }
-        let mut failed = None;
-        let result = ensure_timeout(&mut failed, limit, |_| {
-            Err(io::ErrorKind::InvalidInput.into())
-        });
-        assert!(result.is_err());
-        assert_eq!(failed, None);
+    }
+
+    #[test]
+    fn the_timeout_of_the_socket_follows_the_deadline() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let mut timeout = SocketTimeout::new(TcpStream::set_read_timeout);
+        let passed = timeout.set_until(Instant::now(), &stream).unwrap_err();
+        assert!(is_timeout(&passed) && stream.read_timeout().unwrap().is_none());
+        for seconds in [360, 10, 30] {
+            let limit = Duration::from_secs(seconds);
+            timeout.set_until(Instant::now() + limit, &stream).unwrap();
+            let set = stream.read_timeout().unwrap().unwrap();
+            assert!(set <= limit && set + TIMEOUT_SLACK > limit, "{set:?}");
+        }
     }
 }

@@ -1,0 +1,399 @@
+//! Answers each request: who may send it, and what happens then.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use jiff::Timestamp;
+use log::{debug, error, info, trace, warn};
+use parking_lot::RwLock;
+
+use super::permits::MappingPermits;
+use super::request::ContentCoding;
+use super::response::LogLimit;
+use super::routes::{Route, path, unknown_path};
+use super::{HandshakeError, HttpError, Request, Response, ServerSettings, Unauthorized, auth};
+use crate::logging::{LogLimiter, LogRate};
+use crate::mapping::Mapping;
+use crate::memory::Budget;
+use crate::metrics::{self, Metrics};
+use crate::pipeline::{EncodedNotification, EventSink, MappingReporter};
+use crate::publisher::AnswerTimeout;
+use crate::text::shorten;
+
+/// The most time from a body to its response, however steadily RabbitMQ confirms: the upper limit of `http.answer_timeout`.
+const MAX_ANSWER_TIME: Duration = Duration::from_mins(1);
+
+/// What the configuration in use provides. A request uses the same one from its start to its end.
+pub struct ActiveConfig {
+    /// The settings of the server.
+    pub settings: ServerSettings,
+    /// The rules.
+    pub mapping: Mapping,
+}
+
+/// Reloads the configuration, and waits for the result.
+pub type Reload = Box<dyn Fn() -> Result<(), ReloadError> + Send + Sync>;
+
+/// Why a reload failed.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReloadError {
+    /// The configuration has errors, one a line.
+    #[error("configuration reload failed; still using the previous configuration")]
+    Rejected(Vec<String>),
+    /// No result yet: the reload takes longer than a response may.
+    #[error("configuration reload still in progress; the log will have its result")]
+    Unfinished,
+}
+
+/// Everything that responses depend on.
+pub struct Application {
+    config: RwLock<Arc<ActiveConfig>>,
+    sink: EventSink,
+    metrics: Metrics,
+    reporter: MappingReporter,
+    reload: Reload,
+    is_stopping: AtomicBool,
+    budget: Budget,
+    permits: MappingPermits,
+    log_limiter: LogLimiter,
+    request_ids: RequestIds,
+}
+
+impl Application {
+    /// Starts with a configuration.
+    pub fn new(
+        config: ActiveConfig,
+        sink: EventSink,
+        metrics: Metrics,
+        budget: Budget,
+        reload: Reload,
+    ) -> Self {
+        let new = Self {
+            reporter: MappingReporter::new(metrics.alerts.clone()),
+            config: RwLock::new(Arc::new(config)),
+            sink,
+            metrics,
+            reload,
+            is_stopping: AtomicBool::new(false),
+            budget,
+            permits: MappingPermits::new(),
+            log_limiter: LogLimiter::default(),
+            request_ids: RequestIds::new(),
+        };
+        new.preregister(&new.config());
+        new
+    }
+
+    /// Starts the counts of what a configuration names at 0.
+    fn preregister(&self, config: &ActiveConfig) {
+        self.reporter.preregister(&config.mapping);
+        self.metrics.http.preregister(config.settings.tokens.len());
+    }
+
+    /// The configuration for a request that starts now.
+    pub fn config(&self) -> Arc<ActiveConfig> {
+        Arc::clone(&self.config.read())
+    }
+
+    /// Where events go.
+    pub fn sink(&self) -> &EventSink {
+        &self.sink
+    }
+
+    /// Changes the configuration for requests that start from now on.
+    pub fn replace(&self, config: ActiveConfig) {
+        self.preregister(&config);
+        *self.config.write() = Arc::new(config);
+    }
+
+    /// Refuses notifications from now on with 503, because the process is shutting down.
+    pub fn stop(&self) {
+        self.is_stopping.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the process is shutting down.
+    pub fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::SeqCst)
+    }
+
+    /// Responds to a request. A panic becomes a 500: it must not leave the sender without a response.
+    pub fn respond(&self, request: &mut Request<'_>) -> Response {
+        let (started, id) = (Instant::now(), self.request_ids.next());
+        let route = Route::of(path(request.head));
+        let routed = catch_unwind(AssertUnwindSafe(|| {
+            self.route(request, route, &id).unwrap_or_else(|error| {
+                self.log(request, &error, &id);
+                error.response()
+            })
+        }));
+        let (head, peer) = (request.head, request.peer);
+        let mut response = routed.unwrap_or_else(|_| {
+            error!(request = id, peer:% = peer, path:% = shorten(path(head)); "internal error: request handler panicked (please report)");
+            HttpError::Internal.response()
+        });
+        let (status, elapsed) = (response.status, started.elapsed());
+        self.metrics
+            .http
+            .answered(route.map_or("other", Route::path), status, elapsed);
+        debug!(
+            request = id, peer:% = peer, method:% = shorten(&head.method), path:% = shorten(path(head)),
+            status, milliseconds = elapsed.as_millis();
+            "request"
+        );
+        response.headers.push(("X-Request-Id", id.into()));
+        response
+    }
+
+    /// Responds to input that is not a request.
+    pub fn reject(&self, error: &HttpError, peer: SocketAddr) -> Response {
+        let (mut response, id) = (error.response(), self.request_ids.next());
+        let status = response.status;
+        self.metrics.http.refused(status);
+        if let Some(suppressed) = self.is_allowed(error.log_limit()) {
+            warn!(request = id, peer:% = peer, status, suppressed; "{error}");
+        }
+        debug!(request = id, peer:% = peer, status; "request");
+        response.headers.push(("X-Request-Id", id.into()));
+        response
+    }
+
+    /// Counts and logs a failed TLS handshake. One without a single byte, as of a port check, is not worth an entry.
+    pub fn handshake_failed(&self, error: &HandshakeError, peer: SocketAddr) {
+        if matches!(error, HandshakeError::Silent(_)) {
+            return debug!(peer:% = peer; "{error}");
+        }
+        self.metrics.http.handshake_failed();
+        if let Some(suppressed) = self.is_allowed(LogLimit::ANONYMOUS) {
+            warn!(peer:% = peer, suppressed; "{error}");
+        }
+    }
+
+    fn log(&self, request: &Request<'_>, error: &HttpError, id: &str) {
+        let (head, peer, status) = (request.head, request.peer, error.status());
+        let Some(suppressed) = self.is_allowed(error.log_limit()) else {
+            return debug!(request = id, peer:% = peer, status; "{error}");
+        };
+        let (method, path) = (shorten(&head.method), shorten(path(head)));
+        warn!(request = id, peer:% = peer, method:% = method, path:% = path, status, suppressed; "{error}");
+    }
+
+    /// Whether a warning may be logged; if so, how many were suppressed since the last one.
+    fn is_allowed(&self, limit: LogLimit) -> Option<u64> {
+        match limit {
+            LogLimit::Unlimited => Some(0),
+            LogLimit::Limited(subject, rate) => self.log_limiter.allow(subject, rate),
+            LogLimit::Debug => None,
+        }
+    }
+
+    /// A sender without the first token would be refused once the others are removed.
+    fn later_token_used(&self, position: u64, peer: SocketAddr) {
+        self.metrics.http.token_used(position);
+        let subject = format!("token {position}");
+        if let Some(suppressed) = self.log_limiter.allow(&subject, LogRate::LASTING) {
+            info!(peer:% = peer, position, suppressed; "request with a token that is not the first of http.bearer_token");
+        }
+    }
+
+    fn route(
+        &self,
+        request: &mut Request<'_>,
+        route: Option<Route>,
+        id: &str,
+    ) -> Result<Response, HttpError> {
+        let (head, config) = (request.head, self.config());
+        let settings = &config.settings;
+        let header = head.authorization.as_deref();
+        let authorized = auth::authorize(header, &settings.tokens, request.peer.ip());
+        // A wrong token is an error also where none is required: the sender is misconfigured, or guesses.
+        if let Err(error @ (Unauthorized::Wrong | Unauthorized::PublishedToken)) = authorized {
+            return Err(error.into());
+        }
+        if let Ok(position @ 2..) = authorized {
+            self.later_token_used(position, request.peer);
+        }
+        let require_token = || authorized.map_err(HttpError::from);
+        let route = route.ok_or_else(|| unknown_path(path(head)))?;
+        if !route.methods().contains(&head.method.as_str()) {
+            return Err(HttpError::Method(route.methods()));
+        }
+        match route {
+            Route::Webhook => {
+                require_token()?;
+                self.webhook(&config, request, id)
+            }
+            Route::Healthy => Ok(Response::ok("healthy")),
+            Route::Ready => {
+                let readiness = self.sink.readiness(authorized.is_ok());
+                readiness.map_err(HttpError::NotReady)?;
+                Ok(Response::ok("ready"))
+            }
+            Route::Reload => {
+                require_token()?;
+                // As a notification, so that it is not evicted while it waits.
+                let claimed = request.slot.begin_notification();
+                claimed.map_err(HttpError::Saturated)?;
+                (self.reload)()?;
+                Ok(Response::ok("reloaded"))
+            }
+            Route::Metrics => {
+                if settings.metrics_require_token {
+                    require_token()?;
+                }
+                Ok(self.metrics_page(settings, request))
+            }
+        }
+    }
+
+    fn metrics_page(&self, settings: &ServerSettings, request: &Request<'_>) -> Response {
+        let (http, usage) = (&self.metrics.http, request.slot.usage());
+        http.set_connections(
+            usage.connections,
+            usage.notifications,
+            usage.max_notifications,
+        );
+        http.set_memory(&self.budget);
+        http.set_certificate_expiry(settings.tls.as_ref().map_or(0, |tls| tls.expires_at));
+        Response::new(200, metrics::CONTENT_TYPE, self.metrics.expose())
+    }
+
+    fn webhook(
+        &self,
+        config: &ActiveConfig,
+        request: &mut Request<'_>,
+        id: &str,
+    ) -> Result<Response, HttpError> {
+        if self.is_stopping() {
+            return Err(HttpError::Stopping);
+        }
+        if request.head.content_coding != ContentCoding::Identity {
+            return Err(HttpError::ContentEncoding);
+        }
+        let claimed = request.slot.begin_notification();
+        claimed.map_err(HttpError::Saturated)?;
+        let settings = &config.settings;
+        let body = request.body.read(settings.max_body_bytes, &self.budget)?;
+        debug!(request = id, peer:% = request.peer, bytes = body.bytes.len(); "notification received");
+        trace!(
+            "notification body: {}",
+            String::from_utf8_lossy(&body.bytes)
+        );
+        let deadline = Instant::now() + settings.answer_timeout;
+        let received_at = Timestamp::now();
+        let permit = self.permits.acquire(body.bytes.len(), deadline);
+        let permit = permit.ok_or(HttpError::MappingBusy)?;
+        let encoded = EncodedNotification::from_body(
+            &config.mapping,
+            &self.reporter,
+            body.bytes,
+            body.charge,
+            received_at,
+            deadline,
+        )?;
+        drop(permit);
+        let timeout = AnswerTimeout {
+            without_progress: settings.answer_timeout,
+            in_all: MAX_ANSWER_TIME,
+        };
+        let body = RefCell::new(&mut request.body);
+        // A shutdown ends the input of every connection: look at it after the input.
+        let is_sender_gone = || body.borrow_mut().is_sender_gone() && !self.is_stopping();
+        let outcome = encoded.deliver(&self.reporter, &self.sink, timeout, &is_sender_gone)?;
+        debug!(request = id, published = outcome.published, merged = outcome.merged, rejected = outcome.rejected.count; "notification delivered");
+        Ok(Response::to_notification(&outcome))
+    }
+}
+
+/// Identifies each request in the log and in its response.
+struct RequestIds {
+    /// The start of each, so that a log with two runs of the program is unambiguous.
+    run: u32,
+    next: AtomicU64,
+}
+
+impl RequestIds {
+    fn new() -> Self {
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        Self {
+            // The part of the time that differs most.
+            run: now.subsec_nanos(),
+            next: AtomicU64::new(1),
+        }
+    }
+
+    fn next(&self) -> String {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        format!("{:08x}-{number}", self.run)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::io::{self, Read, Write};
+    use std::net::TcpStream;
+
+    use super::*;
+    use crate::config::{Config, Environment, Overrides};
+    use crate::http::Server;
+    use crate::liveness::Heartbeat;
+
+    struct PanickingWriter;
+
+    impl Write for PanickingWriter {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            panic!("intended by the test");
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_panic_is_answered_and_each_response_has_an_id() {
+        let text = "http: {listen: '127.0.0.1:0', bearer_token: t}\nconnector: c\nconnector_name: n\n\
+                    component: x\nresource: r\nstate: 1\n";
+        let path = std::path::Path::new("test.yml");
+        let config =
+            Config::from_text(text, path, &Overrides::default(), &Environment::default()).unwrap();
+        let listen = config.http.listen.clone();
+        let active = ActiveConfig {
+            settings: config.http,
+            mapping: config.mapping,
+        };
+        let budget = Budget::new(1 << 20);
+        let sink = EventSink::stream(PanickingWriter);
+        let reload = Box::new(|| Ok(()));
+        let application = Application::new(active, sink, Metrics::new(), budget, reload);
+        let server = Server::start(&listen, 10, Arc::new(application), Heartbeat::new()).unwrap();
+        let body = r#"{"version":"4","alerts":[{"status":"firing","labels":{"a":"b"}}]}"#;
+        let webhook = format!(
+            "POST /webhook HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer t\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let mut stream = TcpStream::connect(server.address()).unwrap();
+        let requests = [
+            webhook.as_str(),
+            "GET /-/healthy HTTP/1.1\r\nHost: h\r\n\r\n",
+            "GET /nothing HTTP/1.1\r\nHost: h\r\n\r\n",
+            "noise\r\n\r\n",
+        ];
+        stream.write_all(requests.concat().as_bytes()).unwrap();
+        let mut received = String::new();
+        stream.read_to_string(&mut received).unwrap();
+        let lines = |prefix: &'static str| {
+            received
+                .lines()
+                .filter_map(move |line| line.strip_prefix(prefix))
+        };
+        let statuses: Vec<&str> = lines("HTTP/1.1 ").map(|line| &line[..3]).collect();
+        assert_eq!(statuses, ["500", "200", "404", "400"], "{received}");
+        let ids: HashSet<&str> = lines("X-Request-Id: ").collect();
+        assert_eq!(ids.len(), requests.len(), "{received}");
+    }
+}
