@@ -4,11 +4,11 @@ use std::fs;
 
 use serde_json::json;
 
-use super::{CONFIG, RULES, list, run_tool, text, with_https, yaml};
+use super::{CONFIG, JOB, RULES, list, run_tool, text, with_https, yaml};
 use crate::support::certificates::Subject;
 use crate::support::connector::run;
 use crate::support::tls::Authority;
-use crate::support::{TOKEN, assert_success};
+use crate::support::{TOKEN, TempDir, assert_success};
 
 #[test]
 fn the_tools_accept_the_files() {
@@ -100,4 +100,34 @@ fn the_firewall_opens_the_port_of_the_configuration() {
         service.contains(&format!("<port protocol=\"tcp\" port=\"{port}\"/>")),
         "{service}"
     );
+}
+
+/// The examples for Prometheus in the comments of the manifest give the pod the job that the alerting rules expect.
+#[test]
+fn the_pod_of_kubernetes_has_the_job_of_the_rules() {
+    let manifest = fs::read_to_string("contrib/kubernetes.yml").unwrap();
+    let comment = manifest
+        .lines()
+        .map_while(|line| line.strip_prefix('#'))
+        .map(|line| line.strip_prefix("   ").unwrap_or(""));
+    let comment = comment.collect::<Vec<_>>().join("\n");
+    let block = |start: &str| {
+        let (_, rest) = comment.split_once(start).unwrap();
+        format!("{start}{}", rest.split("\n\n").next().unwrap())
+    };
+    let monitor = yaml(&block("apiVersion:"));
+    let job_label = text(&monitor["spec"]["jobLabel"]);
+    assert_eq!(monitor["spec"]["selector"]["matchLabels"][job_label], JOB);
+    let labels = format!("      labels: {{{job_label}: {JOB}}}\n    spec:");
+    assert!(manifest.contains(&labels), "the pod has no {job_label}");
+
+    let dir = TempDir::new("scrape");
+    let job = block("- job_name:");
+    // Debian's Prometheus is built without the discovery of Kubernetes.
+    let discovery = "kubernetes_sd_configs: [{role: pod}]";
+    assert!(job.contains(discovery));
+    let known = job.replace(discovery, "static_configs: [{targets: [a]}]");
+    let path = dir.file("prometheus.yml", &format!("scrape_configs:\n{known}\n"));
+    run_tool(&["promtool", "check", "config", &path]);
+    assert_eq!(yaml(&job)[0]["job_name"], JOB);
 }
