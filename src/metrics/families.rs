@@ -165,7 +165,7 @@ pub struct LedgerStats {
     /// Deliveries without one.
     pub parked: usize,
     /// Events of live deliveries that are not settled.
-    pub waiting: usize,
+    pub to_settle: usize,
     /// Messages published and not confirmed.
     pub in_flight: usize,
     /// Messages that may be in flight.
@@ -406,7 +406,7 @@ impl BrokerMetrics {
     /// Sets what the ledger holds.
     pub fn set_ledger(&self, stats: LedgerStats) {
         self.in_flight.set(gauge(stats.in_flight));
-        self.waiting.set(gauge(stats.waiting));
+        self.waiting.set(gauge(stats.to_settle));
         self.live.set(gauge(stats.live));
         self.parked.set(gauge(stats.parked));
         self.window.set(gauge(stats.window));

@@ -116,7 +116,7 @@ mod tests {
         metrics.broker.set_ledger(LedgerStats {
             live: 2,
             parked: 1,
-            waiting: 5,
+            to_settle: 5,
             in_flight: 3,
             window: 32,
         });

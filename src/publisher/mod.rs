@@ -5,14 +5,14 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use oneshot::RecvTimeoutError;
 use parking_lot::Mutex;
 
 mod backoff;
 mod batch;
+mod caller;
 mod connection;
 mod dialer;
 mod error;
@@ -26,8 +26,8 @@ mod watchdog;
 mod write_gate;
 
 pub use batch::{Batch, BatchBuilder, EncodeError, Entity, MergedBatch};
+pub use caller::AnswerTimeout;
 pub use error::{DeliveryError, Progress};
-pub use ledger::AnswerTimeout;
 pub use status::BrokerStatus;
 pub use tls::TlsFiles;
 
@@ -36,11 +36,9 @@ use crate::liveness::Heartbeat;
 use crate::memory::Charge;
 use crate::metrics;
 use batch::Identity;
-use ledger::Submission;
+use caller::Wait;
+use ledger::{Caller, Submission};
 use thread::PublisherThread;
-
-/// How often a waiting caller looks whether its sender is still there.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Where to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,13 +55,8 @@ type Verdict = Result<(), DeliveryError>;
 type VerdictSender = oneshot::Sender<Verdict>;
 
 /// For the publisher's thread.
-enum Command {
+enum PublisherCommand {
     Submit(Submission),
-    /// The sender of a notification with the verdict `Ok` was gone.
-    Unheard {
-        identity: Identity,
-        events: usize,
-    },
     Reconfigure(BrokerSettings),
     Stop,
 }
@@ -71,7 +64,9 @@ enum Command {
 /// The publisher's handle. Dropping it does not wait; [`Publisher::stop`] does.
 #[derive(Debug)]
 pub struct Publisher {
-    commands: Sender<Command>,
+    commands: Sender<PublisherCommand>,
+    /// The notifications whose senders get the verdict `Ok`. The thread reads it before the next submission, and is not woken.
+    heard: Sender<Identity>,
     /// Written by the thread.
     status: Arc<Mutex<BrokerStatus>>,
     metrics: metrics::BrokerMetrics,
@@ -86,11 +81,13 @@ impl Publisher {
         heartbeat: Heartbeat,
     ) -> io::Result<Self> {
         let (commands, inbox) = unbounded();
+        let (heard, heard_inbox) = unbounded();
         let (stopped_sender, stopped) = bounded(0);
         let status = Arc::new(Mutex::new(BrokerStatus::default()));
         let thread = PublisherThread::new(
             settings,
             inbox,
+            heard_inbox,
             Arc::clone(&status),
             metrics.clone(),
             heartbeat,
@@ -103,6 +100,7 @@ impl Publisher {
             })?;
         Ok(Self {
             commands,
+            heard,
             status,
             metrics,
             stopped,
@@ -123,22 +121,34 @@ impl Publisher {
         }
         let (identity, events) = (batch.identity(), batch.len());
         let (sender, receiver) = oneshot::channel();
+        let wait = Wait::new(timeout, Instant::now());
         let submission = Submission {
             batch,
             charge,
-            timeout,
-            verdict: sender,
+            caller: Caller {
+                verdict: sender,
+                progress: Arc::clone(&wait.progress),
+            },
         };
-        let mut verdict = self.send(Command::Submit(submission));
-        if verdict.is_ok() {
-            verdict = wait(&receiver, sender_is_gone);
-        }
-        if verdict.is_ok() && sender_is_gone() {
-            let unheard = self.send(Command::Unheard { identity, events });
-            verdict = unheard.and(Err(DeliveryError::SenderGone));
-        }
+        // Without the thread, the sender of the verdict is dropped, which ends the wait.
+        let _ = self.commands.send(PublisherCommand::Submit(submission));
+        let verdict = match wait.verdict(&receiver, sender_is_gone) {
+            Some(Ok(())) if sender_is_gone() => Err(DeliveryError::SenderGone),
+            Some(verdict) => verdict,
+            None => Err(DeliveryError::Timeout {
+                after: wait.elapsed(),
+                progress: Progress {
+                    confirmed: wait.progress.settled(),
+                    of: events,
+                },
+                status: self.status(),
+            }),
+        };
         match &verdict {
-            Ok(()) => self.metrics.published(events),
+            Ok(()) => {
+                let _ = self.heard.send(identity);
+                self.metrics.published(events);
+            }
             Err(error) => {
                 if let Some(reason) = error.failure_reason() {
                     self.metrics.failed(reason, events);
@@ -148,15 +158,10 @@ impl Publisher {
         verdict
     }
 
-    fn send(&self, command: Command) -> Result<(), DeliveryError> {
-        let sent = self.commands.send(command);
-        sent.map_err(|_| DeliveryError::Stopped)
-    }
-
     /// Uses other settings from now on. What waits is published with them.
     pub fn reconfigure(&self, settings: BrokerSettings) {
         // Without the thread there is nothing to configure.
-        let _ = self.commands.send(Command::Reconfigure(settings));
+        let _ = self.commands.send(PublisherCommand::Reconfigure(settings));
     }
 
     /// The broker's state now.
@@ -166,23 +171,9 @@ impl Publisher {
 
     /// Closes the connection, if there is one, when no caller waits any more; gives up after `limit`.
     pub fn stop(&self, limit: Duration) {
-        let _ = self.commands.send(Command::Stop);
+        let _ = self.commands.send(PublisherCommand::Stop);
         if self.status().is_connected() {
             let _ = self.stopped.recv_timeout(limit);
-        }
-    }
-}
-
-/// Waits for the verdict, as long as the sender of the notification is there.
-fn wait(receiver: &oneshot::Receiver<Verdict>, sender_is_gone: &dyn Fn() -> bool) -> Verdict {
-    loop {
-        match receiver.recv_timeout(LOOK_INTERVAL) {
-            Ok(verdict) => return verdict,
-            Err(RecvTimeoutError::Disconnected) => return Err(DeliveryError::Stopped),
-            Err(RecvTimeoutError::Timeout) if sender_is_gone() => {
-                return Err(DeliveryError::SenderGone);
-            }
-            Err(RecvTimeoutError::Timeout) => {}
         }
     }
 }

@@ -15,19 +15,17 @@ use log::{debug, error, info, warn};
 use parking_lot::Mutex;
 
 use super::backoff::Backoff;
+use super::batch::Identity;
 use super::connection::{BrokerConnection, Confirmations};
 use super::dialer::{Dialer, Reply};
 use super::error::{ACCESS_REFUSED, CloseReason};
-use super::ledger::{Ledger, STALL_LIMIT};
+use super::ledger::{Ledger, SCAN_INTERVAL, STALL_LIMIT};
 use super::status::BrokerStatus;
-use super::watchdog::{CHECK_INTERVAL, CallWatchdog};
-use super::{BrokerSettings, Command};
+use super::watchdog::CallWatchdog;
+use super::{BrokerSettings, PublisherCommand};
 use crate::liveness::Heartbeat;
 use crate::logging::{LogLimiter, LogRate};
 use crate::metrics::BrokerMetrics;
-
-/// The longest wait when nothing happens: the heartbeat is due.
-const MAX_SLEEP: Duration = Duration::from_secs(5);
 
 /// While messages are in flight, a new notification waits this long for others, which are then published in the same burst:
 /// a tenth more throughput with 64 senders. A single sender does not wait: nothing is in flight when its next one comes.
@@ -47,7 +45,7 @@ const ACCEPTED_FOR: Duration = Duration::from_mins(1);
 /// one that is not ready, it could not find out otherwise. Alertmanager retries after 90 s at most.
 const REFUSED_FOR: Duration = Duration::from_mins(2);
 
-/// The time for outstanding confirms before a connection is closed for new settings.
+/// The time for outstanding confirms before a connection with outdated settings is closed.
 const DRAIN_LIMIT: Duration = Duration::from_secs(3);
 
 /// The connection's state.
@@ -71,14 +69,14 @@ struct Session {
 /// The thread's state.
 pub struct PublisherThread {
     settings: BrokerSettings,
-    commands: Receiver<Command>,
+    commands: Receiver<PublisherCommand>,
+    heard: Receiver<Identity>,
     is_stopping: bool,
     dialer: Dialer,
     watchdog: Arc<CallWatchdog>,
     link: Link,
-    /// The settings have changed since the connection was requested. Nothing is published on it, and it is closed at this
-    /// time.
-    drain_until: Option<Instant>,
+    /// When the settings have changed, if the connection was requested before. Nothing is published on it, and it is closed.
+    outdated_since: Option<Instant>,
     /// The URL to try next.
     url_index: usize,
     backoff: Backoff,
@@ -90,6 +88,7 @@ pub struct PublisherThread {
     /// While RabbitMQ refuses events for lack of a permission.
     refused_until: Option<Instant>,
     ledger: Ledger,
+    next_scan: Instant,
     /// Channels opened so far.
     channels: u64,
     /// Makes message ids unique across runs of the connector.
@@ -102,7 +101,8 @@ pub struct PublisherThread {
 impl PublisherThread {
     pub(super) fn new(
         settings: BrokerSettings,
-        commands: Receiver<Command>,
+        commands: Receiver<PublisherCommand>,
+        heard: Receiver<Identity>,
         status: Arc<Mutex<BrokerStatus>>,
         metrics: BrokerMetrics,
         heartbeat: Heartbeat,
@@ -114,13 +114,14 @@ impl PublisherThread {
         Ok(Self {
             settings,
             commands,
+            heard,
             is_stopping: false,
             dialer: Dialer::start(Arc::clone(&watchdog))?,
             watchdog,
             link: Link::Down {
                 retry_at: Instant::now(),
             },
-            drain_until: None,
+            outdated_since: None,
             url_index: 0,
             backoff: Backoff::default(),
             outage_since: None,
@@ -128,6 +129,7 @@ impl PublisherThread {
             confirmed_at: None,
             refused_until: None,
             ledger: Ledger::default(),
+            next_scan: Instant::now(),
             channels: 0,
             instance: format!("{started:x}-{:x}", std::process::id()),
             status,
@@ -161,12 +163,10 @@ impl PublisherThread {
             self.execute(Some(command));
         }
         let now = Instant::now();
-        self.ledger.tick(&|| self.status.lock().clone(), now);
-        if self.refused_until.is_some_and(|until| until <= now) {
-            self.end_refusal();
+        if self.next_scan <= now {
+            self.scan(now);
         }
         self.drive_link(now);
-        self.metrics.set_ledger(self.ledger.stats());
         let sleep = self.time_until_due(Instant::now());
         let (Confirmations { confirms, returns }, blocked) = match &self.link {
             Link::Up(connection, _) => (
@@ -179,7 +179,7 @@ impl PublisherThread {
             recv(confirms) -> confirm => match confirm {
                 Ok(first) => {
                     let others = confirms.try_iter().take(MAX_CONFIRMS);
-                    if !self.settle(iter::once(first).chain(others), &returns) {
+                    if !self.handle_confirms(iter::once(first).chain(others), &returns) {
                         self.end_session(Some(CloseReason::UnknownReturn));
                     }
                 }
@@ -202,32 +202,31 @@ impl PublisherThread {
                     self.closed(reason, &received, reopened);
                 }
                 // Only a panic in the dialer itself.
-                Err(_) => thread::sleep(MAX_SLEEP),
+                Err(_) => thread::sleep(SCAN_INTERVAL),
             },
             default(sleep) => {}
         }
     }
 
-    fn execute(&mut self, command: Option<Command>) {
+    fn execute(&mut self, command: Option<PublisherCommand>) {
         let now = Instant::now();
         match command {
-            Some(Command::Submit(submission)) => {
+            Some(PublisherCommand::Submit(submission)) => {
+                // It may be the repetition of a notification whose sender has got the response.
+                self.take_heard();
                 let settled = self.ledger.submit(submission, now);
                 self.metrics.settled_before_retry(settled);
             }
-            Some(Command::Unheard { identity, events }) => {
-                self.ledger.unheard(identity, events, now);
-            }
-            Some(Command::Reconfigure(settings)) if settings == self.settings => {}
-            Some(Command::Reconfigure(settings)) => {
+            Some(PublisherCommand::Reconfigure(settings)) if settings == self.settings => {}
+            Some(PublisherCommand::Reconfigure(settings)) => {
                 (self.settings, self.url_index) = (settings, 0);
-                self.drain_until = Some(now + DRAIN_LIMIT);
+                self.outdated_since = Some(now);
                 if let Link::Down { retry_at } = &mut self.link {
                     *retry_at = now;
                 }
             }
             // Or every handle is dropped.
-            Some(Command::Stop) | None => {
+            Some(PublisherCommand::Stop) | None => {
                 self.is_stopping = true;
                 if command.is_none() {
                     self.commands = never();
@@ -236,29 +235,46 @@ impl PublisherThread {
         }
     }
 
+    fn take_heard(&mut self) {
+        for identity in self.heard.try_iter() {
+            self.ledger.heard(identity);
+        }
+    }
+
+    /// What is due each second.
+    fn scan(&mut self, now: Instant) {
+        self.next_scan = now + SCAN_INTERVAL;
+        self.take_heard();
+        self.ledger.scan(now);
+        self.metrics.set_ledger(self.ledger.stats());
+        if self.refused_until.is_some_and(|until| until <= now) {
+            self.end_refusal();
+        }
+    }
+
     /// Opens a connection, publishes on it, or ends it.
     fn drive_link(&mut self, now: Instant) {
-        let is_drained = |until| until <= now || self.ledger.in_flight() == 0;
+        let is_drained = |since| since + DRAIN_LIMIT <= now || self.ledger.in_flight() == 0;
         let end = match &self.link {
             Link::Down { retry_at } if *retry_at <= now => {
                 let urls = &self.settings.urls;
                 let url = urls[self.url_index % urls.len()].clone();
                 debug!(broker:% = url; "connecting");
                 self.dialer.open(url, self.settings.clone());
-                (self.link, self.drain_until) = (Link::Opening, None);
+                (self.link, self.outdated_since) = (Link::Opening, None);
                 None
             }
             Link::Up(..) if self.is_stopping && !self.ledger.has_callers() => {
                 Some(Some(CloseReason::Stopped))
             }
-            Link::Up(..) if self.drain_until.is_some_and(is_drained) => {
+            Link::Up(..) if self.outdated_since.is_some_and(is_drained) => {
                 Some(Some(CloseReason::Reconfigured))
             }
             Link::Up(..) if self.ledger.stalls_at().is_some_and(|time| time <= now) => {
                 let reason = format!("no confirm for {STALL_LIMIT:?}");
                 Some(Some(CloseReason::Connection(reason)))
             }
-            Link::Up(..) if self.drain_until.is_none() => self.fill_window().err(),
+            Link::Up(..) if self.outdated_since.is_none() => self.fill_window().err(),
             _ => None,
         };
         if let Some(reason) = end {
@@ -266,19 +282,13 @@ impl PublisherThread {
         }
     }
 
+    /// At most until the next scan: what has a limit of some seconds may take a second longer.
     fn time_until_due(&self, now: Instant) -> Duration {
-        let link = match &self.link {
-            Link::Down { retry_at } => Some(*retry_at),
-            Link::Up(..) => {
-                let times = [self.drain_until, self.ledger.stalls_at()];
-                times.into_iter().flatten().min()
-            }
-            Link::Opening | Link::Closing(..) => Some(now + CHECK_INTERVAL),
+        let due = match &self.link {
+            Link::Down { retry_at } => self.next_scan.min(*retry_at),
+            _ => self.next_scan,
         };
-        let due = [link, self.ledger.next_tick()];
-        due.into_iter().flatten().min().map_or(MAX_SLEEP, |due| {
-            due.saturating_duration_since(now).min(MAX_SLEEP)
-        })
+        due.saturating_duration_since(now)
     }
 
     /// Publishes what the ledger has for now. An error is why that failed, if amiquip has reported it.
@@ -295,8 +305,8 @@ impl PublisherThread {
         Ok(())
     }
 
-    /// Settles confirms. False if the broker returned a message that is not from this session: then no ack can be trusted.
-    fn settle(
+    /// Records confirms. False if the broker returned a message that is not from this channel: then no ack can be trusted.
+    fn handle_confirms(
         &mut self,
         confirms: impl Iterator<Item = Confirm>,
         returns: &Receiver<Return>,
@@ -342,7 +352,7 @@ impl PublisherThread {
             ConnectionBlockedNotification::Unblocked => {
                 self.ledger.set_blocked(false, now);
                 self.set_status(BrokerStatus::Connected);
-                info!(waiting = self.ledger.stats().waiting; "RabbitMQ unblocked; publishing resumed");
+                info!(waiting = self.ledger.stats().to_settle; "RabbitMQ unblocked; publishing resumed");
             }
         }
     }
@@ -357,12 +367,12 @@ impl PublisherThread {
         // Before anything that might panic: a link that stays `Opening` would wait forever for the dialer.
         self.start_channel(connection, session, now);
         // Otherwise the settings have changed meanwhile, and the connection is closed again.
-        if self.drain_until.is_none() {
+        if self.outdated_since.is_none() {
             self.set_status(BrokerStatus::Connected);
             match self.outage_since.take() {
                 Some(since) => {
                     let seconds = since.elapsed().as_secs_f64();
-                    info!(broker:% = name, outage_seconds:% = format!("{seconds:.1}"), waiting = self.ledger.stats().waiting; "reconnected to RabbitMQ");
+                    info!(broker:% = name, outage_seconds:% = format!("{seconds:.1}"), waiting = self.ledger.stats().to_settle; "reconnected to RabbitMQ");
                 }
                 None => {
                     info!(broker:% = name, exchange:% = self.settings.exchange; "connected to RabbitMQ");
@@ -389,7 +399,7 @@ impl PublisherThread {
                 None => debug!("cannot connect to RabbitMQ: {reason}"),
             }
         }
-        let is_outdated = self.drain_until.is_some();
+        let is_outdated = self.outdated_since.is_some();
         self.url_index += usize::from(!is_outdated);
         // A pause only after every URL has been tried.
         let is_round_complete = self.url_index.is_multiple_of(self.settings.urls.len());
@@ -445,13 +455,13 @@ impl PublisherThread {
             return;
         };
         if known != Some(CloseReason::UnknownReturn) {
-            self.settle(received.confirms.try_iter(), &received.returns);
+            self.handle_confirms(received.confirms.try_iter(), &received.returns);
         }
         let reason = match (known, found) {
             (Some(known), CloseReason::Connection(_)) => known,
             (_, found) => found,
         };
-        let in_flight = self.ledger.lost(&reason, now);
+        let in_flight = self.ledger.channel_ended(&reason, now);
         let name = session.name.clone();
         if let Some(connection) = reopened {
             self.start_channel(connection, session, now);
@@ -471,7 +481,7 @@ impl PublisherThread {
         error!(broker:% = name, in_flight; "lost connection to RabbitMQ: {reason}");
         self.disconnected(&format!("{name}: {reason}"));
         self.outage_since.get_or_insert(now);
-        if self.drain_until.is_some() {
+        if self.outdated_since.is_some() {
             // The new settings are tried at once, from their first URL on.
             return;
         }

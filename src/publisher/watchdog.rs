@@ -1,6 +1,6 @@
 //! Ends calls of amiquip that hang: any call can hang forever, and each ends at once when its socket is shut down.
 //!
-//! The dialer makes the calls that can hang, and the publisher's thread checks them.
+//! The dialer makes the calls that can hang, and the publisher's thread checks them each second.
 
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
@@ -8,15 +8,12 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// How often the calls are checked. One may take longer than its limit by this.
-pub const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-
 /// The call that runs now: when it has to be over, and its socket.
 #[derive(Debug, Default)]
 pub struct CallWatchdog(Mutex<Option<(Instant, Arc<TcpStream>)>>);
 
 impl CallWatchdog {
-    /// Runs `call`. If it takes longer than `limit`, a check shuts the socket down, which ends the call: `None`.
+    /// Runs `call`. If it takes longer than `limit`, the next check shuts the socket down, which ends the call: `None`.
     pub fn within<T>(
         &self,
         limit: Duration,

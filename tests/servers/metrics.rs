@@ -81,6 +81,9 @@ fn metrics_count_requests_alerts_and_events() {
     });
     assert_eq!(connector.post(&notification(&["G", "H", "I"])).status, 503);
     connector.reload("connector: [");
+    wait_until("the publisher has looked for callers", || {
+        count(&scrape(&connector), "events_waiting") == 0.0
+    });
 
     let now = scrape(&connector);
     for (name, expected) in [
@@ -103,7 +106,6 @@ fn metrics_count_requests_alerts_and_events() {
         ("events_failed_total{reason=\"returned\"}", 2.0),
         ("events_failed_total{reason=\"disconnected\"}", 3.0),
         ("events_failed_total{reason=\"nack\"}", 0.0),
-        ("events_waiting", 0.0),
         ("amqp_connected", 0.0),
         ("amqp_messages_in_flight", 0.0),
         ("amqp_connection_attempts_total{outcome=\"success\"}", 1.0),

@@ -1,10 +1,12 @@
 //! One notification's events in the ledger: what has become of each, and who waits for them.
 
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
 use crate::memory::Charge;
 use crate::publisher::batch::{Batch, Identity, Message};
-use crate::publisher::error::{DeliveryError, Progress};
+use crate::publisher::caller::SharedProgress;
+use crate::publisher::error::Progress;
 use crate::publisher::{Verdict, VerdictSender};
 
 /// A notification, and the caller that waits for its verdict.
@@ -14,10 +16,17 @@ pub struct Submission {
     pub batch: Batch,
     /// The memory they are charged to.
     pub charge: Charge,
-    /// How long the caller waits.
-    pub timeout: AnswerTimeout,
+    /// Who waits.
+    pub caller: Caller,
+}
+
+/// The ledger's end of a wait.
+#[derive(Debug)]
+pub struct Caller {
     /// Closed when the caller does not wait any more.
     pub verdict: VerdictSender,
+    /// What the caller's time depends on.
+    pub progress: Arc<SharedProgress>,
 }
 
 /// One event of one delivery.
@@ -36,15 +45,6 @@ pub struct Publication<'l> {
     pub tag: u64,
     /// What to publish.
     pub message: Message<'l>,
-}
-
-/// How long a caller waits.
-#[derive(Debug, Clone, Copy)]
-pub struct AnswerTimeout {
-    /// Since an event of the notification was settled last.
-    pub without_progress: Duration,
-    /// Since the notification was submitted.
-    pub in_all: Duration,
 }
 
 /// What has become of an event.
@@ -70,38 +70,25 @@ pub struct Delivery {
     pub content: Option<(Batch, Charge)>,
     pub states: Vec<EventState>,
     pub settled: usize,
-    /// Events in flight or acked.
-    pub unsettled: usize,
+    /// Events in flight or acked: nobody knows whether they are in the queue.
+    pub in_doubt: usize,
     /// No event before this one is to do.
     pub cursor: usize,
-    pub waiting: Vec<Waiting>,
+    pub callers: Vec<Caller>,
     /// The last time at which an event was settled, or the delivery was parked.
     pub changed_at: Instant,
 }
 
-/// A caller that waits.
-#[derive(Debug)]
-pub struct Waiting {
-    /// Closed when the caller does not wait any more.
-    pub verdict: VerdictSender,
-    pub since: Instant,
-    pub timeout: AnswerTimeout,
-}
-
 impl Delivery {
-    /// A parked delivery, all of whose events are in one state.
-    pub fn new(events: usize, state: EventState, now: Instant) -> Self {
+    /// A parked delivery, all of whose events are to do.
+    pub fn new(events: usize, now: Instant) -> Self {
         Self {
             content: None,
-            states: vec![state; events],
-            settled: if state == EventState::Settled {
-                events
-            } else {
-                0
-            },
-            unsettled: 0,
+            states: vec![EventState::ToDo; events],
+            settled: 0,
+            in_doubt: 0,
             cursor: 0,
-            waiting: Vec::new(),
+            callers: Vec::new(),
             changed_at: now,
         }
     }
@@ -126,10 +113,6 @@ impl Delivery {
         }
     }
 
-    pub fn has_to_do(&self) -> bool {
-        self.states[self.cursor..].contains(&EventState::ToDo)
-    }
-
     /// Moves the cursor to the next event to do, and returns it.
     pub fn next_to_do(&mut self) -> Option<u32> {
         let rest = self.states.get(self.cursor..)?;
@@ -138,40 +121,32 @@ impl Delivery {
         skipped.and_then(|_| u32::try_from(self.cursor).ok())
     }
 
+    pub fn add_caller(&mut self, caller: Caller) {
+        caller.progress.resume(self.settled);
+        self.callers.push(caller);
+    }
+
     /// Forgets the callers that are gone. False if none is left.
-    pub fn has_waiter(&mut self) -> bool {
-        self.waiting.retain(|waiting| !waiting.verdict.is_closed());
-        !self.waiting.is_empty()
+    pub fn has_callers(&mut self) -> bool {
+        self.callers.retain(|caller| !caller.verdict.is_closed());
+        !self.callers.is_empty()
     }
 
-    /// Gives every caller the same verdict. True if at least one heard it.
-    pub fn answer(&mut self, verdict: &Verdict) -> bool {
-        let mut is_heard = false;
-        for waiting in self.waiting.drain(..) {
-            is_heard |= waiting.verdict.send(verdict.clone()).is_ok();
+    /// Settles an acked event.
+    pub fn settle(&mut self, index: u32, now: Instant) {
+        self.states[index as usize] = EventState::Settled;
+        self.in_doubt -= 1;
+        self.settled += 1;
+        self.changed_at = now;
+        for caller in &self.callers {
+            caller.progress.advance(self.settled, now);
         }
-        is_heard
     }
 
-    /// Answers the callers whose time is up, and returns when the next one's is.
-    pub fn expire(
-        &mut self,
-        now: Instant,
-        error: impl Fn(Duration, Progress) -> DeliveryError,
-    ) -> Option<Instant> {
-        let (changed_at, progress) = (self.changed_at, self.progress());
-        let deadline = |waiting: &Waiting| {
-            let without_progress = waiting.since.max(changed_at) + waiting.timeout.without_progress;
-            without_progress.min(waiting.since + waiting.timeout.in_all)
-        };
-        let expired = self
-            .waiting
-            .extract_if(.., |waiting| deadline(waiting) <= now);
-        for waiting in expired {
-            let after = now.saturating_duration_since(waiting.since);
-            // It may be gone.
-            let _ = waiting.verdict.send(Err(error(after, progress)));
+    /// Gives every caller the same verdict. One that is gone does not hear it.
+    pub fn answer(&mut self, verdict: &Verdict) {
+        for caller in self.callers.drain(..) {
+            let _ = caller.verdict.send(verdict.clone());
         }
-        self.waiting.iter().map(deadline).min()
     }
 }

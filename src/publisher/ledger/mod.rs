@@ -17,22 +17,18 @@ mod parking;
 mod tests;
 mod window;
 
-pub use delivery::{AnswerTimeout, EventRef, Publication, Submission};
+pub use delivery::{Caller, EventRef, Publication, Submission};
 pub use window::STALL_LIMIT;
 
 use super::Verdict;
 use super::batch::{Entity, Identity};
 use super::error::{CloseReason, DeliveryError, Progress};
-use super::status::BrokerStatus;
 use crate::metrics::LedgerStats;
-use delivery::{Delivery, EventState, Waiting};
+use delivery::{Delivery, EventState};
 use window::{InFlight, Window};
 
-/// How often callers are looked for that are gone.
-const SCAN_INTERVAL: Duration = Duration::from_secs(1);
-
-/// A parked delivery is forgotten after this time. Alertmanager retries after 90 s at most.
-const PARKING_LIMIT: Duration = Duration::from_mins(2);
+/// How often [`Ledger::scan`] has to be called.
+pub const SCAN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// All deliveries, and the unconfirmed messages of the current channel.
 #[derive(Debug, Default)]
@@ -41,15 +37,14 @@ pub struct Ledger {
     /// For each entity its events that are in flight, acked or (of live deliveries) to do, in the order of submission:
     /// those that are to do come last.
     entities: HashMap<Entity, VecDeque<EventRef>>,
-    /// The live deliveries with events to do.
+    /// Every live delivery once.
     turns: VecDeque<Identity>,
+    /// No delivery that has a turn has an event to do: looking for one takes a look at each.
+    is_idle: bool,
     /// Events that were in flight when the broker closed a channel. They are published one at a time.
     suspects: VecDeque<EventRef>,
     /// `None` without a channel.
     window: Option<Window>,
-    next_scan: Option<Instant>,
-    live: usize,
-    waiting: usize,
     parked_bytes: usize,
 }
 
@@ -59,24 +54,18 @@ impl Ledger {
         let Submission {
             batch,
             charge,
-            timeout,
-            verdict,
+            caller,
         } = submission;
-        self.scan_by(now + timeout.without_progress.min(timeout.in_all));
         let identity = batch.identity();
-        if !self.deliveries.contains_key(&identity) {
-            self.park_new(identity, batch.len(), EventState::ToDo, now);
-        }
-        let Some(delivery) = self.deliveries.get_mut(&identity) else {
-            return 0;
-        };
-        delivery.waiting.push(Waiting {
-            verdict,
-            since: now,
-            timeout,
+        let delivery = self.deliveries.entry(identity).or_insert_with(|| {
+            let delivery = Delivery::new(batch.len(), now);
+            self.parked_bytes += delivery.parked_bytes();
+            delivery
         });
+        delivery.add_caller(caller);
+        let settled = delivery.settled;
         if delivery.is_live() {
-            return delivery.settled;
+            return settled;
         }
         for (index, state) in (0..).zip(&delivery.states) {
             if *state == EventState::ToDo
@@ -89,26 +78,23 @@ impl Ledger {
                 self.entities.entry(entity).or_default().push_back(event);
             }
         }
-        self.live += 1;
-        self.waiting += delivery.states.len() - delivery.settled;
         self.parked_bytes -= delivery.parked_bytes();
         delivery.content = Some((batch, charge));
         delivery.cursor = 0;
-        if delivery.has_to_do() {
-            self.turns.push_back(identity);
-        }
-        let settled = delivery.settled;
+        self.turns.push_back(identity);
+        self.is_idle = false;
         if delivery.is_settled() {
             self.conclude(identity, &Ok(()), now);
         }
         settled
     }
 
-    /// Records that a notification was settled, and its sender has not got the response: its retry is answered at once.
-    pub fn unheard(&mut self, identity: Identity, events: usize, now: Instant) {
-        if !self.deliveries.contains_key(&identity) {
-            self.park_new(identity, events, EventState::Settled, now);
-            self.limit_parked();
+    /// Records that a sender gets the response to a settled notification. It is forgotten, so that a repetition is
+    /// published.
+    pub fn heard(&mut self, identity: Identity) {
+        let delivery = self.deliveries.get(&identity);
+        if delivery.is_some_and(|delivery| !delivery.is_live() && delivery.is_settled()) {
+            self.forget(identity);
         }
     }
 
@@ -140,7 +126,7 @@ impl Ledger {
             return None;
         }
         delivery.states[index] = EventState::InFlight;
-        delivery.unsettled += 1;
+        delivery.in_doubt += 1;
         let tag = window.push(InFlight {
             event,
             entity,
@@ -154,60 +140,58 @@ impl Ledger {
         {
             self.turns.push_back(identity);
         }
-        let is_done = !delivery.has_to_do();
-        if is_done && self.turns.back() == Some(&event.delivery) {
-            self.turns.pop_back();
-        } else if is_done {
-            self.turns.retain(|other| *other != event.delivery);
-        }
         Some(Publication { tag, message })
     }
 
-    /// The event that is to be published next, if the window accepts it.
+    /// The event that is to be published next, if the window accepts it. Deliveries that turn out to have no caller are
+    /// parked.
     fn next_event(&mut self, now: Instant) -> Option<EventRef> {
+        loop {
+            let event = self.next_suspect_or_turn()?;
+            let oldest = self.oldest_to_do(event);
+            if self.deliveries.get_mut(&oldest.delivery)?.has_callers() {
+                return Some(oldest);
+            }
+            self.park(oldest.delivery, now);
+        }
+    }
+
+    fn next_suspect_or_turn(&mut self) -> Option<EventRef> {
         while let Some(suspect) = self.suspects.front().copied() {
             if self.in_flight() > 0 {
                 return None;
             }
-            if !self.is_to_do(suspect) {
-                self.suspects.pop_front();
-            } else if let Some(oldest) = self.oldest_to_do(suspect, now) {
-                return Some(oldest);
+            if self.is_to_do(suspect) {
+                return Some(suspect);
             }
+            self.suspects.pop_front();
         }
-        while let Some(identity) = self.turns.front().copied() {
-            let delivery = self.deliveries.get_mut(&identity);
-            let live = delivery.filter(|delivery| delivery.is_live());
-            let Some(index) = live.and_then(Delivery::next_to_do) else {
-                self.turns.pop_front();
-                continue;
-            };
-            let event = EventRef {
-                delivery: identity,
-                index,
-            };
-            if let Some(oldest) = self.oldest_to_do(event, now) {
-                return Some(oldest);
+        for _ in 0..self.turns.len() {
+            if self.is_idle {
+                break;
             }
+            let delivery = *self.turns.front()?;
+            let next_to_do = self.deliveries.get_mut(&delivery)?.next_to_do();
+            if let Some(index) = next_to_do {
+                return Some(EventRef { delivery, index });
+            }
+            self.turns.rotate_left(1);
         }
+        self.is_idle = true;
         None
     }
 
-    /// The oldest event to do of the same entity as an event to do. `None` if its delivery has no caller left; the
-    /// delivery is parked then.
-    fn oldest_to_do(&mut self, event: EventRef, now: Instant) -> Option<EventRef> {
-        let (batch, _) = self.deliveries.get(&event.delivery)?.content.as_ref()?;
-        let events = self.entities.get(&batch.entity(event.index as usize)?);
+    /// The oldest event to do of the same entity as an event to do.
+    fn oldest_to_do(&self, event: EventRef) -> EventRef {
+        let delivery = self.deliveries.get(&event.delivery);
+        let content = delivery.and_then(|delivery| delivery.content.as_ref());
+        let entity = content.and_then(|(batch, _)| batch.entity(event.index as usize));
+        let events = entity.and_then(|entity| self.entities.get(&entity));
         let oldest = events.and_then(|events| {
             let first = events.partition_point(|event| !self.is_to_do(*event));
             events.get(first).copied()
         });
-        let oldest = oldest.unwrap_or(event);
-        if self.deliveries.get_mut(&oldest.delivery)?.has_waiter() {
-            return Some(oldest);
-        }
-        self.park(oldest.delivery, now);
-        None
+        oldest.unwrap_or(event)
     }
 
     /// The event is to do, and its delivery is live.
@@ -235,7 +219,7 @@ impl Ledger {
         let Some(window) = &mut self.window else {
             return Vec::new();
         };
-        let messages = window.settle(tag, multiple, now);
+        let messages = window.take_confirmed(tag, multiple, now);
         let mut durations = Vec::with_capacity(messages.len());
         for message in messages {
             durations.push(now.saturating_duration_since(message.published_at));
@@ -268,33 +252,23 @@ impl Ledger {
                 events.pop_front();
                 continue;
             };
-            let state = &mut delivery.states[event.index as usize];
-            if *state != EventState::Acked {
+            if delivery.states[event.index as usize] != EventState::Acked {
                 return;
             }
-            *state = EventState::Settled;
             events.pop_front();
-            delivery.unsettled -= 1;
-            delivery.settled += 1;
-            delivery.changed_at = now;
-            if delivery.is_live() {
-                self.waiting -= 1;
-                if delivery.is_settled() {
-                    self.conclude(event.delivery, &Ok(()), now);
-                }
+            delivery.settle(event.index, now);
+            if delivery.is_live() && delivery.is_settled() {
+                self.conclude(event.delivery, &Ok(()), now);
             }
         }
     }
 
-    /// Gives a delivery its verdict. If it is settled and a caller hears it, it is forgotten, so that a repetition is
-    /// published.
+    /// Gives a delivery its verdict. It is parked: whether a sender gets the response is not known yet.
     fn conclude(&mut self, identity: Identity, verdict: &Verdict, now: Instant) {
-        let delivery = self.deliveries.get_mut(&identity);
-        let is_heard = delivery.is_some_and(|delivery| delivery.answer(verdict));
-        self.park(identity, now);
-        if is_heard && verdict.is_ok() {
-            self.forget(identity);
+        if let Some(delivery) = self.deliveries.get_mut(&identity) {
+            delivery.answer(verdict);
         }
+        self.park(identity, now);
     }
 
     /// Takes a refused event back, and fails its delivery and no other one.
@@ -312,14 +286,14 @@ impl Ledger {
             return;
         };
         delivery.states[event.index as usize] = EventState::ToDo;
-        delivery.unsettled -= 1;
+        delivery.in_doubt -= 1;
         let verdict = Err(error(delivery.progress()));
         self.conclude(event.delivery, &verdict, now);
     }
 
     /// Ends the current channel: what is not settled becomes to do again, in order. Returns how many messages were in
     /// flight. Every confirm that was received has to be recorded before.
-    pub fn lost(&mut self, reason: &CloseReason, now: Instant) -> usize {
+    pub fn channel_ended(&mut self, reason: &CloseReason, now: Instant) -> usize {
         let Some(window) = self.window.take() else {
             return 0;
         };
@@ -339,21 +313,18 @@ impl Ledger {
                 self.suspects.extend(events);
             }
         }
-        for (identity, delivery) in &mut self.deliveries {
-            if delivery.unsettled == 0 {
+        for delivery in self.deliveries.values_mut() {
+            if delivery.in_doubt == 0 {
                 continue;
             }
-            let had_turn = delivery.has_to_do();
             for state in &mut delivery.states {
                 if *state != EventState::Settled {
                     *state = EventState::ToDo;
                 }
             }
-            (delivery.unsettled, delivery.cursor) = (0, 0);
-            if delivery.is_live() && !had_turn {
-                self.turns.push_back(*identity);
-            }
+            (delivery.in_doubt, delivery.cursor) = (0, 0);
         }
+        self.is_idle = false;
         let deliveries = &self.deliveries;
         self.entities.retain(|_, events| {
             events.retain(|event| {
@@ -365,57 +336,14 @@ impl Ledger {
         in_flight.len()
     }
 
-    /// Answers the callers whose time is up, parks the deliveries that have none left, and forgets old parked ones.
-    pub fn tick(&mut self, status: &dyn Fn() -> BrokerStatus, now: Instant) {
-        if self.next_scan.is_none_or(|next_scan| now < next_scan) {
-            return;
-        }
-        let mut next_scan = now + SCAN_INTERVAL;
-        let (mut unattended, mut forgotten) = (Vec::new(), Vec::new());
-        for (identity, delivery) in &mut self.deliveries {
-            if !delivery.is_live() {
-                let age = now.saturating_duration_since(delivery.changed_at);
-                if delivery.unsettled == 0 && age >= PARKING_LIMIT {
-                    forgotten.push(*identity);
-                }
-                continue;
-            }
-            let next_deadline = delivery.expire(now, |after, progress| DeliveryError::Timeout {
-                after,
-                progress,
-                status: status(),
-            });
-            if !delivery.has_waiter() {
-                unattended.push(*identity);
-            }
-            next_scan = next_deadline.map_or(next_scan, |deadline| next_scan.min(deadline));
-        }
-        for identity in unattended {
-            self.park(identity, now);
-        }
-        for identity in forgotten {
-            self.forget(identity);
-        }
-        self.next_scan = (!self.deliveries.is_empty()).then_some(next_scan);
-    }
-
-    fn scan_by(&mut self, time: Instant) {
-        self.next_scan = Some(self.next_scan.map_or(time, |next_scan| next_scan.min(time)));
-    }
-
     /// The number of messages published and not confirmed.
     pub fn in_flight(&self) -> usize {
         self.window.as_ref().map_or(0, Window::len)
     }
 
-    /// A caller waits.
+    /// A caller waits, as far as is known.
     pub fn has_callers(&self) -> bool {
-        self.live > 0
-    }
-
-    /// When [`Ledger::tick`] has something to do.
-    pub fn next_tick(&self) -> Option<Instant> {
-        self.next_scan
+        !self.turns.is_empty()
     }
 
     /// When the broker counts as stalled.
@@ -423,12 +351,13 @@ impl Ledger {
         self.window.as_ref()?.stalls_at()
     }
 
-    /// Numbers for operators.
+    /// Numbers for operators. Looks at each delivery.
     pub fn stats(&self) -> LedgerStats {
+        let live = self.deliveries.values().filter(|one| one.is_live());
         LedgerStats {
-            live: self.live,
-            parked: self.deliveries.len() - self.live,
-            waiting: self.waiting,
+            live: self.turns.len(),
+            parked: self.deliveries.len() - self.turns.len(),
+            to_settle: live.map(|one| one.states.len() - one.settled).sum(),
             in_flight: self.in_flight(),
             window: self.window.as_ref().map_or(0, Window::limit),
         }

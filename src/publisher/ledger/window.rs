@@ -16,8 +16,8 @@ const MAX_MESSAGES: usize = 1000;
 /// waits for those before it. A fast broker's window doubles with each round trip.
 const MIN_MESSAGES: usize = 16;
 
-/// Unconfirmed bytes at once, below the 16 MiB of unwritten bytes at which amiquip's calls begin to hang. A single message
-/// may be larger.
+/// Unconfirmed bytes at once, below the 16 MiB of unwritten bytes at which amiquip's calls begin to hang. An event has 1 MiB
+/// at most.
 const MAX_BYTES: usize = 8 << 20;
 
 /// Confirms that take this much longer than the fastest one let the window grow no more...
@@ -85,8 +85,7 @@ impl Window {
 
     /// Another message of `bytes` bytes may be published.
     pub fn accepts(&self, bytes: usize) -> bool {
-        let has_capacity = self.len < self.limit && self.bytes + bytes <= MAX_BYTES;
-        !self.is_blocked && (self.len == 0 || has_capacity)
+        !self.is_blocked && self.len < self.limit && self.bytes + bytes <= MAX_BYTES
     }
 
     /// Adds a message, in the order of publishing, and returns its delivery tag.
@@ -114,14 +113,14 @@ impl Window {
             .is_some()
     }
 
-    /// Removes the messages that a confirm settles, and adapts the limit to how long they took. A tag that is unknown, or
-    /// settled already, settles nothing.
-    pub fn settle(&mut self, tag: u64, multiple: bool, now: Instant) -> Vec<InFlight> {
+    /// Removes the messages that a confirm is for, and adapts the limit to how long they took. None for a tag
+    /// that is unknown, or confirmed already.
+    pub fn take_confirmed(&mut self, tag: u64, multiple: bool, now: Instant) -> Vec<InFlight> {
         let Some(end) = self.index(tag) else {
             return Vec::new();
         };
         let start = if multiple { 0 } else { end };
-        let settled: Vec<InFlight> = self
+        let confirmed: Vec<InFlight> = self
             .slots
             .iter_mut()
             .take(end + 1)
@@ -130,7 +129,7 @@ impl Window {
             .collect();
         // A window that was not needed has shown nothing: only one that is half full grows.
         let is_needed = self.len * 2 >= self.limit;
-        for message in &settled {
+        for message in &confirmed {
             self.len -= 1;
             self.bytes -= message.bytes;
             self.adapt(
@@ -139,14 +138,14 @@ impl Window {
                 now,
             );
         }
-        if !settled.is_empty() {
+        if !confirmed.is_empty() {
             self.active_at = now;
         }
         while let Some(None) = self.slots.front() {
             self.slots.pop_front();
             self.first_tag += 1;
         }
-        settled
+        confirmed
     }
 
     fn adapt(&mut self, latency: Duration, is_needed: bool, now: Instant) {
@@ -244,7 +243,7 @@ mod tests {
             (99, false, vec![]),
         ] {
             assert_eq!(
-                indices(&window.settle(tag, multiple, now)),
+                indices(&window.take_confirmed(tag, multiple, now)),
                 settles,
                 "{tag}"
             );
@@ -252,8 +251,8 @@ mod tests {
         assert_eq!((window.len(), window.bytes), (2, 20));
         assert!(window.mark_returned(6, "no route".to_owned()));
         assert!(!window.mark_returned(1, String::new()) && !window.mark_returned(7, String::new()));
-        assert!(window.settle(u64::MAX, true, now).is_empty());
-        let rest = window.settle(6, true, now);
+        assert!(window.take_confirmed(u64::MAX, true, now).is_empty());
+        let rest = window.take_confirmed(6, true, now);
         assert_eq!(indices(&rest), [4, 5]);
         assert_eq!(rest[1].returned.as_deref(), Some("no route"));
         assert_eq!(
@@ -261,7 +260,7 @@ mod tests {
             (0, 0, None)
         );
         assert_eq!(window.push(message(6, 1, now)), 7);
-        assert_eq!(indices(&window.settle(7, false, now)), [6]);
+        assert_eq!(indices(&window.take_confirmed(7, false, now)), [6]);
     }
 
     #[test]
@@ -269,7 +268,7 @@ mod tests {
         let now = Instant::now();
         assert!(filled(15, now).accepts(1));
         assert!(!filled(16, now).accepts(1));
-        assert!(filled(0, now).accepts(10 * MAX_BYTES));
+        assert!(filled(0, now).accepts(MAX_BYTES));
         assert!(!filled(1, now).accepts(MAX_BYTES));
     }
 
@@ -282,7 +281,7 @@ mod tests {
                 window.push(message(0, 1, now));
             }
             tag += 1;
-            window.settle(tag, false, now);
+            window.take_confirmed(tag, false, now);
             assert!((MIN_MESSAGES..=MAX_MESSAGES).contains(&window.limit()));
         }
         window.limit()
@@ -303,7 +302,7 @@ mod tests {
         let mut window = Window::new(now);
         for tag in 1..1000 {
             window.push(message(0, 1, now));
-            window.settle(tag, false, now);
+            window.take_confirmed(tag, false, now);
         }
         assert_eq!(window.limit(), MIN_MESSAGES);
         window.limit = MAX_MESSAGES;
@@ -318,7 +317,7 @@ mod tests {
         let second = Duration::from_secs(1);
         let mut window = filled(2, start);
         assert_eq!(window.stalls_at(), Some(start + STALL_LIMIT));
-        window.settle(1, false, start + 20 * second);
+        window.take_confirmed(1, false, start + 20 * second);
         assert_eq!(window.stalls_at(), Some(start + 20 * second + STALL_LIMIT));
         window.push(message(2, 1, start + 25 * second));
         assert_eq!(window.stalls_at(), Some(start + 20 * second + STALL_LIMIT));
@@ -326,7 +325,7 @@ mod tests {
         assert!(window.stalls_at().is_none() && !window.accepts(1));
         window.set_blocked(false, start + 40 * second);
         assert_eq!(window.stalls_at(), Some(start + 40 * second + STALL_LIMIT));
-        window.settle(3, true, start + 41 * second);
+        window.take_confirmed(3, true, start + 41 * second);
         assert_eq!(window.stalls_at(), None);
         window.push(message(3, 1, start + 90 * second));
         assert_eq!(window.stalls_at(), Some(start + 90 * second + STALL_LIMIT));

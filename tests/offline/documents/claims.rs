@@ -220,7 +220,7 @@ const LIMITS: &[(&str, &str, &str, &str)] = &[
     (
         "docs/reliability.md",
         "remembers this for two minutes",
-        "src/publisher/ledger/mod.rs",
+        "src/publisher/ledger/parking.rs",
         "PARKING_LIMIT: Duration = Duration::from_mins(2);",
     ),
     (

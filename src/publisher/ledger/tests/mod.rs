@@ -2,15 +2,15 @@
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
-use super::parking::MAX_PARKED_BYTES;
+use super::parking::{MAX_PARKED_BYTES, PARKING_LIMIT};
 use super::*;
 use crate::event::{Event, State};
 use crate::memory::Budget;
-use crate::publisher::VerdictSender;
 use crate::publisher::batch::Batch;
 use crate::publisher::batch::tests::{batch_of, event};
+use crate::publisher::caller::{AnswerTimeout, Wait};
 
 mod model;
 
@@ -74,21 +74,26 @@ static IDENTITIES: LazyLock<Vec<Identity>> = LazyLock::new(|| {
         .collect()
 });
 
+/// The other end of a [`Caller`].
 #[derive(Debug)]
-struct Caller {
+struct Waiter {
+    wait: Wait,
     /// `None` once it is gone.
     receiver: Option<oneshot::Receiver<Verdict>>,
     verdict: OnceCell<Verdict>,
 }
 
-impl Caller {
-    fn new() -> (VerdictSender, Self) {
-        let (sender, receiver) = oneshot::channel();
-        let caller = Self {
+impl Waiter {
+    fn new(now: Instant) -> (Caller, Self) {
+        let (verdict, receiver) = oneshot::channel();
+        let wait = Wait::new(TIMEOUT, now);
+        let progress = Arc::clone(&wait.progress);
+        let waiter = Self {
+            wait,
             receiver: Some(receiver),
             verdict: OnceCell::new(),
         };
-        (sender, caller)
+        (Caller { verdict, progress }, waiter)
     }
 
     fn is_gone(&self) -> bool {
@@ -111,16 +116,23 @@ impl Caller {
     }
 }
 
-fn submit(ledger: &mut Ledger, batch: Batch, now: Instant) -> Caller {
-    let (verdict, caller) = Caller::new();
+fn submit(ledger: &mut Ledger, batch: Batch, now: Instant) -> Waiter {
+    let (caller, waiter) = Waiter::new(now);
     let submission = Submission {
         batch,
         charge: Budget::new(64 << 20).charge(0).unwrap(),
-        timeout: TIMEOUT,
-        verdict,
+        caller,
     };
     ledger.submit(submission, now);
-    caller
+    waiter
+}
+
+/// Adds a parked delivery without a batch.
+fn park(ledger: &mut Ledger, number: u64, events: usize, now: Instant) {
+    let delivery = Delivery::new(events, now);
+    ledger.parked_bytes += delivery.parked_bytes();
+    ledger.deliveries.insert(Identity([number, 0]), delivery);
+    ledger.limit_parked();
 }
 
 #[test]
@@ -141,15 +153,16 @@ fn deliveries_take_turns_message_by_message() {
 fn parked_deliveries_take_a_bounded_amount_of_memory() {
     let (mut ledger, now) = (Ledger::default(), Instant::now());
     let events = 1_000;
-    for number in 0..10_000_u32 {
-        ledger.unheard(
-            Identity([u64::from(number), 0]),
+    for number in 0..10_000 {
+        park(
+            &mut ledger,
+            number,
             events,
-            now + Duration::from_micros(number.into()),
+            now + Duration::from_micros(number),
         );
     }
     let stats = ledger.stats();
-    let each = Delivery::new(events, EventState::Settled, now).parked_bytes();
+    let each = Delivery::new(events, now).parked_bytes();
     assert_eq!(stats.parked, MAX_PARKED_BYTES / each);
     assert!(
         !ledger.deliveries.contains_key(&Identity([0, 0])),
@@ -165,19 +178,19 @@ fn parking_forgets_the_oldest_beyond_the_limit_but_none_with_a_message_in_flight
     let mut caller = submit(&mut ledger, batch(0), now);
     assert!(ledger.publish_next(now).is_some());
     caller.leave();
-    ledger.tick(&BrokerStatus::default, now + TIMEOUT.without_progress);
-    let later = now + TIMEOUT.without_progress + SCAN_INTERVAL;
+    ledger.scan(now);
+    let later = now + SCAN_INTERVAL;
     let mut number = 0;
     while ledger.parked_bytes + 1_000 < MAX_PARKED_BYTES {
         number += 1;
-        ledger.unheard(Identity([number, 0]), 500, later);
+        park(&mut ledger, number, 500, later);
     }
-    let mut callers: Vec<Caller> = (1..NOTIFICATIONS.len())
+    let mut callers: Vec<Waiter> = (1..NOTIFICATIONS.len())
         .map(|notification| submit(&mut ledger, batch(notification), later))
         .collect();
-    callers.iter_mut().for_each(Caller::leave);
-    ledger.tick(&BrokerStatus::default, later + TIMEOUT.without_progress);
-    assert!(ledger.live == 0 && ledger.parked_bytes <= MAX_PARKED_BYTES);
+    callers.iter_mut().for_each(Waiter::leave);
+    ledger.scan(later);
+    assert!(ledger.turns.is_empty() && ledger.parked_bytes <= MAX_PARKED_BYTES);
     assert!(
         ledger.deliveries.contains_key(&IDENTITIES[0]),
         "its confirm is still to come"

@@ -30,6 +30,8 @@ enum Step {
     Block(bool),
     /// A caller is gone, or (`false`) only its sender, which shows when it gets its verdict.
     Leave(usize, bool),
+    /// The ledger learns that a sender gets its response.
+    Hear(usize),
     Wait(u64),
 }
 
@@ -45,6 +47,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => Just(Step::Open),
         1 => prop_oneof![1 => Just(true), 2 => Just(false)].prop_map(Step::Block),
         2 => (any::<usize>(), any::<bool>()).prop_map(|(which, is_caller)| Step::Leave(which, is_caller)),
+        3 => any::<usize>().prop_map(Step::Hear),
         2 => prop_oneof![5 => 0_u64..1_500, 1 => 1_500_u64..5_000, 1 => Just(130_000)].prop_map(Step::Wait),
     ];
     vec(step, 1..60)
@@ -54,7 +57,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 struct Attempt {
     notification: usize,
     at: Instant,
-    caller: Caller,
+    caller: Waiter,
     sender_is_gone: bool,
 }
 
@@ -102,6 +105,8 @@ struct Model {
     parked_at: Vec<Option<Instant>>,
     /// What the broker has done to an event of each notification.
     was_refused: Vec<(bool, bool)>,
+    /// Notifications whose verdict `Ok` was heard, which the ledger has not learned yet.
+    heard: Vec<usize>,
     /// Events of notifications whose verdict `Ok` was heard: entity, order, last place in the queue.
     done: Vec<(usize, usize, usize)>,
 }
@@ -126,6 +131,7 @@ impl Model {
             progress: vec![(now, 0); NOTIFICATIONS.len()],
             parked_at: vec![None; NOTIFICATIONS.len()],
             was_refused: vec![(false, false); NOTIFICATIONS.len()],
+            heard: Vec::new(),
             done: Vec::new(),
         }
     }
@@ -154,6 +160,7 @@ impl Model {
             Step::Open => self.open(),
             Step::Block(is_blocked) => self.block(is_blocked),
             Step::Leave(which, is_caller) => self.leave(which, is_caller),
+            Step::Hear(which) => self.hear(which),
             Step::Wait(milliseconds) => self.wait(milliseconds),
         }
         self.check();
@@ -176,18 +183,17 @@ impl Model {
             }
         }
         let settled = self.known_settled(notification);
-        let (verdict, caller) = Caller::new();
+        let (caller, waiter) = Waiter::new(self.now);
         let submission = Submission {
             batch,
             charge,
-            timeout: TIMEOUT,
-            verdict,
+            caller,
         };
         let reported = self.ledger.submit(submission, self.now);
         assert_eq!(reported, settled, "events settled before");
         if settled == NOTIFICATIONS[notification].len() {
             assert_eq!(
-                caller.verdict(),
+                waiter.verdict(),
                 Some(&Ok(())),
                 "a settled one is answered at once"
             );
@@ -195,7 +201,7 @@ impl Model {
         self.submissions.push(Attempt {
             notification,
             at: self.now,
-            caller,
+            caller: waiter,
             sender_is_gone: false,
         });
     }
@@ -380,7 +386,7 @@ impl Model {
             let lost = self.known.iter().filter(|(_, known)| known.is_in_flight);
             self.suspected.extend(lost.map(|(id, _)| *id));
         }
-        assert_eq!(self.ledger.lost(reason, self.now), in_flight);
+        assert_eq!(self.ledger.channel_ended(reason, self.now), in_flight);
         (self.is_open, self.is_blocked, self.next_tag) = (false, false, 1);
         self.wire.clear();
         self.handled.clear();
@@ -415,23 +421,50 @@ impl Model {
         }
     }
 
+    /// Callers whose time is up give up, and the ledger looks for those that are gone.
     fn wait(&mut self, milliseconds: u64) {
         self.now += Duration::from_millis(milliseconds);
-        self.ledger.tick(&BrokerStatus::default, self.now);
-        if Duration::from_millis(milliseconds) >= SCAN_INTERVAL {
-            for notification in 0..NOTIFICATIONS.len() {
-                let is_live = self.delivery(notification).is_some_and(Delivery::is_live);
-                assert!(!is_live || self.waits(notification), "not parked in time");
+        for index in 0..self.submissions.len() {
+            let submission = &self.submissions[index];
+            let is_over = submission.caller.wait.pause(self.now).is_none();
+            assert_eq!(
+                is_over,
+                self.now >= self.deadline(submission),
+                "the deadline"
+            );
+            if is_over {
+                self.submissions[index].caller.leave();
             }
         }
-        for submission in &self.submissions {
-            if submission.caller.waits() {
-                assert!(
-                    self.now < self.deadline(submission),
-                    "no verdict by the deadline"
-                );
-            }
+        self.ledger.scan(self.now);
+        for notification in 0..NOTIFICATIONS.len() {
+            let is_live = self.delivery(notification).is_some_and(Delivery::is_live);
+            assert!(!is_live || self.waits(notification), "not parked in time");
         }
+    }
+
+    fn hear(&mut self, which: usize) {
+        if self.heard.is_empty() {
+            return;
+        }
+        let notification = self.heard.swap_remove(which % self.heard.len());
+        let is_settled = |delivery: &Delivery| !delivery.is_live() && delivery.is_settled();
+        let was_settled = self.delivery(notification).is_some_and(is_settled);
+        self.ledger.heard(IDENTITIES[notification]);
+        if !was_settled {
+            // Forgotten already, or submitted again.
+            return;
+        }
+        assert!(
+            self.delivery(notification).is_none(),
+            "heard, and not forgotten"
+        );
+        for (index, entity) in NOTIFICATIONS[notification].iter().enumerate() {
+            let known = &self.known[&(notification, index)];
+            let last = *known.copies.last().unwrap();
+            self.done.push((*entity, known.order, last));
+        }
+        self.forget(notification);
     }
 
     fn deadline(&self, submission: &Attempt) -> Instant {
@@ -471,13 +504,15 @@ impl Model {
                 self.confirm(0, false);
             }
             self.check();
+            while !self.heard.is_empty() {
+                self.hear(0);
+            }
         }
         self.apply(&Step::Lose(0));
         self.apply(&Step::Wait(20_000));
         self.apply(&Step::Wait(130_000));
         assert!(self.ledger.deliveries.is_empty() && self.ledger.entities.is_empty());
         assert_eq!(self.budget.used(), 0);
-        assert_eq!(self.ledger.next_tick(), None);
     }
 }
 

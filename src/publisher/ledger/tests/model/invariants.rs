@@ -27,7 +27,6 @@ impl Model {
                 continue;
             };
             for (index, state) in states.iter().enumerate() {
-                // What is reinstated after an unheard verdict is known already.
                 let known = self.known.entry((notification, index)).or_default();
                 assert!(
                     !known.is_settled || *state == EventState::Settled,
@@ -50,7 +49,6 @@ impl Model {
         let answered: Vec<Attempt> = self.submissions.extract_if(.., answered).collect();
         self.submissions
             .retain(|submission| !submission.caller.is_gone());
-        let mut heard = Vec::new();
         for submission in answered {
             let notification = submission.notification;
             let verdict = submission.caller.verdict().unwrap().clone();
@@ -69,7 +67,14 @@ impl Model {
                             "Ok without being in the queue"
                         );
                     }
-                    heard.push((notification, submission.sender_is_gone));
+                    let delivery = self.delivery(notification);
+                    assert!(
+                        delivery.is_some_and(|one| !one.is_live() && one.is_settled()),
+                        "forgotten before it was heard"
+                    );
+                    if !submission.sender_is_gone {
+                        self.heard.push(notification);
+                    }
                 }
                 Err(DeliveryError::Nacked(progress)) => {
                     assert!(self.was_refused[notification].0, "the nack of another one");
@@ -89,39 +94,8 @@ impl Model {
                     );
                     progress_is_right(progress);
                 }
-                Err(DeliveryError::Timeout { progress, .. }) => {
-                    assert!(
-                        self.deadline(&submission) <= self.now,
-                        "timed out too early"
-                    );
-                    assert_eq!((progress.of, progress.confirmed), (events, settled));
-                }
                 Err(other) => panic!("unexpected: {other}"),
             }
-        }
-        heard.sort_unstable();
-        let mut heard = heard.into_iter().peekable();
-        while let Some((notification, mut all_gone)) = heard.next() {
-            while let Some((_, is_gone)) = heard.next_if(|(other, _)| *other == notification) {
-                all_gone &= is_gone;
-            }
-            assert!(
-                self.delivery(notification).is_none(),
-                "heard, and not forgotten"
-            );
-            let events = NOTIFICATIONS[notification].len();
-            if all_gone {
-                self.ledger
-                    .unheard(IDENTITIES[notification], events, self.now);
-                self.note_settled();
-                continue;
-            }
-            for (index, entity) in NOTIFICATIONS[notification].iter().enumerate() {
-                let known = &self.known[&(notification, index)];
-                let last = *known.copies.last().unwrap();
-                self.done.push((*entity, known.order, last));
-            }
-            self.forget(notification);
         }
     }
 
@@ -157,8 +131,8 @@ impl Model {
     /// What the ledger keeps is consistent.
     fn check_ledger(&self) {
         let ledger = &self.ledger;
-        let (mut live, mut waiting, mut parked, mut bytes) = (0, 0, 0, 0);
-        let (mut queued, mut taking_turns) = (0, 0);
+        let (mut live, mut to_settle, mut parked, mut bytes) = (0, 0, 0, 0);
+        let mut queued = 0;
         for (identity, delivery) in &ledger.deliveries {
             let count = |state| {
                 delivery
@@ -169,31 +143,30 @@ impl Model {
             };
             assert_eq!(delivery.settled, count(EventState::Settled));
             assert_eq!(
-                delivery.unsettled,
+                delivery.in_doubt,
                 count(EventState::InFlight) + count(EventState::Acked)
             );
-            queued += delivery.unsettled;
+            queued += delivery.in_doubt;
             if let Some((batch, charge)) = &delivery.content {
                 assert_eq!(charge.bytes(), batch.bytes());
                 bytes += charge.bytes();
                 live += 1;
-                waiting += delivery.states.len() - delivery.settled;
+                to_settle += delivery.states.len() - delivery.settled;
                 queued += count(EventState::ToDo);
                 let turns = ledger.turns.iter().filter(|turn| *turn == identity);
-                let expected = usize::from(count(EventState::ToDo) > 0);
-                assert_eq!(turns.count(), expected, "turns");
-                taking_turns += expected;
+                assert_eq!(turns.count(), 1, "turns");
+                assert!(!ledger.is_idle || count(EventState::ToDo) == 0, "not idle");
+                assert!(!delivery.is_settled(), "settled, and without a verdict");
             } else {
                 parked += delivery.parked_bytes();
-                assert!(delivery.waiting.is_empty());
+                assert!(delivery.callers.is_empty());
             }
         }
-        assert_eq!(
-            (ledger.live, ledger.waiting, ledger.parked_bytes),
-            (live, waiting, parked)
-        );
+        let numbers = ledger.stats();
+        assert_eq!((numbers.live, numbers.to_settle), (live, to_settle));
+        assert_eq!(ledger.parked_bytes, parked);
         assert_eq!(self.budget.used(), bytes, "the budget");
-        assert_eq!(ledger.turns.len(), taking_turns, "a turn of a parked one");
+        assert_eq!(ledger.turns.len(), live, "a turn of a parked one");
         assert_eq!(
             ledger.entities.values().map(VecDeque::len).sum::<usize>(),
             queued
@@ -211,10 +184,15 @@ impl Model {
             );
         }
         assert_eq!(ledger.in_flight(), self.wire.len() + self.handled.len());
-        let is_soon = |time| time <= self.now + SCAN_INTERVAL;
-        assert!(
-            ledger.deliveries.is_empty() || ledger.next_tick().is_some_and(is_soon),
-            "nothing is forgotten without a scan"
-        );
+        for submission in &self.submissions {
+            if submission.caller.waits() {
+                let settled = self.known_settled(submission.notification);
+                assert_eq!(
+                    submission.caller.wait.progress.settled(),
+                    settled,
+                    "progress"
+                );
+            }
+        }
     }
 }
