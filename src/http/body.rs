@@ -225,3 +225,171 @@ fn read_error(error: io::Error) -> BodyError {
         BodyError::Incomplete(error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::{Shutdown, TcpListener, TcpStream};
+    use std::sync::Arc;
+    use std::thread;
+
+    use super::super::request;
+    use super::super::stream::{DeadlineSocket, Stream};
+    use super::*;
+
+    /// What is read of a request, its body limited to 1 MiB, and whether another one may follow.
+    fn read(request: &[u8], budget: &Budget) -> (Result<Body, BodyError>, bool) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut sender = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let request = request.to_vec();
+        let sending = thread::spawn(move || {
+            // The reader may close before everything is sent.
+            let _ = sender.write_all(&request);
+            let _ = sender.shutdown(Shutdown::Write);
+            sender
+        });
+        let socket = DeadlineSocket::new(Arc::new(listener.accept().unwrap().0));
+        let mut connection = Connection::new(Stream::Plain(socket));
+        let deadline = Instant::now() + Duration::from_mins(1);
+        connection.wait_for_request(deadline).unwrap();
+        let head = connection.read_head(deadline).unwrap().unwrap();
+        let mut reader = BodyReader::new(&mut connection, &head);
+        let body = reader.read(1 << 20, budget);
+        let is_finished = reader.is_finished();
+        drop(connection);
+        drop(sending.join().unwrap());
+        (body, is_finished)
+    }
+
+    fn with_length(length: usize, body: &[u8]) -> Vec<u8> {
+        let head = format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n");
+        [head.as_bytes(), body].concat()
+    }
+
+    fn chunked(chunks: &[&[u8]]) -> Vec<u8> {
+        let mut request =
+            b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+        for chunk in chunks {
+            request.extend(format!("{:x}\r\n", chunk.len()).bytes());
+            request.extend([chunk, &b"\r\n"[..]].concat());
+        }
+        [&*request, b"0\r\n\r\n"].concat()
+    }
+
+    #[test]
+    fn all_memory_of_a_body_is_charged_however_it_is_framed() {
+        let (small, large) = (vec![b'x'; 1000], vec![b'x'; 1 << 20]);
+        let parts: Vec<&[u8]> = large.chunks(70_000).collect();
+        for (what, request, expected) in [
+            ("nothing", with_length(0, b""), &b""[..]),
+            ("all in the buffer", with_length(1000, &small), &small),
+            ("more than the buffer", with_length(1 << 20, &large), &large),
+            ("one chunk", chunked(&[&small]), &small),
+            ("chunks", chunked(&parts), &large),
+            ("bytes as chunks", chunked(&[&[b'x'][..]; 1000]), &small),
+        ] {
+            let budget = Budget::new(usize::MAX);
+            let (body, is_finished) = read(&request, &budget);
+            let body = body.unwrap();
+            assert_eq!(body.bytes, expected, "{what}");
+            assert!(is_finished, "{what}: the next request is lost");
+            let (charged, held) = (budget.used(), body.bytes.capacity());
+            assert!(
+                charged >= held,
+                "{what}: {charged} charged for {held} bytes"
+            );
+            assert_eq!(body.charge.bytes(), charged, "{what}");
+            // Memory is not charged for more than it may be.
+            assert!(
+                charged <= 2 * expected.len() + READ_AHEAD,
+                "{what}: {charged}"
+            );
+            drop(body);
+            assert_eq!(budget.used(), 0, "{what}: the charge is not given back");
+        }
+    }
+
+    /// The usual case takes the buffer of the connection as it is.
+    const READ_AHEAD: usize = 32 << 10;
+
+    #[test]
+    fn what_is_not_a_whole_body_is_refused_and_ends_the_connection() {
+        let body = vec![b'x'; 200_000];
+        let limit = 64 << 10;
+        for (what, request, is_expected) in [
+            (
+                "more than the memory",
+                with_length(200_000, &body),
+                (|error| matches!(error, BodyError::Memory(BudgetError::NeverFits { .. })))
+                    as fn(&BodyError) -> bool,
+            ),
+            (
+                "chunks that are more than the memory",
+                chunked(&[&body]),
+                |error| matches!(error, BodyError::Memory(BudgetError::NeverFits { .. })),
+            ),
+            (
+                "longer than the limit",
+                with_length((1 << 20) + 1, b"x"),
+                |error| matches!(error, BodyError::TooLong(_)),
+            ),
+            (
+                "one chunk that is longer",
+                b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n100001\r\nx"
+                    .to_vec(),
+                |error| matches!(error, BodyError::TooLong(_)),
+            ),
+            ("the end is missing", with_length(1000, b"x"), |error| {
+                matches!(error, BodyError::Incomplete(_))
+            }),
+            (
+                "the last chunk is missing",
+                b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"
+                    .to_vec(),
+                |error| matches!(error, BodyError::Incomplete(_)),
+            ),
+        ] {
+            let budget = Budget::new(limit);
+            let (result, is_finished) = read(&request, &budget);
+            let error = result.expect_err(what);
+            assert!(is_expected(&error), "{what}: {error:?}");
+            assert!(!is_finished, "{what}: its rest would be the next request");
+            assert_eq!(budget.used(), 0, "{what}: the charge is not given back");
+        }
+    }
+
+    #[test]
+    fn memory_is_charged_for_what_has_arrived_and_not_for_what_is_announced() {
+        let budget = Budget::new(64 << 10);
+        let (result, _) = read(&with_length(1 << 20, b"x"), &budget);
+        // It fits, as one byte of it has come.
+        assert!(
+            matches!(result, Err(BodyError::Incomplete(_))),
+            "{result:?}"
+        );
+    }
+
+    #[test]
+    fn trailers_and_pipelined_requests_are_kept_apart() {
+        let next = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+        for request in [
+            with_length(3, b"abc"),
+            b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3 ;x=y\r\nabc\r\n0\r\nA: b\r\n\r\n".to_vec(),
+        ] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let mut sender = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            sender.write_all(&[&*request, next].concat()).unwrap();
+            let socket = DeadlineSocket::new(Arc::new(listener.accept().unwrap().0));
+            let mut connection = Connection::new(Stream::Plain(socket));
+            let deadline = Instant::now() + Duration::from_mins(1);
+            connection.wait_for_request(deadline).unwrap();
+            let head = connection.read_head(deadline).unwrap().unwrap();
+            let mut reader = BodyReader::new(&mut connection, &head);
+            let body = reader.read(3, &Budget::new(1 << 20)).unwrap();
+            assert_eq!(body.bytes, b"abc");
+            assert!(reader.is_finished());
+            let (head, _) = request::parse(&connection.buffer).unwrap().unwrap();
+            assert_eq!(head.method, "GET");
+        }
+    }
+}

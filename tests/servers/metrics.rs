@@ -2,7 +2,8 @@
 #![allow(clippy::float_cmp, reason = "counts are whole numbers")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
 use crate::support::broker::Broker;
@@ -72,6 +73,9 @@ fn metrics_count_requests_alerts_and_events() {
             .status,
         404
     );
+    let mut noise = TcpStream::connect(connector.address).unwrap();
+    noise.write_all(b"noise\r\n\r\n").unwrap();
+    let _ = noise.read_to_end(&mut Vec::new());
     broker.admin("v0").unbind();
     assert_eq!(connector.post(&notification(&["E", "F"])).status, 503);
     broker.admin("v0").bind();
@@ -92,6 +96,7 @@ fn metrics_count_requests_alerts_and_events() {
         ("http_requests_total{route=\"/webhook\",code=\"422\"}", 1.0),
         ("http_requests_total{route=\"/webhook\",code=\"503\"}", 2.0),
         ("http_requests_total{route=\"other\",code=\"404\"}", 1.0),
+        ("http_requests_total{route=\"other\",code=\"400\"}", 1.0),
         (
             "http_request_duration_seconds_count{route=\"/webhook\"}",
             6.0,

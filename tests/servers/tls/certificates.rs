@@ -1,8 +1,10 @@
 //! Whose certificates are accepted, and their rotation.
 
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use openssl::asn1::Asn1Time;
 use openssl::ssl::SslVersion;
 
 use super::{curl, https_connector, s_client};
@@ -158,6 +160,16 @@ fn expiry(connector: &Connector) -> i64 {
     value.parse().unwrap()
 }
 
+/// The end of the certificate that a sender sees on a new connection, as Unix time.
+fn seen_expiry(connector: &Connector, authority: &Authority) -> i64 {
+    let socket = TcpStream::connect(connector.address).unwrap();
+    let stream = authority.tls().connector.connect("localhost", socket);
+    let certificate = stream.unwrap().ssl().peer_certificate().unwrap();
+    let start = Asn1Time::from_unix(0).unwrap();
+    let since = start.diff(certificate.not_after()).unwrap();
+    i64::from(since.days) * 86_400 + i64::from(since.secs)
+}
+
 #[test]
 fn certificates_are_rotated_by_a_reload_under_load() {
     let authority = Authority::new();
@@ -206,6 +218,11 @@ fn certificates_are_rotated_by_a_reload_under_load() {
         more_is_sent();
         let now = expiry(&connector);
         assert_eq!((now - last + 43_200) / 86_400, 30);
+        let seen = seen_expiry(&connector, &authority);
+        assert_eq!(
+            seen, now,
+            "another certificate is served than the metric says"
+        );
         last = now;
     }
     // The new certificate with the old key, as between two copies: nothing of it is used.
@@ -223,6 +240,7 @@ fn certificates_are_rotated_by_a_reload_under_load() {
     connector.wait_for_log("configuration reload failed; still using the previous configuration");
     more_is_sent();
     assert_eq!(expiry(&connector), last);
+    assert_eq!(seen_expiry(&connector, &authority), last);
     stop.store(true, Ordering::SeqCst);
     for sender in senders {
         sender.join().unwrap();

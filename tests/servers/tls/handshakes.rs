@@ -172,5 +172,8 @@ fn handshakes_that_are_none_or_announce_too_much_are_closed_at_once() {
             connector.log().matches("TLS handshake failed: ").count() == number
         });
     }
+    let page = connector.get("/metrics").body;
+    let counted = "canopsis_connector_tls_handshake_failures_total 3";
+    assert!(page.lines().any(|line| line == counted), "{page}");
     connector.wait_until_ready();
 }
