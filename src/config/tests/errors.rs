@@ -67,13 +67,7 @@ bearer_token: x
 
 #[test]
 fn a_reserved_name_is_found_across_prefix_and_name() {
-    for (prefix, name) in [
-        ("", "state"),
-        ("sta", "te"),
-        ("state", "''"),
-        ("_", "id"),
-        (" sta", "te "),
-    ] {
+    for (prefix, name) in [("", "state"), ("sta", "te"), ("_", "id"), (" sta", "te ")] {
         let lines = format!("extra_infos_prefix: {prefix:?}\nextra_infos: {{{name}: 1}}\n");
         let errors = errors(&format!("{MINIMAL}{lines}"), &[]);
         assert!(
