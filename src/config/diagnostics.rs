@@ -3,13 +3,15 @@
 use std::fmt;
 
 use crate::suggest::did_you_mean;
-use crate::text::{shorten_to, visible};
+use crate::text::{is_hidden, shorten_to, visible};
 use yamldoc::{Node, NodeRef, Position};
 
 /// How many errors and warnings are listed: a file may have a hundred thousand.
 pub const MAX_LISTED: usize = 50;
 /// How long a message may be, in characters: it may quote a value of any length.
 const MAX_MESSAGE_CHARS: usize = 1000;
+
+const MISSING_SPACE: &str = "; a space is missing after the colon";
 
 /// One error or warning. Its message never shows a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,7 +127,10 @@ impl Diagnostics {
         hint: impl Fn(&str) -> String,
     ) {
         if !matches!(node.node, Node::Map(_)) {
-            self.error(node, "must be a mapping");
+            self.error(
+                node,
+                format!("must be a mapping{}", mapping_hint(node, known)),
+            );
             return;
         }
         for (key, value) in node.entries() {
@@ -152,6 +157,13 @@ impl Diagnostics {
     }
 }
 
+/// A hint for a text where a mapping must be: it begins with a key.
+pub fn mapping_hint(node: &NodeRef<'_>, known: &[&str]) -> &'static str {
+    let key = node.text().and_then(|text| text.split_once(':'));
+    key.filter(|(key, _)| known.contains(key))
+        .map_or("", |_| MISSING_SPACE)
+}
+
 /// How many there are beyond [`MAX_LISTED`], in words.
 pub fn more_than_listed(list: &[Diagnostic]) -> Option<String> {
     let more = list
@@ -161,10 +173,34 @@ pub fn more_than_listed(list: &[Diagnostic]) -> Option<String> {
     Some(format!("and {more} more"))
 }
 
-/// The likely intention behind an unknown key.
+/// The likely intention behind an unknown key, and what is wrong with its characters.
 pub fn hint(key: &str, known: &[&str]) -> String {
-    match key.split_once(':') {
-        Some(_) => "; a space is missing after the colon".to_owned(),
-        None => did_you_mean(key, known),
+    if let Some((_, value)) = key.split_once(':') {
+        return match value.chars().next().filter(|c| is_hidden(*c)) {
+            Some(c) => format!(
+                "; {} follows the colon instead of a space",
+                c.escape_default()
+            ),
+            None => MISSING_SPACE.to_owned(),
+        };
     }
+    let hint = did_you_mean(&without_hidden(key), known);
+    format!("{hint}{}", hidden_hint(key))
+}
+
+/// A key without characters that cannot be seen, and without blanks around it.
+pub fn without_hidden(key: &str) -> String {
+    let seen: String = key.chars().filter(|c| !is_hidden(*c)).collect();
+    seen.trim().to_owned()
+}
+
+/// What to do about a character of a key that looks like white space, or like nothing.
+pub fn hidden_hint(key: &str) -> String {
+    let hidden = key.chars().find(|c| is_hidden(*c));
+    hidden.map_or_else(String::new, |c| {
+        format!(
+            " ({} is not white space in YAML: remove it)",
+            c.escape_default()
+        )
+    })
 }

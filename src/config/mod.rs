@@ -24,7 +24,9 @@ pub use yamldoc::{MAX_FILE_BYTES, Position};
 
 use crate::mapping::Mapping;
 use crate::{http, publisher};
-use diagnostics::{Diagnostics, MAX_LISTED, hint, more_than_listed};
+use diagnostics::{
+    Diagnostics, MAX_LISTED, hidden_hint, hint, mapping_hint, more_than_listed, without_hidden,
+};
 use yamldoc::{Document, Node, NodeRef};
 
 /// The configuration file of an RPM installation.
@@ -135,8 +137,20 @@ impl Config {
         })?;
         let root = document.root();
         let mut diagnostics = Diagnostics::default();
+        let invalid = |(errors, warnings)| ConfigError::Invalid {
+            path: path.to_owned(),
+            errors,
+            warnings,
+        };
+        if !matches!(root.node, Node::Map(_)) {
+            let hint = mapping_hint(&root, &root_keys());
+            let message = format!("the file must be a YAML mapping (KEY: value){hint}");
+            diagnostics.error(&root, message);
+            return Err(invalid(diagnostics.into_parts()));
+        }
         for duplicate in root.duplicates() {
-            diagnostics.error(&duplicate, "duplicate key");
+            let message = format!("duplicate key{}", rules::duplicate_hint(&duplicate));
+            diagnostics.error(&duplicate, message);
         }
         check_root(&root, &mut diagnostics);
         for (name, meant) in environment.misspelt() {
@@ -154,28 +168,27 @@ impl Config {
                 mapping,
                 warnings,
             }),
-            _ => Err(ConfigError::Invalid {
-                path: path.to_owned(),
-                errors,
-                warnings,
-            }),
+            _ => Err(invalid((errors, warnings))),
         }
     }
 }
 
+fn root_keys() -> Vec<&'static str> {
+    [&["amqp", "http"], event::KEYS].concat()
+}
+
 fn check_root(root: &NodeRef<'_>, diagnostics: &mut Diagnostics) {
-    if !matches!(root.node, Node::Map(_)) {
-        diagnostics.error(root, "the file must be a YAML mapping");
-        return;
-    }
-    let known = [&["amqp", "http"], event::KEYS].concat();
+    let known = root_keys();
     for (key, value) in root.entries() {
         let message = match key {
             key if known.contains(&key) => continue,
             "event_type" => "cannot be set; it is always check".to_owned(),
             "source_type" => "cannot be set; it is always resource".to_owned(),
-            _ => match settings::section_of(key) {
-                Some(full_key) => format!("unknown key; did you mean \"{full_key}\"?"),
+            _ => match settings::section_of(&without_hidden(key)) {
+                Some(full_key) => {
+                    let hidden = hidden_hint(key);
+                    format!("unknown key; did you mean \"{full_key}\"?{hidden}")
+                }
                 None => format!("unknown key{}", hint(key, &known)),
             },
         };

@@ -230,6 +230,8 @@ impl<'c> RuleReader<'c> {
     fn warn_of_constant(&mut self, node: &NodeRef<'_>, text: &str) {
         let message = if let Some(rule) = meant_rule(text.trim()) {
             format!("is the constant {text:?}; did you mean {rule}?")
+        } else if text.starts_with('-') && text[1..].starts_with(|c: char| c.is_alphabetic()) {
+            format!("is the constant {text:?}: in a list, a space follows the dash")
         } else if let Some(found) = placeholder::find(text) {
             format!("is the constant {text:?}: nothing expands the placeholder {found}")
         } else {
@@ -451,6 +453,17 @@ impl<'c> RuleReader<'c> {
                     .collect()
             }
         }
+    }
+}
+
+/// A hint for a duplicate key: that of a rule comes from a list without dashes.
+pub fn duplicate_hint(node: &NodeRef<'_>) -> &'static str {
+    let (_, key) = node.path.rsplit_once('.').unwrap_or_default();
+    let is_of_a_rule = RULE_KEYS.iter().any(|(_, keys)| keys.contains(&key));
+    if is_of_a_rule {
+        "; each rule of a list begins with a dash"
+    } else {
+        ""
     }
 }
 

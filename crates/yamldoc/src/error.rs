@@ -31,6 +31,15 @@ impl ReadError {
             line: at.line(),
             column: at.column(),
         });
+        if self.reason == Some(SEVERAL_DOCUMENTS)
+            && let Some(line) = less_indented_line(text)
+        {
+            let position = Position { line, column: 1 };
+            return SyntaxError::new(
+                Some(position),
+                "this line is indented less than the first key",
+            );
+        }
         if let Some(reason) = self.reason {
             return SyntaxError::new(position, reason);
         }
@@ -39,6 +48,17 @@ impl ReadError {
             // The message has both the position where the text begins, unless it is the first one, and that of the file's end.
             let start = position_at_end(context).unwrap_or(START);
             return SyntaxError::new(Some(start), "the quotation mark has no closing one");
+        }
+        if message.contains("could not find expected ':'") {
+            // At the line below. The line itself is at the end.
+            let start = position_at_end(&message).unwrap_or(START);
+            let line = text.lines().nth(start.line - 1).unwrap_or_default();
+            return SyntaxError::new(Some(start), entry_fault(line.trim_start()));
+        }
+        if message.contains("mapping values are not allowed")
+            && let Some(error) = position.and_then(|position| continued_value(text, position))
+        {
+            return error;
         }
         let character = |column: usize| text.lines().nth(position?.line - 1)?.chars().nth(column);
         let column = position.map_or(0, |position| position.column);
@@ -68,10 +88,19 @@ fn describe(message: &str, before: Option<char>, found: Option<char>) -> String 
         None if has("mapping values are not allowed") => {
             "; a value that contains a colon and a space must be quoted".to_owned()
         }
+        None if has("did not find expected key") && matches!(found, Some('{' | '[')) => {
+            "; an item of a list begins with a dash and a space".to_owned()
+        }
+        None if has("did not find expected key") && found == Some(',') => {
+            "; several values are a list in brackets: [a, b]".to_owned()
+        }
         None if has("did not find expected") && matches!(before, Some('\'' | '"')) => {
             "; the quoted text ends here: a quotation mark above is missing, or one within the text must be \
              doubled ('') or escaped (\\\")"
                 .to_owned()
+        }
+        None if (has("expected key") || has("expected '-'")) && matches!(before, None | Some(' ')) => {
+            "; check the indentation of this line".to_owned()
         }
         None if has("expected ',' or") => {
             let start = position_at_end(message).unwrap_or(START);
@@ -85,6 +114,93 @@ fn describe(message: &str, before: Option<char>, found: Option<char>) -> String 
     format!("{message}{hint}")
 }
 
+/// What is wrong with a line that is neither a key with its value nor an item of a list.
+fn entry_fault(line: &str) -> String {
+    if let Some(c) = behind_colon(line) {
+        return if c.is_alphanumeric() || c.is_ascii() {
+            "a space is missing after the colon".to_owned()
+        } else {
+            format!(
+                "{} follows the colon instead of a space",
+                c.escape_default()
+            )
+        };
+    }
+    let mut start = line.chars();
+    match (start.next(), start.next()) {
+        (Some('{' | '['), _) => "an item of a list begins with a dash and a space".to_owned(),
+        (Some('-'), Some(c)) if c != ' ' => "a space is missing after the dash".to_owned(),
+        _ => "neither a key with a colon and a space (KEY: value) nor an item of a list (- value)"
+            .to_owned(),
+    }
+}
+
+/// What follows the colon of a key instead of a space.
+fn behind_colon(line: &str) -> Option<char> {
+    let (key, value) = line.split_once(':')?;
+    let is_key = key.starts_with(|c: char| c.is_ascii_alphabetic())
+        && key
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
+    // A URL or a path is a value.
+    value
+        .chars()
+        .next()
+        .filter(|c| is_key && !matches!(c, ' ' | '\t' | '/' | '\\'))
+}
+
+/// Why a key is part of a value for YAML: a space is missing in a line above, or after the dash, or the line is indented more
+/// than the one above.
+fn continued_value(text: &str, position: Position) -> Option<SyntaxError> {
+    let lines: Vec<&str> = text.lines().take(position.line).collect();
+    let indentation = |line: &str| line.len() - line.trim_start_matches(' ').len();
+    let (line, above) = lines.split_last()?;
+    let at = |line: usize, column: usize, message: String| {
+        let position = Position {
+            line,
+            column: column + 1,
+        };
+        Some(SyntaxError::new(Some(position), message))
+    };
+    let entry = line.trim_start();
+    if entry.starts_with('-') && !entry.starts_with("- ") {
+        return at(position.line, indentation(line), entry_fault(entry));
+    }
+    let before: String = line.chars().take(position.column - 1).collect();
+    if before.contains(": ") {
+        return None;
+    }
+    let faulty = above
+        .iter()
+        .rev()
+        .take_while(|line| behind_colon(line.trim_start()).is_some());
+    if let Some((distance, faulty)) = faulty.enumerate().last() {
+        let number = position.line - 1 - distance;
+        return at(
+            number,
+            indentation(faulty),
+            entry_fault(faulty.trim_start()),
+        );
+    }
+    let parent = above.last()?;
+    let message = "this key is indented more than the one above, which has a value";
+    (parent.contains(": ") && indentation(line) > indentation(parent))
+        .then(|| at(position.line, indentation(line), message.to_owned()))?
+}
+
+/// The first line that is indented less than the first one with a key.
+fn less_indented_line(text: &str) -> Option<usize> {
+    let indentation = |line: &str| line.len() - line.trim_start_matches(' ').len();
+    let is_key =
+        |(_, line): &(usize, &str)| !line.trim().is_empty() && !line.trim_start().starts_with('#');
+    let mut lines = (1..).zip(text.lines()).filter(is_key);
+    let (_, first) = lines.next()?;
+    let (number, line) = lines.find(|(_, line)| indentation(line) < indentation(first))?;
+    (!line.starts_with("---")).then_some(number)
+}
+
+/// More than one document, or what libyaml takes for one.
+const SEVERAL_DOCUMENTS: &str = "more than one document (---)";
 /// The file would take too much memory.
 pub(crate) const TOO_LARGE: &str = "too many values, or too many uses of large anchors";
 /// Messages of `serde_yaml` that quote the file, and what to say instead.
@@ -95,7 +211,7 @@ pub(crate) const REASONS: [(&str, &str); 4] = [
     ),
     ("invalid value", "a value does not match its tag (!!)"),
     ("repetition limit", TOO_LARGE),
-    ("more than one document", "more than one document (---)"),
+    ("more than one document", SEVERAL_DOCUMENTS),
 ];
 
 /// The position with which a message of `serde_yaml` ends.
@@ -112,7 +228,7 @@ mod tests {
 
     #[test]
     fn invalid_yaml_is_reported_with_its_position_and_a_hint() {
-        for (text, line, column, message) in [
+        check(&[
             (
                 "a: [1\nb: 2\n",
                 2,
@@ -161,18 +277,135 @@ mod tests {
             ("a: !!int x\n", 1, 4, "does not match its tag"),
             ("a: \"\\d\"\n", 1, 5, "write \\\\ for a backslash"),
             ("a: 'it's'\n", 1, 8, "the quoted text ends here"),
-            ("a: [x, \"y\nb: \"z\"]\n", 2, 5, "the quoted text ends here"),
             // Not where the file ends.
             ("a: 1\nb: 'x\nc: y\n", 2, 4, "has no closing one"),
             ("a: [x, \"y\nb: z\n", 1, 8, "has no closing one"),
             ("a: 'x\n--- \n", 1, 4, "has no closing one"),
             ("'a: x\nb: y\n", 1, 1, "has no closing one"),
-        ] {
+        ]);
+        assert!(Document::parse("").unwrap().root().entries().is_empty());
+    }
+
+    #[test]
+    fn what_people_leave_out_is_named_where_it_is_missing() {
+        check(&[
+            // A space: the parser notices it one line later.
+            (
+                "a: 1\nb:x\nc: 2\n",
+                2,
+                1,
+                "a space is missing after the colon",
+            ),
+            ("a: 1\nb:x\n", 2, 1, "a space is missing after the colon"),
+            ("a:x\nb: 1\n", 1, 1, "a space is missing after the colon"),
+            (
+                "a:x\nb:y\nc: 1\n",
+                1,
+                1,
+                "a space is missing after the colon",
+            ),
+            (
+                "a:\n  b: 1\n  c:'x'\n",
+                3,
+                3,
+                "a space is missing after the colon",
+            ),
+            (
+                "a:\n  b:x\n  c: 1\n",
+                2,
+                3,
+                "a space is missing after the colon",
+            ),
+            (
+                "a: 1\nb:\u{a0}x\nc: 2\n",
+                2,
+                1,
+                "\\u{a0} follows the colon instead of a space",
+            ),
+            (
+                "b:\u{a0}x\nc: 2\n",
+                1,
+                1,
+                "\\u{a0} follows the colon instead of a space",
+            ),
+            ("a: 1\nb:\u{3000}x\n", 2, 1, "\\u{3000} follows the colon"),
+            // A list without dashes.
+            (
+                "a:\n  {b: 1}\n  {b: 2}\n",
+                3,
+                3,
+                "an item of a list begins with a dash and a space",
+            ),
+            (
+                "a:\n  - {b: 1}\n  {b: 2}\n",
+                3,
+                3,
+                "an item of a list begins with a dash and a space",
+            ),
+            (
+                "a:\n  [b]\n  [c]\n",
+                3,
+                3,
+                "an item of a list begins with a dash and a space",
+            ),
+            (
+                "a:\n  - b\n  c\n",
+                3,
+                3,
+                "neither a key with a colon and a space (KEY: value) nor an item of a list (- value)",
+            ),
+            (
+                "a: {b: 1}, {b: 2}\n",
+                1,
+                10,
+                "several values are a list in brackets",
+            ),
+            (
+                "a:\n  -{b: 1, c: 2}\n",
+                2,
+                3,
+                "a space is missing after the dash",
+            ),
+            ("a: 1\nb\nc: 2\n", 2, 1, "neither a key"),
+            // Indentation.
+            (
+                "a:\n  b: 1\n c: 2\n",
+                3,
+                2,
+                "check the indentation of this line",
+            ),
+            (
+                "a:\n  - b\n c: 2\n",
+                3,
+                2,
+                "check the indentation of this line",
+            ),
+            ("a: 1\n  b: 2\n", 2, 3, "indented more than the one above"),
+            ("  a: 1\nb: 2\n", 2, 1, "indented less than the first key"),
+            ("a: x y\n  z: 2\n", 2, 3, "indented more than the one above"),
+            (
+                "a: 1\n\nb: \u{1}\n",
+                3,
+                4,
+                "the control character \\u{1} is not allowed",
+            ),
+            (
+                "a: x\u{9b}1m\n",
+                1,
+                5,
+                "the control character \\u{9b} is not allowed",
+            ),
+            ("a: [x, \"y\nb: \"z\"]\n", 2, 5, "the quoted text ends here"),
+        ]);
+    }
+
+    /// Each text with the line and the column of its fault, and a part of the message.
+    fn check(texts: &[(&str, usize, usize, &str)]) {
+        for (text, line, column, message) in texts.iter().copied() {
             let error = Document::parse(text).unwrap_err();
             let position = (line > 0).then_some(Position { line, column });
             assert_eq!(error.position, position, "{text:?}: {error:?}");
             assert!(error.message.contains(message), "{text:?}: {error:?}");
         }
-        assert!(Document::parse("").unwrap().root().entries().is_empty());
     }
 }

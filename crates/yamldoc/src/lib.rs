@@ -39,13 +39,14 @@ impl Document {
             let message = format!("more than {MAX_DIRECTIVES} lines begin with %");
             return Err(SyntaxError::new(None, message));
         }
+        check_characters(text)?;
         check_depth(text)?;
         let syntax_error = |error: ReadError| error.explain(text);
-        let typed = read(text, None).map_err(syntax_error)?;
-        if matches!(typed, Node::Scalar(Value::Null, _)) {
+        let first_read = read(text, None).map_err(syntax_error)?;
+        if matches!(first_read, Node::Scalar(Value::Null, _)) {
             return Ok(Self(Node::Map(Vec::new())));
         }
-        let mut root = read(text, Some(&typed)).map_err(syntax_error)?;
+        let mut root = read(text, Some(&first_read)).map_err(syntax_error)?;
         merge::merge(&mut root)?;
         Ok(Self(root))
     }
@@ -58,6 +59,24 @@ impl Document {
             path: String::new(),
         }
     }
+}
+
+/// Rejects control characters, as libyaml does, with their position.
+fn check_characters(text: &str) -> Result<(), SyntaxError> {
+    let is_invalid = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{85}');
+    let Some(at) = text.find(is_invalid) else {
+        return Ok(());
+    };
+    let (before, after) = text.split_at(at);
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    let position = Position {
+        line: before.matches('\n').count() + 1,
+        column: line.chars().count() + 1,
+    };
+    let c = after.chars().next().unwrap_or_default().escape_default();
+    let message =
+        format!("the control character {c} is not allowed; write it as an escape in double quotes");
+    Err(SyntaxError::new(Some(position), message))
 }
 
 /// Rejects a file whose flow collections (`[`, `{`) are nested too deeply, before libyaml reads it as a whole: libyaml takes time

@@ -20,17 +20,17 @@ const VALUE_BYTES: usize = 80;
 /// The maximal length of a key. Positions cost time by the length of the keys above them.
 const MAX_KEY_BYTES: usize = 1024;
 
-/// Reads a text as a tree: first (`typed` is `None`) without the texts of scalars and without positions, then along the first tree
-/// with both.
-pub(crate) fn read(text: &str, typed: Option<&Node>) -> Result<Node, ReadError> {
+/// Reads a text as a tree: first without the texts of scalars and without positions, then along the result of the first read with
+/// both.
+pub(crate) fn read(text: &str, first_read: Option<&Node>) -> Result<Node, ReadError> {
     let mut budget = TreeBudget {
         bytes_left: MAX_TREE_BYTES,
         reason: None,
     };
-    let seed = Build {
+    let seed = NodeSeed {
         budget: &mut budget,
         depth: 0,
-        typed,
+        first_read,
     };
     let root = seed.deserialize(serde_yaml::Deserializer::from_str(text));
     root.map(|(_, root)| root).map_err(|error| {
@@ -62,14 +62,14 @@ impl TreeBudget {
 }
 
 /// Builds a value of the tree, with the position of its first scalar.
-struct Build<'l> {
+struct NodeSeed<'l> {
     budget: &'l mut TreeBudget,
     depth: usize,
     /// The same value without texts and positions.
-    typed: Option<&'l Node>,
+    first_read: Option<&'l Node>,
 }
 
-impl Build<'_> {
+impl NodeSeed<'_> {
     fn scalar<E: DeError>(self, value: impl Into<Value>) -> Result<(Option<Position>, Node), E> {
         let value = value.into();
         self.budget.charge(value.as_str().unwrap_or_default())?;
@@ -77,28 +77,28 @@ impl Build<'_> {
     }
 
     /// For the next value of a list or a mapping.
-    fn inner<E: DeError>(&mut self, index: usize) -> Result<Build<'_>, E> {
+    fn inner<E: DeError>(&mut self, index: usize) -> Result<NodeSeed<'_>, E> {
         if self.depth == MAX_DEPTH {
             return Err(self.budget.fail("nested too deeply"));
         }
-        let typed = match self.typed {
+        let first_read = match self.first_read {
             Some(Node::List(items)) => items.get(index).map(|(_, node)| node),
             Some(Node::Map(entries)) => entries.get(index).map(|(_, node)| node),
             Some(Node::Scalar(..)) | None => None,
         };
-        Ok(Build {
+        Ok(NodeSeed {
             budget: self.budget,
             depth: self.depth + 1,
-            typed,
+            first_read,
         })
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Build<'_> {
+impl<'de> DeserializeSeed<'de> for NodeSeed<'_> {
     type Value = (Option<Position>, Node);
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        let Some(Node::Scalar(value, _)) = self.typed else {
+        let Some(Node::Scalar(value, _)) = self.first_read else {
             return deserializer.deserialize_any(self);
         };
         let (position, text) = read_scalar(deserializer)?;
@@ -116,7 +116,7 @@ macro_rules! visit_scalars {
     };
 }
 
-impl<'de> Visitor<'de> for Build<'_> {
+impl<'de> Visitor<'de> for NodeSeed<'_> {
     type Value = (Option<Position>, Node);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

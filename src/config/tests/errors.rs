@@ -354,7 +354,10 @@ fn duplicate_keys_are_errors_wherever_they_are() {
     ] {
         let errors = errors(&format!("{MINIMAL}{line}"), &[]);
         let expected = format!("{expected}: duplicate key");
-        assert!(errors.contains(&expected), "{line}: {errors:?}");
+        assert!(
+            errors.iter().any(|error| error.starts_with(&expected)),
+            "{line}: {errors:?}"
+        );
     }
 }
 
@@ -410,6 +413,66 @@ fn no_text_of_the_user_reaches_the_terminal_unseen() {
             assert!(!error.contains(crate::text::is_hidden), "{line}: {error:?}");
             assert!(!error.contains('\u{43e}'), "{line}: {error:?}");
         }
+    }
+}
+
+#[test]
+fn a_character_that_is_no_white_space_is_named() {
+    const REMOVE: &str = "is not white space in YAML: remove it)";
+    for (line, shown, meant) in [
+        ("author\u{200b}: y", "author\\u{200b}", "author"),
+        (
+            "\u{3000}\u{3000}listen: x",
+            "\\u{3000}\\u{3000}listen",
+            "http.listen",
+        ),
+        (
+            "amqp: {\u{202f}exchange: y}",
+            "amqp.\\u{202f}exchange",
+            "exchange",
+        ),
+        (
+            "output: {type: set, value\u{ad}: y}",
+            "output.value\\u{ad}",
+            "value",
+        ),
+    ] {
+        let errors = errors(&format!("{MINIMAL}{line}"), &[]);
+        let expected = format!("{shown}: unknown key; did you mean \"{meant}\"? (\\u{{");
+        assert!(
+            errors
+                .iter()
+                .any(|error| error.contains(&expected) && error.ends_with(REMOVE)),
+            "{line}: {errors:?}"
+        );
+    }
+    for (text, expected) in [
+        (
+            "http: {listen:\u{a0}x}",
+            "http.listen:…: unknown key; \\u{a0} follows the colon instead of a space",
+        ),
+        (
+            "http: {listen:x}",
+            "http.listen:…: unknown key; a space is missing after the colon",
+        ),
+        (
+            "http:\n  listen:x",
+            "http: must be a mapping; a space is missing after the colon",
+        ),
+        (
+            "connector:x",
+            "the file must be a YAML mapping (KEY: value); a space is missing after the colon",
+        ),
+        (
+            "component: {type: copy, value: labels.a, type: copy}",
+            "component.type: duplicate key; each rule of a list begins with a dash",
+        ),
+    ] {
+        let errors = errors(text, &[]);
+        assert!(
+            errors.iter().any(|error| error.ends_with(expected)),
+            "{text}: {errors:?}"
+        );
     }
 }
 

@@ -359,6 +359,23 @@ fn integers_that_readers_of_json_would_change_are_published_as_strings() {
 }
 
 #[test]
+fn a_dash_without_a_space_is_no_list() {
+    for line in [
+        "component:\n  -prometheus\n  -other\n",
+        "output: -x",
+        "author: [x, -major]",
+    ] {
+        let reported = of(line);
+        assert!(
+            reported
+                .iter()
+                .any(|line| line.ends_with("in a list, a space follows the dash")),
+            "{line}: {reported:?}"
+        );
+    }
+}
+
+#[test]
 fn what_has_no_effect_is_warned_of() {
     assert!(of("output_length: 5")[0].ends_with("output_length: has no effect without output"));
     let many = "  - x\n".repeat(1001);
