@@ -45,6 +45,9 @@ pub const MAX_CONNECTOR_NAME: usize = 255;
 /// The longest entity id that is in Canopsis's statistics, in characters.
 pub const MAX_ENTITY_ID: usize = 500;
 
+/// What a slash does in a connector, a connector's name or a component.
+pub const SLASH_IN_NAME: &str = "contains a slash, with which Canopsis joins names to ids: its id may be that of another entity";
+
 /// One of the four names of every event: not blank, on one line, without white space around it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Name<'a>(Cow<'a, str>);
@@ -128,8 +131,7 @@ impl<'a> Names<'a> {
         component: Name<'a>,
         resource: Name<'a>,
     ) -> Result<Self, NamesError> {
-        let name = connector_name.as_str();
-        if name.contains(char::is_control) || name.chars().count() > MAX_CONNECTOR_NAME {
+        if !is_connector_name(connector_name.as_str()) {
             return Err(NamesError::ConnectorName);
         }
         let own = || joined(connector.as_str(), connector_name.as_str());
@@ -157,17 +159,24 @@ impl<'a> Names<'a> {
         self.resource.as_str()
     }
 
-    /// What Canopsis accepts, and what works only in part.
-    pub fn warnings(&self) -> impl Iterator<Item = &'static str> {
-        let slash = |name: &Name<'_>| name.as_str().contains('/');
+    /// What is wrong with names that Canopsis accepts.
+    pub fn warnings(&self) -> Vec<String> {
+        let names = [
+            ("connector", &self.connector),
+            ("connector_name", &self.connector_name),
+            ("component", &self.component),
+        ];
+        let with_slash = names.into_iter().filter(|(_, name)| name.0.contains('/'));
+        let mut warnings: Vec<String> = with_slash
+            .map(|(field, _)| format!("{field} {SLASH_IN_NAME}"))
+            .collect();
         let id = self.resource().chars().count() + 1 + self.component().chars().count();
-        [
-            (slash(&self.connector), "connector contains a slash: Canopsis splits the connector's id in the wrong place"),
-            (slash(&self.component), "component contains a slash: its id may be that of a resource, whose alarm Canopsis changes instead"),
-            (id > MAX_ENTITY_ID, "resource and component have more than 500 characters: Canopsis's statistics lose the entity"),
-        ]
-        .into_iter()
-        .filter_map(|(is_so, warning)| is_so.then_some(warning))
+        if id > MAX_ENTITY_ID {
+            warnings.push(format!(
+                "resource and component have more than {MAX_ENTITY_ID} characters: Canopsis's statistics lose the entity"
+            ));
+        }
+        warnings
     }
 
     /// Appends the id of the entity that the alarm belongs to, `resource/component`. It is one text for Canopsis: (`a/b`, `c`)
@@ -177,6 +186,11 @@ impl<'a> Names<'a> {
         id.push('/');
         id.push_str(self.component());
     }
+}
+
+/// Whether the name of a connector does not break Canopsis's statistics.
+pub fn is_connector_name(name: &str) -> bool {
+    !name.contains(char::is_control) && name.chars().count() <= MAX_CONNECTOR_NAME
 }
 
 fn joined<'n>(one: &'n str, other: &'n str) -> impl Iterator<Item = u8> {

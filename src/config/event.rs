@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::diagnostics::{Diagnostics, Place};
 use super::rules::{FieldKind, RuleReader};
-use crate::event::{ExtraName, Name};
+use crate::event::{ExtraName, Name, NamesError, is_connector_name};
 use crate::mapping::rule::Rule;
 use crate::mapping::{Mapping, TruncatedRule};
 use yamldoc::{Node, NodeRef};
@@ -37,9 +37,9 @@ pub fn compile_mapping(root: &NodeRef<'_>, diagnostics: &mut Diagnostics) -> Opt
         rules: RuleReader::new(diagnostics),
     };
     let connector = fields.connector();
-    let connector_name = fields.required("connector_name");
-    let component = fields.required("component");
-    let resource = fields.required("resource");
+    let connector_name = fields.connector_name();
+    let component = fields.required("component", FieldKind::NameWithoutSlash);
+    let resource = fields.required("resource", FieldKind::Name);
     let state = fields.state();
     let output = fields.truncated("output", "output_length", DEFAULT_OUTPUT_LENGTH);
     let long_output = fields.truncated(
@@ -74,7 +74,7 @@ struct Fields<'d, 'c> {
 
 impl Fields<'_, '_> {
     fn connector(&mut self) -> Option<Name<'static>> {
-        let Rule::String(text) = self.required("connector")? else {
+        let Rule::String(text) = self.required("connector", FieldKind::NameWithoutSlash)? else {
             let place = Place::from(&self.root.get("connector")?);
             let message = "must be a constant: write `connector: prometheus`, or `type: set`";
             return self.rules.error(place, message);
@@ -82,9 +82,21 @@ impl Fields<'_, '_> {
         Name::new(text)
     }
 
-    fn required(&mut self, key: &str) -> Option<Rule> {
+    fn connector_name(&mut self) -> Option<Rule> {
+        let rule = self.required("connector_name", FieldKind::NameWithoutSlash)?;
+        if let Rule::String(text) = &rule
+            && !is_connector_name(text)
+        {
+            let place = Place::from(&self.root.get("connector_name")?);
+            let message = NamesError::ConnectorName.to_string();
+            return self.rules.error(place, message);
+        }
+        Some(rule)
+    }
+
+    fn required(&mut self, key: &str, kind: FieldKind) -> Option<Rule> {
         match self.root.get(key) {
-            Some(node) => self.rules.rule(&node, FieldKind::Name),
+            Some(node) => self.rules.rule(&node, kind),
             None => self
                 .rules
                 .error(Place::missing(key), "required but not set"),

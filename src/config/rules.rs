@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::diagnostics::{Diagnostics, Place, hint};
 use crate::alertmanager::Labels;
-use crate::event::{State, parse_timestamp};
+use crate::event::{MAX_ENTITY_ID, SLASH_IN_NAME, State, parse_timestamp};
 use crate::mapping::MAX_SECONDS;
 use crate::mapping::lint::{self, RuleInputs};
 use crate::mapping::path::{Path, PathError, ROOTS};
@@ -59,6 +59,8 @@ fn key_hint(key: &str, known: &[&str]) -> String {
 pub enum FieldKind {
     /// A string that is neither blank nor has several lines.
     Name,
+    /// A name by which Canopsis would join or split ids wrongly if it had a slash.
+    NameWithoutSlash,
     /// A string.
     Text,
     /// A state.
@@ -177,10 +179,10 @@ impl<'c> RuleReader<'c> {
                 self.value_text(node, kind).map(Rule::String)
             }
             (FieldKind::Anything, _) => Some(Rule::Constant(self.json(node))),
-            (FieldKind::Name, _) if node.text() == Some("") => {
+            (FieldKind::Name | FieldKind::NameWithoutSlash, _) if node.text() == Some("") => {
                 self.error(node, "must not be empty")
             }
-            (FieldKind::Name, _) => {
+            (FieldKind::Name | FieldKind::NameWithoutSlash, _) => {
                 let text = self.value_text(node, kind)?;
                 Some(Rule::String(self.first_line(node, &text).to_owned()))
             }
@@ -218,6 +220,17 @@ impl<'c> RuleReader<'c> {
             FieldKind::State if hint.is_none() && State::parse(text).is_none() => {
                 let message = format!(
                     "{text:?} is not a valid state; using 3 (critical). Valid are 0 to 3, ok, info, minor, major and critical"
+                );
+                self.diagnostics.warn(node, message);
+            }
+            FieldKind::NameWithoutSlash if text.contains('/') => {
+                self.diagnostics.warn(node, SLASH_IN_NAME);
+            }
+            FieldKind::Name | FieldKind::NameWithoutSlash
+                if text.chars().count() > MAX_ENTITY_ID =>
+            {
+                let message = format!(
+                    "has more than {MAX_ENTITY_ID} characters: Canopsis's statistics lose the entity"
                 );
                 self.diagnostics.warn(node, message);
             }

@@ -402,8 +402,8 @@ mod tests {
                 "resource",
                 "component: a/b\nresource: r",
                 sample(),
-                "resource = \"r\"|constant|component contains a slash: its id may be that of a resource, whose alarm Canopsis changes \
-                 instead"
+                "resource = \"r\"|constant|component contains a slash, with which Canopsis joins names to ids: its id may be that of \
+                 another entity"
                     .to_owned(),
             ),
             (

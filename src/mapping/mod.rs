@@ -261,7 +261,7 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
     fn note_names(&mut self, names: &Names<'_>) {
         if self.trace.is_some() {
             for warning in names.warnings() {
-                self.note(|| warning.to_owned());
+                self.note(|| warning);
             }
         }
     }

@@ -544,3 +544,22 @@ fn no_secret_is_shown() {
         "{config}"
     );
 }
+
+#[test]
+fn a_connector_name_that_breaks_canopsis_is_refused() {
+    for (name, fits) in [
+        ("x".repeat(255), true),
+        ("x".repeat(256), false),
+        ("\"a\\tb\"".to_owned(), false),
+        ("\"a\\0b\"".to_owned(), false),
+    ] {
+        let text = MINIMAL.replace("connector_name: p1", &format!("connector_name: {name}"));
+        let result = load(&text).map_err(|error| error.to_string());
+        let message =
+            "connector_name: connector_name has a control character or more than 255 characters";
+        match result {
+            Ok(_) => assert!(fits, "{name}"),
+            Err(error) => assert!(!fits && error.contains(message), "{error}"),
+        }
+    }
+}

@@ -44,6 +44,21 @@ fn warnings_name_what_is_probably_not_intended() {
             ),
             "state[0].values.a: \"9\" is not a valid state; using 3 (critical)",
         ),
+        (
+            MINIMAL.replace("connector: prometheus", "connector: a/b"),
+            "line 3, column 1: connector: contains a slash, with which Canopsis joins names to ids",
+        ),
+        (
+            MINIMAL.replace(
+                "{type: copy, value: labels.instance}",
+                "[{type: map, field: labels.a, values: {x: y}, default: a/b}]",
+            ),
+            "component[0].default: contains a slash",
+        ),
+        (
+            MINIMAL.replace("{type: copy, value: labels.alertname}", &"x".repeat(501)),
+            "resource: has more than 500 characters",
+        ),
     ] {
         let config = load(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
         let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
