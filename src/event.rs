@@ -16,6 +16,7 @@ use serde::ser::{Serialize, Serializer};
 use serde_json::Value;
 
 use crate::alertmanager::Labels;
+use crate::perf_data::PerfData;
 
 /// Every key that Canopsis knows. An extra information with one of these names would change the event's meaning, or make
 /// it undecodable and so lost.
@@ -342,6 +343,8 @@ pub struct Event<'a> {
     pub timestamp: Option<i64>,
     /// The alarm's external tags.
     pub tags: Option<&'a Labels<'a>>,
+    /// Measures, for Canopsis's graphs.
+    pub perf_data: Option<PerfData<'a>>,
     /// Extra informations, each name once.
     pub extra: Vec<(&'a ExtraName, FieldValue<'a>)>,
 }
@@ -380,6 +383,9 @@ impl Event<'_> {
         }
         if let Some(tags) = self.tags {
             entry(json, ",\"tags\":", tags)?;
+        }
+        if let Some(perf_data) = &self.perf_data {
+            entry(json, ",\"perf_data\":", perf_data.as_str())?;
         }
         for (name, value) in &self.extra {
             entry(json, &name.json_key, value)?;
@@ -444,6 +450,7 @@ mod tests {
             author: None,
             timestamp: None,
             tags: None,
+            perf_data: None,
             extra: Vec::new(),
         }
     }
@@ -494,6 +501,7 @@ mod tests {
         event.author = Some("7".into());
         event.timestamp = Some(5);
         event.tags = Some(&labels);
+        event.perf_data = PerfData::new("load=1".into()).ok();
         let values = [
             FieldValue::String("5".into()),
             FieldValue::Labels(&labels),
@@ -506,6 +514,7 @@ mod tests {
             ("author", Value::from("7")),
             ("timestamp", Value::from(5)),
             ("tags", in_json.clone()),
+            ("perf_data", Value::from("load=1")),
             ("x_\"\\\n", Value::from("5")),
             ("x_labels", in_json),
             ("x_constant", constant.clone()),

@@ -18,6 +18,7 @@ pub mod logging;
 pub mod mapping;
 pub mod memory;
 pub mod metrics;
+pub mod perf_data;
 pub mod pipeline;
 pub mod placeholder;
 pub mod publisher;

@@ -25,6 +25,7 @@ pub const KEYS: &[&str] = &[
     "author",
     "timestamp",
     "tags",
+    "perf_data",
 ];
 
 const DEFAULT_OUTPUT_LENGTH: usize = 255;
@@ -50,6 +51,7 @@ pub fn compile_mapping(root: &NodeRef<'_>, diagnostics: &mut Diagnostics) -> Opt
     let author = fields.optional("author", FieldKind::Text);
     let timestamp = fields.optional("timestamp", FieldKind::Timestamp);
     let tags = fields.optional("tags", FieldKind::Labels);
+    let perf_data = fields.optional("perf_data", FieldKind::Text);
     let extra_infos = fields.extra_infos();
     Some(Mapping {
         connector: connector?,
@@ -62,6 +64,7 @@ pub fn compile_mapping(root: &NodeRef<'_>, diagnostics: &mut Diagnostics) -> Opt
         author,
         timestamp,
         tags,
+        perf_data,
         extra_infos,
     })
 }

@@ -356,6 +356,14 @@ mod tests {
             ("long_output", "", sample(), "long_output: omitted|no rule".to_owned()),
             ("tags", "", sample(), "tags: omitted|no rule".to_owned()),
             (
+                "perf_data",
+                "perf_data: {type: template, value: 'load=-1'}",
+                sample(),
+                "perf_data: omitted|rendered by the template|\"load=-1\" is not name=value[unit];warn;crit;min;max, where the value has \
+                 neither a sign nor an exponent"
+                    .to_owned(),
+            ),
+            (
                 "timestamp",
                 "",
                 sample(),

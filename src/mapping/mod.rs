@@ -19,6 +19,7 @@ use crate::alertmanager::{Labels, Status};
 use crate::event::{
     self, Event, ExtraName, FieldValue, MAX_EVENT_BYTES, Name, Names, NamesError, State,
 };
+use crate::perf_data::PerfData;
 use crate::text::shorten;
 use explain::FieldTrace;
 use quote::quote;
@@ -62,6 +63,8 @@ pub struct Mapping {
     pub timestamp: Option<Rule>,
     /// Optional.
     pub tags: Option<Rule>,
+    /// Optional.
+    pub perf_data: Option<Rule>,
     /// Extra informations by their final names.
     pub extra_infos: Vec<(ExtraName, Rule)>,
 }
@@ -195,6 +198,7 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
             author: self.author(mapping.author.as_ref()),
             timestamp: self.timestamp(mapping.timestamp.as_ref()),
             tags: self.tags(mapping.tags.as_ref()),
+            perf_data: self.perf_data(mapping.perf_data.as_ref()),
             extra: self.extra(&mapping.extra_infos),
             names,
         };
@@ -404,6 +408,18 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
             }
             FieldValue::String(_) | FieldValue::Constant(_) => None,
         }
+    }
+
+    /// Canopsis ignores a malformed text without a word.
+    fn perf_data(&mut self, rule: Option<&'a Rule>) -> Option<PerfData<'a>> {
+        let string = self.string("perf_data", rule)?;
+        self.text_len += string.len();
+        PerfData::new(string)
+            .map_err(|text| {
+                let reason = format!("{} is not {}", quote(&text), PerfData::FORM);
+                self.warn("perf_data", reason);
+            })
+            .ok()
     }
 
     fn extra(&mut self, rules: &'a [(ExtraName, Rule)]) -> Vec<(&'a ExtraName, FieldValue<'a>)> {

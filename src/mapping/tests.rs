@@ -421,6 +421,19 @@ fn timestamps_and_tags() {
 }
 
 #[test]
+fn malformed_performance_data_is_left_out_with_a_warning() {
+    for (text, published) in [("'disk i/o'=1.5MB;2;3", true), ("load=1e6", false)] {
+        let lines = format!("perf_data: {{type: template, value: \"{text}\"}}");
+        let (value, warnings) = field("perf_data", &lines);
+        assert_eq!(
+            (value == text, warnings.is_empty()),
+            (published, published),
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn extra_informations_keep_their_type() {
     let lines = "extra_infos_prefix: x_\nextra_infos: {n: 1, b: true, t: '1', l: [1, a], m: {type: set, value: {a: {b: 1}}}, \
                  s: {type: copy, value: groupLabels}, none: {type: copy, value: labels.nosuch}}";

@@ -300,6 +300,7 @@ impl AlertMetrics {
             "author",
             "timestamp",
             "tags",
+            "perf_data",
         ] {
             new.preregister(field);
         }

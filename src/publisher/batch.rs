@@ -320,6 +320,7 @@ pub(super) mod tests {
             author: None,
             timestamp: None,
             tags: None,
+            perf_data: None,
             extra: Vec::new(),
         }
     }

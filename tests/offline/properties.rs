@@ -193,7 +193,7 @@ proptest! {
             return Ok(());
         };
         let event = Event {
-            names, state: State::Ok, output: None, long_output: None, author: None, timestamp: None, tags: None,
+            names, state: State::Ok, output: None, long_output: None, author: None, timestamp: None, tags: None, perf_data: None,
             extra: Vec::new(),
         };
         event.write_routing_key(&mut key);

@@ -9,7 +9,7 @@ use std::fs;
 use serde_json::{Map, Value, json};
 
 use crate::support::connector::run;
-use crate::support::{TOKEN, TempDir, assert_success};
+use crate::support::{TOKEN, TempDir, assert_success, payload};
 
 /// The kinds of `same` whose alerts share the entity of the problem.
 const KINDS: [&str; 3] = ["severity", "replica", "restart"];
@@ -316,5 +316,28 @@ fn both_files_have_the_same_rules() {
     assert_eq!(
         shipped, kubernetes,
         "the mapping of Kubernetes differs from config.yml"
+    );
+}
+
+#[test]
+fn the_example_of_perf_data_fits_grafana() {
+    let shipped = include_str!("../../config.yml").replace("# perf_data:", "perf_data:");
+    let dir = TempDir::new("perf-data");
+    let config = dir.file("config.yml", &shipped);
+    let arguments = ["-c", &config, "--dry-run", "-"];
+    let sent = payload("grafana-firing-and-resolved");
+    let output = run(&arguments, &[("PROMETHEUS_BEARER_TOKEN", TOKEN)], &sent);
+    assert_success(&output, "--dry-run");
+    let (printed, log) = [output.stdout, output.stderr]
+        .map(|bytes| String::from_utf8(bytes).unwrap())
+        .into();
+    let events: Vec<Value> = printed
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let measures: Vec<&Value> = events.iter().map(|event| &event["perf_data"]).collect();
+    assert_eq!(
+        (measures, log.as_str()),
+        (vec![&json!("B=22.500"), &Value::Null], "")
     );
 }

@@ -129,6 +129,7 @@ fn the_shipped_configuration_maps_every_captured_notification() {
                     "resource",
                     json!("InstanceDown cluster=eu-1 instance=node_exporter:9100 job=node1"),
                 ),
+                ("tags", sent["groupLabels"].clone()),
                 ("prom_starts_at", sent["alerts"][0]["startsAt"].clone()),
                 ("prom_source", sent["alerts"][0]["generatorURL"].clone()),
                 ("prom_alertmanager", sent["externalURL"].clone()),
