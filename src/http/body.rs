@@ -315,7 +315,6 @@ mod tests {
     #[test]
     fn what_is_not_a_whole_body_is_refused_and_ends_the_connection() {
         let body = vec![b'x'; 200_000];
-        let limit = 64 << 10;
         for (what, request, is_expected) in [
             (
                 "more than the memory",
@@ -339,6 +338,11 @@ mod tests {
                     .to_vec(),
                 |error| matches!(error, BodyError::TooLong(_)),
             ),
+            (
+                "chunks that are longer",
+                chunked(&[&body[..70_000]; 16]),
+                |error| matches!(error, BodyError::TooLong(_)),
+            ),
             ("the end is missing", with_length(1000, b"x"), |error| {
                 matches!(error, BodyError::Incomplete(_))
             }),
@@ -349,12 +353,34 @@ mod tests {
                 |error| matches!(error, BodyError::Incomplete(_)),
             ),
         ] {
+            let limit = if what.contains("memory") {
+                64 << 10
+            } else {
+                usize::MAX
+            };
             let budget = Budget::new(limit);
             let (result, is_finished) = read(&request, &budget);
             let error = result.expect_err(what);
             assert!(is_expected(&error), "{what}: {error:?}");
             assert!(!is_finished, "{what}: its rest would be the next request");
             assert_eq!(budget.used(), 0, "{what}: the charge is not given back");
+        }
+    }
+
+    #[test]
+    fn a_chunk_size_is_a_hexadecimal_number() {
+        for size in [
+            "", "+1", "-1", "0x1", "g", " ", "1 1", "1\t\u{0}", "\u{b2}", "1\n", ";x",
+        ] {
+            let request = format!(
+                "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n{size}\r\nx\r\n0\r\n\r\n"
+            );
+            let (result, is_finished) = read(request.as_bytes(), &Budget::new(1 << 20));
+            assert!(
+                matches!(result, Err(BodyError::Malformed(_))),
+                "{size:?}: {result:?}"
+            );
+            assert!(!is_finished, "{size:?}");
         }
     }
 
@@ -370,11 +396,14 @@ mod tests {
     }
 
     #[test]
-    fn trailers_and_pipelined_requests_are_kept_apart() {
+    fn a_request_follows_the_end_of_the_body_before_it() {
         let next = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
-        for request in [
-            with_length(3, b"abc"),
-            b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3 ;x=y\r\nabc\r\n0\r\nA: b\r\n\r\n".to_vec(),
+        let chunked = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3 ;x=y\r\nabc\r\n0\r\nA: b\r\n\r\n";
+        for (request, is_read) in [
+            (with_length(3, b"abc"), true),
+            (with_length(3, b"abc"), false),
+            (with_length(0, b""), false),
+            (chunked.to_vec(), true),
         ] {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let mut sender = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -385,8 +414,10 @@ mod tests {
             connection.wait_for_request(deadline).unwrap();
             let head = connection.read_head(deadline).unwrap().unwrap();
             let mut reader = BodyReader::new(&mut connection, &head);
-            let body = reader.read(3, &Budget::new(1 << 20)).unwrap();
-            assert_eq!(body.bytes, b"abc");
+            if is_read {
+                let body = reader.read(3, &Budget::new(1 << 20)).unwrap();
+                assert_eq!(body.bytes, b"abc");
+            }
             assert!(reader.is_finished());
             let (head, _) = request::parse(&connection.buffer).unwrap().unwrap();
             assert_eq!(head.method, "GET");

@@ -76,3 +76,48 @@ impl Drop for Permit<'_> {
         self.0.released.notify_one();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const SMALL: usize = MAX_SMALL_BYTES;
+    const LARGE: usize = MAX_SMALL_BYTES + 1;
+
+    /// As many permits as there are without waiting.
+    fn all(permits: &MappingPermits, body_bytes: usize) -> Vec<Permit<'_>> {
+        let acquire = || permits.acquire(body_bytes, Instant::now());
+        std::iter::from_fn(acquire).take(100).collect()
+    }
+
+    #[test]
+    fn small_notifications_do_not_wait_for_large_ones() {
+        let permits = MappingPermits::new();
+        let large = all(&permits, LARGE);
+        assert!((1..=MAX_LARGE).contains(&large.len()), "{}", large.len());
+        let small = all(&permits, SMALL);
+        assert_eq!(small.len(), MAX_SMALL, "beside all large ones");
+        assert!(permits.acquire(0, Instant::now()).is_none());
+        // Each is given back to its own kind.
+        drop(large);
+        assert!(permits.acquire(SMALL, Instant::now()).is_none());
+        let again = all(&permits, LARGE);
+        assert!(permits.acquire(LARGE, Instant::now()).is_none());
+        drop((small, again));
+        assert_eq!(all(&permits, SMALL).len(), MAX_SMALL);
+    }
+
+    #[test]
+    fn a_permit_is_waited_for() {
+        let permits = &MappingPermits::new();
+        let held = all(permits, SMALL);
+        thread::scope(|scope| {
+            let later = Instant::now() + Duration::from_mins(1);
+            let waiting = scope.spawn(move || permits.acquire(SMALL, later).is_some());
+            drop(held);
+            assert!(waiting.join().unwrap());
+        });
+    }
+}

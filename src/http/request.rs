@@ -264,6 +264,19 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_head_is_accepted_and_a_longer_one_is_not() {
+        let with = |length: usize| {
+            let start = "GET / HTTP/1.1\r\nHost: h\r\nX: ";
+            format!("{start:x<width$}\r\n\r\n", width = length - 4).into_bytes()
+        };
+        let (head, longer) = (with(MAX_BYTES), with(MAX_BYTES + 1));
+        assert_eq!(parse(&head).unwrap().unwrap().1, MAX_BYTES);
+        assert_eq!(parse(&longer), Err(InvalidRequest::TooLong));
+        assert_eq!(parse(&head[..MAX_BYTES - 1]), Ok(None));
+        assert_eq!(parse(&longer[..MAX_BYTES]), Err(InvalidRequest::TooLong));
+    }
+
+    #[test]
     fn headers_are_interpreted() {
         let read = |lines: &str, version: &str| {
             parse(format!("GET / HTTP/{version}\r\nHost: h\r\n{lines}\r\n").as_bytes())

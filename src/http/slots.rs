@@ -339,6 +339,24 @@ mod tests {
     }
 
     #[test]
+    fn a_handshake_does_not_keep_a_new_connection_out() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let slots = Arc::new(ConnectionSlots::new(2));
+        let sockets: Vec<_> = (0..3).map(|_| connection(&listener)).collect();
+        let held = [&sockets[0], &sockets[1]].map(|(socket, _)| {
+            let slot = slots.take(socket).unwrap();
+            slot.begin_handshake();
+            leave_when_closed(socket, slot)
+        });
+        let newcomer = slots.take(&sockets[2].0);
+        assert!(newcomer.is_some(), "stalled handshakes take every slot");
+        let _ = sockets[1].0.shutdown(Shutdown::Both);
+        for thread in held {
+            thread.join().unwrap();
+        }
+    }
+
+    #[test]
     fn only_a_notification_renews_the_age_of_a_connection() {
         use SlotState::{Handshaking, Leaving, Notifying, Waiting};
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -446,8 +464,14 @@ mod tests {
             (&*socket).write_all(b"response").unwrap();
             sender.read_exact(&mut [0; 8]).unwrap();
         }
-        let worker = thread::spawn(move || slot.wait());
-        assert_eq!(slots.drain(Instant::now() + Duration::from_mins(1)), 0);
-        worker.join().unwrap();
+        // The connection stays open.
+        let worker = thread::spawn(move || {
+            slot.wait();
+            slot
+        });
+        let deadline = Instant::now() + Duration::from_mins(1);
+        assert_eq!(slots.drain(deadline), 0);
+        assert!(Instant::now() < deadline, "noticed at the deadline only");
+        drop(worker.join().unwrap());
     }
 }

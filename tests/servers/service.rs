@@ -1,17 +1,18 @@
 //! The connector as a service: reloads, and notifications to systemd.
 
 use std::collections::BTreeSet;
+use std::io::{BufReader, Read, Write};
 use std::net::TcpStream;
 use std::thread;
 
 use crate::support::broker::{Broker, ReceivedMessage};
 use crate::support::certificates::Subject;
 use crate::support::connector::{Connector, MAPPING, config};
-use crate::support::http::Client;
+use crate::support::http::{Client, read_response};
 use crate::support::load::Load;
 use crate::support::systemd::Systemd;
 use crate::support::tls::Authority;
-use crate::support::{TOKEN, free_port, notification, signal, temp_path};
+use crate::support::{TIMEOUT, TOKEN, free_port, notification, signal, temp_path, wait_until};
 use serde_json::json;
 
 #[test]
@@ -204,6 +205,59 @@ fn a_slow_reload_does_not_delay_shutdown() {
     connector.terminate();
     assert_eq!(connector.wait().code(), Some(0));
     std::fs::remove_file(&pipe).unwrap();
+}
+
+#[test]
+fn a_shutdown_ends_uploads_and_idle_connections_and_waits_for_notifications() {
+    // Without a broker, a notification waits for the whole time.
+    let text = config("amqp://127.0.0.1:1", "answer_timeout: 2s", MAPPING);
+    let mut connector = Connector::with(&text, &[]);
+    let connect = || {
+        let stream = TcpStream::connect(connector.address).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+        BufReader::new(stream)
+    };
+    let body = notification(&["a"]);
+    let head = format!(
+        "POST /webhook HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {TOKEN}\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let (mut idle, mut upload, mut waiting) = (connect(), connect(), connect());
+    for sender in [&mut upload, &mut waiting] {
+        sender.get_mut().write_all(head.as_bytes()).unwrap();
+        assert_eq!(read_response(sender).unwrap().status, 100);
+    }
+    let (half, rest) = body.split_at(100);
+    upload.get_mut().write_all(half.as_bytes()).unwrap();
+    waiting.get_mut().write_all(body.as_bytes()).unwrap();
+    wait_until("one waits", || connector.received() == 1);
+    connector.terminate();
+    assert_eq!(
+        idle.read(&mut [0]).unwrap(),
+        0,
+        "an idle connection is kept"
+    );
+    let response = read_response(&mut upload).unwrap();
+    assert_eq!(response.status, 503, "{}", response.body);
+    assert!(
+        response.body.contains("body not received completely"),
+        "{}",
+        response.body
+    );
+    let _ = upload.get_mut().write_all(rest.as_bytes());
+    let response = read_response(&mut waiting).unwrap();
+    assert_eq!(response.status, 503, "{}", response.body);
+    assert!(
+        response.body.contains("not connected to RabbitMQ"),
+        "{}",
+        response.body
+    );
+    assert_eq!(connector.wait().code(), Some(0));
+    assert!(
+        !connector.log().contains("shutdown timeout"),
+        "{}",
+        connector.log()
+    );
 }
 
 #[test]

@@ -49,6 +49,13 @@ fn the_listeners_certificate_is_checked_at_load() {
     issue("other", 90);
     issue("short", 10);
     issue("expired", -1);
+    let intermediate = root.issue(Subject {
+        days: 20,
+        is_authority: true,
+        ..Subject::host("intermediate")
+    });
+    let issued = intermediate.issue(Subject::host("localhost"));
+    issued.write(&dir, "chain");
     // Only the certificates of authorities have no alternative name.
     let nameless = Subject {
         is_authority: true,
@@ -94,6 +101,10 @@ fn the_listeners_certificate_is_checked_at_load() {
             "http.tls.cert_file: the certificate expires in 10 days",
         ),
         ("expired", "http.tls.cert_file: the certificate has expired"),
+        (
+            "chain",
+            "http.tls.cert_file: the certificate expires in 20 days",
+        ),
         (
             "nameless",
             "http.tls.cert_file: the certificate has no host name or address as subjectAltName",
