@@ -404,3 +404,26 @@ fn connection_options(url: &AmqpUrl) -> ConnectionOptions<Auth> {
         .frame_max(MAX_FRAME_BYTES)
         .information(Some(format!("{APP_ID} {}", crate::version::VERSION)))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn the_socket_sends_at_once_and_nothing_after_its_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (socket, _) = connect(listener.local_addr().unwrap()).unwrap();
+        let options = SockRef::from(&socket);
+        assert!(
+            options.tcp_nodelay().unwrap(),
+            "without TCP_NODELAY, each message waits for the ack of the one before"
+        );
+        assert_eq!(
+            options.linger().unwrap(),
+            Some(Duration::ZERO),
+            "old bytes arrive behind those of the next connection"
+        );
+    }
+}

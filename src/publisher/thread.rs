@@ -404,7 +404,7 @@ impl PublisherThread {
         // A pause only after every URL has been tried.
         let is_round_complete = self.url_index.is_multiple_of(self.settings.urls.len());
         let pause = if is_round_complete && !is_outdated {
-            self.backoff.next()
+            self.next_pause()
         } else {
             Duration::ZERO
         };
@@ -490,8 +490,14 @@ impl PublisherThread {
         }
         self.url_index += 1;
         self.link = Link::Down {
-            retry_at: now + self.backoff.next(),
+            retry_at: now + self.next_pause(),
         };
+    }
+
+    fn next_pause(&mut self) -> Duration {
+        let pause = self.backoff.next();
+        debug!(milliseconds = pause.as_millis(); "pause before the next connection");
+        pause
     }
 
     /// The broker has closed a channel over a message, whose notification has its verdict or will have it soon.

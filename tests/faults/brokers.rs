@@ -3,12 +3,12 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use crate::support::broker::Broker;
 use crate::support::connector::{BINARY, Connector, MAPPING, config};
-use crate::support::frame_relay::{self, Handlers};
+use crate::support::frame_relay::{self, HEARTBEAT, Handlers};
 use crate::support::load::Load;
 use crate::support::tls::Authority;
 use crate::support::{notification, wait_until};
@@ -176,4 +176,104 @@ fn every_address_of_a_host_name_is_tried() {
     assert!(connections.load(Ordering::SeqCst) > 0, "the first is tried");
     assert_eq!(connector.post(&notification(&["a"])).status, 200);
     assert_eq!(broker.admin(&vhost).drain().len(), 1);
+}
+
+#[test]
+fn a_connection_with_a_return_of_another_one_is_replaced() {
+    let broker = Broker::shared();
+    let vhost = broker.fresh_vhost();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&connections);
+    // On the first connection the message does not reach the broker. The client gets the return of a message of another channel or
+    // another run, and then an ack.
+    let connect = move |number| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        if number > 0 {
+            return Handlers::default();
+        }
+        let published = Arc::new(AtomicBool::new(false));
+        let is_published = Arc::clone(&published);
+        let to_broker = move |frame: &[u8], mut broker: &TcpStream| {
+            if frame_relay::is_publish(frame) {
+                published.store(true, Ordering::SeqCst);
+            }
+            if published.load(Ordering::SeqCst) {
+                // The broker answers a heartbeat with one, which gives way to what the client gets.
+                return broker.write_all(&HEARTBEAT);
+            }
+            broker.write_all(frame)
+        };
+        let mut is_acked = false;
+        let to_client = move |frame: &[u8], mut client: &TcpStream| {
+            if is_published.load(Ordering::SeqCst) && !std::mem::replace(&mut is_acked, true) {
+                // The confirms are selected on the second channel.
+                let like = [1, 0, 2];
+                client.write_all(&frame_relay::returned(&like, "0-0-1-1"))?;
+                client.write_all(&frame_relay::ack(&like, 1))?;
+            }
+            client.write_all(frame)
+        };
+        Handlers {
+            to_broker: Box::new(to_broker),
+            to_client: Box::new(to_client),
+            ..Handlers::default()
+        }
+    };
+    let relay = frame_relay::start("127.0.0.1:0", broker.port, connect);
+    let url = format!("amqp://cpsrabbit:canopsis@{relay}/{vhost}?heartbeat=2");
+    let connector = Connector::on(&url);
+    connector.wait_until_ready();
+    assert_eq!(connector.post(&notification(&["a"])).status, 200);
+    assert_eq!(
+        broker.admin(&vhost).drain_resources(),
+        ["a"],
+        "answered 200, and not in the queue"
+    );
+    assert_eq!(connections.load(Ordering::SeqCst), 2, "no reconnect");
+    let log = connector.log();
+    assert!(
+        log.contains("RabbitMQ returned a message that was not published on it"),
+        "{log}"
+    );
+}
+
+/// Each session confirms an event, so that no failure follows another one.
+#[test]
+fn a_confirm_resets_the_pause_before_the_next_connection() {
+    const CUTS: usize = 8;
+    let broker = Broker::shared();
+    let vhost = broker.fresh_vhost();
+    let connect = move |number| {
+        let to_client = move |frame: &[u8], mut client: &TcpStream| {
+            client.write_all(frame)?;
+            if number < CUTS && frame_relay::acked_tag(frame).is_some() {
+                // The client reads it before it sees the end.
+                thread::sleep(std::time::Duration::from_millis(50));
+                return Err(std::io::ErrorKind::ConnectionAborted.into());
+            }
+            Ok(())
+        };
+        Handlers {
+            to_client: Box::new(to_client),
+            ..Handlers::default()
+        }
+    };
+    let relay = frame_relay::start("127.0.0.1:0", broker.port, connect);
+    let connector = Connector::on(&format!("amqp://cpsrabbit:canopsis@{relay}/{vhost}"));
+    for number in 0..=CUTS {
+        let response = connector.post(&notification(&[format!("{number}")]));
+        assert_eq!(response.status, 200, "{}", response.body);
+    }
+    let log = connector.log();
+    let pauses = log.lines().filter_map(|line| {
+        let (_, milliseconds) =
+            line.split_once("pause before the next connection milliseconds=")?;
+        Some(milliseconds.parse::<u64>().unwrap())
+    });
+    let pauses: Vec<u64> = pauses.collect();
+    assert!(pauses.len() >= CUTS, "{pauses:?}");
+    assert!(
+        pauses.iter().all(|pause| *pause <= 200),
+        "the back-off is not reset by a confirm: pauses of {pauses:?} ms"
+    );
 }

@@ -7,3 +7,4 @@ mod order;
 mod outages;
 mod overload;
 mod saturation;
+mod watchdog;

@@ -4,6 +4,7 @@ mod alertmanager;
 mod contrib;
 mod delivery;
 mod documents;
+mod log;
 mod memory;
 mod metrics;
 mod partial;

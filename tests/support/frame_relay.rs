@@ -111,10 +111,31 @@ pub fn acked_tag(frame: &[u8]) -> Option<u64> {
 
 /// An ack for one message, on the channel of another frame.
 pub fn ack(like: &[u8], tag: u64) -> Vec<u8> {
-    let mut frame = vec![1, like[1], like[2], 0, 0, 0, 13, 0, 60, 0, 80];
-    frame.extend(tag.to_be_bytes());
-    frame.extend([0, 0xce]);
-    frame
+    let payload = [&[0, 60, 0, 80][..], &tag.to_be_bytes(), &[0]];
+    frame(1, like, &payload.concat())
+}
+
+/// The broker returns a message with this id, on the channel of another frame.
+pub fn returned(like: &[u8], message_id: &str) -> Vec<u8> {
+    let short = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    let method = [
+        &[0, 60, 0, 50, 1, 0x38][..],
+        &short("NO_ROUTE"),
+        &short(""),
+        &short("key"),
+    ];
+    // The message is empty, and has the property message-id only.
+    let header = [&[0, 60, 0, 0][..], &[0; 8], &[0, 0x80], &short(message_id)];
+    [
+        frame(1, like, &method.concat()),
+        frame(2, like, &header.concat()),
+    ]
+    .concat()
+}
+
+fn frame(kind: u8, like: &[u8], payload: &[u8]) -> Vec<u8> {
+    let size = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&[kind, like[1], like[2]][..], &size, payload, &[0xce]].concat()
 }
 
 /// The broker accepts the declaration of an exchange.
@@ -134,11 +155,7 @@ pub fn close_channel(like: &[u8], code: u16, text: &str) -> Vec<u8> {
     payload.push(text.len().try_into().unwrap());
     payload.extend(text.as_bytes());
     payload.extend([0, 40, 0, 10]);
-    let mut frame = vec![1, like[1], like[2]];
-    frame.extend(u32::try_from(payload.len()).unwrap().to_be_bytes());
-    frame.extend(payload);
-    frame.push(0xce);
-    frame
+    frame(1, like, &payload)
 }
 
 /// What keeps a connection alive on which nothing is sent.

@@ -2,9 +2,13 @@
 
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use super::connector::{BINARY, Connector};
 use super::{TIMEOUT, temp_path};
+
+/// The connector is killed if it does not report within this time.
+const WATCHDOG: Duration = Duration::from_secs(4);
 
 /// Receives what a service sends to systemd.
 pub struct Systemd {
@@ -20,10 +24,11 @@ impl Systemd {
         Self { socket, path }
     }
 
-    /// Starts a connector as systemd would, with a watchdog of 4 s, by a command that then becomes the binary.
+    /// Starts a connector as systemd would, by a command that then becomes the binary.
     pub fn start_under(&self, wrapper: &[&str], config: &str) -> Connector {
         let notify = format!("NOTIFY_SOCKET={}", self.path.display());
-        let environment = ["env", &notify, "WATCHDOG_USEC=4000000"];
+        let watchdog = format!("WATCHDOG_USEC={}", WATCHDOG.as_micros());
+        let environment = ["env", &notify, &watchdog];
         let command = [wrapper, &environment].concat();
         Connector::with_wrapper(&command, BINARY, config, &[])
     }
@@ -35,6 +40,24 @@ impl Systemd {
             .recv(&mut message)
             .expect("a notification for systemd");
         String::from_utf8(message[..length].to_vec()).unwrap()
+    }
+
+    /// Whether a message with this text comes within the time of the watchdog.
+    pub fn is_notified_of(&self, text: &str) -> bool {
+        let deadline = Instant::now() + WATCHDOG;
+        let mut message = [0; 4096];
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            self.socket.set_read_timeout(Some(left)).unwrap();
+            if let Ok(length) = self.socket.recv(&mut message)
+                && String::from_utf8_lossy(&message[..length]).contains(text)
+            {
+                return true;
+            }
+        }
     }
 
     /// Skips messages until one contains all of the texts.
