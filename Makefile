@@ -1,5 +1,5 @@
 # canopsis-connector-prometheus
-.PHONY: all audit bench build check check-all check-cluster check-installed check-merge check-offline check-packages clean demo dist docker faults fuzz help install lint man mutants oracle rpm
+.PHONY: all audit bench build check check-all check-cluster check-installed check-merge check-offline check-packages clean demo dist docker faults fuzz help install lint man mutants oracle rpm uninstall
 
 NAME = canopsis-connector-prometheus
 CARGO ?= cargo
@@ -49,7 +49,7 @@ help:
 	@echo 'make oracle           compare random templates with the output of Go (SEED=n repeats a run; installs Go if missing)'
 	@echo 'make mutants          plant faults in the modules that carry the promises, and list those that their unit tests miss (hours; MODULES=http/auth for one)'
 	@echo 'make bench            throughput, latency and footprint, compared with bridges in Python, Node.js and Go (10 minutes)'
-	@echo 'make install          install below DESTDIR and PREFIX ($(PREFIX))'
+	@echo 'make install          install below DESTDIR and PREFIX ($(PREFIX)); make uninstall removes it, and keeps the configuration'
 	@echo 'make dist             make the release archive; make rpm: the packages; make docker: the image'
 	@echo 'make clean            remove build products'
 
@@ -122,6 +122,15 @@ install:
 ifeq ($(PREFIX),/usr)
 	install -D -m 0644 contrib/firewalld.xml $(DESTDIR)/usr/lib/firewalld/services/$(NAME).xml
 endif
+
+uninstall:
+	rm -f $(DESTDIR)$(bindir)/$(NAME) $(DESTDIR)$(unitdir)/$(NAME).service
+	rm -f $(DESTDIR)$(mandir)/man8/$(NAME).8 $(DESTDIR)$(mandir)/man5/$(NAME).yml.5
+	rm -rf $(DESTDIR)$(licensedir) $(DESTDIR)$(docdir)
+ifeq ($(PREFIX),/usr)
+	rm -f $(DESTDIR)/usr/lib/firewalld/services/$(NAME).xml
+endif
+	@echo 'kept: $(DESTDIR)$(confdir) $(DESTDIR)$(sysconfdir)/$(NAME)'
 
 # The release archive, dist/build/$(NAME)-VERSION.tar.gz. It builds without network; the same commit gives the same bytes.
 dist:

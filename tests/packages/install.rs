@@ -110,6 +110,30 @@ fn make_install_installs_every_file_and_keeps_a_configuration() {
         "ARGS=edited\n"
     );
     assert_eq!(listing(&dir.join("strict")), files);
+
+    run(
+        dir.path(),
+        &[
+            "sh",
+            "-c",
+            "make -s uninstall DESTDIR=\"$PWD\"/strict PREFIX=/opt/bridge",
+        ],
+    );
+    let left = listing(&dir.join("strict"));
+    let left: Vec<&str> = left
+        .iter()
+        .filter_map(|line| line.rsplit(' ').next())
+        .collect();
+    let kept = left.iter().filter(|path| !path.ends_with('/'));
+    assert_eq!(
+        kept.copied().collect::<Vec<&str>>(),
+        [format!("/{CONFIG}"), format!("/etc/sysconfig/{NAME}")]
+    );
+    assert!(
+        !left
+            .iter()
+            .any(|path| path.contains(&format!("share/doc/{NAME}")))
+    );
 }
 
 /// Documents link only to what is installed beside them.

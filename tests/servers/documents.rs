@@ -6,13 +6,15 @@ use std::process::Command;
 
 use crate::support::broker::{Admin, Broker};
 use crate::support::connector::{BINARY, Connector};
-use crate::support::documents::{document, marked, only};
+use crate::support::documents::{document, marked, only, quick_start};
 use crate::support::http::Client;
-use crate::support::{ProcessGroup, TempDir, assert_success, free_port, wait_until};
+use crate::support::{
+    ProcessGroup, TOKEN, TempDir, assert_success, free_port, notification, wait_until,
+};
 use serde_json::{Value, json};
 
-/// A system of its own for the commands of the documents: names and paths of the examples are replaced, and `PATH` begins with a
-/// `canopsis-connector-prometheus` that uses its configuration and port by default.
+/// A separate system for the commands of the documents: names and paths of the examples are replaced, and `PATH` begins with a
+/// `canopsis-connector-prometheus` that uses its configuration and port by default, and with a `systemctl` that starts it.
 struct Sandbox {
     dir: TempDir,
     broker: &'static Broker,
@@ -40,6 +42,8 @@ impl Sandbox {
         );
         let path = "bin/canopsis-connector-prometheus";
         sandbox.dir.program(path, &program);
+        let systemctl = "#!/bin/sh\nexec canopsis-connector-prometheus\n";
+        sandbox.dir.program("bin/systemctl", systemctl);
         sandbox
     }
 
@@ -50,6 +54,7 @@ impl Sandbox {
                 &format!("127.0.0.1:{}/{}", self.broker.port, self.vhost),
             )
             .replace("127.0.0.1:18401", &format!("127.0.0.1:{}", self.port))
+            .replace("THE-TOKEN", TOKEN)
             .replace(
                 "connector.example:18401",
                 &format!("127.0.0.1:{}", self.port),
@@ -58,11 +63,6 @@ impl Sandbox {
 
     fn write(&self, name: &str, text: &str) -> String {
         self.dir.file(name, text)
-    }
-
-    fn token(&self) -> String {
-        let token = fs::read_to_string(self.dir.path().join("token")).unwrap_or_default();
-        token.trim_end().to_owned()
     }
 
     fn path_variable(&self) -> String {
@@ -76,7 +76,7 @@ impl Sandbox {
             .args(["-ec", &self.replaced(script)])
             .current_dir(self.dir.path())
             .env("PATH", self.path_variable())
-            .env("TOKEN", self.token())
+            .env("TOKEN", TOKEN)
             .output()
             .unwrap();
         let (stdout, stderr) = (
@@ -101,10 +101,9 @@ impl Sandbox {
     fn start_alertmanager(&self, block: &str) -> (ProcessGroup, u16) {
         let config = self
             .replaced(&marked(block)[0].text)
-            .replace("THE-TOKEN", &self.token())
             .replace(
                 "/etc/prometheus/canopsis-ca.pem",
-                self.dir.path().join("tls.pem").to_str().unwrap(),
+                self.dir.path().join("ca.pem").to_str().unwrap(),
             )
             // Instead of the default of 30 s.
             .replace(
@@ -154,9 +153,8 @@ fn next_event(admin: &Admin) -> Value {
 #[test]
 fn the_quick_start_brings_an_alert_into_the_queue() {
     let sandbox = Sandbox::new();
-    let config = sandbox.replaced(&marked("quick start, configuration")[0].text);
-    sandbox.write("config.yml", &config);
-    let (_service, log) = sandbox.start(&only("quick start, start"));
+    sandbox.write("config.yml", &sandbox.replaced(&quick_start()));
+    let (_service, log) = sandbox.start(&marked("quick start, start")[0].text);
     let readme = document("README.md");
     let line = "connected to RabbitMQ broker=amqp://cpsrabbit@rabbitmq.example:5672/canopsis exchange=canopsis.events";
     assert!(readme.contains(&format!("`{line}`")));
@@ -176,8 +174,10 @@ fn the_quick_start_brings_an_alert_into_the_queue() {
     let admin = sandbox.admin();
     let event = next_event(&admin);
     let expected = json!({
-        "connector": "prometheus", "connector_name": "prod", "component": "test", "resource": "Test", "state": 3, "output": "a test",
+        "connector": "prometheus", "connector_name": "prod", "component": "test", "resource": "Test instance=test", "state": 3,
+        "output": "a test",
     });
+    assert!(readme.contains("the resource `Test instance=test` on the component `test`"));
     for (key, value) in expected.as_object().unwrap() {
         assert_eq!(&event[key], value, "{key}");
     }
@@ -186,27 +186,43 @@ fn the_quick_start_brings_an_alert_into_the_queue() {
     }
 
     // The whole path: Alertmanager with the block of the README, and an alert by amtool.
-    let amtool = "amtool alert add alertname=Test instance=test severity=critical";
-    assert!(readme.contains(&format!("`{amtool}`")));
     let (_alertmanager, port) = sandbox.start_alertmanager("quick start, Alertmanager");
-    sandbox.run(&format!(
-        "{amtool} --alertmanager.url=http://127.0.0.1:{port}"
-    ));
-    assert_eq!(next_event(&admin)["resource"], "Test");
+    let amtool = &marked("quick start, amtool")[0].text;
+    sandbox.run(&amtool.replace("localhost:9093", &format!("127.0.0.1:{port}")));
+    assert_eq!(next_event(&admin)["component"], "other");
+}
+
+/// The commands prepare a RabbitMQ so that an event of the connector is in the queue.
+#[test]
+fn a_trial_needs_no_canopsis() {
+    let sandbox = Sandbox::new();
+    let program = format!("#!/bin/sh\nexec {}", sandbox.broker.ctl_command());
+    sandbox.dir.program("bin/rabbitmqctl", &program);
+    let (vhost, user) = ("trial of the documents", "trial");
+    let script = only("trial, RabbitMQ")
+        .replace("-p canopsis", &format!("-p '{vhost}'"))
+        .replace("add_vhost canopsis", &format!("add_vhost '{vhost}'"))
+        .replace("\"canopsis\"", &format!("\"{vhost}\""))
+        .replace("cpsrabbit", user);
+    let (before, list) = script.trim_end().rsplit_once('\n').unwrap();
+    sandbox.run(before);
+    let url = format!(
+        "amqp://{user}:canopsis@127.0.0.1:{}/{}",
+        sandbox.broker.port,
+        vhost.replace(' ', "%20")
+    );
+    let connector = Connector::on(&url);
+    assert_eq!(connector.post(&notification(&["Trial"])).status, 200);
+    let queues = sandbox.run(list);
+    assert!(queues.contains("Engine_fifo\t1"), "{queues}");
 }
 
 #[test]
 fn https_is_set_up_as_documented() {
     let sandbox = Sandbox::new();
-    let certificate = "openssl req -x509 -newkey rsa:2048 -nodes -days 90 -subj /CN=connector -addext subjectAltName=IP:127.0.0.1 \
-                       -keyout tls-key.pem -out tls.pem 2>/dev/null; echo secret >token";
-    sandbox.run(certificate);
-    let base = marked("quick start, configuration").remove(0).text;
-    let others: Vec<&str> = base
-        .lines()
-        .filter(|line| !line.starts_with("http:"))
-        .collect();
-    let config = format!("{}\n{}\n", only("HTTPS, configuration"), others.join("\n"));
+    let certificate = marked("HTTPS, certificate").remove(0).text;
+    sandbox.run(&certificate.replace("DNS:connector.example", "IP:127.0.0.1"));
+    let config = quick_start().replace("http:\n", &marked("HTTPS, configuration")[0].text);
     sandbox.write("config.yml", &sandbox.replaced(&config));
     let (_service, log) =
         sandbox.start("canopsis-connector-prometheus --check; exec canopsis-connector-prometheus");
@@ -218,26 +234,27 @@ fn https_is_set_up_as_documented() {
     let curl = marked("quick start, alert").remove(0).text;
     let https = curl
         .replace("http://127", "https://127")
-        .replace("curl ", "curl --cacert tls.pem ");
+        .replace("curl ", "curl --cacert ca.pem ");
     assert_eq!(sandbox.run(&https), "{\"published\":1}\n");
     let admin = sandbox.admin();
-    assert_eq!(next_event(&admin)["resource"], "Test");
+    assert_eq!(next_event(&admin)["component"], "test");
     assert!(sandbox.run(&curl).contains("use https://"));
     assert!(
         sandbox
             .run(&only("show the certificate"))
-            .contains("CN = connector")
+            .contains("CN = connector.example")
     );
     let prometheus = only("HTTPS, Prometheus")
-        .replace("/etc/prometheus/canopsis-ca.pem", "tls.pem")
+        .replace("/etc/prometheus/canopsis-ca.pem", "ca.pem")
         .replace("/etc/prometheus/canopsis-token", "token");
+    sandbox.write("token", TOKEN);
     sandbox.write("prometheus.yml", &prometheus);
     sandbox.run("promtool check config prometheus.yml");
     let (_alertmanager, port) = sandbox.start_alertmanager("HTTPS, Alertmanager");
     sandbox.run(&format!(
         "amtool alert add alertname=Https instance=test --alertmanager.url=http://127.0.0.1:{port}"
     ));
-    assert_eq!(next_event(&admin)["resource"], "Https");
+    assert_eq!(next_event(&admin)["resource"], "Https instance=test");
 }
 
 /// Both spellings of the token that `docs/migration.md` names.

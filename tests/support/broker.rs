@@ -125,19 +125,23 @@ impl Broker {
         self.node.as_ref().unwrap().thaw();
     }
 
+    /// A command for the shell that runs rabbitmqctl on the node, with the script's arguments.
+    pub fn ctl_command(&self) -> String {
+        let dirs = "/usr/lib/rabbitmq/bin/rabbitmqctl /usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmqctl";
+        format!(
+            "env HOME={} ERL_EPMD_PORT={} RABBITMQ_CONF_ENV_FILE=/dev/null $(ls {dirs} 2>/dev/null | head -n 1) \
+             -n private-{}@localhost \"$@\"",
+            self.dir.display(),
+            self.epmd,
+            self.port
+        )
+    }
+
     /// Runs rabbitmqctl on the node.
     pub fn ctl(&self, arguments: &[&str]) {
-        let dirs = "/usr/lib/rabbitmq/bin/rabbitmqctl /usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmqctl";
-        let script = format!(
-            "for ctl in {dirs}; do [ -x $ctl ] && exec $ctl -n private-{}@localhost \"$@\"; done",
-            self.port
-        );
         let output = std::process::Command::new("sh")
-            .args(["-c", &script, "ctl"])
+            .args(["-c", &self.ctl_command(), "ctl"])
             .args(arguments)
-            .env("HOME", &self.dir)
-            .env("ERL_EPMD_PORT", self.epmd.to_string())
-            .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
             .output()
             .unwrap();
         assert_success(&output, &format!("rabbitmqctl {arguments:?}"));

@@ -37,8 +37,7 @@ pub fn documents() -> BTreeMap<String, String> {
 pub fn user_documents() -> BTreeMap<String, String> {
     let mut documents = documents();
     documents.retain(|name, _| {
-        let for_developers = ["docs/development.md", "docs/performance.md"];
-        name == "README.md" || name.starts_with("docs/") && !for_developers.contains(&name.as_str())
+        name == "README.md" || name.starts_with("docs/") && name != "docs/development.md"
     });
     documents
 }
@@ -109,6 +108,28 @@ pub fn only(name: &str) -> String {
     let mut found = marked(name);
     assert_eq!(found.len(), 1, "{name}");
     found.remove(0).text
+}
+
+/// The shipped `config.yml` with the lines that the quick start changes.
+pub fn quick_start() -> String {
+    let mut config = document("config.yml");
+    let mut changed = 0;
+    for line in marked("quick start, configuration")[0].text.lines() {
+        let Some((key, _)) = line.split_once(": ") else {
+            continue;
+        };
+        let mut lines = config
+            .lines()
+            .filter(|old| old.starts_with(&format!("{key}: ")));
+        let (old, None) = (lines.next().unwrap_or_default(), lines.next()) else {
+            panic!("config.yml has {key:?} more than once");
+        };
+        assert!(!old.is_empty(), "config.yml has no {key:?}");
+        config = config.replace(&format!("\n{old}\n"), &format!("\n{line}\n"));
+        changed += 1;
+    }
+    assert_eq!(changed, 3);
+    config
 }
 
 /// The text without its code blocks.

@@ -8,13 +8,18 @@ use serde_json::Value;
 
 use super::text;
 use crate::support::connector::{BINARY, Connector, MAPPING, run};
-use crate::support::documents::{blocks, marked, only, user_documents};
+use crate::support::documents::{blocks, document, marked, only, user_documents};
 use crate::support::{TOKEN, TempDir, assert_success, payload};
 
 /// The names of the code blocks that a test runs: here, or in `documents.rs`.
-const RUN: [&str; 26] = [
+const RUN: [&str; 33] = [
+    "French example, configuration",
+    "French example, explanation",
+    "French example, notification",
+    "French example, two disks",
     "HTTPS, Alertmanager",
     "HTTPS, Prometheus",
+    "HTTPS, certificate",
     "HTTPS, configuration",
     "errors, configuration",
     "errors, output",
@@ -33,12 +38,14 @@ const RUN: [&str; 26] = [
     "migration, explain",
     "quick start, Alertmanager",
     "quick start, alert",
+    "quick start, amtool",
     "quick start, configuration",
     "quick start, start",
     "readiness",
     "rejected alerts",
     "save a body",
     "show the certificate",
+    "trial, RabbitMQ",
 ];
 
 #[test]
@@ -52,10 +59,8 @@ fn every_code_block_is_run_or_has_a_reason_not_to_be() {
                 .unwrap_or_else(|| panic!("{place}: no comment says which test runs it"));
             match marker.split_once(": ") {
                 Some(("test", test)) => {
-                    // The French guide shows only a part of the quick start.
-                    let test = test.replace("quick start, check", "quick start, start");
-                    assert!(RUN.contains(&&*test), "{place}: no test runs {test:?}");
-                    used.insert(test);
+                    assert!(RUN.contains(&test), "{place}: no test runs {test:?}");
+                    used.insert(test.to_owned());
                 }
                 Some(("not run", reason)) => assert!(reason.len() > 8, "{place}"),
                 _ => panic!("{place}: {marker:?}"),
@@ -69,7 +74,7 @@ fn every_code_block_is_run_or_has_a_reason_not_to_be() {
 fn every_worked_example_gives_the_shown_event() {
     let shown: Value = serde_json::from_str(&only("examples, alert")).unwrap();
     let sent: Value = serde_json::from_str(&payload("firing-one")).unwrap();
-    for (key, value) in shown.as_object().unwrap() {
+    for (key, value) in shown["alerts"][0].as_object().unwrap() {
         assert_eq!(&sent["alerts"][0][key], value, "{key} of the alert");
     }
     let (examples, events) = (marked("example"), marked("example, event"));
@@ -173,16 +178,58 @@ fn a_configuration_of_the_old_connector_works_unchanged() {
 fn an_explanation_is_printed_as_shown() {
     let dir = TempDir::new("explained");
     let config = dir.file("config.yml", &configuration("explain, configuration"));
-    let notification = dir.file("notification.json", &payload("firing-one"));
-    let command = only("explain, command");
+    let notification = dir.file("notification.json", &only("examples, alert"));
+    let command = &marked("explain, command")[0].text;
     assert_eq!(
         command,
         "canopsis-connector-prometheus --config config.yml --explain notification.json\n"
     );
     let output = run(&["--config", &config, "--explain", &notification], &[], "");
     assert_eq!(text(output.stderr), "");
-    let printed = text(output.stdout).replace(&config, "config.yml");
-    assert_eq!(printed, only("explain, output"));
+    assert_shown(&only("explain, output"), &text(output.stdout));
+}
+
+/// Each part of a shown text between lines of `...` is in the printed one, in this order.
+fn assert_shown(shown: &str, printed: &str) {
+    let mut rest = printed;
+    for part in shown.split("...\n") {
+        let (_, after) = rest
+            .split_once(part)
+            .unwrap_or_else(|| panic!("{part} is not in {printed}"));
+        rest = after;
+    }
+}
+
+/// The five forms of rules, and two disks of one host, as `docs/fr.md` explains them.
+#[test]
+fn the_french_examples_give_what_is_shown() {
+    let dir = TempDir::new("french");
+    let notification = dir.file("notification.json", &only("French example, notification"));
+    let rules = only("French example, configuration");
+    let explain = |rules: &str| {
+        let others = format!("http: {{bearer_token: {TOKEN}}}\nconnector: prometheus\n");
+        let config = dir.file("config.yml", &format!("{others}{rules}"));
+        let output = run(&["-c", &config, "--explain", &notification], &[], "");
+        assert_eq!(text(output.stderr), "", "{rules}");
+        text(output.stdout)
+    };
+    let printed = explain(&rules);
+    assert_shown(&only("French example, explanation"), &printed);
+    let resource = rules.lines().find(|line| line.starts_with("resource:"));
+    let separated = rules.replace(
+        resource.unwrap(),
+        only("French example, two disks").trim_end(),
+    );
+    let printed = explain(&separated);
+    assert!(!printed.contains("Merged"), "{printed}");
+    let page = document("docs/fr.md");
+    for disk in ["DisquePlein /dev/sda1", "DisquePlein /dev/sdb1"] {
+        assert!(page.contains(&format!("`{disk}`")));
+        assert!(
+            printed.contains(&format!("resource = \"{disk}\"")),
+            "{printed}"
+        );
+    }
 }
 
 #[test]
@@ -232,18 +279,29 @@ fn rejected_alerts_are_named_as_shown() {
     assert_eq!(response.json(), shown);
 }
 
+/// A text without comments: those of the French guide are French.
+fn without_comments(text: &str) -> String {
+    let lines = text.lines().map(|line| line.split(" #").next().unwrap());
+    lines.map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
+
 #[test]
-fn the_french_guide_shows_the_same_configuration() {
-    for name in [
-        "quick start, configuration",
-        "quick start, Alertmanager",
-        "quick start, alert",
-    ] {
-        let texts: BTreeSet<String> = marked(name).into_iter().map(|block| block.text).collect();
+fn the_french_guide_shows_the_same_commands() {
+    let french: BTreeSet<String> = blocks("docs/fr.md", &document("docs/fr.md"))
+        .into_iter()
+        .filter_map(|block| block.marker)
+        .collect();
+    for name in RUN {
+        let texts = marked(name);
+        if name.starts_with("example") || !french.contains(&format!("test: {name}")) {
+            continue;
+        }
+        let texts: BTreeSet<String> = texts
+            .iter()
+            .map(|block| without_comments(&block.text))
+            .collect();
         assert_eq!(texts.len(), 1, "{name}: {texts:?}");
     }
-    let check = only("quick start, check");
-    assert!(only("quick start, start").starts_with(&check), "{check}");
 }
 
 #[test]
