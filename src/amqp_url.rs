@@ -5,13 +5,29 @@
 
 use std::fmt;
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use url::Url;
 
 use crate::secret::Secret;
 
 /// The maximal length of a virtual host's name: that of an AMQP short string.
 const MAX_SHORT_STRING_BYTES: usize = 255;
+
+/// What must be encoded within a part of a URL, such as a virtual host.
+const RESERVED: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'/')
+    .add(b':')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'@')
+    .add(b'[')
+    .add(b'\\')
+    .add(b']');
 
 const DEFAULT_HEARTBEAT_SECONDS: u16 = 10;
 
@@ -178,23 +194,19 @@ fn query(url: &Url) -> Result<(u16, bool), UrlError> {
 }
 
 impl fmt::Display for AmqpUrl {
-    /// The URL without the password.
+    /// The URL as it would be written, without the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.tls { "amqps://" } else { "amqp://" })?;
         if let Login::Plain { user, .. } = &self.login {
-            write!(f, "{user}@")?;
+            write!(f, "{}@", utf8_percent_encode(user, RESERVED))?;
         }
         if self.host.contains(':') {
             write!(f, "[{}]", self.host)?;
         } else {
             f.write_str(&self.host)?;
         }
-        write!(f, ":{}", self.port)?;
-        if self.vhost.starts_with('/') {
-            f.write_str(&self.vhost.replace('/', "/%2F"))
-        } else {
-            write!(f, "/{}", self.vhost)
-        }
+        let vhost = utf8_percent_encode(&self.vhost, RESERVED);
+        write!(f, ":{}/{vhost}", self.port)
     }
 }
 
@@ -237,9 +249,21 @@ mod tests {
             ),
             (
                 "amqps://u:p%40s%23@[::1]:1234/a%2Fb?heartbeat=5",
-                "amqps://u@[::1]:1234/a/b",
+                "amqps://u@[::1]:1234/a%2Fb",
                 Some(("u", "p@s#")),
                 "a/b",
+            ),
+            (
+                "amqp://u:p@h/%2Fteam%2Fa",
+                "amqp://u@h:5672/%2Fteam%2Fa",
+                Some(("u", "p")),
+                "/team/a",
+            ),
+            (
+                "amqp://a%40b%3A:p@h/50%25%20%23%3F",
+                "amqp://a%40b%3A@h:5672/50%25%20%23%3F",
+                Some(("a@b:", "p")),
+                "50% #?",
             ),
             (
                 "amqp://u:p@ss@h/v",

@@ -47,6 +47,13 @@ pub struct Placeholder {
     is_whole: bool,
 }
 
+impl Placeholder {
+    /// Whether a program would expand it.
+    pub fn is_variable(&self) -> bool {
+        FORMS.contains(&(self.start, self.end))
+    }
+}
+
 impl fmt::Display for Placeholder {
     /// Without the text between: it may be part of a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -64,24 +64,23 @@ impl ServerSettings {
 /// A host and a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenAddress {
-    /// A name or an address, without brackets.
+    /// A name or an address, without brackets; empty for every address of both families.
     pub host: String,
     /// 0 stands for any free port.
     pub port: u16,
 }
 
 impl ListenAddress {
-    /// Parses `HOST:PORT`. An IPv6 address is in brackets; without a host (`:18401`) it is every IPv4 address.
+    /// Parses `HOST:PORT`. An IPv6 address is in brackets; without a host (`:18401`) it is every address.
     pub fn parse(text: &str) -> Option<Self> {
         let (host, port) = text.trim().rsplit_once(':')?;
         let port = port.parse().ok()?;
         let host = match host.strip_prefix('[').map(|host| host.strip_suffix(']')) {
-            Some(bracketed) => bracketed?,
+            Some(bracketed) => bracketed.filter(|host| !host.is_empty())?,
             None if host.contains(':') => return None,
-            None if host.is_empty() => "0.0.0.0",
             None => host,
         };
-        (!host.is_empty()).then(|| Self {
+        Some(Self {
             host: host.to_owned(),
             port,
         })
@@ -119,7 +118,7 @@ mod tests {
         for (text, parsed) in [
             ("0.0.0.0:18401", Some(("0.0.0.0", 18401))),
             ("[::]:80", Some(("::", 80))),
-            (":18401", Some(("0.0.0.0", 18401))),
+            (":18401", Some(("", 18401))),
             ("localhost:0", Some(("localhost", 0))),
             ("::1:80", None),
             ("localhost", None),

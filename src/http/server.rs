@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use log::{debug, error, info};
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::body::BodyReader;
 use super::connection::{Connection, HEAD_TIMEOUT};
@@ -67,7 +67,13 @@ struct ServerState {
 impl ListenAddress {
     /// Looks up the host's addresses.
     pub fn resolve(&self) -> Result<Vec<SocketAddr>, ListenError> {
-        (self.host.as_str(), self.port)
+        let host = match &*self.host {
+            // The socket takes connections of both families.
+            "" if Socket::new(Domain::IPV6, Type::STREAM, None).is_ok() => "::",
+            "" => "0.0.0.0",
+            host => host,
+        };
+        (host, self.port)
             .to_socket_addrs()
             .map(Iterator::collect)
             .map_err(|error| ListenError::Resolve(self.clone(), error))
@@ -125,14 +131,31 @@ impl Server {
     }
 }
 
+/// Listens on the first address that is available.
 fn bind(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
-    let listener = TcpListener::bind(addresses)?;
-    let socket = SockRef::from(&listener);
+    let mut result = Err(io::ErrorKind::AddrNotAvailable.into());
+    for address in addresses {
+        result = listen(*address);
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // Whatever net.ipv6.bindv6only says: [::] is every address of both families, as in Go programs.
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&address.into())?;
     // The standard library's backlog is 128; an Alertmanager may start with a burst of 500 connections.
     socket.listen(BACKLOG)?;
     // It counts for accept, too: see socket(7).
     socket.set_read_timeout(Some(ACCEPT_TIMEOUT))?;
-    Ok(listener)
+    Ok(socket.into())
 }
 
 fn accept(listener: &TcpListener, shared: &Arc<ServerState>, heartbeat: &Heartbeat) {
@@ -144,7 +167,10 @@ fn accept(listener: &TcpListener, shared: &Arc<ServerState>, heartbeat: &Heartbe
             return;
         }
         let result = match accepted {
-            Ok((socket, peer)) => shared.serve(socket, peer),
+            Ok((socket, peer)) => {
+                // An IPv4 address of a socket for both families is shown as such.
+                shared.serve(socket, (peer.ip().to_canonical(), peer.port()).into())
+            }
             Err(error)
                 if is_timeout(&error)
                     || matches!(
@@ -283,6 +309,20 @@ impl ServerState {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_a_host_it_listens_on_every_address_of_both_families() {
+        let listen = ListenAddress::parse(":0").unwrap();
+        assert_eq!(listen.to_string(), ":0");
+        let addresses = listen.resolve().unwrap();
+        let port = bind(&addresses).unwrap();
+        let (port, _listener) = (port.local_addr().unwrap().port(), port);
+        TcpStream::connect(("127.0.0.1", port)).unwrap();
+        // Where there is no IPv6, that is all.
+        if addresses[0].is_ipv6() && TcpListener::bind("[::1]:0").is_ok() {
+            TcpStream::connect(("::1", port)).unwrap();
+        }
+    }
 
     #[test]
     fn a_burst_of_connections_is_not_turned_away() {
