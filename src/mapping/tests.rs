@@ -212,6 +212,10 @@ fn each_type_of_rule_has_its_value() {
             "[{type: map, field: labels.severity, values: {Critical: a, ' critical': b}}, last]",
             "last",
         ),
+        (
+            "[{type: map, field: labels.alertname, values: {instancedown: a}}, last]",
+            "last",
+        ),
         ("{type: template, value: x, field: '', regexp: ''}", "x"),
     ] {
         assert_eq!(
@@ -220,6 +224,18 @@ fn each_type_of_rule_has_its_value() {
             "{rule}"
         );
     }
+}
+
+#[test]
+fn a_copied_text_and_the_key_of_a_table_are_taken_as_they_are() {
+    let lines = "output: {type: copy, value: labels.severity}\n\
+                 author: {type: map, field: labels.severity, values: {critical: a}, default: b}";
+    let (event, _) = map(lines, sample_with(|value| format!(" {value} ")));
+    let event = event.unwrap();
+    assert_eq!(
+        (&event["output"], &event["author"]),
+        (&" critical ".into(), &"b".into())
+    );
 }
 
 #[test]

@@ -55,6 +55,8 @@ fn metrics_count_requests_alerts_and_events() {
     }
 
     assert_eq!(connector.post(&notification(&["A", "B", "C"])).status, 200);
+    let resolved = notification(&["A"]).replace("\"firing\"", "\"resolved\"");
+    assert_eq!(connector.post(&resolved).status, 200);
     let nameless = notification(&["A", "B"]).replace("\"instance\"", "\"other\"");
     assert_eq!(connector.post(&nameless).status, 422);
     let truncated = notification(&["D"]).replace("\"truncatedAlerts\":0", "\"truncatedAlerts\":7");
@@ -91,7 +93,7 @@ fn metrics_count_requests_alerts_and_events() {
 
     let now = scrape(&connector);
     for (name, expected) in [
-        ("http_requests_total{route=\"/webhook\",code=\"200\"}", 2.0),
+        ("http_requests_total{route=\"/webhook\",code=\"200\"}", 3.0),
         ("http_requests_total{route=\"/webhook\",code=\"401\"}", 1.0),
         ("http_requests_total{route=\"/webhook\",code=\"422\"}", 1.0),
         ("http_requests_total{route=\"/webhook\",code=\"503\"}", 2.0),
@@ -99,15 +101,15 @@ fn metrics_count_requests_alerts_and_events() {
         ("http_requests_total{route=\"other\",code=\"400\"}", 1.0),
         (
             "http_request_duration_seconds_count{route=\"/webhook\"}",
-            6.0,
+            7.0,
         ),
         ("http_authentication_failures_total", 1.0),
         ("alerts_received_total{status=\"firing\"}", 6.0),
-        ("alerts_received_total{status=\"resolved\"}", 0.0),
+        ("alerts_received_total{status=\"resolved\"}", 1.0),
         ("alerts_rejected_total{field=\"component\"}", 2.0),
         ("alerts_truncated_total", 7.0),
-        ("event_fields_dropped_total{field=\"timestamp\"}", 4.0),
-        ("events_published_total", 4.0),
+        ("event_fields_dropped_total{field=\"timestamp\"}", 5.0),
+        ("events_published_total", 5.0),
         ("events_failed_total{reason=\"returned\"}", 2.0),
         ("events_failed_total{reason=\"disconnected\"}", 3.0),
         ("events_failed_total{reason=\"nack\"}", 0.0),
@@ -115,7 +117,7 @@ fn metrics_count_requests_alerts_and_events() {
         ("amqp_messages_in_flight", 0.0),
         ("amqp_connection_attempts_total{outcome=\"success\"}", 1.0),
         // RabbitMQ confirms returned messages as well.
-        ("amqp_confirm_duration_seconds_count", 6.0),
+        ("amqp_confirm_duration_seconds_count", 7.0),
         ("config_last_reload_successful", 0.0),
         ("config_reloads_total{outcome=\"failure\"}", 1.0),
     ] {

@@ -55,6 +55,12 @@ fn command_line_over_environment_over_file() {
     );
     assert_eq!(config.http.tokens, [Secret::new("other")]);
     assert_eq!(config.http.listen.to_string(), "[::1]:2");
+    let any_port = Overrides {
+        port: Some(0),
+        ..Overrides::default()
+    };
+    let config = load_with(&text, &[], &any_port).unwrap();
+    assert_eq!(config.http.listen.to_string(), "127.0.0.1:0");
 }
 
 #[test]
@@ -129,10 +135,10 @@ fn the_shipped_file_is_valid_and_warns_about_its_token() {
 
 #[test]
 fn tokens_come_from_a_list_or_a_file() {
-    let several = load(&MINIMAL.replace("sesame-word", "[one, two]")).unwrap();
+    let several = load(&MINIMAL.replace("sesame-word", "[one, two, three]")).unwrap();
     assert_eq!(
         several.http.tokens,
-        [Secret::new("one"), Secret::new("two")]
+        ["one", "two", "three"].map(Secret::new)
     );
     let path = std::env::temp_dir().join(format!("token-{}", std::process::id()));
     fs::write(&path, "from-file\r\n").unwrap();
