@@ -58,6 +58,10 @@ impl<'a> Name<'a> {
     /// at the line break would merge different entities. `None` for a blank text.
     pub fn new(text: impl Into<Cow<'a, str>>) -> Option<Self> {
         let mut text = text.into();
+        // Nearly every name.
+        if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Some(Self(text));
+        }
         let trimmed = text.trim();
         if trimmed.contains(is_line_break) {
             let lines = trimmed.split(is_line_break).map(str::trim);

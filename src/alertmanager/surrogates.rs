@@ -15,6 +15,11 @@ pub fn replace_lone_surrogates(json: &mut [u8]) {
     let mut start = 0;
     while let Some(found) = memmem::find(&json[start..], b"\\u") {
         let at = start + found;
+        // Nearly every escape is another one.
+        if !matches!(json.get(at + 2), Some(b'd' | b'D')) {
+            start = at + 1;
+            continue;
+        }
         let before = json[..at].iter().rev();
         let is_escaped = before.take_while(|byte| **byte == b'\\').count() % 2 == 1;
         let (first, second) = (code_unit(&json[at..]), at + ESCAPE_BYTES);

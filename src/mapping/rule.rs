@@ -178,7 +178,7 @@ impl Rule {
 impl<'a> RuleValue<'a> {
     fn unless_blank(self) -> RuleResult<'a> {
         let is_blank = match &self.value {
-            FieldValue::String(string) => string.trim().is_empty(),
+            FieldValue::String(string) => string.chars().all(char::is_whitespace),
             FieldValue::Labels(labels) => labels.is_empty(),
             FieldValue::Constant(_) => false,
         };

@@ -48,7 +48,8 @@ pub struct Batch {
     /// For each message its routing key, and the id of its entity behind it.
     texts: String,
     entries: Vec<Entry>,
-    identity: Identity,
+    /// Over entities and times; [`Batch::identity`] adds the bodies.
+    hasher: DefaultHasher,
 }
 
 /// Where a message is in the buffers.
@@ -191,13 +192,8 @@ impl BatchBuilder {
         if merged > 0 {
             self.retain(|position| chosen[position] == position);
         }
-        let mut bodies = HASH_KEYS[1].build_hasher();
-        bodies.write(&self.bodies);
-        for entry in &self.entries {
-            bodies.write_usize(entry.body.start);
-        }
         let mut batch = Batch {
-            identity: Identity([self.hasher.finish(), bodies.finish()]),
+            hasher: self.hasher,
             bodies: self.bodies,
             texts: self.texts,
             entries: self.entries,
@@ -254,9 +250,15 @@ impl Batch {
         self.entries.get(index).map(|entry| entry.entity)
     }
 
-    /// The same for a retry of the notification.
+    /// Two halves: one over entities and times in the order of [`BatchBuilder::push`], one over the bodies and where each
+    /// starts.
     pub fn identity(&self) -> Identity {
-        self.identity
+        let mut bodies = HASH_KEYS[1].build_hasher();
+        bodies.write(&self.bodies);
+        for entry in &self.entries {
+            bodies.write_usize(entry.body.start);
+        }
+        Identity([self.hasher.finish(), bodies.finish()])
     }
 
     /// All messages, in order.
