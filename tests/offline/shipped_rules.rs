@@ -183,6 +183,7 @@ fn names_are_short_and_without_slashes_and_secrets() {
                 !component.contains('/') && component.trim() == component,
                 "{component:?}"
             );
+            assert!(!resource.contains("  "), "{resource:?}");
             for name in [component, resource] {
                 assert!(
                     !name.contains("pa:ss") && !name.contains("secret"),
