@@ -116,8 +116,10 @@ mod tests {
             let result = authorize_from(REMOTE, Some(header), &tokens);
             assert_eq!(result, Err(Unauthorized::Wrong), "{header:?}");
         }
-        let missing = authorize_from(REMOTE, None, &tokens);
-        assert_eq!(missing, Err(Unauthorized::Missing));
+        for peer in [REMOTE, "127.0.0.1"] {
+            let missing = authorize_from(peer, None, &tokens);
+            assert_eq!(missing, Err(Unauthorized::Missing), "{peer}");
+        }
     }
 
     #[test]

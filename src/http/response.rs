@@ -347,26 +347,22 @@ mod tests {
 
     #[test]
     fn what_needs_no_token_and_what_an_outage_repeats_is_logged_within_limits() {
+        let anonymous = LogLimit::Limited("anonymous", LogRate::ANONYMOUS);
+        let outage = |kind| LogLimit::Limited(kind, LogRate::REPEATED);
         let full = || BudgetError::Full { limit: 1 };
         let stopped = DeliveryError::Stopped;
         let reason = stopped.reason();
         for (error, limit) in [
-            (HttpError::NotFound, LogLimit::ANONYMOUS),
-            (HttpError::Method(&["GET"]), LogLimit::ANONYMOUS),
-            (Unauthorized::Wrong.into(), LogLimit::ANONYMOUS),
-            (InvalidRequest::TooLong.into(), LogLimit::ANONYMOUS),
-            (HttpError::HeadTooSlow, LogLimit::ANONYMOUS),
+            (HttpError::NotFound, anonymous),
+            (HttpError::Method(&["GET"]), anonymous),
+            (Unauthorized::Wrong.into(), anonymous),
+            (InvalidRequest::TooLong.into(), anonymous),
+            (HttpError::HeadTooSlow, anonymous),
             (HttpError::ContentEncoding, LogLimit::Unlimited),
-            (BodyError::from(full()).into(), LogLimit::outage("memory")),
-            (
-                PipelineError::from(full()).into(),
-                LogLimit::outage("memory"),
-            ),
-            (
-                PipelineError::from(stopped).into(),
-                LogLimit::outage(reason),
-            ),
-            (HttpError::Saturated(8), LogLimit::outage("saturated")),
+            (BodyError::from(full()).into(), outage("memory")),
+            (PipelineError::from(full()).into(), outage("memory")),
+            (PipelineError::from(stopped).into(), outage(reason)),
+            (HttpError::Saturated(8), outage("saturated")),
             (HttpError::NotReady(String::new()), LogLimit::Debug),
         ] {
             assert_eq!(error.log_limit(), limit, "{error:?}");
