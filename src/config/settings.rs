@@ -11,7 +11,6 @@ use super::environment::Environment;
 use super::source::{Form, Section, SectionKeys, Setting};
 use crate::amqp_url::{AmqpUrl, Login};
 use crate::http::{self, ListenAddress, ServerTls, is_published};
-use crate::placeholder::{self, Placeholder};
 use crate::publisher::{self, TlsFiles};
 use crate::secret::Secret;
 use crate::tls::TlsError;
@@ -293,13 +292,8 @@ fn tokens(section: &mut Section<'_, '_>) -> Vec<Secret> {
             continue;
         }
         if is_published(&setting.text) {
-            let unexpanded = placeholder::find(&setting.text)
-                .filter(Placeholder::is_variable)
-                .map_or_else(String::new, |found| {
-                    format!(" ({found}: nothing is expanded here)")
-                });
             let message = format!(
-                "is a published placeholder{unexpanded}, which is accepted from loopback addresses only; set a secret token here or with {variable}"
+                "is a published placeholder: nothing is expanded here, and it is accepted from loopback addresses only; set a secret token here or with {variable}"
             );
             section.diagnostics.warn(place, message);
         } else if setting.text.contains([',', ';']) {
