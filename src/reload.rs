@@ -29,7 +29,7 @@ const RESULT_TIMEOUT: Duration = Duration::from_secs(9);
 const RESERVED_FILES: usize = 64;
 
 /// The lower limit of `http.max_connections` where file descriptors are scarce.
-const MIN_CONNECTIONS: usize = 16;
+const MIN_LOWERED_CONNECTIONS: usize = 16;
 
 /// Reads and checks the configuration, and logs its warnings.
 pub fn load(path: &Path, overrides: &Overrides) -> Result<Config, ConfigError> {
@@ -121,7 +121,7 @@ pub fn max_connections(settings: &http::ServerSettings) -> usize {
         Some(max_files) if configured + RESERVED_FILES > max_files => {
             let max = max_files
                 .saturating_sub(RESERVED_FILES)
-                .max(MIN_CONNECTIONS)
+                .max(MIN_LOWERED_CONNECTIONS)
                 .min(configured);
             if max < configured {
                 warn!(

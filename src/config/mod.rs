@@ -23,6 +23,7 @@ pub use source::SectionKeys;
 pub use yamldoc::{MAX_FILE_BYTES, Position};
 
 use crate::mapping::Mapping;
+use crate::text::visible;
 use crate::{http, publisher};
 use diagnostics::{
     Diagnostics, MAX_LISTED, hidden_hint, hint, mapping_hint, more_than_listed, without_hidden,
@@ -206,29 +207,32 @@ impl fmt::Display for Config {
             .map(ToString::to_string)
             .collect();
         writeln!(f, "broker:       {}", urls.join(", "))?;
-        writeln!(f, "exchange:     {}", self.publisher.exchange)?;
+        writeln!(f, "exchange:     {}", visible(&self.publisher.exchange))?;
         writeln!(f, "listen:       {}", self.http.listen)?;
         writeln!(f, "tls:          {}", self.http.tls_summary())?;
         writeln!(f, "tokens:       {} (not shown)", self.http.tokens.len())?;
         writeln!(f, "body limit:   {} bytes", self.http.max_body_bytes)?;
         writeln!(f, "connections:  {}", self.http.max_connections)?;
         writeln!(f, "timeout:      {:?}", self.http.answer_timeout)?;
-        writeln!(f, "connector:    {}", self.mapping.connector.as_str())?;
-        let names: Vec<&str> = self
-            .mapping
-            .extra_infos
-            .iter()
-            .map(|(name, _)| name.as_str())
-            .collect();
-        write!(
-            f,
-            "extra infos:  {}",
-            if names.is_empty() {
-                "none".to_owned()
-            } else {
-                names.join(", ")
+        let connector = visible(self.mapping.connector.as_str());
+        writeln!(f, "connector:    {connector}")?;
+        for (field, rule) in self.mapping.required() {
+            if rule.can_fail() {
+                writeln!(
+                    f,
+                    "{:13} may be missing, which rejects the alert; end its rules with a constant",
+                    format!("{field}:")
+                )?;
             }
-        )
+        }
+        let infos = self.mapping.extra_infos.iter();
+        let names: Vec<_> = infos.map(|(name, _)| visible(name.as_str())).collect();
+        let names = if names.is_empty() {
+            "none".to_owned()
+        } else {
+            names.join(", ")
+        };
+        write!(f, "extra infos:  {names}")
     }
 }
 

@@ -128,6 +128,15 @@ impl AlertError {
 }
 
 impl Mapping {
+    /// The rules without a value of which an alert is rejected, with their fields.
+    pub fn required(&self) -> [(&'static str, &Rule); 3] {
+        [
+            ("connector_name", &self.connector_name),
+            ("component", &self.component),
+            ("resource", &self.resource),
+        ]
+    }
+
     /// Maps one alert. The warnings come with either result.
     pub fn map<'a>(
         &'a self,

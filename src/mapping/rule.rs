@@ -138,6 +138,21 @@ impl Rule {
         }))
     }
 
+    /// Whether there are probably alerts for which the rule has no value. Every alert of Prometheus has labels, and a name.
+    pub fn can_fail(&self) -> bool {
+        let is_present = |path: &Path| matches!(path.as_str(), "labels" | "labels.alertname");
+        match self {
+            Self::String(string) => string.is_empty(),
+            Self::Copy(path) => !is_present(path),
+            Self::Template(rule) => {
+                rule.regexp.is_some() || !rule.field.as_ref().is_none_or(is_present)
+            }
+            Self::Lookup { field, default, .. } => default.is_none() || !is_present(field),
+            Self::First(rules) => rules.iter().all(Self::can_fail),
+            Self::Constant(_) | Self::Labels(_) => true,
+        }
+    }
+
     /// The rule's value for an alert. Of a list, the rules before the first with a value are added to `skipped`; where none
     /// has a value, all of them.
     pub fn evaluate<'a>(

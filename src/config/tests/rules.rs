@@ -376,6 +376,54 @@ fn a_dash_without_a_space_is_no_list() {
 }
 
 #[test]
+fn the_summary_names_required_fields_that_may_be_missing() {
+    for (rule, can_fail) in [
+        ("x", false),
+        ("{type: copy, value: labels.alertname}", false),
+        ("[{type: copy, value: labels.instance}, x]", false),
+        (
+            "{type: map, field: labels.alertname, values: {a: b}, default: c}",
+            false,
+        ),
+        (
+            "{type: template, field: labels, value: 'x {{ len .Field }}'}",
+            false,
+        ),
+        ("{type: copy, value: labels.instance}", true),
+        (
+            "[{type: copy, value: labels.instance}, {type: copy, value: labels.pod}]",
+            true,
+        ),
+        ("{type: map, field: labels.alertname, values: {a: b}}", true),
+        (
+            "{type: map, field: labels.severity, values: {}, default: c}",
+            true,
+        ),
+        (
+            "{type: template, field: labels.instance, value: '{{ .Field }}'}",
+            true,
+        ),
+        (
+            "{type: template, field: labels.alertname, regexp: a, value: '{{ .Field }}'}",
+            true,
+        ),
+    ] {
+        let text = MINIMAL.replace("{type: copy, value: labels.instance}", rule);
+        let summary = load(&text).unwrap().to_string();
+        assert_eq!(
+            summary.contains("component:    may be missing"),
+            can_fail,
+            "{rule}: {summary}"
+        );
+        assert!(!summary.contains("resource:"), "{summary}");
+    }
+    let shipped = load(include_str!("../../../config.yml"))
+        .unwrap()
+        .to_string();
+    assert!(!shipped.contains("may be missing"), "{shipped}");
+}
+
+#[test]
 fn what_has_no_effect_is_warned_of() {
     assert!(of("output_length: 5")[0].ends_with("output_length: has no effect without output"));
     let many = "  - x\n".repeat(1001);
