@@ -24,7 +24,7 @@ struct State {
 
 impl Heartbeat {
     /// Alive for now; the first beat is due as any other.
-    pub fn new() -> Self {
+    fn new() -> Self {
         let heartbeat = Self(Arc::new(State {
             created: Instant::now(),
             due: AtomicU64::new(0),
@@ -55,9 +55,22 @@ impl Heartbeat {
     }
 }
 
-impl Default for Heartbeat {
-    fn default() -> Self {
-        Self::new()
+/// The heartbeats of all loops, with their names. It makes them, so that none goes unwatched.
+#[derive(Debug, Default)]
+pub struct Heartbeats(Vec<(&'static str, Heartbeat)>);
+
+impl Heartbeats {
+    /// The heartbeat of a new loop.
+    pub fn add(&mut self, name: &'static str) -> Heartbeat {
+        let heartbeat = Heartbeat::new();
+        self.0.push((name, heartbeat.clone()));
+        heartbeat
+    }
+
+    /// The first loop whose beat is overdue.
+    pub fn silent(&self, now: Instant) -> Option<&'static str> {
+        let mut silent = self.0.iter().filter(|(_, one)| !one.is_alive(now));
+        silent.next().map(|(name, _)| *name)
     }
 }
 
@@ -91,5 +104,17 @@ mod tests {
         let now = Instant::now();
         assert!(heartbeat.is_alive(now));
         assert!(!heartbeat.is_alive(now + 2 * MAX_PAUSE));
+    }
+    #[test]
+    fn one_silent_loop_is_enough() {
+        let mut heartbeats = Heartbeats::default();
+        let accept = heartbeats.add("accept");
+        let _publisher = heartbeats.add("publisher");
+        let now = Instant::now();
+        assert_eq!(heartbeats.silent(now), None);
+        let later = now + Duration::from_hours(1);
+        assert_eq!(heartbeats.silent(later), Some("accept"));
+        accept.beat_at(later);
+        assert_eq!(heartbeats.silent(later), Some("publisher"));
     }
 }

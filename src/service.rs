@@ -18,7 +18,7 @@ use crate::allocator;
 use crate::cli::{Cli, HELP, Mode, UsageError};
 use crate::config::{Config, ConfigError, Environment};
 use crate::http::{ActiveConfig, Application, ListenError, Server};
-use crate::liveness::Heartbeat;
+use crate::liveness::Heartbeats;
 use crate::logging;
 use crate::mapping::explain;
 use crate::memory::Budget;
@@ -184,19 +184,14 @@ fn serve(cli: &Cli, config: Config) -> Result<(), RunError> {
     reload::watch_signals(commands.clone()).map_err(RunError::Signals)?;
     let metrics = Metrics::new();
     let reload_metrics = metrics.reloads.clone();
-    let mut heartbeats = Vec::new();
-    let mut new_heartbeat = |name| {
-        let heartbeat = Heartbeat::new();
-        heartbeats.push((name, heartbeat.clone()));
-        heartbeat
-    };
+    let mut heartbeats = Heartbeats::default();
     let sink = match cli.mode {
         Mode::ServeToStdout => EventSink::stream(io::stdout()),
         _ => EventSink::Broker(
             Publisher::start(
                 config.publisher.clone(),
                 metrics.broker.clone(),
-                new_heartbeat("publisher"),
+                heartbeats.add("publisher"),
             )
             .map_err(RunError::Publisher)?,
         ),
@@ -215,7 +210,7 @@ fn serve(cli: &Cli, config: Config) -> Result<(), RunError> {
         &listen,
         max_connections,
         Arc::clone(&application),
-        new_heartbeat("accept"),
+        heartbeats.add("accept"),
     )?;
     info!(version:% = version::VERSION, address:% = server.address(), tls:%; "listening");
 

@@ -1,14 +1,14 @@
 //! Notifies systemd (`sd_notify(3)`): ready, status, reloading, stopping, and the watchdog. Does nothing where `NOTIFY_SOCKET` is
 //! not set.
 //!
-//! The main thread calls it. The watchdog is fed while every loop that does the work is alive by its own [`Heartbeat`].
+//! The main thread calls it. The watchdog is fed while every loop that does the work is alive by its own heartbeat.
 
 use std::time::{Duration, Instant};
 
 use log::{error, warn};
 use sd_notify::NotifyState;
 
-use crate::liveness::Heartbeat;
+use crate::liveness::Heartbeats;
 use crate::logging::{LogLimiter, LogRate};
 use crate::text::visible;
 
@@ -23,7 +23,7 @@ pub struct Notifier<S> {
     /// The status in a line.
     status: S,
     /// The loops that have to be alive, with their names.
-    heartbeats: Vec<(&'static str, Heartbeat)>,
+    heartbeats: Heartbeats,
     /// `None` where systemd is not there.
     schedule: Option<Schedule>,
     log_limiter: LogLimiter,
@@ -38,7 +38,7 @@ struct Schedule {
 
 impl<S: Fn() -> String> Notifier<S> {
     /// Notifies systemd that the service is ready.
-    pub fn start(status: S, heartbeats: Vec<(&'static str, Heartbeat)>) -> Self {
+    pub fn start(status: S, heartbeats: Heartbeats) -> Self {
         let mut notifier = Self {
             status,
             heartbeats,
@@ -70,7 +70,7 @@ impl<S: Fn() -> String> Notifier<S> {
     /// Sends what is due.
     pub fn tick(&mut self) {
         let (now, status) = (Instant::now(), self.status());
-        let silent = self.silent_loop(now);
+        let silent = self.heartbeats.silent(now);
         let Some(schedule) = &mut self.schedule else {
             return;
         };
@@ -117,14 +117,6 @@ impl<S: Fn() -> String> Notifier<S> {
     fn status(&self) -> String {
         visible(&(self.status)()).into_owned()
     }
-
-    fn silent_loop(&self, now: Instant) -> Option<&'static str> {
-        let mut silent = self
-            .heartbeats
-            .iter()
-            .filter(|(_, heartbeat)| !heartbeat.is_alive(now));
-        silent.next().map(|(name, _)| *name)
-    }
 }
 
 fn notify(states: &[NotifyState<'_>]) {
@@ -140,20 +132,7 @@ mod tests {
     #[test]
     fn the_status_stays_on_one_line() {
         let status = || "blocked: go away\nWATCHDOG=trigger".to_owned();
-        let notifier = Notifier::start(status, Vec::new());
+        let notifier = Notifier::start(status, Heartbeats::default());
         assert_eq!(notifier.status(), "blocked: go away\\nWATCHDOG=trigger");
-    }
-
-    #[test]
-    fn one_silent_loop_is_enough() {
-        let (accept, publisher) = (Heartbeat::new(), Heartbeat::new());
-        let heartbeats = vec![("accept", accept.clone()), ("publisher", publisher)];
-        let notifier = Notifier::start(String::new, heartbeats);
-        let now = Instant::now();
-        assert_eq!(notifier.silent_loop(now), None);
-        let later = now + Duration::from_hours(1);
-        assert_eq!(notifier.silent_loop(later), Some("accept"));
-        accept.beat_at(later);
-        assert_eq!(notifier.silent_loop(later), Some("publisher"));
     }
 }

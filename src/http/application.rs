@@ -340,7 +340,7 @@ mod tests {
     use super::*;
     use crate::config::{Config, Environment, Overrides};
     use crate::http::Server;
-    use crate::liveness::Heartbeat;
+    use crate::liveness::Heartbeats;
 
     struct PanickingWriter;
 
@@ -370,7 +370,13 @@ mod tests {
         let sink = EventSink::stream(PanickingWriter);
         let reload = Box::new(|| Ok(()));
         let application = Application::new(active, sink, Metrics::new(), budget, reload);
-        let server = Server::start(&listen, 10, Arc::new(application), Heartbeat::new()).unwrap();
+        let server = Server::start(
+            &listen,
+            10,
+            Arc::new(application),
+            Heartbeats::default().add("accept"),
+        )
+        .unwrap();
         let body = r#"{"version":"4","alerts":[{"status":"firing","labels":{"a":"b"}}]}"#;
         let webhook = format!(
             "POST /webhook HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer t\r\nContent-Length: {}\r\n\r\n{body}",

@@ -76,11 +76,12 @@ fn a_reload_changes_everything_but_the_address_or_nothing() {
         let mapping = MAPPING.replace("p1", name);
         let url = broker.url(&second);
         format!(
-            "amqp: {{url: '{url}'}}\nhttp: {{listen: '127.0.0.1:1', bearer_token: another, max_body_bytes: 2048, \
+            "amqp: {{url: '{url}'}}\nhttp: {{listen: '127.0.0.1:1', bearer_token: another, max_body_bytes: 2048, max_connections: 100, \
              metrics_require_token: true}}\n{mapping}"
         )
     };
-    // The statuses of a notification, a large one, one with the other token, and of the metrics; the queue and the name in it.
+    // The statuses of a notification, a large one, one with the other token, and of the metrics; the limit of notifications, which
+    // follows from that of connections; the name in the event.
     let address = connector.address;
     let in_use = |token: &str, other: &str, vhost: &str| {
         let mut client = Client::new(address);
@@ -91,11 +92,20 @@ fn a_reload_changes_everything_but_the_address_or_nothing() {
             response.unwrap().status
         };
         let statuses = [post(token, 1), post(token, 100), post(other, 1)];
-        let metrics = client.send("GET", "/metrics", &[], b"").unwrap().status;
+        let anonymous = client.send("GET", "/metrics", &[], b"").unwrap().status;
+        let authorization = format!("Authorization: Bearer {token}");
+        let page = client
+            .send("GET", "/metrics", &[&authorization], b"")
+            .unwrap();
+        let name = "canopsis_connector_http_notifications_limit ";
+        let limit = page
+            .body
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.parse().ok());
         let event = broker.admin(vhost).drain().swap_remove(0).event;
-        (statuses, metrics, event["connector_name"].clone())
+        (statuses, anonymous, limit, event["connector_name"].clone())
     };
-    let before = ([200, 200, 401], 200, json!("p1"));
+    let before = ([200, 200, 401], 200, Some(1016), json!("p1"));
     assert_eq!(in_use(TOKEN, "another", &first), before);
     let invalid = changed("p2").replace("max_body_bytes", "bearer_tokn: hunter2, max_body_bytes");
     connector.reload(&invalid);
@@ -109,7 +119,7 @@ fn a_reload_changes_everything_but_the_address_or_nothing() {
 
     for name in ["p2", "p3"] {
         connector.reload(&changed(name));
-        let after = ([200, 413, 401], 401, json!(name));
+        let after = ([200, 413, 401], 401, Some(92), json!(name));
         assert_eq!(in_use("another", TOKEN, &second), after, "after a reload");
     }
     let log = connector.log();
