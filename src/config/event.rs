@@ -164,12 +164,16 @@ impl Fields<'_, '_> {
                 "is empty; a later version of Canopsis may use one of the names for a field of its events",
             );
         }
-        let mut infos = Vec::new();
+        let mut infos: Vec<(ExtraName, Rule)> = Vec::new();
         for (key, value) in node.entries() {
             let name = match self.rules.first_line(&value, key) {
                 "" => self.rules.error(&value, "the name is blank"),
                 name => self.extra_name(&value, &format!("{prefix}{name}")),
             };
+            if infos.iter().any(|(known, _)| Some(known) == name.as_ref()) {
+                let message = "duplicate key: white space around a name is ignored";
+                self.rules.diagnostics.error(&value, message);
+            }
             let rule = self.rules.rule(&value, FieldKind::Anything);
             infos.extend(name.zip(rule));
         }

@@ -21,8 +21,6 @@ use yamldoc::{Node, NodeRef};
 const MAX_RULES: usize = 1000;
 /// Beyond it, a reader of JSON that has floating-point numbers only changes an integer.
 const MAX_EXACT_INTEGER: u128 = 1 << 53;
-/// The times of an alert.
-const ALERT_TIMES: [&str; 2] = ["startsAt", "endsAt"];
 
 /// The types of rules, with their keys.
 const RULE_KEYS: [(&str, &[&str]); 4] = [
@@ -156,15 +154,16 @@ impl<'c> RuleReader<'c> {
 
     /// Warns once of a rule for the timestamp that reads the time of the alert.
     fn warn_of_alert_time(&mut self, node: &NodeRef<'_>) {
-        let names_it = |node: &NodeRef<'_>| {
-            node.text()
-                .is_some_and(|text| ALERT_TIMES.iter().any(|time| text.contains(time)))
+        let is_alert_time = |part: &NodeRef<'_>| {
+            let text = part.text().unwrap_or_default();
+            text.contains("startsAt") || text.contains("endsAt")
         };
         let mut parts = ["value", "field"]
             .into_iter()
             .filter_map(|key| node.get(key));
-        if let Some(part) = parts.find(names_it).filter(|_| !self.copies_alert_time) {
-            self.copies_alert_time = true;
+        if let Some(part) = parts.find(is_alert_time)
+            && !std::mem::replace(&mut self.copies_alert_time, true)
+        {
             let message = "is the time of the alert: dates jump in Canopsis, and idle rules misfire; leave timestamp out, \
                            and put startsAt into an extra information";
             self.diagnostics.warn(&part, message);
@@ -175,16 +174,15 @@ impl<'c> RuleReader<'c> {
         match (kind, node.node) {
             (_, Node::Scalar(Value::Null, _)) => self.error(node, "must not be null"),
             (FieldKind::Labels, _) => self.labels(node, FieldKind::Text).map(Rule::Labels),
-            (FieldKind::Anything, Node::Scalar(Value::String(_), _)) => {
-                self.value_text(node, kind).map(Rule::String)
-            }
-            (FieldKind::Anything, _) => Some(Rule::Constant(self.json(node))),
-            (FieldKind::Name | FieldKind::NameWithoutSlash, _) if node.text() == Some("") => {
-                self.error(node, "must not be empty")
-            }
+            (
+                FieldKind::Anything,
+                Node::Scalar(Value::Bool(_) | Value::Number(_), _) | Node::List(_) | Node::Map(_),
+            ) => Some(Rule::Constant(self.json(node))),
             (FieldKind::Name | FieldKind::NameWithoutSlash, _) => {
-                let text = self.value_text(node, kind)?;
-                Some(Rule::String(self.first_line(node, &text).to_owned()))
+                match self.value_text(node, kind)? {
+                    text if text.is_empty() => self.error(node, "must not be empty"),
+                    text => Some(Rule::String(self.first_line(node, &text).to_owned())),
+                }
             }
             _ => self.value_text(node, kind).map(Rule::String),
         }
@@ -199,58 +197,62 @@ impl<'c> RuleReader<'c> {
         if trimmed.is_empty() && !text.is_empty() {
             return self.error(node, "is blank: white space only");
         }
-        let hint = meant_rule(trimmed);
-        match kind {
-            _ if text.is_empty() => {}
-            FieldKind::Timestamp => match parse_timestamp(trimmed) {
-                None => {
+        if kind == FieldKind::Timestamp && !text.is_empty() {
+            self.check_timestamp(node, trimmed)?;
+        } else if !self.warn_of_constant(node, text) {
+            match kind {
+                FieldKind::State if !text.is_empty() && State::parse(text).is_none() => {
                     let message = format!(
-                        "{trimmed:?} is neither Unix seconds nor RFC 3339; without a timestamp, Canopsis uses the time at which it reads the event"
-                    );
-                    return self.error(node, message);
-                }
-                Some(seconds) if !(1..=MAX_SECONDS).contains(&seconds) => {
-                    let message = format!(
-                        "{trimmed:?} is out of range for Unix seconds: events get no timestamp"
+                        "{text:?} is not a valid state; using 3 (critical). Valid are 0 to 3, ok, info, minor, major and critical"
                     );
                     self.diagnostics.warn(node, message);
                 }
-                Some(_) => {}
-            },
-            FieldKind::State if hint.is_none() && State::parse(text).is_none() => {
-                let message = format!(
-                    "{text:?} is not a valid state; using 3 (critical). Valid are 0 to 3, ok, info, minor, major and critical"
-                );
-                self.diagnostics.warn(node, message);
+                FieldKind::NameWithoutSlash if text.contains('/') => {
+                    self.diagnostics.warn(node, SLASH_IN_NAME);
+                }
+                FieldKind::Name | FieldKind::NameWithoutSlash
+                    if text.chars().count() > MAX_ENTITY_ID =>
+                {
+                    let message = format!(
+                        "has more than {MAX_ENTITY_ID} characters: Canopsis's statistics lose the entity"
+                    );
+                    self.diagnostics.warn(node, message);
+                }
+                _ => {}
             }
-            FieldKind::NameWithoutSlash if text.contains('/') => {
-                self.diagnostics.warn(node, SLASH_IN_NAME);
-            }
-            FieldKind::Name | FieldKind::NameWithoutSlash
-                if text.chars().count() > MAX_ENTITY_ID =>
-            {
-                let message = format!(
-                    "has more than {MAX_ENTITY_ID} characters: Canopsis's statistics lose the entity"
-                );
-                self.diagnostics.warn(node, message);
-            }
-            _ => self.warn_of_constant(node, text),
         }
         Some(text.to_owned())
     }
 
-    /// Warns of a text that is taken as it is written, and looks as if it was not meant so.
-    fn warn_of_constant(&mut self, node: &NodeRef<'_>, text: &str) {
-        let message = if let Some(rule) = meant_rule(text.trim()) {
-            format!("is the constant {text:?}; did you mean {rule}?")
-        } else if text.starts_with('-') && text[1..].starts_with(|c: char| c.is_alphabetic()) {
-            format!("is the constant {text:?}: in a list, a space follows the dash")
-        } else if let Some(found) = placeholder::find(text) {
-            format!("is the constant {text:?}: nothing expands the placeholder {found}")
-        } else {
-            return;
+    fn check_timestamp(&mut self, node: &NodeRef<'_>, text: &str) -> Option<()> {
+        let Some(seconds) = parse_timestamp(text) else {
+            let message = format!(
+                "{text:?} is neither Unix seconds nor RFC 3339; without a timestamp, Canopsis uses the time at which it reads the event"
+            );
+            return self.error(node, message);
         };
+        if !(1..=MAX_SECONDS).contains(&seconds) {
+            let message =
+                format!("{text:?} is out of range for Unix seconds: events get no timestamp");
+            self.diagnostics.warn(node, message);
+        }
+        Some(())
+    }
+
+    /// Warns of a text that is taken as it is written, and looks as if it was not meant so.
+    fn warn_of_constant(&mut self, node: &NodeRef<'_>, text: &str) -> bool {
+        let reason = if let Some(rule) = meant_rule(text.trim()) {
+            format!("; did you mean {rule}?")
+        } else if text.starts_with('-') && text[1..].starts_with(char::is_alphabetic) {
+            ": in a list, a space follows the dash".to_owned()
+        } else if let Some(found) = placeholder::find(text) {
+            format!(": nothing expands the placeholder {found}")
+        } else {
+            return false;
+        };
+        let message = format!("is the constant {text:?}{reason}");
         self.diagnostics.warn(node, message);
+        true
     }
 
     fn set(&mut self, node: &NodeRef<'_>, kind: FieldKind) -> Option<Rule> {
@@ -433,7 +435,12 @@ impl<'c> RuleReader<'c> {
         }
         let mut labels = Some(Vec::new());
         for (key, value) in node.entries() {
+            let written = key;
             let key = key.trim_matches(['\r', '\n']);
+            if key != written && node.get(key).is_some() {
+                let message = "duplicate key: line ends around a key are ignored";
+                self.diagnostics.error(&value, message);
+            }
             self.warn_of_hidden(&value, key);
             match (self.value_text(&value, kind), &mut labels) {
                 (Some(text), Some(labels)) => labels.push((key.to_owned().into(), text.into())),
@@ -458,12 +465,10 @@ impl<'c> RuleReader<'c> {
                 value.clone()
             }
             Node::List(_) => node.items().iter().map(|item| self.json(item)).collect(),
-            Node::Map(entries) => {
-                let names = entries.iter().map(|(key, _)| key.text.clone());
-                let values = node.entries();
-                names
-                    .zip(values.iter().map(|(_, value)| self.json(value)))
-                    .collect()
+            Node::Map(_) => {
+                let entries = node.entries().into_iter();
+                let json = entries.map(|(key, value)| (key.to_owned(), self.json(&value)));
+                json.collect()
             }
         }
     }

@@ -31,17 +31,11 @@ impl ReadError {
             line: at.line(),
             column: at.column(),
         });
-        if self.reason == Some(SEVERAL_DOCUMENTS)
-            && let Some(line) = less_indented_line(text)
-        {
-            let position = Position { line, column: 1 };
-            return SyntaxError::new(
-                Some(position),
-                "this line is indented less than the first key",
-            );
-        }
         if let Some(reason) = self.reason {
-            return SyntaxError::new(position, reason);
+            return match less_indented_line(text).filter(|_| reason == SEVERAL_DOCUMENTS) {
+                Some(line) => at(line, 0, "this line is indented less than the first key"),
+                None => SyntaxError::new(position, reason),
+            };
         }
         let message = self.error.to_string();
         if let Some((_, context)) = message.split_once("while scanning a quoted scalar") {
@@ -60,10 +54,10 @@ impl ReadError {
         {
             return error;
         }
-        let character = |column: usize| text.lines().nth(position?.line - 1)?.chars().nth(column);
-        let column = position.map_or(0, |position| position.column);
-        let found = character(column.wrapping_sub(1));
-        let before = character(column.wrapping_sub(2));
+        let mut characters = position.and_then(|at| Some(text.lines().nth(at.line - 1)?.chars()));
+        let mut character = |index: usize| characters.as_mut()?.nth(index);
+        let before = position.and_then(|at| character(at.column.checked_sub(2)?));
+        let found = character(0);
         SyntaxError::new(position, describe(&message, before, found))
     }
 }
@@ -153,50 +147,49 @@ fn behind_colon(line: &str) -> Option<char> {
 /// than the one above.
 fn continued_value(text: &str, position: Position) -> Option<SyntaxError> {
     let lines: Vec<&str> = text.lines().take(position.line).collect();
-    let indentation = |line: &str| line.len() - line.trim_start_matches(' ').len();
     let (line, above) = lines.split_last()?;
-    let at = |line: usize, column: usize, message: String| {
-        let position = Position {
-            line,
-            column: column + 1,
-        };
-        Some(SyntaxError::new(Some(position), message))
-    };
     let entry = line.trim_start();
     if entry.starts_with('-') && !entry.starts_with("- ") {
-        return at(position.line, indentation(line), entry_fault(entry));
+        return Some(at(position.line, indentation(line), entry_fault(entry)));
     }
     let before: String = line.chars().take(position.column - 1).collect();
     if before.contains(": ") {
         return None;
     }
-    let faulty = above
-        .iter()
-        .rev()
-        .take_while(|line| behind_colon(line.trim_start()).is_some());
-    if let Some((distance, faulty)) = faulty.enumerate().last() {
-        let number = position.line - 1 - distance;
-        return at(
+    let is_faulty = |line: &&&str| behind_colon(line.trim_start()).is_some();
+    let faulty = above.iter().rev().take_while(is_faulty).count();
+    if faulty > 0 {
+        let first = above[above.len() - faulty];
+        let number = position.line - faulty;
+        return Some(at(
             number,
-            indentation(faulty),
-            entry_fault(faulty.trim_start()),
-        );
+            indentation(first),
+            entry_fault(first.trim_start()),
+        ));
     }
     let parent = above.last()?;
     let message = "this key is indented more than the one above, which has a value";
     (parent.contains(": ") && indentation(line) > indentation(parent))
-        .then(|| at(position.line, indentation(line), message.to_owned()))?
+        .then(|| at(position.line, indentation(line), message))
 }
 
 /// The first line that is indented less than the first one with a key.
 fn less_indented_line(text: &str) -> Option<usize> {
-    let indentation = |line: &str| line.len() - line.trim_start_matches(' ').len();
-    let is_key =
-        |(_, line): &(usize, &str)| !line.trim().is_empty() && !line.trim_start().starts_with('#');
-    let mut lines = (1..).zip(text.lines()).filter(is_key);
+    let is_key = |line: &str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
+    let mut lines = (1..).zip(text.lines()).filter(|(_, line)| is_key(line));
     let (_, first) = lines.next()?;
     let (number, line) = lines.find(|(_, line)| indentation(line) < indentation(first))?;
     (!line.starts_with("---")).then_some(number)
+}
+
+fn indentation(line: &str) -> usize {
+    line.len() - line.trim_start_matches(' ').len()
+}
+
+/// An error in a line, behind its indentation.
+fn at(line: usize, indentation: usize, message: impl Into<String>) -> SyntaxError {
+    let column = indentation + 1;
+    SyntaxError::new(Some(Position { line, column }), message)
 }
 
 /// More than one document, or what libyaml takes for one.

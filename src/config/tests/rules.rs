@@ -307,6 +307,21 @@ fn a_blank_constant_or_name_is_an_error() {
 }
 
 #[test]
+fn keys_that_differ_in_ignored_white_space_are_duplicates() {
+    for line in [
+        "extra_infos: {a: 1, ' a': 2}",
+        "extra_infos: {\"a\\n\": 1, a: 2}",
+        "output: {type: map, field: labels.a, values: {b: 1, \"b\\n\": 2}}",
+    ] {
+        let reported = of(line);
+        assert!(
+            reported.len() == 1 && reported[0].contains(": duplicate key: "),
+            "{line}: {reported:?}"
+        );
+    }
+}
+
+#[test]
 fn hidden_characters_in_what_is_compared_are_warned_of() {
     for (line, shown) in [
         (
