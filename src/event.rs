@@ -195,7 +195,9 @@ impl<'a> Names<'a> {
 
 /// Whether the name of a connector does not break Canopsis's statistics.
 pub fn is_connector_name(name: &str) -> bool {
-    !name.contains(char::is_control) && name.chars().count() <= MAX_CONNECTOR_NAME
+    // A string has at most as many characters as bytes.
+    let is_short = name.len() <= MAX_CONNECTOR_NAME || name.chars().count() <= MAX_CONNECTOR_NAME;
+    is_short && !name.contains(char::is_control)
 }
 
 fn joined<'n>(one: &'n str, other: &'n str) -> impl Iterator<Item = u8> {

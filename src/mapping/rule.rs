@@ -183,24 +183,21 @@ impl Rule {
             } => look_up(context, field, values, default.as_deref()),
             Self::Template(rule) => rule.render(context),
         };
-        value
-            .and_then(RuleValue::unless_blank)
-            .map_err(|reason| skipped.push(reason))
-            .ok()
+        match value {
+            Ok(found) if !found.is_blank() => return Some(found),
+            Ok(found) => skipped.push(SkipReason::Blank(found.source)),
+            Err(reason) => skipped.push(reason),
+        }
+        None
     }
 }
 
-impl<'a> RuleValue<'a> {
-    fn unless_blank(self) -> RuleResult<'a> {
-        let is_blank = match &self.value {
+impl RuleValue<'_> {
+    fn is_blank(&self) -> bool {
+        match &self.value {
             FieldValue::String(string) => string.chars().all(char::is_whitespace),
             FieldValue::Labels(labels) => labels.is_empty(),
             FieldValue::Constant(_) => false,
-        };
-        if is_blank {
-            Err(SkipReason::Blank(self.source))
-        } else {
-            Ok(self)
         }
     }
 }
