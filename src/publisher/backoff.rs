@@ -37,6 +37,8 @@ impl Backoff {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
@@ -51,6 +53,8 @@ mod tests {
             );
             longest = (longest * 2).min(MAX);
         }
+        let pauses: HashSet<Duration> = (0..100).map(|_| backoff.next()).collect();
+        assert!(pauses.len() > 10, "no jitter: {pauses:?}");
         backoff.reset();
         assert!(backoff.next() <= INITIAL);
     }

@@ -135,7 +135,7 @@ mod tests {
             while let Some(pause) = wait.pause(now) {
                 prop_assert!(!pause.is_zero() && pause <= LOOK_INTERVAL, "a sender that is gone is noticed");
                 now += pause;
-                while let Some((index, after)) = events.next_if(|(_, after)| at(**after) <= now) {
+                while let Some((index, after)) = events.next_if(|(_, after)| at(**after) < now) {
                     wait.progress.advance(index + 1, at(*after));
                 }
             }

@@ -1,8 +1,45 @@
 //! The broker's state, as the publisher's thread last saw it.
 
 use std::fmt;
+use std::time::{Duration, Instant};
 
 use crate::metrics::FailureReason;
+
+/// Only where no event has been confirmed for this long before a refusal, the connector is not ready: a user with a
+/// permission for some routing keys would make the readiness flap.
+const ACCEPTED_FOR: Duration = Duration::from_mins(1);
+
+/// The connector is ready again this long after the last refusal, or once an event is confirmed: where nothing is sent to
+/// one that is not ready, it could not find out otherwise. Alertmanager retries after 90 s at most.
+const REFUSED_FOR: Duration = Duration::from_mins(2);
+
+/// Whether RabbitMQ refuses events for lack of a permission, as far as the readiness is concerned.
+#[derive(Debug, Default)]
+pub struct Refusals {
+    confirmed_at: Option<Instant>,
+    refused_at: Option<Instant>,
+}
+
+impl Refusals {
+    /// An event has been confirmed.
+    pub fn confirmed(&mut self, now: Instant) {
+        (self.confirmed_at, self.refused_at) = (Some(now), None);
+    }
+
+    /// An event has been refused.
+    pub fn refused(&mut self, now: Instant) {
+        let is_recent = |at| now.saturating_duration_since(at) < ACCEPTED_FOR;
+        if !self.confirmed_at.is_some_and(is_recent) {
+            self.refused_at = Some(now);
+        }
+    }
+
+    /// The connector is not ready for this reason.
+    pub fn is_refused(&self, now: Instant) -> bool {
+        let is_recent = |at| now.saturating_duration_since(at) < REFUSED_FOR;
+        self.refused_at.is_some_and(is_recent)
+    }
+}
 
 /// Whether events can be published. Its `Display` may hold the broker's address.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -64,5 +101,37 @@ impl fmt::Display for BrokerStatus {
                 "RabbitMQ refuses events ({reason}): its user needs the permission to write"
             ),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_counts_until_an_event_is_confirmed_or_nothing_is_refused_any_more() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let mut refusals = Refusals::default();
+        assert!(!refusals.is_refused(start));
+        refusals.refused(start);
+        refusals.refused(start + 90 * second);
+        assert!(
+            refusals.is_refused(start + 209 * second),
+            "flaps between two retries"
+        );
+        assert!(
+            !refusals.is_refused(start + 210 * second),
+            "a connector that is not ready gets nothing, and would stay so"
+        );
+        refusals.refused(start + 300 * second);
+        refusals.confirmed(start + 301 * second);
+        assert!(!refusals.is_refused(start + 301 * second));
+        refusals.refused(start + 360 * second);
+        assert!(
+            !refusals.is_refused(start + 360 * second),
+            "other topics are permitted"
+        );
+        refusals.refused(start + 361 * second);
+        assert!(refusals.is_refused(start + 361 * second));
     }
 }

@@ -20,7 +20,7 @@ use super::connection::{BrokerConnection, Confirmations};
 use super::dialer::{Dialer, Reply};
 use super::error::{ACCESS_REFUSED, CloseReason};
 use super::ledger::{Ledger, SCAN_INTERVAL, STALL_LIMIT};
-use super::status::BrokerStatus;
+use super::status::{BrokerStatus, Refusals};
 use super::watchdog::CallWatchdog;
 use super::{BrokerSettings, PublisherCommand};
 use crate::liveness::Heartbeat;
@@ -36,14 +36,6 @@ const MAX_CONFIRMS: usize = 1000;
 
 /// A connection that was open this long starts the back-off anew.
 const STABLE_AFTER: Duration = Duration::from_mins(1);
-
-/// Only where no event has been confirmed for this long before a refusal, the connector is not ready: a user with a
-/// permission for some routing keys would make the readiness flap.
-const ACCEPTED_FOR: Duration = Duration::from_mins(1);
-
-/// The connector is ready again this long after the last refusal, or once an event is confirmed: where nothing is sent to
-/// one that is not ready, it could not find out otherwise. Alertmanager retries after 90 s at most.
-const REFUSED_FOR: Duration = Duration::from_mins(2);
 
 /// The time for outstanding confirms before a connection with outdated settings is closed.
 const DRAIN_LIMIT: Duration = Duration::from_secs(3);
@@ -83,10 +75,7 @@ pub struct PublisherThread {
     /// Since when there has been no connection, unless a change of the settings is the reason.
     outage_since: Option<Instant>,
     log_limiter: LogLimiter,
-    /// When an event was confirmed last.
-    confirmed_at: Option<Instant>,
-    /// While RabbitMQ refuses events for lack of a permission.
-    refused_until: Option<Instant>,
+    refusals: Refusals,
     ledger: Ledger,
     next_scan: Instant,
     /// Channels opened so far.
@@ -126,8 +115,7 @@ impl PublisherThread {
             backoff: Backoff::default(),
             outage_since: None,
             log_limiter: LogLimiter::default(),
-            confirmed_at: None,
-            refused_until: None,
+            refusals: Refusals::default(),
             ledger: Ledger::default(),
             next_scan: Instant::now(),
             channels: 0,
@@ -247,9 +235,7 @@ impl PublisherThread {
         self.take_heard();
         self.ledger.scan(now);
         self.metrics.set_ledger(self.ledger.stats());
-        if self.refused_until.is_some_and(|until| until <= now) {
-            self.end_refusal();
-        }
+        self.show_refusal(now);
     }
 
     /// Opens a connection, publishes on it, or ends it.
@@ -326,8 +312,9 @@ impl PublisherThread {
             }
             if is_ack {
                 self.backoff.reset();
-                self.confirmed_at = Some(Instant::now());
-                self.end_refusal();
+                let now = Instant::now();
+                self.refusals.confirmed(now);
+                self.show_refusal(now);
             }
         }
         true
@@ -513,15 +500,15 @@ impl PublisherThread {
         }
         // The response to the notification is logged.
         debug!(broker:% = name, in_flight; "RabbitMQ closed the channel, opened another one: {reason}");
-        let accepted_for = |at| now.saturating_duration_since(at) < ACCEPTED_FOR;
-        if !self.confirmed_at.is_some_and(accepted_for) {
-            self.refused_until = Some(now + REFUSED_FOR);
+        self.refusals.refused(now);
+        if self.refusals.is_refused(now) {
             self.set_status(BrokerStatus::Refused(reason.to_string()));
         }
     }
 
-    fn end_refusal(&mut self) {
-        if self.refused_until.take().is_some() && self.status.lock().is_refused() {
+    /// Ends the status that events are refused.
+    fn show_refusal(&mut self, now: Instant) {
+        if !self.refusals.is_refused(now) && self.status.lock().is_refused() {
             self.set_status(BrokerStatus::Connected);
         }
     }

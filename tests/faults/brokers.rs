@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
+use std::time::Instant;
 
 use crate::support::broker::Broker;
 use crate::support::connector::{BINARY, Connector, MAPPING, config};
@@ -185,7 +186,7 @@ fn a_connection_with_a_return_of_another_one_is_replaced() {
     let connections = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&connections);
     // On the first connection the message does not reach the broker. The client gets the return of a message of another channel or
-    // another run, and then an ack.
+    // another run, and then acks.
     let connect = move |number| {
         counter.fetch_add(1, Ordering::SeqCst);
         if number > 0 {
@@ -210,6 +211,7 @@ fn a_connection_with_a_return_of_another_one_is_replaced() {
                 let like = [1, 0, 2];
                 client.write_all(&frame_relay::returned(&like, "0-0-1-1"))?;
                 client.write_all(&frame_relay::ack(&like, 1))?;
+                client.write_all(&frame_relay::ack(&like, 2))?;
             }
             client.write_all(frame)
         };
@@ -223,10 +225,10 @@ fn a_connection_with_a_return_of_another_one_is_replaced() {
     let url = format!("amqp://cpsrabbit:canopsis@{relay}/{vhost}?heartbeat=2");
     let connector = Connector::on(&url);
     connector.wait_until_ready();
-    assert_eq!(connector.post(&notification(&["a"])).status, 200);
+    assert_eq!(connector.post(&notification(&["a", "b"])).status, 200);
     assert_eq!(
         broker.admin(&vhost).drain_resources(),
-        ["a"],
+        ["a", "b"],
         "answered 200, and not in the queue"
     );
     assert_eq!(connections.load(Ordering::SeqCst), 2, "no reconnect");
@@ -260,6 +262,7 @@ fn a_confirm_resets_the_pause_before_the_next_connection() {
     };
     let relay = frame_relay::start("127.0.0.1:0", broker.port, connect);
     let connector = Connector::on(&format!("amqp://cpsrabbit:canopsis@{relay}/{vhost}"));
+    let started = Instant::now();
     for number in 0..=CUTS {
         let response = connector.post(&notification(&[format!("{number}")]));
         assert_eq!(response.status, 200, "{}", response.body);
@@ -275,5 +278,15 @@ fn a_confirm_resets_the_pause_before_the_next_connection() {
     assert!(
         pauses.iter().all(|pause| *pause <= 200),
         "the back-off is not reset by a confirm: pauses of {pauses:?} ms"
+    );
+    let outages = log.split("outage_seconds=").skip(1).map(|rest| {
+        let seconds = rest.split([' ', '\n']).next().unwrap();
+        seconds.parse::<f64>().unwrap()
+    });
+    let (outages, elapsed) = (outages.sum::<f64>(), started.elapsed().as_secs_f64());
+    // Each is rounded to a tenth.
+    assert!(
+        outages <= elapsed + 1.0,
+        "outages of {outages} s within {elapsed} s"
     );
 }

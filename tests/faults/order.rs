@@ -248,12 +248,19 @@ fn a_reload_with_other_broker_settings_keeps_the_order() {
     wait_until("the first events are published", || slow.forwarded() >= 5);
     connector.rewrite(&config(&fast.url(&vhost), "answer_timeout: 30s", MAPPING));
     let authorization = format!("Authorization: Bearer {TOKEN}");
+    let before = slow.forwarded();
     let reloaded = Client::new(connector.address).send("POST", "/-/reload", &[&authorization], b"");
     assert_eq!(reloaded.unwrap().status, 200);
     assert_eq!(connector.post(&resolved()).status, 200);
     assert_eq!(firing.join().unwrap().unwrap().status, 200);
     assert_eq!(states(&broker.admin(&vhost)), [json!(3), json!(0)]);
     assert!(fast.forwarded() > 100, "{}", fast.forwarded());
+    // Those in flight: a window for 20 messages a second.
+    let after = slow.forwarded() - before;
+    assert!(
+        after < 40,
+        "{after} messages to the old broker after the reload"
+    );
 }
 
 #[test]

@@ -74,6 +74,19 @@ fn unroutable_events_are_answered_503() {
     assert!(!connector.log().contains("lost connection to RabbitMQ"));
 }
 
+/// Alertmanager's `repeat_interval`: the sender has got the 200.
+#[test]
+fn a_repetition_is_published_again_also_at_once() {
+    let broker = Broker::shared();
+    let vhost = broker.fresh_vhost();
+    let connector = Connector::on(&broker.url(&vhost));
+    for _ in 0..5 {
+        assert_eq!(connector.post(&notification(&["a"])).status, 200);
+    }
+    let received = broker.admin(&vhost).drain_resources();
+    assert_eq!(received, ["a"; 5], "answered 200 without being published");
+}
+
 #[test]
 fn a_missing_exchange_is_answered_503_until_it_is_declared() {
     let broker = Broker::shared();

@@ -297,6 +297,23 @@ mod tests {
     }
 
     #[test]
+    fn slow_confirms_halve_the_limit_once_in_a_round_trip() {
+        let start = Instant::now();
+        let mut window = Window::new(start);
+        window.limit = MAX_MESSAGES;
+        window.push(message(0, 1, start));
+        window.take_confirmed(1, false, start + Duration::from_millis(1));
+        for index in 1..=100 {
+            window.push(message(index, 1, start + Duration::from_millis(2)));
+        }
+        // They come together, each as late as the others.
+        for tag in 2..=101 {
+            window.take_confirmed(tag, false, start + 3 * TOO_SLOW);
+        }
+        assert_eq!(window.limit(), MAX_MESSAGES / 2);
+    }
+
+    #[test]
     fn a_window_that_is_not_needed_does_not_grow_and_a_pause_resets_it() {
         let mut now = Instant::now();
         let mut window = Window::new(now);
@@ -309,6 +326,11 @@ mod tests {
         now += IDLE * 2;
         window.push(message(0, 1, now));
         assert_eq!(window.limit(), MIN_MESSAGES);
+        assert_eq!(
+            window.fastest,
+            Duration::MAX,
+            "the broker may have become slower for good"
+        );
     }
 
     #[test]
