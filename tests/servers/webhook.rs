@@ -3,7 +3,7 @@
 use crate::support::broker::{Broker, ReceivedMessage};
 use crate::support::connector::{Connector, MAPPING, config, shipped_config};
 use crate::support::http::Client;
-use crate::support::{TOKEN, notification, payload};
+use crate::support::{TOKEN, notification, payload, wait_until};
 use serde_json::{Value, json};
 
 /// The mapping of the example in Canopsis's documentation.
@@ -183,6 +183,26 @@ fn events_keep_their_order_and_routing_keys_fit() {
             .iter()
             .any(|one| one.delivery.routing_key.len() >= 254)
     );
+}
+
+#[test]
+fn a_connection_that_is_kept_open_counts_as_a_notification_only_while_it_sends_one() {
+    // Two of four connections may carry notifications at once.
+    let text = config("amqp://127.0.0.1:1", "max_connections: 4", MAPPING);
+    let connector = Connector::with(&text, &["--stdout"]);
+    let mut senders: Vec<Client> = (0..3).map(|_| connector.client()).collect();
+    let mut pages = connector.client();
+    for round in 0..3 {
+        for sender in &mut senders {
+            let response = sender.post(&notification(&["a"])).unwrap();
+            assert_eq!(response.status, 200, "round {round}: {}", response.body);
+            wait_until("the connection is idle", || {
+                let page = pages.send("GET", "/metrics", &[], b"").unwrap().body;
+                let idle = "canopsis_connector_http_notifications 0";
+                page.lines().any(|line| line == idle)
+            });
+        }
+    }
 }
 
 #[test]
