@@ -12,8 +12,9 @@ const REPLACEMENT: &[u8; ESCAPE_BYTES] = b"\\ufffd";
 
 /// Replaces each lone surrogate in JSON by `\ufffd`, which is as long.
 pub fn replace_lone_surrogates(json: &mut [u8]) {
+    let escape = memmem::Finder::new(b"\\u");
     let mut start = 0;
-    while let Some(found) = memmem::find(&json[start..], b"\\u") {
+    while let Some(found) = escape.find(&json[start..]) {
         let at = start + found;
         // Nearly every escape is another one.
         if !matches!(json.get(at + 2), Some(b'd' | b'D')) {

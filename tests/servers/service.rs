@@ -259,7 +259,7 @@ fn a_shutdown_ends_uploads_and_idle_connections_and_waits_for_notifications() {
     assert_eq!(response.status, 503, "{}", response.body);
     assert!(
         response.body.contains("not connected to RabbitMQ"),
-        "{}",
+        "a waiting notification is given up at the shutdown: {}",
         response.body
     );
     assert_eq!(connector.wait().code(), Some(0));

@@ -110,9 +110,9 @@ fn stalled_and_dripping_handshakes_keep_no_sender_out() {
                 0 => {}
                 // The largest that OpenSSL does not refuse at once, and nothing of it.
                 1 => stream.write_all(&client_hello(131_396)).unwrap(),
-                // A record of 512 bytes, of which one at a time arrives.
+                // A record of 16 KiB, of which one byte at a time arrives, for longer than the test waits.
                 _ => {
-                    let start = [0x16, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3];
+                    let start = [0x16, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc, 3, 3];
                     stream.write_all(&start).unwrap();
                 }
             }
@@ -178,6 +178,9 @@ fn handshakes_that_are_none_or_announce_too_much_are_closed_at_once() {
     }
     let page = connector.get("/metrics").body;
     let counted = "canopsis_connector_tls_handshake_failures_total 3";
-    assert!(page.lines().any(|line| line == counted), "{page}");
+    assert!(
+        page.lines().any(|line| line == counted),
+        "not {counted}: {page}"
+    );
     connector.wait_until_ready();
 }
