@@ -169,9 +169,9 @@ audit:
 MODULES = event http/auth http/permits http/slots memory publisher/batch publisher/ledger
 mutants:
 	command -v cargo-mutants >/dev/null || cargo install --locked cargo-mutants
-	failed=; for module in $(MODULES); do \
+	failed=; for module in $(MODULES); do mkdir -p $(TARGET)/mutants/$$module; \
 		cargo mutants --output $(TARGET)/mutants/$$module --file "src/$$module.rs" --file "src/$$module/*.rs" \
-			-- --locked --lib "$$(echo "$$module" | sed 's|/|::|g')::" || failed="$$failed $$module"; \
+			--cargo-arg=--locked --cargo-arg=--lib -- "$$(echo "$$module" | sed 's|/|::|g')::" || failed="$$failed $$module"; \
 	done; test -z "$$failed" || { echo "make mutants: faults survived in$$failed" >&2; exit 1; }
 
 bench:

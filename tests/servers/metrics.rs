@@ -39,7 +39,10 @@ pub fn count(samples: &BTreeMap<String, f64>, name: &str) -> f64 {
 #[test]
 fn metrics_count_requests_alerts_and_events() {
     let mut broker = Broker::start();
-    let mapping = format!("{MAPPING}\ntimestamp: {{type: copy, value: labels.severity}}\n");
+    // The rule of output has a fallback: what fails before it drops no field.
+    let failing = "[{type: template, value: '{{ slice .Alert.labels.alertname 9 }}'}, x]";
+    let mapping = MAPPING.replace("{type: copy, value: annotations.summary}", failing);
+    let mapping = format!("{mapping}\ntimestamp: {{type: copy, value: labels.severity}}\n");
     let mut connector = Connector::with(
         &config(&broker.url("v0"), "answer_timeout: 1s", &mapping),
         &[],
@@ -109,6 +112,7 @@ fn metrics_count_requests_alerts_and_events() {
         ("alerts_rejected_total{field=\"component\"}", 2.0),
         ("alerts_truncated_total", 7.0),
         ("event_fields_dropped_total{field=\"timestamp\"}", 5.0),
+        ("event_fields_dropped_total{field=\"output\"}", 0.0),
         ("events_published_total", 5.0),
         ("events_failed_total{reason=\"returned\"}", 2.0),
         ("events_failed_total{reason=\"disconnected\"}", 3.0),
@@ -191,8 +195,15 @@ fn a_reload_over_http_requires_the_token_and_returns_the_errors() {
         405
     );
     assert_eq!(ask(&[&token]).status, 200);
+    let loaded_at = "config_last_reload_success_timestamp_seconds";
+    let loaded = count(&scrape(&connector), loaded_at);
     connector.rewrite(&good.replace("bearer_token", "bearer_tokn"));
     let refused = ask(&[&token]);
+    assert_eq!(
+        count(&scrape(&connector), loaded_at),
+        loaded,
+        "after a failure"
+    );
     assert_eq!(refused.status, 500);
     assert!(
         refused

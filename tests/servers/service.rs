@@ -1,8 +1,11 @@
 //! The connector as a service: reloads, and notifications to systemd.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io::{BufReader, Read, Write};
 use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::Command;
 use std::thread;
 
 use crate::support::broker::{Broker, ReceivedMessage};
@@ -12,7 +15,7 @@ use crate::support::http::{Client, read_response};
 use crate::support::load::Load;
 use crate::support::systemd::Systemd;
 use crate::support::tls::Authority;
-use crate::support::{TIMEOUT, TOKEN, free_port, notification, signal, temp_path, wait_until};
+use crate::support::{TIMEOUT, TOKEN, TempDir, free_port, notification, signal, wait_until};
 use serde_json::json;
 
 #[test]
@@ -189,32 +192,62 @@ fn a_deeply_nested_configuration_is_rejected_at_reload() {
     assert_eq!(connector.post(&notification(&["A"])).status, 200);
 }
 
+/// Makes the token come from a FIFO: reading it blocks, as for a file on an unreachable NFS server.
+fn block_reloads(connector: &Connector, url: &str, dir: &TempDir) -> PathBuf {
+    let pipe = dir.path().join("token");
+    let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    connector.rewrite(&format!(
+        "amqp: {{url: '{url}'}}\nhttp: {{bearer_token_file: {}}}\n{MAPPING}",
+        pipe.display()
+    ));
+    pipe
+}
+
+#[test]
+fn each_request_for_a_reload_has_a_result_of_its_time() {
+    let url = "amqp://127.0.0.1:1";
+    let connector = Connector::with(&config(url, "", MAPPING), &["--stdout"]);
+    let dir = TempDir::new("reloads");
+    let pipe = block_reloads(&connector, url, &dir);
+    let request = || {
+        let mut client = connector.client();
+        let authorization = format!("Authorization: Bearer {TOKEN}");
+        let response = client.send("POST", "/-/reload", &[&authorization], b"");
+        response.unwrap().status
+    };
+    thread::scope(|scope| {
+        let first = scope.spawn(request);
+        // Opening the write end returns when the connector has opened the FIFO for reading.
+        let mut writer = File::options().write(true).open(&pipe).unwrap();
+        let second = scope.spawn(request);
+        wait_until("both requests are open, and that of this page", || {
+            let page = connector.get("/metrics").body;
+            page.contains("\ncanopsis_connector_http_connections 3\n")
+        });
+        writer.write_all(TOKEN.as_bytes()).unwrap();
+        drop(writer);
+        assert_eq!(first.join().unwrap(), 200);
+        // The second one may be about a newer file, so the file is read again.
+        std::fs::write(&pipe, TOKEN).unwrap();
+        assert_eq!(second.join().unwrap(), 200);
+    });
+}
+
 #[test]
 fn a_slow_reload_does_not_delay_shutdown() {
     let broker = Broker::shared();
     let url = broker.url(&broker.fresh_vhost());
     let mut connector = Connector::on(&url);
     connector.wait_until_ready();
-    // Reading a FIFO blocks, as for a file on an unreachable NFS server.
-    let pipe = temp_path("token");
-    assert!(
-        std::process::Command::new("mkfifo")
-            .arg(&pipe)
-            .status()
-            .unwrap()
-            .success()
-    );
-    connector.rewrite(&format!(
-        "amqp: {{url: '{url}'}}\nhttp: {{bearer_token_file: {}}}\n{MAPPING}",
-        pipe.display()
-    ));
+    let dir = TempDir::new("reload");
+    let pipe = block_reloads(&connector, &url, &dir);
     signal(connector.pid(), "HUP");
     // Opening the write end returns when the connector has opened the FIFO for reading.
-    let _writer = std::fs::File::options().write(true).open(&pipe).unwrap();
+    let _writer = File::options().write(true).open(&pipe).unwrap();
     assert_eq!(connector.post(&notification(&["A"])).status, 200);
     connector.terminate();
     assert_eq!(connector.wait().code(), Some(0));
-    std::fs::remove_file(&pipe).unwrap();
 }
 
 #[test]
@@ -307,6 +340,8 @@ fn systemd_is_notified_of_each_state() {
     connector.reload(&good);
     systemd.wait_for(&["RELOADING=1"]);
     systemd.wait_for(&["READY=1"]);
+    let status = systemd.wait_for(&["STATUS=listening on"]);
+    assert!(!status.contains("reload failed"), "{status}");
 
     connector.terminate();
     systemd.wait_for(&["STOPPING=1"]);
@@ -317,10 +352,9 @@ fn systemd_is_notified_of_each_state() {
 fn signals_exit_with_status_0_and_json_logs_are_json() {
     let broker = Broker::shared();
     for name in ["TERM", "INT"] {
-        let mut connector = Connector::with(
-            &config(&broker.url(&broker.fresh_vhost()), "", MAPPING),
-            &["--log-format", "json"],
-        );
+        let vhost = broker.fresh_vhost();
+        let text = config(&broker.url(&vhost), "", MAPPING);
+        let mut connector = Connector::with(&text, &["--log-format", "json"]);
         connector.wait_until_ready();
         signal(connector.pid(), name);
         assert_eq!(connector.wait().code(), Some(0));
@@ -330,5 +364,19 @@ fn signals_exit_with_status_0_and_json_logs_are_json() {
             (last["level"].as_str(), last["message"].as_str()),
             (Some("info"), Some("stopped"))
         );
+        // RabbitMQ ends its line with a colon and a reason where a client closes only the socket.
+        let user = format!("vhost: '{vhost}', user: 'cpsrabbit'");
+        wait_until("RabbitMQ logs the end of the connection", || {
+            let log = broker.log();
+            let mut ends = log
+                .lines()
+                .filter(|line| line.contains("closing AMQP") && line.contains(&user));
+            let end = ends.next();
+            assert!(
+                !end.is_some_and(|line| line.ends_with(':')),
+                "not closed in order: {end:?}"
+            );
+            end.is_some()
+        });
     }
 }

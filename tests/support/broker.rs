@@ -70,7 +70,7 @@ impl Broker {
     /// Starts or restarts the node, and waits until it accepts connections.
     pub fn run(&mut self) {
         std::fs::create_dir_all(&self.dir).unwrap();
-        let (dir, log) = (self.dir.to_str().unwrap().to_owned(), self.log());
+        let (dir, log) = (self.dir.to_str().unwrap().to_owned(), self.log_path());
         let ports = [self.port, self.dist, self.epmd].map(|port| port.to_string());
         let vhosts: Vec<String> = (0..self.vhosts)
             .map(|number| format!("v{number}"))
@@ -95,18 +95,18 @@ impl Broker {
         wait_until(
             &format!("a RabbitMQ node starts (rabbitmq-server must be installed); see {log}"),
             || {
-                assert!(
-                    self.node.as_ref().unwrap().is_running(),
-                    "{}",
-                    std::fs::read_to_string(self.log()).unwrap()
-                );
+                assert!(self.node.as_ref().unwrap().is_running(), "{}", self.log());
                 TcpStream::connect(("127.0.0.1", self.port)).is_ok()
             },
         );
     }
 
-    fn log(&self) -> String {
+    fn log_path(&self) -> String {
         self.dir.join("node.log").to_str().unwrap().to_owned()
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap()
     }
 
     /// Kills the node with SIGKILL and keeps its data.
