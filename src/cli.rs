@@ -22,9 +22,12 @@ Usage: canopsis-connector-prometheus [OPTIONS]
   -p, --port N             listen on this port instead of that in http.listen; 0: any free port
       --check              check the configuration, print a summary, and exit
       --explain FILE|-     read a notification (as Alertmanager posts it), explain field by field
-                           how its alerts are mapped, and exit; status 1 if an alert is rejected
-      --dry-run FILE|-     read a notification, print each event as one JSON line, and exit;
-                           status 1 if an alert is rejected
+                           how its alerts are mapped, print which of them share an alarm, and
+                           exit; status 1 if an alert is rejected. Also takes one alert, and the
+                           output of Alertmanager's GET /api/v2/alerts/groups, GET
+                           /api/v2/alerts and amtool alert query -o json
+      --dry-run FILE|-     read the same, print each event as one JSON line and the rest to
+                           standard error, and exit; status 1 if an alert is rejected
       --stdout             serve, but print the events instead of publishing them
       --log-level LEVEL    error, warn, info, debug or trace [default: info]
       --log-format FORMAT  text, json or auto (with priorities under systemd, else text)

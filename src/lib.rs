@@ -13,6 +13,7 @@ pub mod cli;
 pub mod config;
 pub mod event;
 pub mod http;
+pub mod input;
 pub mod liveness;
 pub mod logging;
 pub mod mapping;

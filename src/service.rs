@@ -11,16 +11,18 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::unbounded;
 use jiff::Timestamp;
-use log::{info, warn};
+use log::{LevelFilter, info, warn};
 
-use crate::alertmanager::{DecodeError, Notification, replace_lone_surrogates};
+use crate::alertmanager::DecodeError;
 use crate::allocator;
 use crate::cli::{Cli, HELP, Mode, UsageError};
 use crate::config::{Config, ConfigError, Environment};
 use crate::http::{ActiveConfig, Application, ListenError, Server};
+use crate::input::{Input, InputError};
 use crate::liveness::Heartbeats;
 use crate::logging;
 use crate::mapping::explain;
+use crate::mapping::summary::Summary;
 use crate::memory::Budget;
 use crate::metrics::Metrics;
 use crate::pipeline::{self, EncodedNotification, EventSink, MappingReporter, PipelineError};
@@ -65,10 +67,13 @@ pub enum RunError {
         /// The cause.
         source: io::Error,
     },
-    /// The input of `--explain` is not a notification.
+    /// The input of `--dry-run` or `--explain` is neither a notification nor a list of alerts.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// A notification of it is malformed.
     #[error(transparent)]
     Decode(#[from] DecodeError),
-    /// The input of `--dry-run` is not a notification, or its events cannot be encoded.
+    /// The events of `--dry-run` cannot be encoded.
     #[error(transparent)]
     Encode(#[from] PipelineError),
     /// `--dry-run` or `--explain` rejected alerts, and has named each of them.
@@ -88,6 +93,7 @@ impl RunError {
             | Self::Publisher(_)
             | Self::Signals(_)
             | Self::Read { .. }
+            | Self::Input(_)
             | Self::Decode(_)
             | Self::Encode(_)
             | Self::Rejected(..)
@@ -113,7 +119,7 @@ pub fn run(arguments: &[OsString]) -> Result<(), RunError> {
     match &cli.mode {
         Mode::Check => check(&config, &cli.config),
         Mode::Explain(file) => explain_file(&config, &cli.config, file),
-        Mode::DryRun(file) => dry_run(&config, file),
+        Mode::DryRun(file) => dry_run(&config, file, cli.log_level),
         Mode::ServeToStdout | Mode::Serve | Mode::Help | Mode::Version => serve(&cli, config),
     }
 }
@@ -125,57 +131,71 @@ fn check(config: &Config, path: &Path) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Reads a notification's body from a file, or from standard input (`-`).
-fn read_body(path: &Path) -> Result<Vec<u8>, RunError> {
+/// Reads what is mapped from a file, or from standard input (`-`).
+fn read_input(path: &Path) -> Result<Input, RunError> {
     let read = || {
         if path == Path::new("-") {
-            let mut body = Vec::new();
-            io::stdin().read_to_end(&mut body)?;
-            return Ok(body);
+            let mut json = Vec::new();
+            io::stdin().read_to_end(&mut json)?;
+            return Ok(json);
         }
         fs::read(path)
     };
-    read().map_err(|source| RunError::Read {
+    let json = read().map_err(|source| RunError::Read {
         path: path.to_owned(),
         source,
-    })
+    })?;
+    Ok(Input::read(json)?)
 }
 
-fn dry_run(config: &Config, path: &Path) -> Result<(), RunError> {
-    let body = read_body(path)?;
+fn dry_run(config: &Config, path: &Path, log_level: LevelFilter) -> Result<(), RunError> {
+    let mut input = read_input(path)?;
     // No sender waits for a response.
     let deadline = Instant::now() + Duration::from_hours(24);
-    let encoded = EncodedNotification::from_body(
-        &config.mapping,
-        &MappingReporter::unlimited(),
-        body,
-        Budget::new(usize::MAX)
-            .charge(0)
-            .map_err(PipelineError::from)?,
-        Timestamp::now(),
-        deadline,
-    )?;
-    pipeline::write_lines(&mut io::stdout().lock(), &encoded.batch)?;
-    all_mapped(encoded.batch.len() + encoded.merged, encoded.rejected.count)
+    let now = Timestamp::now();
+    let (mut mapped, mut rejected) = (0, 0);
+    for body in &mut input.bodies {
+        let encoded = EncodedNotification::from_body(
+            &config.mapping,
+            &MappingReporter::unlimited(),
+            &mut *body.json,
+            Budget::new(usize::MAX)
+                .charge(0)
+                .map_err(PipelineError::from)?,
+            now,
+            deadline,
+        )?;
+        mapped += encoded.batch.len() + encoded.merged;
+        rejected += encoded.rejected.count;
+        if !body.is_suppressed {
+            pipeline::write_lines(&mut io::stdout().lock(), &encoded.batch)?;
+        }
+    }
+    // It maps all alerts once more.
+    if log_level >= LevelFilter::Info {
+        let groups = input.groups()?;
+        let summary = Summary::new(&config.mapping, input.kind, &groups, now)?;
+        write!(io::stderr(), "{summary}")?;
+    }
+    all_mapped(rejected, mapped + rejected)
 }
 
 fn explain_file(config: &Config, config_path: &Path, path: &Path) -> Result<(), RunError> {
-    let mut body = read_body(path)?;
-    replace_lone_surrogates(&mut body);
-    let notification = Notification::decode(&body)?;
+    let input = read_input(path)?;
+    let (groups, now) = (input.groups()?, Timestamp::now());
+    let summary = Summary::new(&config.mapping, input.kind, &groups, now)?;
     let mut out = BufWriter::new(io::stdout().lock());
     writeln!(out, "{} is valid", config_path.display())?;
-    let (rejected, alerts) =
-        explain::write(&mut out, &config.mapping, &notification, Timestamp::now())?;
+    explain::write(&mut out, &config.mapping, &groups, now, &summary)?;
     out.flush()?;
-    all_mapped(alerts - rejected, rejected)
+    all_mapped(summary.rejected(), summary.alerts())
 }
 
-fn all_mapped(mapped: usize, rejected: usize) -> Result<(), RunError> {
+fn all_mapped(rejected: usize, alerts: usize) -> Result<(), RunError> {
     if rejected == 0 {
         Ok(())
     } else {
-        Err(RunError::Rejected(rejected, mapped + rejected))
+        Err(RunError::Rejected(rejected, alerts))
     }
 }
 

@@ -10,83 +10,56 @@ use serde_json::Value;
 
 use super::quote::{quote, quote_value};
 use super::rule::{Rule, RuleValue, SkipReason};
+use super::summary::Summary;
 use super::{AlertError, Context, Mapping, NotificationContext};
-use crate::alertmanager::{Alert, Notification, Status};
-use crate::event::{Candidate, choose_events};
+use crate::alertmanager::Alert;
+use crate::input::Group;
 use crate::text::visible;
 
-/// Explains each alert of a notification in turn. Returns how many of how many are rejected.
+/// Explains each alert of some notifications in turn, and what becomes of them together.
 pub fn write(
     out: &mut dyn io::Write,
     mapping: &Mapping,
-    notification: &Notification<'_>,
+    groups: &[Group<'_>],
     received_at: Timestamp,
-) -> io::Result<(usize, usize)> {
-    if notification.truncated_alerts > 0 {
-        writeln!(
-            out,
-            "Alertmanager truncated the notification (max_alerts): {} alerts never reach Canopsis",
-            notification.truncated_alerts
-        )?;
-    }
-    let context = NotificationContext::new(notification, received_at, &|| false);
-    let alerts: Vec<_> = notification.alerts().collect();
-    if alerts.is_empty() {
-        writeln!(out, "The notification has no alerts.")?;
-    }
-    let mut explanations = Vec::with_capacity(alerts.len());
-    for alert in &alerts {
-        explanations.push(match alert {
-            Ok(alert) => Ok(Explanation::new(mapping, &context.with_alert(alert))?),
-            Err(error) => Err(AlertError::Malformed(error.to_string())),
-        });
-    }
-    note_merged(&mut explanations);
-    let mut rejected = 0;
-    for ((number, alert), explanation) in (1..).zip(&alerts).zip(&explanations) {
-        write!(out, "\nAlert {number} of {}: ", alerts.len())?;
-        if let Ok(alert) = alert {
-            write!(out, "{}\n\n", heading(alert))?;
+    summary: &Summary<'_>,
+) -> io::Result<()> {
+    let mut numbers = 1..;
+    for group in groups {
+        let notification = &group.notification;
+        if notification.truncated_alerts > 0 {
+            writeln!(
+                out,
+                "Alertmanager truncated the notification (max_alerts): {} alerts never reach Canopsis",
+                notification.truncated_alerts
+            )?;
         }
-        match explanation {
-            Ok(explanation) => {
-                rejected += usize::from(!explanation.errors.is_empty());
-                write!(out, "{explanation}")?;
+        let context = NotificationContext::new(notification, received_at, &|| false);
+        for (alert, number) in notification.alerts().zip(numbers.by_ref()) {
+            write!(out, "\nAlert {number} of {}", summary.alerts())?;
+            if summary.has_groups() {
+                write!(out, ", group {}", group.number)?;
             }
-            Err(error) => {
-                rejected += 1;
-                writeln!(out, "rejected: {}", visible(&error.to_string()))?;
+            if group.is_suppressed {
+                write!(out, ", suppressed (not sent)")?;
+            }
+            let alert = match alert {
+                Ok(alert) => alert,
+                Err(error) => {
+                    let error = AlertError::Malformed(error.to_string()).to_string();
+                    writeln!(out, ": rejected: {}", visible(&error))?;
+                    continue;
+                }
+            };
+            write!(out, ": {}\n\n", heading(&alert))?;
+            let explanation = Explanation::new(mapping, &context.with_alert(&alert))?;
+            write!(out, "{explanation}")?;
+            if let Some(merged) = summary.merged_note(number) {
+                writeln!(out, "{merged}")?;
             }
         }
     }
-    Ok((rejected, alerts.len()))
-}
-
-/// Notes which alerts give way to another one of their entity.
-fn note_merged(explanations: &mut [Result<Explanation, AlertError>]) {
-    let mapped = explanations.iter_mut().enumerate();
-    let (positions, candidates): (Vec<usize>, Vec<Candidate<String>>) = mapped
-        .filter_map(|(position, result)| Some((position, result.as_mut().ok()?.mapped.take()?)))
-        .unzip();
-    for (index, chosen) in choose_events(&candidates).into_iter().enumerate() {
-        let (alert, other) = (&candidates[index], &candidates[chosen]);
-        let Ok(explanation) = &mut explanations[positions[index]] else {
-            continue;
-        };
-        if index == chosen {
-            continue;
-        }
-        let why = if alert.is_hidden_by(other) {
-            "which has the same state; Canopsis shows one of the two. To separate them, add a label to the rule of resource"
-        } else {
-            "which decides the state of their alarm"
-        };
-        let number = positions[chosen] + 1;
-        let entity = quote(&alert.entity);
-        explanation.merged = Some(format!(
-            "Merged into alert {number} of the entity {entity}, {why}"
-        ));
-    }
+    write!(out, "\n{summary}")
 }
 
 fn heading(alert: &Alert<'_>) -> String {
@@ -107,10 +80,6 @@ struct Explanation {
     fields: Vec<FieldTrace>,
     /// Why the alert has no event.
     errors: Vec<AlertError>,
-    /// `None` without an event.
-    mapped: Option<Candidate<String>>,
-    /// Which alert's event is published in place of this one's.
-    merged: Option<String>,
 }
 
 /// How one field gets its value.
@@ -180,20 +149,9 @@ impl Explanation {
                 field.value = event.get(&field.name).cloned();
             }
         }
-        let mapped = event.as_ref().ok().map(|event| {
-            let mut entity = String::new();
-            event.names.write_entity_id(&mut entity);
-            Candidate {
-                entity,
-                state: event.state,
-                is_firing: context.alert.status == Status::Firing,
-            }
-        });
         Ok(Self {
             fields,
             errors: event.err().unwrap_or_default(),
-            mapped,
-            merged: None,
         })
     }
 }
@@ -211,9 +169,6 @@ impl fmt::Display for Explanation {
                 writeln!(f, "    {}", visible(line))?;
             }
         }
-        if let Some(merged) = &self.merged {
-            writeln!(f, "{merged}")?;
-        }
         self.errors
             .iter()
             .try_for_each(|error| writeln!(f, "Alert rejected: {}", visible(&error.to_string())))
@@ -223,7 +178,9 @@ impl fmt::Display for Explanation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::alertmanager::Notification;
     use crate::config::{Config, Environment, Overrides};
+    use crate::input::Input;
     use crate::mapping::tests::{NOW, Sample, mapping, resolved, sample, sample_with, to_value};
 
     /// The explanation of one field.
@@ -232,6 +189,18 @@ mod tests {
         let mut explanation = Explanation::new(&mapping, &sample.context()).unwrap();
         explanation.fields.retain(|field| field.name == name);
         explanation.to_string()
+    }
+
+    /// What `--explain` prints of an input, without the summary.
+    fn written(mapping: &Mapping, input: &str) -> String {
+        let input = Input::read(input.into()).unwrap();
+        let groups = input.groups().unwrap();
+        let summary = Summary::new(mapping, input.kind, &groups, NOW).unwrap();
+        let mut out = Vec::new();
+        write(&mut out, mapping, &groups, NOW, &summary).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let (alerts, _) = text.rsplit_once("\nSummary of ").unwrap();
+        alerts.to_owned()
     }
 
     #[test]
@@ -433,41 +402,29 @@ mod tests {
 
     #[test]
     fn a_rejected_alert_names_what_is_missing() {
-        let mut out = Vec::new();
         let mapping = mapping(
             "component: [{type: copy, value: labels.pod}, {type: copy, value: labels.empty}]",
         );
-        assert_eq!(
-            write(&mut out, &mapping, &sample().notification, NOW).unwrap(),
-            (1, 1)
-        );
-        let text = String::from_utf8(out).unwrap();
-        let expected = "Alertmanager truncated the notification (max_alerts): 3 alerts never reach Canopsis\n\n\
-            Alert 1 of 1: \"InstanceDown\", firing, fingerprint \"86714e72c9c59990\"\n\n\
+        let alert = r#"{"status":"firing","labels":{"alertname":"InstanceDown","empty":""},"fingerprint":"86714e72c9c59990"}"#;
+        let truncated =
+            "Alertmanager truncated the notification (max_alerts): 3 alerts never reach Canopsis\n";
+        let rejected = "\nAlert 1 of 1: \"InstanceDown\", firing, fingerprint \"86714e72c9c59990\"\n\n\
             connector = \"prometheus\"\n    constant\nconnector_name = \"p1\"\n    constant\n\
             component: required, and has no value\n    rule 1: labels.pod is absent\n    rule 2: labels.empty is empty\n\
             resource = \"InstanceDown\"\n    copied from labels.alertname\n\
             Alert rejected: required field component has no value: labels.pod is absent; labels.empty is empty\n";
-        assert_eq!(text, expected);
-        for (body, result, expected) in [
+        for (alerts, expected) in [
+            (alert, format!("{truncated}{rejected}")),
+            ("", truncated.to_owned()),
             (
-                r#"{"version":"4","alerts":[]}"#,
-                (0, 0),
-                "The notification has no alerts.\n",
-            ),
-            (
-                r#"{"version":"4","alerts":[{}]}"#,
-                (1, 1),
-                "\nAlert 1 of 1: rejected: malformed: missing field `status` at line 1 column 2 of the alert\n",
+                "{}",
+                format!(
+                    "{truncated}\nAlert 1 of 1: rejected: malformed: missing field `status` at line 1 column 2 of the alert\n"
+                ),
             ),
         ] {
-            let mut out = Vec::new();
-            let notification = Notification::decode(body.as_bytes()).unwrap();
-            assert_eq!(
-                write(&mut out, &mapping, &notification, NOW).unwrap(),
-                result
-            );
-            assert_eq!(String::from_utf8(out).unwrap(), expected);
+            let body = format!(r#"{{"version":"4","truncatedAlerts":3,"alerts":[{alerts}]}}"#);
+            assert_eq!(written(&mapping, &body), expected);
         }
     }
 
@@ -488,12 +445,8 @@ mod tests {
             alert("A", "firing", "minor"),
         ];
         let body = format!(r#"{{"version":"4","alerts":[{}]}}"#, alerts.join(","));
-        let notification = Notification::decode(body.as_bytes()).unwrap();
         let mapping = mapping("state: {type: copy, value: labels.severity}");
-        let mut out = Vec::new();
-        let rejected = write(&mut out, &mapping, &notification, NOW).unwrap();
-        assert_eq!(rejected, (2, 7));
-        let text = String::from_utf8(out).unwrap();
+        let text = written(&mapping, &body);
         let sections = text.split("\nAlert ").skip(1);
         let merged: Vec<(&str, &str)> = sections
             .filter_map(|section| {
@@ -507,6 +460,33 @@ mod tests {
         let same = "alert 4 of the entity \"A/host\", which has the same state; Canopsis shows one of the two. \
             To separate them, add a label to the rule of resource\n";
         assert_eq!(merged, [("1", lower), ("6", same), ("7", lower)], "{text}");
+    }
+
+    #[test]
+    fn the_alerts_of_groups_are_numbered_through_and_marked() {
+        let alert = |name: &str, state: &str| {
+            format!(
+                r#"{{"status":{{"state":"{state}"}},"labels":{{"alertname":"{name}","instance":"host"}}}}"#
+            )
+        };
+        let groups = [
+            [alert("A", "suppressed"), alert("A", "active")].join(","),
+            [alert("B", "active"), alert("B", "active")].join(","),
+        ]
+        .map(|alerts| {
+            format!(r#"{{"labels":{{}},"receiver":{{"name":"r"}},"alerts":[{alerts}]}}"#)
+        });
+        let text = written(&mapping(""), &format!("[{}]", groups.join(",")));
+        let headings = text.lines().filter(|line| line.starts_with("Alert "));
+        let expected = [
+            "Alert 1 of 4, group 1: \"A\", firing, fingerprint \"\"",
+            "Alert 2 of 4, group 1, suppressed (not sent): \"A\", firing, fingerprint \"\"",
+            "Alert 3 of 4, group 2: \"B\", firing, fingerprint \"\"",
+            "Alert 4 of 4, group 2: \"B\", firing, fingerprint \"\"",
+        ];
+        assert_eq!(headings.collect::<Vec<_>>(), expected);
+        assert_eq!(text.matches("Merged into alert 3 ").count(), 1, "{text}");
+        assert_eq!(text.matches("Merged into ").count(), 1, "{text}");
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod lint;
 pub mod path;
 mod quote;
 pub mod rule;
+pub mod summary;
 
 pub use context::{Context, NotificationContext};
 

@@ -88,6 +88,8 @@ fn root<F: Copy>(roots: &[(&str, F)], name: &str) -> Option<F> {
 pub struct Path {
     source: String,
     target: Target,
+    /// The root is one of [`NOT_LISTED`].
+    may_be_unlisted: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -124,7 +126,20 @@ pub enum Missing {
     Absent,
     /// The string or map is empty.
     Empty,
+    /// Only notifications have it, and this alert is from a list, a notification without a `groupKey`.
+    NotListed,
 }
+
+/// What a list of alerts, or of groups, may lack.
+const NOT_LISTED: [&str; 7] = [
+    "groupStatus",
+    "groupKey",
+    "receiver",
+    "externalURL",
+    "groupLabels",
+    "commonLabels",
+    "commonAnnotations",
+];
 
 /// Why a string is not a path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -159,6 +174,7 @@ impl Path {
         Ok(Self {
             source: source.to_owned(),
             target,
+            may_be_unlisted: NOT_LISTED.contains(&root),
         })
     }
 
@@ -174,6 +190,23 @@ impl Path {
 
     /// The value for an alert.
     pub fn find<'a>(&self, context: &Context<'a>) -> Result<PathValue<'a>, Missing> {
+        let found = self.find_in(context);
+        if found.is_err() && self.may_be_unlisted && self.is_unlisted(context) {
+            return Err(Missing::NotListed);
+        }
+        found
+    }
+
+    /// Whether the whole of a map, or the string, is empty: of a group, the API lists some of them.
+    fn is_unlisted(&self, context: &Context<'_>) -> bool {
+        let is_empty = match &self.target {
+            Target::Map(field) | Target::Entry(field, _) => field(context).is_empty(),
+            Target::String(_) => true,
+        };
+        is_empty && notification(context).group_key.is_empty()
+    }
+
+    fn find_in<'a>(&self, context: &Context<'a>) -> Result<PathValue<'a>, Missing> {
         let value = match &self.target {
             Target::String(field) => PathValue::String(field(context)),
             Target::Map(field) => PathValue::Map(field(context)),
@@ -203,7 +236,9 @@ impl fmt::Display for Path {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mapping::tests::sample;
+    use crate::input::Input;
+    use crate::mapping::NotificationContext;
+    use crate::mapping::tests::{NOW, sample};
 
     #[test]
     fn paths_find_their_values() {
@@ -245,6 +280,38 @@ mod tests {
             Path::parse("commonAnnotations").unwrap().find(&context),
             Err(Missing::Empty)
         );
+    }
+
+    #[test]
+    fn what_a_list_of_alerts_lacks_is_not_called_absent() {
+        const GROUP: &str = r#"[{"labels":{"alertname":"A"},"receiver":{"name":"r"},"alerts":[{"labels":{"alertname":"A"}}]}]"#;
+        const ALERT: &str = r#"{"labels":{"alertname":"A"}}"#;
+        for (json, path, missing) in [
+            (GROUP, "groupStatus", None),
+            (GROUP, "receiver", None),
+            (GROUP, "groupLabels.alertname", None),
+            (GROUP, "groupLabels.job", Some(Missing::Absent)),
+            (GROUP, "labels.job", Some(Missing::Absent)),
+            (GROUP, "generatorURL", Some(Missing::Empty)),
+            (GROUP, "commonLabels.alertname", Some(Missing::NotListed)),
+            (GROUP, "commonAnnotations", Some(Missing::NotListed)),
+            (GROUP, "externalURL", Some(Missing::NotListed)),
+            (GROUP, "groupKey", Some(Missing::NotListed)),
+            (ALERT, "labels.job", Some(Missing::Absent)),
+            (ALERT, "annotations", Some(Missing::Empty)),
+            (ALERT, "groupStatus", Some(Missing::NotListed)),
+            (ALERT, "receiver", Some(Missing::NotListed)),
+            (ALERT, "groupLabels.alertname", Some(Missing::NotListed)),
+        ] {
+            let input = Input::read(json.into()).unwrap();
+            let groups = input.groups().unwrap();
+            let notification = &groups[0].notification;
+            let alert = notification.alerts().next().unwrap().unwrap();
+            let shared = NotificationContext::new(notification, NOW, &|| false);
+            let found = Path::parse(path).unwrap();
+            let found = found.find(&shared.with_alert(&alert)).err();
+            assert_eq!(found, missing, "{path} of {json}");
+        }
     }
 
     #[test]

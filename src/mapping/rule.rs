@@ -341,6 +341,9 @@ impl fmt::Display for SkipReason<'_> {
             }
             Self::Missing(path, Missing::Absent) => write!(f, "{path} is absent"),
             Self::Missing(path, Missing::Empty) => write!(f, "{path} is empty"),
+            Self::Missing(path, Missing::NotListed) => {
+                write!(f, "{path} is not in a list of alerts")
+            }
             Self::NotInTable(input) => write!(f, "{input}: not in the table"),
             Self::InputTooLong(input) => {
                 write!(f, "{input} is longer than {} KiB", MAX_INPUT >> 10)

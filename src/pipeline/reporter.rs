@@ -76,7 +76,7 @@ impl MappingReporter {
         }
     }
 
-    /// For `--dry-run`: every line is logged.
+    /// For `--dry-run`: every line about an alert is logged.
     pub fn unlimited() -> Self {
         Self {
             log_limiter: None,
@@ -124,9 +124,13 @@ impl MappingReporter {
         );
     }
 
-    /// Firing alerts of a notification disappear behind others of their entity that have the same state.
+    /// Firing alerts of a notification disappear behind others of their entity that have the same state. The summary of
+    /// `--dry-run` has all of them.
     pub(super) fn hidden(&self, alerts: usize, entity: &str) {
-        if let Some(suppressed) = self.should_log("entity") {
+        let limiter = self.log_limiter.as_ref();
+        if let Some(suppressed) =
+            limiter.and_then(|limiter| limiter.allow("entity", LogRate::REPEATED))
+        {
             log::warn!(
                 entity:% = shorten(entity), merged = alerts, suppressed;
                 "firing alerts of one entity have the same state, and are one alarm in Canopsis: the event of one of them is \

@@ -184,7 +184,7 @@ tags: {type: copy, value: ' labels'}
     );
     let body = notification(&["a"]);
     let output = run(&["-c", &config, "--dry-run", "-"], &[], &body);
-    assert_eq!(text(&output.stderr), "");
+    assert_eq!(text(&output.stderr), "Summary of 1 alert: 1 event\n");
     let event: Value = serde_json::from_slice(&output.stdout).unwrap();
     for (field, expected) in [
         ("connector", json!("prometheus")),

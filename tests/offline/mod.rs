@@ -3,6 +3,7 @@
 mod alarms;
 mod cli;
 mod documents;
+mod lists;
 mod properties;
 mod shipped_rules;
 mod unit;

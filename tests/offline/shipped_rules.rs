@@ -339,6 +339,9 @@ fn the_example_of_perf_data_fits_grafana() {
     let measures: Vec<&Value> = events.iter().map(|event| &event["perf_data"]).collect();
     assert_eq!(
         (measures, log.as_str()),
-        (vec![&json!("B=22.500"), &Value::Null], "")
+        (
+            vec![&json!("B=22.500"), &Value::Null],
+            "Summary of 2 alerts: 2 events\n"
+        )
     );
 }

@@ -2,9 +2,11 @@
 
 use crate::support::alertmanager::Alertmanager;
 use crate::support::broker::Broker;
-use crate::support::connector::Connector;
-use crate::support::wait_until;
+use crate::support::connector::{BINARY, Connector, config, run, run_with_input};
+use crate::support::documents::only;
+use crate::support::{TempDir, assert_success, wait_until};
 use serde_json::{Value, json};
+use std::process::Command;
 
 const ROUTE: &str = "group_by: [alertname], group_wait: 0s";
 const OVER: Option<&str> = Some("2026-01-01T00:01:00Z");
@@ -68,4 +70,129 @@ fn fire_and_resolve(start: impl FnOnce(&Connector) -> Alertmanager) {
             .iter()
             .all(|event| event["output"] == "é « ça » 🔥")
     );
+}
+
+/// Has most of what a list may lack, or has in another form.
+const LISTED: &str = "
+connector: prometheus
+connector_name: p1
+component: {type: template, field: labels.instance, value: '{{ split \":\" 0 .Field }}'}
+resource: {type: copy, value: labels.alertname}
+state: {type: map, field: labels.severity, values: {critical: 3, warning: 1}}
+output: {type: copy, value: annotations.summary}
+extra_infos_prefix: x_
+extra_infos:
+  receiver: {type: copy, value: receiver}
+  group: {type: copy, value: groupLabels}
+  group_status: {type: copy, value: groupStatus}
+  status: {type: copy, value: status}
+  ends: {type: copy, value: endsAt}
+  url: {type: copy, value: generatorURL}
+  fingerprint: {type: copy, value: fingerprint}
+  labels: {type: copy, value: labels}
+";
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+fn sorted(lines: &str) -> Vec<&str> {
+    let mut lines: Vec<&str> = lines.lines().collect();
+    lines.sort_unstable();
+    lines
+}
+
+#[test]
+fn the_alerts_of_the_api_give_the_events_of_the_notifications() {
+    let listed = config("amqp://127.0.0.1:1", "", LISTED);
+    let connector = Connector::with(&listed, &["--stdout"]);
+    // Long enough for each group to have all its alerts at its first notification.
+    let route = "group_by: [alertname, job], group_wait: 2s";
+    let mut alertmanager = Alertmanager::start(connector.address, route);
+    alertmanager.silence("Silenced");
+    let alert = |name: &str, severity: &str, device: &str, job: &str| json!({"alertname": name, "severity": severity, "device": device, "job": job, "instance": "db:9100"});
+    alertmanager.post_alerts(
+        &[
+            alert("DiskFull", "critical", "sdb", "node"),
+            alert("DiskFull", "critical", "sda", "node"),
+            alert("LoadHigh", "warning", "", "node"),
+            alert("LoadHigh", "critical", "", "node"),
+            alert("Down", "critical", "", "blackbox"),
+            alert("Down", "critical", "", "node"),
+            alert("Silenced", "critical", "sda", "node"),
+            alert("Silenced", "critical", "sdb", "node"),
+        ],
+        None,
+    );
+    wait_until("the four groups that are sent arrive", || {
+        connector.log().matches("notification delivered").count() >= 4
+    });
+
+    let dir = TempDir::new("listed");
+    dir.file("config.yml", &listed);
+    let api = format!("http://{}/api/v2/alerts", alertmanager.address);
+    let printed = |command: &str| {
+        let mut sh = Command::new("sh");
+        let output = run_with_input(sh.args(["-ec", command]).current_dir(dir.path()), "");
+        assert_success(&output, command);
+        text(&output.stdout).to_owned()
+    };
+    let file = format!("{}/config.yml", dir.path().display());
+    let dry_run = |input: &str| run(&["-c", &file, "--dry-run", "-"], &[], input);
+    let groups = printed(&format!("curl -fsS '{api}/groups?receiver=canopsis'"));
+    let events = dry_run(&groups);
+
+    let command = only("summary, command")
+        .replace(
+            "http://alertmanager:9093",
+            &format!("http://{}", alertmanager.address),
+        )
+        .replace("canopsis-connector-prometheus", BINARY);
+    let summary = printed(&command);
+    let expected = r#"Summary of 8 alerts in 5 groups: 4 events, 2 merged, 2 suppressed (silenced, inhibited or muted: not sent)
+
+1 entity has several alerts of one state, and Canopsis shows one of them.
+Add a label in which they differ to the rule of resource.
+    "DiskFull/db": alerts 1, 2; state 3
+        device: "sda", "sdb"
+
+1 entity has alerts in several groups, and each group closes the alarm of the others.
+Remove a label in which the groups differ from group_by, or add it to the rule of resource.
+    "Down/db": groups 2, 3
+        job: "blackbox", "node"
+
+1 entity has alerts of several states, of which the highest counts.
+That is right for the severities of one problem.
+    "LoadHigh/db": alerts 5, 6; state 3, 1
+        severity: "critical", "warning"
+"#;
+    assert_eq!(summary, expected, "{groups}");
+    assert_eq!(text(&events.stderr), summary);
+
+    // Without groups: the API with the silenced alerts, amtool with the active ones.
+    let amtool = format!(
+        "amtool --alertmanager.url=http://{} alert query -r canopsis -o json",
+        alertmanager.address
+    );
+    for (command, first) in [
+        (
+            format!("curl -fsS {api}"),
+            "Summary of 8 alerts: 3 events, 3 merged, 2 suppressed",
+        ),
+        (amtool, "Summary of 6 alerts: 3 events, 3 merged\n"),
+    ] {
+        let output = dry_run(&printed(&command));
+        let summary = text(&output.stderr);
+        assert!(summary.starts_with(first), "{command}: {summary}");
+        assert!(summary.contains("\nThis list has no groups: "), "{summary}");
+        assert_eq!(text(&output.stdout).lines().count(), 3);
+    }
+    let none = dry_run(&printed(&format!(
+        "curl -fsS '{api}/groups?receiver=nosuch'"
+    )));
+    assert!(text(&none.stderr).contains("\nThere are no alerts: "));
+
+    connector.terminate();
+    let sent = connector.into_stdout();
+    assert_eq!(sorted(text(&events.stdout)), sorted(&sent), "{groups}");
 }

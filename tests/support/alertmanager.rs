@@ -10,6 +10,8 @@ use super::{ProcessGroup, TOKEN, free_port, temp_path, wait_until};
 pub struct Alertmanager {
     _process: ProcessGroup,
     client: Client,
+    /// Of its API.
+    pub address: SocketAddr,
 }
 
 impl Alertmanager {
@@ -70,6 +72,7 @@ impl Alertmanager {
         Self {
             _process: process,
             client: Client::new(address),
+            address,
         }
     }
 
@@ -78,6 +81,24 @@ impl Alertmanager {
         let status = self.client.send("GET", "/api/v2/status", &[], b"").unwrap();
         let version = &status.json()["versionInfo"]["version"];
         version.as_str().unwrap().to_owned()
+    }
+
+    /// Silences the alerts of a name.
+    pub fn silence(&mut self, name: &str) {
+        let silence = json!({
+            "matchers": [{"name": "alertname", "value": name, "isRegex": false}],
+            "startsAt": "2026-01-01T00:00:00Z", "endsAt": "2100-01-01T00:00:00Z", "createdBy": "test", "comment": "test",
+        });
+        let response = self
+            .client
+            .send(
+                "POST",
+                "/api/v2/silences",
+                &["Content-Type: application/json"],
+                silence.to_string().as_bytes(),
+            )
+            .unwrap();
+        assert_eq!(response.status, 200, "{}", response.body);
     }
 
     /// Posts alerts, as a Prometheus server does. With an end in the past they are resolved.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::text;
 use crate::support::connector::{BINARY, Connector, MAPPING, run};
@@ -12,7 +12,7 @@ use crate::support::documents::{blocks, document, marked, only, user_documents};
 use crate::support::{TOKEN, TempDir, assert_success, payload};
 
 /// The names of the code blocks that a test runs: here, or in `documents.rs`.
-const RUN: [&str; 33] = [
+const RUN: [&str; 35] = [
     "French example, configuration",
     "French example, explanation",
     "French example, notification",
@@ -45,6 +45,8 @@ const RUN: [&str; 33] = [
     "rejected alerts",
     "save a body",
     "show the certificate",
+    "summary, command",
+    "summary, output",
     "trial, RabbitMQ",
 ];
 
@@ -97,7 +99,8 @@ fn every_worked_example_gives_the_shown_event() {
         );
         let input = "tests/data/payloads/firing-one.json";
         let output = run(&["-c", &config, "--dry-run", input], &[], "");
-        assert_eq!(text(output.stderr), "", "{rules}");
+        let summary = "Summary of 1 alert: 1 event\n";
+        assert_eq!(text(output.stderr), summary, "{rules}");
         let sent: Value = serde_json::from_slice(&output.stdout).unwrap();
         let shown: Value = serde_json::from_str(&event.text).unwrap();
         for (key, value) in shown.as_object().unwrap() {
@@ -230,6 +233,58 @@ fn the_french_examples_give_what_is_shown() {
             "{printed}"
         );
     }
+}
+
+/// `servers/alertmanager.rs` runs the command above the output.
+#[test]
+fn a_summary_is_printed_as_shown() {
+    let dir = TempDir::new("summary");
+    let config = dir.file("config.yml", &configuration("explain, configuration"));
+    let alert = |labels: [&str; 4]| {
+        let [name, severity, device, mountpoint] = labels;
+        let mut labels = json!({"alertname": name, "severity": severity, "instance": "db:9100"});
+        if !device.is_empty() {
+            labels["device"] = json!(device);
+            labels["mountpoint"] = json!(mountpoint);
+        }
+        json!({"labels": labels, "status": {"state": "active"}})
+    };
+    let group = |labels: Value, alerts: &[Value]| json!({"labels": labels, "receiver": {"name": "canopsis"}, "alerts": alerts});
+    let mut silenced = alert(["DiskFull", "critical", "/dev/sdc1", "/srv"]);
+    silenced["status"]["state"] = json!("suppressed");
+    let groups = json!([
+        group(
+            json!({"alertname": "DiskFull", "job": "node"}),
+            &[
+                alert(["DiskFull", "critical", "/dev/sda1", "/"]),
+                alert(["DiskFull", "critical", "/dev/sdb1", "/var"]),
+                silenced,
+            ]
+        ),
+        group(
+            json!({"alertname": "Down", "job": "blackbox"}),
+            &[alert(["Down", "critical", "", ""])]
+        ),
+        group(
+            json!({"alertname": "Down", "job": "node"}),
+            &[alert(["Down", "critical", "", ""])]
+        ),
+        group(
+            json!({"alertname": "LoadHigh", "job": "node"}),
+            &[
+                alert(["LoadHigh", "critical", "", ""]),
+                alert(["LoadHigh", "warning", "", ""])
+            ]
+        ),
+    ]);
+    let output = run(
+        &["--config", &config, "--explain", "-"],
+        &[],
+        &groups.to_string(),
+    );
+    let printed = text(output.stdout);
+    let (_, summary) = printed.split_once("\nSummary").unwrap();
+    assert_eq!(format!("Summary{summary}"), only("summary, output"));
 }
 
 #[test]
