@@ -1,5 +1,7 @@
 //! Compiles the mapping: the fields of an event and their rules. How a compiled rule is evaluated is up to `crate::mapping`.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::diagnostics::{Diagnostics, Place};
@@ -165,12 +167,14 @@ impl Fields<'_, '_> {
             );
         }
         let mut infos: Vec<(ExtraName, Rule)> = Vec::new();
+        let mut written = HashSet::new();
         for (key, value) in node.entries() {
             let name = match self.rules.first_line(&value, key) {
                 "" => self.rules.error(&value, "the name is blank"),
                 name => self.extra_name(&value, &format!("{prefix}{name}")),
             };
-            if infos.iter().any(|(known, _)| Some(known) == name.as_ref()) {
+            let is_known = || infos.iter().any(|(known, _)| Some(known) == name.as_ref());
+            if written.insert(key) && is_known() {
                 let message = "duplicate key: white space around a name is ignored";
                 self.rules.diagnostics.error(&value, message);
             }
