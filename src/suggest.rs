@@ -1,4 +1,10 @@
-//! Suggestions for misspelt words.
+//! Suggestions for misspelt words, and for names of other programs.
+
+mod counterparts;
+
+use gotemplate::{NameKind, UnknownName};
+
+use counterparts::{Counterpart, counterpart};
 
 /// Longer words than any known one are not compared: that takes time by their length.
 const MAX_WORD_BYTES: usize = 64;
@@ -27,6 +33,35 @@ pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Opti
 pub fn did_you_mean(word: &str, known: &[&str]) -> String {
     nearest(word, known.iter().copied())
         .map_or_else(String::new, |meant| format!("; did you mean \"{meant}\"?"))
+}
+
+/// What to write instead of a name that a template uses and that nothing has: what it is called here, or the nearest known name.
+pub fn for_template(unknown: &UnknownName) -> Option<String> {
+    let known = || unknown.known.iter().map(String::as_str);
+    let name = unknown.name.as_str();
+    let (counterpart, same) = match unknown.kind {
+        NameKind::Function | NameKind::Variable => (counterpart(name), None),
+        NameKind::Field | NameKind::PossibleField => {
+            let same = known().find(|known| known.eq_ignore_ascii_case(name));
+            let field = format!(".{name}");
+            // A sender's own key, such as Grafana's .Alert.values, may be written as its counterpart.
+            let is_right = |found: &Counterpart| {
+                unknown.kind == NameKind::PossibleField
+                    && matches!(found, Counterpart::Is(path) if path.ends_with(&field))
+            };
+            (counterpart(&field).filter(|found| !is_right(found)), same)
+        }
+        NameKind::Template | NameKind::TimeZone => (None, None),
+    };
+    match (same, counterpart) {
+        (None, Some(Counterpart::Is(expression))) => Some(format!("; here it is {expression}")),
+        (None, Some(Counterpart::Instead(advice))) => Some(format!("; {advice} instead")),
+        (None, Some(Counterpart::None)) => Some("; it has no counterpart here".to_owned()),
+        (same, _) => {
+            let meant = same.or_else(|| nearest(name, known()))?;
+            Some(format!("; did you mean \"{meant}\"?"))
+        }
+    }
 }
 
 /// The known word that a misspelt one is nearest to, within a number of edits; `None` where it is itself known.

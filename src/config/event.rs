@@ -100,12 +100,23 @@ impl Fields<'_, '_> {
     }
 
     fn required(&mut self, key: &str, kind: FieldKind) -> Option<Rule> {
-        match self.root.get(key) {
-            Some(node) => self.rules.rule(&node, kind),
-            None => self
+        let Some(node) = self.root.get(key) else {
+            return self
                 .rules
-                .error(Place::missing(key), "required but not set"),
+                .error(Place::missing(key), "required but not set");
+        };
+        let rule = self.rules.rule(&node, kind)?;
+        if !rule.can_yield() {
+            let message = "no rule can have a value: every alert would be rejected";
+            return self.rules.error(&node, message);
         }
+        if let Some(needed) = rule.needs() {
+            let message = format!(
+                "an alert without {needed} is rejected: let the last rule be one that always has a value, such as a constant"
+            );
+            self.rules.diagnostics.warn(&node, message);
+        }
+        Some(rule)
     }
 
     fn optional(&mut self, key: &str, expected: FieldKind) -> Option<Rule> {

@@ -216,15 +216,6 @@ impl fmt::Display for Config {
         writeln!(f, "timeout:      {:?}", self.http.answer_timeout)?;
         let connector = visible(self.mapping.connector.as_str());
         writeln!(f, "connector:    {connector}")?;
-        for (field, rule) in self.mapping.required() {
-            if rule.can_fail() {
-                writeln!(
-                    f,
-                    "{:13} may be missing, which rejects the alert; end its rules with a constant",
-                    format!("{field}:")
-                )?;
-            }
-        }
         let infos = self.mapping.extra_infos.iter();
         let names: Vec<_> = infos.map(|(name, _)| visible(name.as_str())).collect();
         let names = if names.is_empty() {

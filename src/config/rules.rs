@@ -1,19 +1,17 @@
 //! Compiles one rule in any of its forms. It reports every error and stops at none.
 
-use std::collections::BTreeSet;
-
-use gotemplate::{Regexp, RegexpBudget, Template, UnknownName};
+use gotemplate::{NameKind, Regexp, RegexpBudget, Shape, Template};
 use serde_json::Value;
 
 use super::diagnostics::{Diagnostics, Place, hint};
 use crate::alertmanager::Labels;
 use crate::event::{MAX_ENTITY_ID, SLASH_IN_NAME, State, parse_timestamp};
 use crate::mapping::MAX_SECONDS;
-use crate::mapping::lint::{self, RuleInputs};
 use crate::mapping::path::{Path, PathError, ROOTS};
 use crate::mapping::rule::Rule;
+use crate::mapping::shapes;
 use crate::placeholder;
-use crate::suggest::did_you_mean;
+use crate::suggest::{self, did_you_mean};
 use crate::text::is_hidden;
 use yamldoc::{Node, NodeRef};
 
@@ -280,40 +278,57 @@ impl<'c> RuleReader<'c> {
         self.check_keys(node, "template");
         let given = |key: &str| node.get(key).filter(|node| node.text() != Some(""));
         let (field_node, regexp_node) = (given("field"), given("regexp"));
-        let field = part(field_node.as_ref(), |node| match &regexp_node {
+        let field = field_node.as_ref().and_then(|node| match &regexp_node {
             Some(_) => self.string_path(node, "a regexp"),
             None => self.path(node),
         });
-        let regexp = part(regexp_node.as_ref(), |node| self.regexp(node));
-        if let (Some(node), Ok(None)) = (&regexp_node, &field) {
+        let regexp = regexp_node.as_ref().and_then(|node| self.regexp(node));
+        if let (Some(node), None) = (&regexp_node, &field_node) {
             self.diagnostics.error(node, "requires a field to match");
         }
+        // What is invalid is reported already.
+        let is_valid = field.is_some() == field_node.is_some()
+            && regexp.is_some() == regexp_node.is_some()
+            && (field.is_some() || regexp.is_none());
+        let shape = if is_valid {
+            shapes::dot(field.as_ref(), regexp.as_ref())
+        } else {
+            Shape::Any
+        };
         let value = self.required_key(node, "value")?;
-        let template = match Template::parse_within(self.text(&value)?, &mut self.regexps) {
+        let template = self.parse(&value, &shape)?;
+        is_valid.then(|| Rule::template(template, field, regexp))
+    }
+
+    fn parse(&mut self, node: &NodeRef<'_>, shape: &Shape) -> Option<Template> {
+        let source = self.text(node)?;
+        let template = match Template::parse_for(source, shape, &mut self.regexps) {
             Ok(template) => template,
             Err(error) => {
-                let hint = unknown_hint(error.unknown.as_ref());
-                let message = format!("the template does not compile: {error}{hint}");
-                return self.error(&value, message);
+                let hint = error.unknown.as_ref().and_then(suggest::for_template);
+                let hint = hint.unwrap_or_default();
+                return self.error(
+                    node,
+                    format!("the template does not compile: {error}{hint}"),
+                );
             }
         };
-        let inputs = RuleInputs {
-            field: (&field).into(),
-            regexp: (&regexp).into(),
-        };
-        let used = template.analysis().fields();
-        let faults: BTreeSet<String> = used
-            .iter()
-            .filter_map(|field| lint::fault(field, &inputs))
-            .collect();
-        for fault in faults {
-            self.diagnostics.warn(&value, fault);
+        for fault in template.analysis().faults() {
+            let hint = fault.unknown.as_ref().and_then(suggest::for_template);
+            let message = match (&fault.unknown, hint) {
+                // The sender may have added it.
+                (Some(unknown), None) if unknown.kind == NameKind::PossibleField => continue,
+                (_, hint) if fault.always => {
+                    format!(
+                        "the template always fails: {fault}{}",
+                        hint.unwrap_or_default()
+                    )
+                }
+                (_, hint) => format!("{fault}{}", hint.unwrap_or_default()),
+            };
+            self.diagnostics.warn(node, message);
         }
-        for warning in template.analysis().warnings() {
-            let hint = unknown_hint(warning.unknown.as_ref());
-            self.diagnostics.warn(&value, format!("{warning}{hint}"));
-        }
-        Some(Rule::template(template, field.ok()?, regexp.ok()?))
+        Some(template)
     }
 
     fn lookup(&mut self, node: &NodeRef<'_>, kind: FieldKind) -> Option<Rule> {
@@ -322,13 +337,17 @@ impl<'c> RuleReader<'c> {
         let field = field_node.and_then(|node| self.string_path(&node, "a lookup"));
         let values_node = self.required_key(node, "values");
         let values = values_node.and_then(|node| self.labels(&node, kind));
-        let default = part(node.get("default").as_ref(), |node| {
-            self.value_text(node, kind)
-        });
+        let default_node = node.get("default");
+        let default = default_node
+            .as_ref()
+            .and_then(|node| self.value_text(node, kind));
+        if default.is_none() && default_node.is_some() {
+            return None;
+        }
         Some(Rule::Lookup {
             field: field?,
             values: values?,
-            default: default.ok()?,
+            default,
         })
     }
 
@@ -511,24 +530,4 @@ fn meant_path(text: &str) -> Option<String> {
         &bare[first.len_utf8()..]
     );
     Path::parse(&path).is_ok().then_some(path)
-}
-
-/// A hint for a name that a template uses and that nothing has.
-fn unknown_hint(unknown: Option<&UnknownName>) -> String {
-    unknown.map_or_else(String::new, |unknown| {
-        let known: Vec<&str> = unknown.known.iter().map(String::as_str).collect();
-        did_you_mean(&unknown.name, &known)
-    })
-}
-
-/// The error is among the diagnostics already.
-struct AlreadyReported;
-
-/// An optional part of a rule: `Ok(None)` where it is absent, `Err` where it is invalid.
-fn part<'d, T>(
-    node: Option<&NodeRef<'d>>,
-    read: impl FnOnce(&NodeRef<'d>) -> Option<T>,
-) -> Result<Option<T>, AlreadyReported> {
-    node.map(|node| read(node).ok_or(AlreadyReported))
-        .transpose()
 }

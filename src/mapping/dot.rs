@@ -5,11 +5,11 @@
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
-use gotemplate::{Groups, Map, Value as TemplateValue};
+use gotemplate::{Groups, Map, Shape, Value as TemplateValue};
 use serde_json::Value;
 
-use super::lint::{ALERT, NOTIFICATION};
 use super::path::PathValue;
+use super::shapes::{ALERT, NOTIFICATION};
 use crate::alertmanager::{Alert, Entries, Labels, Notification};
 
 /// The keys that Alertmanager does not have, decoded.
@@ -170,7 +170,7 @@ impl Map for Labels<'_> {
     }
 }
 
-fn is_known(key: &str, known: &[(&str, bool)]) -> bool {
+fn is_known(key: &str, known: &[(&str, Shape)]) -> bool {
     known.iter().any(|(name, _)| *name == key)
 }
 

@@ -8,10 +8,10 @@ use std::borrow::Cow;
 mod context;
 mod dot;
 pub mod explain;
-pub mod lint;
 pub mod path;
 mod quote;
 pub mod rule;
+pub mod shapes;
 pub mod summary;
 
 pub use context::{Context, NotificationContext};
@@ -129,15 +129,6 @@ impl AlertError {
 }
 
 impl Mapping {
-    /// The rules without a value of which an alert is rejected, with their fields.
-    pub fn required(&self) -> [(&'static str, &Rule); 3] {
-        [
-            ("connector_name", &self.connector_name),
-            ("component", &self.component),
-            ("resource", &self.resource),
-        ]
-    }
-
     /// Maps one alert. The warnings come with either result.
     pub fn map<'a>(
         &'a self,

@@ -183,6 +183,15 @@ impl Path {
         &self.source
     }
 
+    /// Whether every alert has a value there, or nearly every one.
+    pub fn is_always_there(&self) -> bool {
+        match &self.target {
+            Target::String(_) => self.source != "generatorURL",
+            Target::Map(_) => self.source == "labels",
+            Target::Entry(..) => self.source == "labels.alertname",
+        }
+    }
+
     /// Whether the value is a whole map, rather than a string.
     pub fn is_map(&self) -> bool {
         matches!(self.target, Target::Map(_))

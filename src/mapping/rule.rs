@@ -138,18 +138,47 @@ impl Rule {
         }))
     }
 
-    /// Whether there are probably alerts for which the rule has no value. Every alert of Prometheus has labels, and a name.
-    pub fn can_fail(&self) -> bool {
-        let is_present = |path: &Path| matches!(path.as_str(), "labels" | "labels.alertname");
+    /// Whether it may have a value for some alert.
+    pub fn can_yield(&self) -> bool {
         match self {
-            Self::String(string) => string.is_empty(),
-            Self::Copy(path) => !is_present(path),
+            Self::String(text) => !text.is_empty(),
+            Self::Labels(labels) => !labels.is_empty(),
+            Self::Constant(_) | Self::Copy(_) => true,
             Self::Template(rule) => {
-                rule.regexp.is_some() || !rule.field.as_ref().is_none_or(is_present)
+                let mut faults = rule.template.analysis().faults().iter();
+                !faults.any(|fault| fault.always)
             }
-            Self::Lookup { field, default, .. } => default.is_none() || !is_present(field),
-            Self::First(rules) => rules.iter().all(Self::can_fail),
-            Self::Constant(_) | Self::Labels(_) => true,
+            Self::Lookup {
+                values, default, ..
+            } => {
+                let mut texts = values
+                    .iter()
+                    .map(|(_, text)| text)
+                    .chain(default.as_deref());
+                texts.any(|text| !text.is_empty())
+            }
+            Self::First(rules) => rules.iter().any(Self::can_yield),
+        }
+    }
+
+    /// What an alert must have for the rule to have a value, in words; of a list, for the last of its rules. `None` where every
+    /// alert has it. That all have `alertname` is taken for granted.
+    pub fn needs(&self) -> Option<String> {
+        match self {
+            Self::String(_) | Self::Constant(_) | Self::Labels(_) => None,
+            Self::Copy(path) => (!path.is_always_there()).then(|| path.to_string()),
+            Self::Lookup { field, default, .. } if default.is_some() => {
+                (!field.is_always_there()).then(|| field.to_string())
+            }
+            Self::Lookup { field, .. } => Some(format!("{field} in the table")),
+            Self::Template(rule) => rule.needs(),
+            Self::First(rules) => {
+                let mut last = None;
+                for rule in rules.iter().filter(|rule| rule.can_yield()) {
+                    last = Some(rule.needs()?);
+                }
+                last
+            }
         }
     }
 
@@ -246,6 +275,21 @@ fn look_up<'a>(
 }
 
 impl TemplateRule {
+    fn needs(&self) -> Option<String> {
+        match (&self.field, &self.regexp) {
+            (Some(path), Some(_)) => return Some(format!("a match of the regexp in {path}")),
+            (Some(path), None) if !path.is_always_there() => return Some(path.to_string()),
+            _ => {}
+        }
+        let mut optional = self.template.analysis().optional();
+        let missing = optional
+            .find(|path| path.starts_with(".Notification.") || !path.ends_with(".alertname"))?;
+        Some(match (missing.strip_prefix(".Field"), &self.field) {
+            (Some(below), Some(path)) => format!("{path}{below}"),
+            _ => missing.trim_start_matches(".Alert.").to_owned(),
+        })
+    }
+
     fn render<'a>(&'a self, context: &Context<'a>) -> RuleResult<'a> {
         if context.shared.is_late() {
             return Err(SkipReason::Late);

@@ -1,7 +1,7 @@
 //! The mapping as a whole.
 #![allow(missing_docs, clippy::missing_panics_doc)]
 
-use gotemplate::{Map, Value as TemplateValue};
+use gotemplate::{Map, Shape, Value as TemplateValue};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -123,19 +123,24 @@ fn field(name: &str, lines: &str) -> (Value, Vec<String>) {
 }
 
 #[test]
-fn template_data_has_the_keys_that_templates_are_checked_against() {
+fn template_data_has_the_shape_that_templates_are_checked_against() {
     const BODY: &str = r#"{"version":"4","alerts":[{"status":"firing"}]}"#;
     let context = decoded(BODY).context();
     let (alert, notification) = (context.alert_data(), context.notification_data());
     for (data, names) in [
-        (&alert as &dyn Map, &lint::ALERT[..]),
-        (&notification, &lint::NOTIFICATION),
+        (&alert as &dyn Map, &shapes::ALERT[..]),
+        (&notification, &shapes::NOTIFICATION),
     ] {
         let entries = data.entries();
         assert_eq!(entries.len(), names.len(), "{entries:?}");
-        for (name, is_map) in names {
-            let value = data.get(name).unwrap_or_else(|| panic!("{name}"));
-            assert_eq!(matches!(value, TemplateValue::Map(_)), *is_map, "{name}");
+        for (name, shape) in names {
+            let fits = match data.get(name) {
+                Some(TemplateValue::Text(_)) => *shape == Shape::Text,
+                Some(TemplateValue::Int(_)) => *shape == Shape::Int,
+                Some(TemplateValue::Map(map)) => *shape == Shape::Texts && map.holds_text(),
+                _ => false,
+            };
+            assert!(fits, "{name}");
         }
     }
 }

@@ -91,8 +91,8 @@ fn check_warns_about_what_is_probably_not_intended() {
     );
     assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
     let stderr = text(&checked.stderr);
-    let warning = "extra_infos.title[0].value: the template fails where it uses .RegexMatch.Sbstr: the regexp has no such \
-                   group (named groups: Substr); did you mean \"Substr\"?";
+    let warning = "extra_infos.title[0].value: the template always fails: at 1:15 of the template: .RegexMatch.Sbstr: the \
+                   regexp has no such group (named groups: Substr); did you mean \"Substr\"?";
     assert!(stderr.contains(warning), "{stderr}");
     assert_eq!(
         (stderr.lines().count(), stderr.contains("hunter")),
@@ -173,7 +173,7 @@ connector_name: ' p1 '
 component:
   type: copy
   value: >
-    labels.instance
+    fingerprint
 resource: {type: ' copy', value: 'labels.alertname '}
 state: {type: map, field: \"labels.alertname\\t\", values: {a: 1}}
 output: {type: template, field: ' labels.alertname', value: '{{ .Field }} '}
@@ -189,7 +189,7 @@ tags: {type: copy, value: ' labels'}
     for (field, expected) in [
         ("connector", json!("prometheus")),
         ("connector_name", json!("p1")),
-        ("component", json!("host:9100")),
+        ("component", json!("a")),
         ("resource", json!("a")),
         ("state", json!(1)),
         ("output", json!("a ")),
@@ -340,7 +340,7 @@ fn an_explanation_shows_the_values_of_the_event() {
 fn an_explanation_names_the_deciding_rule_and_the_skipped_ones() {
     let config = TempFile::new(&format!(
         "http: {{bearer_token: {TOKEN}}}\nconnector: prometheus\nconnector_name: p1\n\
-         component: [{{type: copy, value: labels.pod}}, {{type: copy, value: labels.instance}}]\n\
+         component: [{{type: copy, value: labels.pod}}, {{type: copy, value: labels.instance}}, none]\n\
          resource: {{type: copy, value: labels.alertname}}\nstate: {{type: copy, value: labels.severity}}\n\
          output: {{type: template, value: '{{{{ .Field.nosuch }}}}', field: labels}}\n"
     ));

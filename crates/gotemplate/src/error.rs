@@ -50,6 +50,10 @@ pub enum NameKind {
     Function,
     /// A variable, with its dollar sign.
     Variable,
+    /// A field of a map that has none of this name.
+    Field,
+    /// A field of a map that may have one of this name.
+    PossibleField,
     /// A template of `{{define}}`.
     Template,
     /// A time zone.

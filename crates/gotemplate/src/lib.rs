@@ -19,6 +19,7 @@ mod parser;
 mod printf;
 mod quote;
 mod regexp;
+mod shape;
 mod text;
 mod time;
 mod tree;
@@ -26,10 +27,11 @@ mod value;
 
 use std::fmt;
 
-pub use check::{Analysis, Dot, FieldRef, Warning};
+pub use check::{Analysis, Fault};
 pub use error::{Location, NameKind, ParseError, Reason, RenderError, UnknownName};
 pub use functions::names as function_names;
 pub use regexp::{Groups, Regexp, RegexpBudget, RegexpError};
+pub use shape::{MapShape, Shape};
 pub use value::{Map, Text, Value};
 
 /// How long a template's source may be, in bytes.
@@ -67,18 +69,30 @@ pub struct Template {
 impl Template {
     /// Parses a template, and refuses what Go refuses when it parses, and what would fail whenever it is run.
     pub fn parse(source: &str) -> Result<Self, ParseError> {
-        Self::parse_within(source, &mut RegexpBudget::default())
+        Self::parse_for(source, &Shape::Any, &mut RegexpBudget::default())
     }
 
-    /// As [`Template::parse`], for one of several templates whose patterns may take memory together.
-    pub fn parse_within(source: &str, regexps: &mut RegexpBudget) -> Result<Self, ParseError> {
+    /// As [`Template::parse`], for data of which something is known, and for one of several templates whose patterns may take
+    /// memory together. What fails because of the data is not refused: it is among the faults of the analysis.
+    pub fn parse_for(
+        source: &str,
+        data: &Shape,
+        regexps: &mut RegexpBudget,
+    ) -> Result<Self, ParseError> {
         let failed = |failure| ParseError::new(failure, source);
         let tree = parser::parse(source, regexps).map_err(failed)?;
-        let analysis = check::check(&tree, source).map_err(failed)?;
+        let alone = check::check(&tree, source, &Shape::Any).map_err(failed)?;
+        if let Some(fault) = alone.faults().iter().find(|fault| fault.always) {
+            return Err(ParseError {
+                location: fault.location,
+                message: fault.message.clone(),
+                unknown: fault.unknown.clone(),
+            });
+        }
         Ok(Self {
             source: source.into(),
+            analysis: check::check(&tree, source, data).map_err(failed)?,
             tree,
-            analysis,
         })
     }
 

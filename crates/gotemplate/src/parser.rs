@@ -3,7 +3,7 @@
 
 mod pipeline;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Failure, Position};
 use crate::lexer::{Kind, Token, tokens};
@@ -32,12 +32,14 @@ pub fn parse(source: &str, regexps: &mut RegexpBudget) -> Parsed<Tree> {
         loops: 0,
         depth: 0,
         definitions: BTreeMap::new(),
+        assigned: BTreeSet::new(),
         regexps,
     };
     let root = parser.template()?;
     Ok(Tree {
         root,
         definitions: parser.definitions,
+        assigned: parser.assigned,
     })
 }
 
@@ -66,6 +68,7 @@ struct Parser<'s, 'b> {
     /// How many blocks and parentheses are around.
     depth: usize,
     definitions: BTreeMap<String, Vec<Node>>,
+    assigned: BTreeSet<Box<str>>,
     regexps: &'b mut RegexpBudget,
 }
 

@@ -1,7 +1,7 @@
 //! A parsed template. It is as deep as the template's blocks and parentheses are nested, which the parser bounds; a chain of
 //! `{{else if}}` is one node, however long it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{NIL_IS_NO_COMMAND, Position};
 use crate::function::Function;
@@ -13,6 +13,8 @@ use crate::regexp::Compiled;
 pub struct Tree {
     pub root: Vec<Node>,
     pub definitions: BTreeMap<String, Vec<Node>>,
+    /// The names of the variables that get another value with `=` somewhere.
+    pub assigned: BTreeSet<Box<str>>,
 }
 
 #[derive(Debug)]

@@ -130,9 +130,9 @@ fn a_long_source_is_refused() {
     assert!(Template::parse(&"x".repeat(MAX_SOURCE_BYTES)).is_ok());
 }
 
-/// Each of the warnings may list all names that are known.
+/// Each of the faults may list all names that are known.
 #[test]
-fn the_warnings_are_bounded() {
+fn the_faults_are_bounded() {
     let defined = (0..5000).map(|number| format!("{{{{define \"{number}\"}}}}{{{{end}}}}"));
     let used = (0..5000).map(|number| format!("{{{{template \"x{number}\"}}}}"));
     let source: String = defined
@@ -140,7 +140,7 @@ fn the_warnings_are_bounded() {
         .chain(used)
         .collect();
     let template = Template::parse(&(source + "{{end}}")).unwrap();
-    assert_eq!(template.analysis().warnings().len(), 50);
+    assert_eq!(template.analysis().faults().len(), 50);
 }
 
 /// Templates of which each calls the one before twice.

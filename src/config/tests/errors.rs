@@ -123,7 +123,7 @@ fn missing_keys_and_invalid_variables_are_reported() {
             "line 4, column 1: connector_name: must not be empty",
         ),
         (
-            &MINIMAL.replace("labels.instance", ".Alert.labels.instance"),
+            &MINIMAL.replace("receiver", ".Alert.labels.instance"),
             &[],
             "did you mean \"labels.instance\"?",
         ),

@@ -6,6 +6,7 @@ mod errors;
 mod mistakes;
 mod rules;
 mod settings;
+mod templates;
 mod tls;
 mod warnings;
 
@@ -13,7 +14,7 @@ const MINIMAL: &str = "
 http: {bearer_token: sesame-word}
 connector: prometheus
 connector_name: p1
-component: {type: copy, value: labels.instance}
+component: {type: copy, value: receiver}
 resource: {type: copy, value: labels.alertname}
 state: 2
 ";

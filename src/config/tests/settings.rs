@@ -166,7 +166,7 @@ fn merge_keys_give_a_rule_its_missing_keys() {
         "resource: {<<: *base, field: labels.alertname, value: 'alert {{ .Field }}'}",
     );
     let text = text.replace(
-        "component: {type: copy, value: labels.instance}",
+        "component: {type: copy, value: receiver}",
         "component: &base\n  type: template\n  field: labels.instance\n  value: '{{ split \":\" 0 .Field }}'",
     );
     load(&text).unwrap();

@@ -19,7 +19,7 @@ fn warnings_name_what_is_probably_not_intended() {
         ),
         (
             format!("{MINIMAL}output: {{type: template, value: '{{{{ .Feild }}}}'}}"),
-            "output.value: the template fails where it uses .Feild:",
+            "output.value: the template always fails: at 1:4 of the template: .Feild: no such field",
         ),
         (
             MINIMAL.replace("sesame-word", "sesame-word, answer_timeout: 30s"),
@@ -50,7 +50,7 @@ fn warnings_name_what_is_probably_not_intended() {
         ),
         (
             MINIMAL.replace(
-                "{type: copy, value: labels.instance}",
+                "{type: copy, value: receiver}",
                 "[{type: map, field: labels.a, values: {x: y}, default: a/b}]",
             ),
             "component[0].default: contains a slash",
@@ -78,9 +78,9 @@ fn a_path_or_a_name_is_cut_at_a_line_break_with_a_warning() {
             "line 4, column 1: connector_name: contains a line break; using \"p1\", which is before it",
         ),
         (
-            "labels.instance",
-            "\"labels.instance\\nlabels.job\"",
-            "line 5, column 25: component.value: contains a line break; using \"labels.instance\", which is before it",
+            "receiver",
+            "\"labels.alertname\\nlabels.job\"",
+            "line 5, column 25: component.value: contains a line break; using \"labels.alertname\", which is before it",
         ),
     ] {
         let config = load(&MINIMAL.replace(from, to)).unwrap();

@@ -92,7 +92,10 @@ fn every_worked_example_gives_the_shown_event() {
         let others = MAPPING
             .lines()
             .filter(|line| !keys.iter().any(|key| line.starts_with(&format!("{key}:"))));
-        let others = others.collect::<Vec<&str>>().join("\n");
+        let others = others.collect::<Vec<&str>>().join("\n").replace(
+            "{type: copy, value: labels.instance}",
+            "[{type: copy, value: labels.instance}, unknown]",
+        );
         let config = dir.file(
             "config.yml",
             &format!("http: {{bearer_token: {TOKEN}}}\n{others}\n{rules}\n"),
@@ -157,7 +160,12 @@ fn a_configuration_of_the_old_connector_works_unchanged() {
             .collect();
         let arguments = [&["--config", &config][..], &replaced].concat();
         let output = run(&arguments, &[], "");
-        assert_eq!(text(output.stderr), "", "{command}");
+        let stderr = text(output.stderr);
+        let warning = "component: an alert without labels.instance is rejected";
+        assert!(
+            stderr.lines().count() == 1 && stderr.contains(warning),
+            "{command}: {stderr}"
+        );
         assert!(output.status.success(), "{command}");
     }
     let output = run(&["-c", &config, "--dry-run", &notification], &[], "");

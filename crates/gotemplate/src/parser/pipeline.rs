@@ -61,6 +61,9 @@ impl<'s> Parser<'s, '_> {
             self.next();
             names.push(variable.text.into());
             self.variables.push(variable.text.to_owned());
+            if assigns {
+                self.assigned.extend(names.iter().cloned());
+            }
             if !is_list {
                 return Ok((names, assigns));
             }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use gotemplate::{Map, Regexp, Template, Value};
+use gotemplate::{Map, MapShape, Regexp, RegexpBudget, Shape, Template, Value};
 use serde::Deserialize;
 use serde_json::Value as Json;
 
@@ -48,12 +48,18 @@ impl Case {
         }
     }
 
-    /// What this crate makes of it.
+    /// What this crate makes of it. What is said to fail always counts as refused, so that it must never render.
     pub fn of_crate(&self) -> Answer {
-        let template = match Template::parse(&self.template) {
-            Ok(template) => template,
-            Err(error) => return Answer::Refused(error.to_string()),
-        };
+        let shape = self.shape();
+        let template =
+            match Template::parse_for(&self.template, &shape, &mut RegexpBudget::default()) {
+                Ok(template) => template,
+                Err(error) => return Answer::Refused(error.to_string()),
+            };
+        let mut faults = template.analysis().faults().iter();
+        if let Some(fault) = faults.find(|fault| fault.always) {
+            return Answer::Refused(fault.to_string());
+        }
         let texts = self.texts();
         let field = match &texts {
             Some(texts) => Value::Map(texts),
@@ -74,6 +80,21 @@ impl Case {
             Ok(text) => Answer::Text(text),
             Err(error) => Answer::Failed(error.to_string()),
         }
+    }
+
+    fn shape(&self) -> Shape {
+        let field = match self.texts() {
+            Some(_) => Shape::Texts,
+            None => shape(&self.field),
+        };
+        let regexp = Regexp::new(&self.regexp).unwrap();
+        let groups = regexp
+            .names()
+            .map(|name| (name.to_owned(), Ok(Shape::Text)));
+        closed(vec![
+            ("Field".to_owned(), Ok(field)),
+            ("RegexMatch".to_owned(), Ok(closed(groups.collect()))),
+        ])
     }
 
     /// An object whose values are all texts is a `map[string]string`, as an alert's labels are.
@@ -102,9 +123,36 @@ impl Case {
     }
 }
 
+pub fn closed(keys: Vec<(String, Result<Shape, String>)>) -> Shape {
+    Shape::Map(MapShape {
+        keys,
+        may_have_others: false,
+        of_others: "no such field".to_owned(),
+    })
+}
+
+/// What is known of JSON whose value is known.
+pub fn shape(json: &Json) -> Shape {
+    match json {
+        Json::Null => Shape::Nil,
+        Json::Bool(_) => Shape::Bool,
+        Json::Number(_) => Shape::Float,
+        Json::String(_) => Shape::Text,
+        Json::Array(_) => Shape::Any,
+        Json::Object(entries) => {
+            let entries = entries.iter();
+            closed(
+                entries
+                    .map(|(key, value)| (key.clone(), Ok(shape(value))))
+                    .collect(),
+            )
+        }
+    }
+}
+
 /// A template's data, as the connector has them.
 #[derive(Debug)]
-struct Dot<'d>(BTreeMap<&'static str, Value<'d>>);
+pub struct Dot<'d>(pub BTreeMap<&'static str, Value<'d>>);
 
 impl Map for Dot<'_> {
     fn holds_text(&self) -> bool {
