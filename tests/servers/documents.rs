@@ -244,10 +244,25 @@ fn https_is_set_up_as_documented() {
             .run(&only("show the certificate"))
             .contains("CN = connector.example")
     );
-    let prometheus = only("HTTPS, Prometheus")
-        .replace("/etc/prometheus/canopsis-ca.pem", "ca.pem")
-        .replace("/etc/prometheus/canopsis-token", "token");
-    sandbox.write("token", TOKEN);
+    // The example for Prometheus, with the lines that the document says to uncomment.
+    let mut prometheus = document("contrib/prometheus-scrape.yml");
+    for line in [
+        "scheme: https",
+        "tls_config:",
+        "  ca_file: canopsis-ca.pem",
+        "authorization:",
+        "  credentials_file: canopsis-token",
+    ] {
+        let commented = format!("\n    # {line}\n");
+        assert!(prometheus.contains(&commented), "{commented:?}");
+        prometheus = prometheus.replace(&commented, &format!("\n    {line}\n"));
+    }
+    sandbox.run("cp ca.pem canopsis-ca.pem");
+    sandbox.write("canopsis-token", TOKEN);
+    sandbox.write(
+        "prometheus-rules.yml",
+        &document("contrib/prometheus-rules.yml"),
+    );
     sandbox.write("prometheus.yml", &prometheus);
     sandbox.run("promtool check config prometheus.yml");
     let (_alertmanager, port) = sandbox.start_alertmanager("HTTPS, Alertmanager");

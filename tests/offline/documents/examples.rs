@@ -12,13 +12,12 @@ use crate::support::documents::{blocks, document, marked, only, user_documents};
 use crate::support::{TOKEN, TempDir, assert_success, payload};
 
 /// The names of the code blocks that a test runs: here, or in `documents.rs`.
-const RUN: [&str; 35] = [
+const RUN: [&str; 34] = [
     "French example, configuration",
     "French example, explanation",
     "French example, notification",
     "French example, two disks",
     "HTTPS, Alertmanager",
-    "HTTPS, Prometheus",
     "HTTPS, certificate",
     "HTTPS, configuration",
     "errors, configuration",
