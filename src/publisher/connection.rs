@@ -15,7 +15,7 @@ use amiquip::{
     ConnectionOptions, ConnectionTuning, Publish, Return,
 };
 use crossbeam_channel::{Receiver, never};
-use log::info;
+use log::{Level, log};
 use socket2::SockRef;
 
 use super::BrokerSettings;
@@ -206,7 +206,7 @@ impl BrokerConnection {
         let blocked = connection
             .listen_for_connection_blocked()
             .map_err(BrokerError::OpenChannel)?;
-        let channel = ConfirmChannel::open(&mut connection, &settings.exchange, step)?;
+        let channel = ConfirmChannel::open(&mut connection, &settings.exchange, step, Level::Info)?;
         Ok(Self {
             socket,
             connection,
@@ -289,7 +289,8 @@ impl BrokerConnection {
         let Self {
             socket, connection, ..
         } = &mut self;
-        let open = || ConfirmChannel::open(connection, exchange, &Cell::default());
+        // That the exchange cannot be checked is known from the first channel.
+        let open = || ConfirmChannel::open(connection, exchange, &Cell::default(), Level::Debug);
         let Some(Ok(opened)) = socket.within(OPEN_LIMIT, open) else {
             let found = self.close();
             return (known.unwrap_or(found), None);
@@ -311,6 +312,7 @@ impl ConfirmChannel {
         connection: &mut Connection,
         exchange: &str,
         step: &Cell<&'static str>,
+        level: Level,
     ) -> Result<Self, BrokerError> {
         step.set("checking the exchange");
         let check = |channel: Channel| {
@@ -322,7 +324,10 @@ impl ConfirmChannel {
         match check(channel.map_err(BrokerError::OpenChannel)?) {
             // The check requires a permission that publishing does not, in some versions of RabbitMQ.
             Err(error) if is_refused(&error) => {
-                info!("cannot check the exchange, publishing without the check: {error}");
+                log!(
+                    level,
+                    "cannot check the exchange, publishing without the check: {error}"
+                );
             }
             checked => checked.map_err(BrokerError::Exchange)?,
         }
