@@ -28,7 +28,7 @@ fn explained(config: &str, list: &Value) -> (String, usize) {
     let status = format!("/proc/{}/status", child.id());
     let (mut printed, mut peak) = (Vec::new(), 0);
     let mut stdout = child.stdout.take().unwrap();
-    let mut buffer = [0; 1 << 16];
+    let mut buffer = [0; 1 << 13];
     loop {
         // It waits for the reader, except at its end.
         let status = std::fs::read_to_string(&status).unwrap_or_default();
