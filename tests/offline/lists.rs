@@ -16,7 +16,12 @@ fn text(bytes: &[u8]) -> String {
 }
 
 fn config() -> TempFile {
-    TempFile::new(&format!("http: {{bearer_token: {TOKEN}}}\n{MAPPING}"))
+    // With a last rule that always has a value, nothing is warned of.
+    let mapping = MAPPING.replace(
+        "{type: copy, value: labels.instance}",
+        "[{type: copy, value: labels.instance}, unknown]",
+    );
+    TempFile::new(&format!("http: {{bearer_token: {TOKEN}}}\n{mapping}"))
 }
 
 /// What `--explain` prints, and the peak of its resident memory in bytes.
