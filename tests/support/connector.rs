@@ -274,6 +274,9 @@ impl Connector {
 
     /// Waits for the end of the process and of its log.
     pub fn wait(&mut self) -> ExitStatus {
+        wait_until("the connector ends", || {
+            self.child.try_wait().unwrap().is_some()
+        });
         let status = self.child.wait().unwrap();
         if let Some(log_reader) = self.log_reader.take() {
             log_reader.join().unwrap();
