@@ -76,8 +76,8 @@ fn fire_and_resolve(start: impl FnOnce(&Connector) -> Alertmanager) {
 const LISTED: &str = "
 connector: prometheus
 connector_name: p1
-component: {type: template, field: labels.instance, value: '{{ split \":\" 0 .Field }}'}
-resource: {type: copy, value: labels.alertname}
+component: [{type: template, field: labels.instance, value: '{{ split \":\" 0 .Field }}'}, nowhere]
+resource: [{type: copy, value: labels.alertname}, nothing]
 state: {type: map, field: labels.severity, values: {critical: 3, warning: 1}}
 output: {type: copy, value: annotations.summary}
 extra_infos_prefix: x_
