@@ -10,9 +10,8 @@ use super::diagnostics::{Diagnostics, Place};
 use super::environment::Environment;
 use super::source::{Form, Section, SectionKeys, Setting};
 use crate::amqp_url::{AmqpUrl, Login};
-use crate::http::{self, ListenAddress, ServerTls, is_published};
+use crate::http::{self, ListenAddress, ServerTls, Token};
 use crate::publisher::{self, TlsFiles};
-use crate::secret::Secret;
 use crate::tls::TlsError;
 use jiff::Timestamp;
 use yamldoc::NodeRef;
@@ -274,7 +273,7 @@ fn answer_timeout(section: &mut Section<'_, '_>) -> Duration {
 }
 
 /// The accepted tokens. Those of the environment replace those of the file.
-fn tokens(section: &mut Section<'_, '_>) -> Vec<Secret> {
+fn tokens(section: &mut Section<'_, '_>) -> Vec<Token> {
     let variable = HTTP.variable("bearer_token");
     let Some(texts) = section.texts("bearer_token", Form::List) else {
         let message = format!("required but not set; set it here or with {variable}");
@@ -291,7 +290,8 @@ fn tokens(section: &mut Section<'_, '_>) -> Vec<Secret> {
             section.diagnostics.error(place, message);
             continue;
         }
-        if is_published(&setting.text) {
+        let token = Token::new(setting.text.as_str());
+        if token.is_published() {
             let message = format!(
                 "is a published placeholder: nothing is expanded here, and it is accepted from loopback addresses only; set a secret token here or with {variable}"
             );
@@ -305,7 +305,7 @@ fn tokens(section: &mut Section<'_, '_>) -> Vec<Secret> {
         } else {
             section.warn_of_placeholder(&setting);
         }
-        tokens.push(Secret::new(setting.text));
+        tokens.push(token);
     }
     tokens
 }

@@ -19,9 +19,27 @@ const PUBLISHED_TOKENS: [&str; 5] = [
     "a-token-that-everybody-knows",
 ];
 
-/// Whether everyone knows or guesses a token, so that it is accepted from loopback addresses only.
-pub fn is_published(token: &str) -> bool {
-    PUBLISHED_TOKENS.contains(&token) || is_placeholder(token)
+/// A token that senders may present.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    text: Secret,
+    is_published: bool,
+}
+
+impl Token {
+    /// Wraps a token, and finds out whether it is a secret at all.
+    pub fn new(text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self {
+            is_published: PUBLISHED_TOKENS.contains(&&*text) || is_placeholder(&text),
+            text: Secret::new(text),
+        }
+    }
+
+    /// Whether everyone knows or guesses it, so that it is accepted from loopback addresses only.
+    pub fn is_published(&self) -> bool {
+        self.is_published
+    }
 }
 
 /// Why a request is not authorized.
@@ -48,20 +66,21 @@ pub enum Unauthorized {
 /// that this takes reveals their lengths at most.
 pub fn authorize(
     header: Option<&str>,
-    tokens: &[Secret],
+    tokens: &[Token],
     peer: IpAddr,
 ) -> Result<u64, Unauthorized> {
     let header = header.ok_or(Unauthorized::Missing)?;
     let (scheme, given) = header.trim().split_once(' ').ok_or(Unauthorized::Wrong)?;
     let given = given.trim_start();
-    let mut position = 0;
+    let (mut position, mut is_published) = (0, 0);
     for (number, token) in (1..).zip(tokens) {
-        let is_equal = given.as_bytes().ct_eq(token.expose().as_bytes());
+        let is_equal = given.as_bytes().ct_eq(token.text.expose().as_bytes());
         position.conditional_assign(&number, is_equal);
+        is_published.conditional_assign(&u8::from(token.is_published), is_equal);
     }
     if !scheme.eq_ignore_ascii_case("bearer") || position == 0 {
         Err(Unauthorized::Wrong)
-    } else if is_published(given) && !peer.to_canonical().is_loopback() {
+    } else if is_published == 1 && !peer.to_canonical().is_loopback() {
         Err(Unauthorized::PublishedToken)
     } else {
         Ok(position)
@@ -77,14 +96,14 @@ mod tests {
     fn authorize_from(
         peer: &str,
         header: Option<&str>,
-        tokens: &[Secret],
+        tokens: &[Token],
     ) -> Result<u64, Unauthorized> {
         authorize(header, tokens, peer.parse().unwrap())
     }
 
     #[test]
     fn only_an_exact_token_is_authorized() {
-        let tokens = ["old-token-of-28-characters-1", "new", "third"].map(Secret::new);
+        let tokens = ["old-token-of-28-characters-1", "new", "third"].map(Token::new);
         for (header, position) in [
             ("Bearer old-token-of-28-characters-1", 1),
             ("Bearer new", 2),
@@ -138,7 +157,7 @@ mod tests {
         fn a_token_that_differs_in_one_byte_is_wrong(
             token in "[!-~]{1,80}", place: usize, other in "[!-~]",
         ) {
-            let tokens = [Secret::new("another"), Secret::new(&*token)];
+            let tokens = [Token::new("another"), Token::new(&*token)];
             let authorized = |token: &str| {
                 authorize_from("127.0.0.1", Some(&format!("Bearer {token}")), &tokens)
             };
@@ -173,7 +192,7 @@ mod tests {
     }
 
     fn accepted_from_loopback_addresses_only(token: &str) {
-        let tokens = [Secret::new(token), Secret::new("own")];
+        let tokens = [Token::new(token), Token::new("own")];
         let header = format!("Bearer {token}");
         for (peer, result) in [
             ("127.0.0.1", Ok(1)),

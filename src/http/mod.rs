@@ -21,14 +21,13 @@ mod stream;
 mod tls;
 
 pub use application::{ActiveConfig, Application, ReloadError};
-pub use auth::{DEFAULT_TOKEN, Unauthorized, is_published};
+pub use auth::{DEFAULT_TOKEN, Token, Unauthorized};
 pub use body::BodyError;
 pub use response::{HttpError, Response};
 
 pub use server::{ListenError, Server};
 pub use tls::{HandshakeError, ServerTls};
 
-use crate::secret::Secret;
 use body::BodyReader;
 use request::RequestHead;
 use slots::SlotGuard;
@@ -41,7 +40,7 @@ pub struct ServerSettings {
     /// For TLS on every connection; `None` for plain HTTP.
     pub tls: Option<ServerTls>,
     /// The accepted tokens; at least one.
-    pub tokens: Vec<Secret>,
+    pub tokens: Vec<Token>,
     /// Whether `GET /metrics` requires a token.
     pub metrics_require_token: bool,
     /// A longer body is answered 413.

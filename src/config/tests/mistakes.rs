@@ -169,7 +169,7 @@ fn several_tokens_are_a_list() {
         );
         assert_eq!(
             config.unwrap().http.tokens,
-            [crate::secret::Secret::new("from-file")],
+            [crate::http::Token::new("from-file")],
             "{content:?}"
         );
     }
@@ -194,7 +194,7 @@ fn a_line_end_of_windows_is_no_part_of_any_variable() {
     assert_eq!(config.publisher.urls[0].host, "h");
     assert_eq!(config.publisher.exchange, "e");
     assert_eq!(config.http.listen.to_string(), "[::1]:9");
-    assert_eq!(config.http.tokens, [crate::secret::Secret::new("token-x")]);
+    assert_eq!(config.http.tokens, [crate::http::Token::new("token-x")]);
     assert_eq!(
         (config.http.max_body_bytes, config.http.max_connections),
         (2048, 7)
@@ -342,7 +342,7 @@ fn the_tokens_of_documents_and_examples_are_published() {
                 continue;
             }
             assert!(
-                crate::http::is_published(value),
+                crate::http::Token::new(value).is_published(),
                 "{value} is accepted from everywhere: {line}"
             );
             tokens += 1;

@@ -3,7 +3,6 @@
 use std::fs;
 
 use super::*;
-use crate::secret::Secret;
 
 #[test]
 fn defaults() {
@@ -16,7 +15,7 @@ fn defaults() {
     assert_eq!(config.http.listen.to_string(), "0.0.0.0:18401");
     assert_eq!(config.http.max_body_bytes, 16 * 1024 * 1024);
     assert_eq!(config.http.answer_timeout.as_secs(), 8);
-    assert_eq!(config.http.tokens, [Secret::new("sesame-word")]);
+    assert_eq!(config.http.tokens, [crate::http::Token::new("sesame-word")]);
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
 }
 
@@ -53,7 +52,7 @@ fn command_line_over_environment_over_file() {
             .collect::<Vec<_>>(),
         ["three", "four"]
     );
-    assert_eq!(config.http.tokens, [Secret::new("other")]);
+    assert_eq!(config.http.tokens, [crate::http::Token::new("other")]);
     assert_eq!(config.http.listen.to_string(), "[::1]:2");
     let any_port = Overrides {
         port: Some(0),
@@ -124,7 +123,10 @@ fn every_key_of_the_settings_has_a_variable() {
 #[test]
 fn the_shipped_file_is_valid_and_warns_about_its_token() {
     let config = load(include_str!("../../../config.yml")).unwrap();
-    assert_eq!(config.http.tokens, [Secret::new(http::DEFAULT_TOKEN)]);
+    assert_eq!(
+        config.http.tokens,
+        [crate::http::Token::new(http::DEFAULT_TOKEN)]
+    );
     let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(
@@ -138,7 +140,7 @@ fn tokens_come_from_a_list_or_a_file() {
     let several = load(&MINIMAL.replace("sesame-word", "[one, two, three]")).unwrap();
     assert_eq!(
         several.http.tokens,
-        ["one", "two", "three"].map(Secret::new)
+        ["one", "two", "three"].map(crate::http::Token::new)
     );
     let path = std::env::temp_dir().join(format!("token-{}", std::process::id()));
     fs::write(&path, "from-file\r\n").unwrap();
@@ -155,8 +157,11 @@ fn tokens_come_from_a_list_or_a_file() {
     )
     .unwrap();
     fs::remove_file(&path).unwrap();
-    assert_eq!(file.http.tokens, [Secret::new("from-file")]);
-    assert_eq!(environment.http.tokens, [Secret::new("from-file")]);
+    assert_eq!(file.http.tokens, [crate::http::Token::new("from-file")]);
+    assert_eq!(
+        environment.http.tokens,
+        [crate::http::Token::new("from-file")]
+    );
 }
 
 #[test]
