@@ -270,9 +270,11 @@ pub struct Candidate<E> {
 }
 
 impl<E> Candidate<E> {
-    /// The event disappears behind one that says the same: two problems are one alarm, and the operator sees one of them.
+    /// The event disappears behind one that says the same: two problems are one alarm, and the operator sees one of them. Of
+    /// state 0, as of a Watchdog, there is no alarm.
     pub fn is_hidden_by(&self, other: &Self) -> bool {
-        self.is_firing && other.is_firing && self.state == other.state
+        let is_same = self.state == other.state && self.state > State::Ok;
+        is_same && self.is_firing && other.is_firing
     }
 }
 

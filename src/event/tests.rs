@@ -173,6 +173,26 @@ proptest! {
 }
 
 #[test]
+fn an_event_is_hidden_where_two_problems_are_one_alarm() {
+    let candidate = |(state, is_firing)| Candidate {
+        entity: (),
+        state,
+        is_firing,
+    };
+    for (event, other, is_hidden) in [
+        ((State::Major, true), (State::Major, true), true),
+        ((State::Minor, true), (State::Major, true), false),
+        ((State::Major, false), (State::Major, true), false),
+        ((State::Ok, false), (State::Ok, false), false),
+        // Two Watchdogs have no alarm.
+        ((State::Ok, true), (State::Ok, true), false),
+    ] {
+        let found = candidate(event).is_hidden_by(&candidate(other));
+        assert_eq!(found, is_hidden, "{event:?} behind {other:?}");
+    }
+}
+
+#[test]
 fn states() {
     for (text, state) in [
         ("0", Some(State::Ok)),
