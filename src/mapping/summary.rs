@@ -149,7 +149,8 @@ impl<'n> Summary<'n> {
         ))
     }
 
-    /// The alerts of each entity and group that are merged: those of which one is hidden, and the others.
+    /// The alerts of each entity and group that are merged: those of which one is hidden, and those of several states. Alerts
+    /// of state 0 only have no alarm.
     fn merged(&self) -> (Vec<Shared<'_>>, Vec<Shared<'_>>) {
         let mut entities: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for (position, chosen) in self.chosen.iter().enumerate() {
@@ -163,6 +164,7 @@ impl<'n> Summary<'n> {
             let states: BTreeSet<u8> = alerts.clone().map(|alert| alert.state as u8).collect();
             let states: Vec<String> = states.iter().rev().map(u8::to_string).collect();
             let numbers = positions.iter().map(|position| self.sent[*position].0);
+            let has_several = states.len() > 1;
             let shared = Shared {
                 entity: &chosen.entity.1,
                 members: format!(
@@ -175,7 +177,7 @@ impl<'n> Summary<'n> {
             // One of them is the published one, which does not hide itself.
             if alerts.filter(|alert| alert.is_hidden_by(chosen)).count() > 1 {
                 hidden.push(shared);
-            } else {
+            } else if has_several {
                 others.push(shared);
             }
         }
@@ -518,24 +520,26 @@ That is right for the severities of one problem.
     }
 
     #[test]
-    fn resolved_alerts_hide_nothing() {
-        let body = |statuses: [&str; 2]| {
+    fn resolved_alerts_and_those_of_state_0_hide_nothing() {
+        let body = |severity: &str, statuses: [&str; 2]| {
             let alerts = statuses.map(|status| {
-                let mut alert = alert("A", "minor", status);
+                let mut alert = alert("A", severity, status);
                 alert["status"] = json!(status);
                 alert
             });
             json!({"version": "4", "groupKey": "g", "alerts": alerts})
         };
-        for (statuses, hides) in [
-            (["firing", "firing"], true),
-            (["firing", "resolved"], false),
-            (["resolved", "resolved"], false),
+        for (severity, statuses, hides, has_several) in [
+            ("minor", ["firing", "firing"], true, false),
+            ("minor", ["firing", "resolved"], false, true),
+            ("minor", ["resolved", "resolved"], false, false),
+            ("ok", ["firing", "firing"], false, false),
+            ("ok", ["firing", "resolved"], false, false),
         ] {
-            let text = summary(&body(statuses));
+            let text = summary(&body(severity, statuses));
             assert!(text.starts_with("Summary of 2 alerts: 1 event, 1 merged\n"));
             assert_eq!(text.contains("of one state"), hides, "{text}");
-            assert_eq!(text.contains("of several states"), !hides, "{text}");
+            assert_eq!(text.contains("of several states"), has_several, "{text}");
         }
     }
 
