@@ -21,8 +21,9 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     while let Some(first) = rest.chars().next() {
         let mut end = first.len_utf8();
         if first == '\\' {
-            // The letter behind it belongs to an escape, and to no word.
-            end += rest[1..].chars().next().map_or(0, char::len_utf8);
+            // The letter behind it, or behind several, belongs to an escape, and to no word.
+            let behind = rest.trim_start_matches('\\');
+            end = rest.len() - behind.len() + behind.chars().next().map_or(0, char::len_utf8);
         } else if is_word(first) {
             end = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
         }
@@ -126,6 +127,7 @@ mod tests {
             ("\u{585}utput", "\\u{585}utput"),
             ("\u{ff4f}utput", "\\u{ff4f}utput"),
             ("α\nβ", "α\\nβ"),
+            ("\\\rα", "\\\\rα"),
         ] {
             assert_eq!(visible(text), shown, "{text:?}");
         }
