@@ -228,3 +228,76 @@ fn a_long_routing_key_is_cut_between_characters() {
         );
     }
 }
+
+#[test]
+fn what_is_wrong_with_accepted_names_is_said() {
+    let (fits, long) = ("é".repeat(498), "é".repeat(499));
+    for (four, expected) in [
+        (["c", "n", "h", "a/b"], &[][..]),
+        (["c/d", "n", "h", "r"], &["connector contains a slash"]),
+        (
+            ["c", "n/m", "h/i", "r"],
+            &[
+                "connector_name contains a slash",
+                "component contains a slash",
+            ],
+        ),
+        (["c", "n", "h", &*fits], &[]),
+        (
+            ["c", "n", "h", &*long],
+            &["resource and component have more than 500 characters"],
+        ),
+    ] {
+        let warnings = names(four).unwrap().warnings();
+        let begins = |(warning, expected): (&String, &&str)| warning.starts_with(*expected);
+        assert_eq!(warnings.len(), expected.len(), "{warnings:?}");
+        assert!(warnings.iter().zip(expected).all(begins), "{warnings:?}");
+    }
+}
+
+#[test]
+fn an_event_hides_a_firing_one_with_the_same_alarm() {
+    let candidate = |state, is_firing| Candidate {
+        entity: (),
+        state,
+        is_firing,
+    };
+    for (one, other, is_hidden) in [
+        ((State::Major, true), (State::Major, true), true),
+        ((State::Minor, true), (State::Major, true), false),
+        ((State::Major, false), (State::Major, true), false),
+        ((State::Major, true), (State::Major, false), false),
+        // No alarm, so nothing that could be hidden.
+        ((State::Ok, true), (State::Ok, true), false),
+    ] {
+        let found = candidate(one.0, one.1).is_hidden_by(&candidate(other.0, other.1));
+        assert_eq!(found, is_hidden, "{one:?} {other:?}");
+    }
+}
+
+#[test]
+fn times_and_lengths_of_values() {
+    for (text, seconds) in [
+        ("1795345200", Some(1_795_345_200)),
+        (" -5\n", Some(-5)),
+        ("2026-11-22T11:00:00Z", Some(1_795_345_200)),
+        ("2026-11-22T12:00:00.9+01:00", Some(1_795_345_200)),
+        ("2026-11-22", None),
+        ("now", None),
+        ("", None),
+    ] {
+        assert_eq!(parse_timestamp(text), seconds, "{text:?}");
+    }
+    let (labels, constant) = (
+        Labels::new(vec![("ab".into(), "cde".into())]),
+        serde_json::json!("constant"),
+    );
+    for (value, length) in [
+        (FieldValue::String("text".into()), 4),
+        (FieldValue::Labels(&labels), 5),
+        (FieldValue::Constant(&constant), 0),
+    ] {
+        assert_eq!(value.text_len(), length, "{value:?}");
+    }
+    assert_eq!(ExtraName::new("prom_x").unwrap().as_str(), "prom_x");
+}

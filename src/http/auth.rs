@@ -193,6 +193,7 @@ mod tests {
 
     fn accepted_from_loopback_addresses_only(token: &str) {
         let tokens = [Token::new(token), Token::new("own")];
+        assert!(tokens[0].is_published() && !tokens[1].is_published());
         let header = format!("Bearer {token}");
         for (peer, result) in [
             ("127.0.0.1", Ok(1)),

@@ -281,7 +281,7 @@ impl Encoder<'_> {
     /// Charges all that has been encoded so far, and the bytes that are held until the end of encoding.
     fn charge(&mut self, until_end: usize) -> Result<(), BudgetError> {
         let builder = &self.builder;
-        let total = until_end + held_bytes(builder.bytes(), builder.len(), &self.rejected);
+        let total = until_end + held_bytes(builder.bytes(), builder.events(), &self.rejected);
         self.charge.grow(total.saturating_sub(self.charge.bytes()))
     }
 

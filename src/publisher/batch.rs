@@ -155,13 +155,8 @@ impl BatchBuilder {
     }
 
     /// The number of events.
-    pub fn len(&self) -> usize {
+    pub fn events(&self) -> usize {
         self.entries.len()
-    }
-
-    /// There are no events.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
     }
 
     /// The bytes of all events.
@@ -445,6 +440,30 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn what_is_allocated_is_counted() {
+        let mut builder = BatchBuilder::with_capacity(10, 1_000);
+        let each = TYPICAL_TEXT_BYTES + size_of::<Entry>() + size_of::<Candidate<Entity>>();
+        assert_eq!(builder.bytes(), 1_000 + 10 * each);
+        for resource in ["one", "two"] {
+            let event = event(resource, State::Ok);
+            builder.push(&event, true, "", "").unwrap();
+        }
+        let (events, written) = (builder.events(), builder.written());
+        let batch = builder.finish().batch;
+        let length = |m: Message<'_>| m.routing_key.len() + m.entity_id.len() + m.body.len();
+        assert_eq!((events, written), (2, batch.iter().map(length).sum()));
+        let unused = 1_000 + 10 * TYPICAL_TEXT_BYTES;
+        assert_eq!(batch.bytes(), unused + 10 * size_of::<Entry>());
+        assert!(!batch.is_empty() && batch_of([]).is_empty());
+        // Above this, what is not used is given back.
+        let mut builder = BatchBuilder::with_capacity(10, SHRINK_ABOVE + 1);
+        builder
+            .push(&event("one", State::Ok), true, "", "")
+            .unwrap();
+        assert!(builder.finish().batch.bytes() < 1_000);
+    }
+
+    #[test]
     fn one_joined_id_is_one_entity() {
         let event = |component, resource| {
             let names = ["c", "n", component, resource].map(|text| Name::new(text).unwrap());
@@ -490,11 +509,12 @@ pub(super) mod tests {
         let mut builder = BatchBuilder::with_capacity(0, 0);
         builder.push(&event("r", State::Ok), true, "", "").unwrap();
         let written = builder.written();
-        let resource = "x".repeat(MAX_EVENT_BYTES);
-        let rejected = builder.push(&event(&resource, State::Ok), true, "", "");
+        let mut empty = Vec::new();
+        event("x", State::Ok).write_json(&mut empty).unwrap();
+        let fits = "x".repeat(MAX_EVENT_BYTES - empty.len() + 1);
+        let rejected = builder.push(&event(&format!("{fits}x"), State::Ok), true, "", "");
         assert!(matches!(rejected, Err(EncodeError::TooLarge)));
         assert_eq!(builder.written(), written);
-        let fits = "x".repeat(MAX_EVENT_BYTES - 1000);
         builder
             .push(&event(&fits, State::Ok), true, "", "")
             .unwrap();
