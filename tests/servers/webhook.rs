@@ -125,10 +125,7 @@ fn the_shipped_configuration_maps_every_captured_notification() {
                 ("connector_name", json!("prometheus")),
                 ("author", json!("prometheus.prometheus")),
                 ("component", json!("node_exporter")),
-                (
-                    "resource",
-                    json!("InstanceDown cluster=eu-1 instance=node_exporter:9100 job=node1"),
-                ),
+                ("resource", json!("InstanceDown cluster=eu-1")),
                 ("tags", sent["groupLabels"].clone()),
                 ("prom_starts_at", sent["alerts"][0]["startsAt"].clone()),
                 ("prom_source", sent["alerts"][0]["generatorURL"].clone()),
