@@ -263,7 +263,7 @@ mod tests {
             let suppressed = 105 - u64::from(rate.burst);
             assert_eq!(written(&subject, period, 3), [suppressed], "{subject}");
             assert_eq!(written(&subject, period + almost, 1), [0; 0], "{subject}");
-            // However long the pause, there is no more than a burst.
+            // A pause of any length permits one burst.
             let again = written(&subject, 1000 * period, 100);
             assert_eq!(again.len(), burst, "{subject}");
             assert_eq!(again[0], 3, "{subject}");

@@ -45,7 +45,7 @@ fn is_word(c: char) -> bool {
     (c.is_alphanumeric() || c == '_') && !is_hidden(c)
 }
 
-/// Whether a character leaves no mark of its own: control characters, white space other than the space, and Unicode's format
+/// Whether a character cannot be seen: control characters, white space other than the space, and Unicode's format
 /// characters and fillers.
 pub fn is_hidden(c: char) -> bool {
     c.is_control()

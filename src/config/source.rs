@@ -147,7 +147,7 @@ impl<'d, 'e> Section<'d, 'e> {
         };
         let mut settings = Vec::new();
         for setting in texts {
-            // A token may contain anything, and has checks of its own.
+            // A token may contain anything; its checks are elsewhere.
             if form == Form::List {
                 settings.push(setting);
                 continue;

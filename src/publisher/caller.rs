@@ -36,7 +36,7 @@ impl SharedProgress {
         *self.0.lock() = (settled, now);
     }
 
-    /// An earlier attempt has settled these events, which is no progress of this one.
+    /// Events that an earlier attempt has settled. They do not count as progress of this one.
     pub fn resume(&self, settled: usize) {
         self.0.lock().0 = settled;
     }
@@ -116,14 +116,14 @@ mod tests {
     };
 
     proptest! {
-        /// A caller that looks when it is told to gives up at its deadline, whenever events are settled meanwhile.
+        /// A caller that looks after each pause gives up at its deadline, whenever events are settled meanwhile.
         #[test]
         fn the_time_is_up_at_the_deadline_and_not_before(settled_after in vec(0_u64..12_000, 0..6)) {
             let start = Instant::now();
             let at = |milliseconds| start + Duration::from_millis(milliseconds);
             let mut settled_after = settled_after;
             settled_after.sort_unstable();
-            // The first time without progress for so long, or in all.
+            // The first time at which one of the two limits is reached.
             let mut deadline = start + TIMEOUT.without_progress;
             for time in settled_after.iter().map(|after| at(*after)) {
                 if time < deadline {

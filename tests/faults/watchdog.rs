@@ -16,7 +16,7 @@ fn a_blocked_publisher_is_not_reported_as_alive() {
     let text = config(&broker.url("v0"), "", MAPPING);
     let connector = systemd.start_under(&wrapper, &text);
     systemd.wait_for(&["WATCHDOG=1"]);
-    // Each request is logged, until there is no room for an entry.
+    // Each request is logged, until the pipe is full.
     let mut client = connector.client();
     client.set_timeout(Duration::from_secs(3));
     while client.send("GET", "/-/healthy", &[], b"").is_ok() {}
