@@ -52,11 +52,20 @@ pub fn assert_success(output: &Output, command: &str) {
     assert!(output.status.success(), "{command}: {errors}");
 }
 
-/// Raises the limit for file descriptors of this process, and of those that it starts.
+/// Raises the limit for file descriptors of this process, and of those that it starts. It is never lowered: other tests may need
+/// more, and the hard limit may not be raised again.
 pub fn raise_file_limit(limit: usize) {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"));
+    let soft = line.unwrap().split_whitespace().next().unwrap();
+    if soft.parse().is_ok_and(|soft: usize| soft >= limit) {
+        return;
+    }
     let raised = Command::new("prlimit")
         .args(["--pid", &std::process::id().to_string()])
-        .arg(format!("--nofile={limit}"))
+        .arg(format!("--nofile={limit}:"))
         .status()
         .unwrap();
     assert!(raised.success(), "{limit} file descriptors are needed");
