@@ -13,7 +13,8 @@ pub enum Mode {
     Forward,
     /// Forwards this number of messages a second. 0 holds messages until the mode changes.
     Rate(u32),
-    /// Forwards one byte of the broker every 200 ms.
+    /// Forwards one byte of the broker every 200 ms, on connections that are opened from now on. On others, the acks that are on
+    /// their way would delay the end of the connection by minutes.
     Trickle,
     /// Drops all bytes in both directions, without closing the connections.
     Blackhole,
@@ -110,9 +111,11 @@ fn to_broker(state: Arc<State>) -> Handler {
 }
 
 fn to_client(state: Arc<State>) -> Handler {
+    let trickles = matches!(*state.mode.lock().unwrap(), Mode::Trickle);
     Box::new(move |frame, mut client| {
         let mut rest = frame;
-        while let Mode::Trickle = state.mode()
+        while trickles
+            && let Mode::Trickle = state.mode()
             && let [byte, after @ ..] = rest
         {
             thread::sleep(Duration::from_millis(200));
