@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             _ if before == after => format!("{name} as before: no new step, ticket or mail"),
             _ => format!("changed to {name}"),
         };
-        println!("{:>5}  {alarm:50}  {entity}", event["state"]);
+        println!("{after:>5}  {alarm:50}  {entity}");
     }
     Ok(())
 }
