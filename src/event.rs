@@ -197,7 +197,9 @@ impl<'a> Names<'a> {
 pub fn is_connector_name(name: &str) -> bool {
     // A string has at most as many characters as bytes.
     let is_short = name.len() <= MAX_CONNECTOR_NAME || name.chars().count() <= MAX_CONNECTOR_NAME;
-    is_short && !name.contains(char::is_control)
+    // Nearly every name is plain ASCII, which takes less to see.
+    let is_plain = || name.bytes().all(|byte| byte.is_ascii_graphic());
+    is_short && (is_plain() || !name.contains(char::is_control))
 }
 
 fn joined<'n>(one: &'n str, other: &'n str) -> impl Iterator<Item = u8> {
@@ -285,14 +287,22 @@ impl<E> Candidate<E> {
 /// Two events would move the alarm to one state and back at each repetition of the notification.
 pub fn choose_events<E: Eq + Hash>(events: &[Candidate<E>]) -> Vec<usize> {
     let rank = |position: usize| (events[position].state, events[position].is_firing);
-    let mut chosen = HashMap::with_capacity(events.len());
-    for (position, event) in events.iter().enumerate() {
-        let best = chosen.entry(&event.entity).or_insert(position);
-        if rank(position) > rank(*best) {
-            *best = position;
+    // For each entity its place in `chosen`.
+    let mut places = HashMap::with_capacity(events.len());
+    let mut chosen = Vec::with_capacity(events.len());
+    let mut choose = |position: usize| {
+        let place = *places
+            .entry(&events[position].entity)
+            .or_insert(chosen.len());
+        if place == chosen.len() {
+            chosen.push(position);
+        } else if rank(position) > rank(chosen[place]) {
+            chosen[place] = position;
         }
-    }
-    events.iter().map(|event| chosen[&event.entity]).collect()
+        place
+    };
+    let places: Vec<usize> = (0..events.len()).map(&mut choose).collect();
+    places.into_iter().map(|place| chosen[place]).collect()
 }
 
 /// Parses the value of a timestamp rule, Unix seconds or RFC 3339. The result is in Unix seconds.

@@ -431,8 +431,8 @@ impl Alertmanager {
 }
 
 proptest! {
-    // About 2,500 notifications.
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    // About 3,000 notifications.
+    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn alarms_are_what_the_alerts_of_random_groups_say(steps in steps()) {
