@@ -120,7 +120,6 @@ fn a_topic_that_is_not_permitted_fails_its_own_notification_only() {
     result.assert_no_loss("a topic that is not permitted", &received);
     assert_eq!(result.statuses.keys().collect::<Vec<_>>(), [&200]);
     assert!(failed_for_access(&connector, 10), "not counted");
-    assert!(!connector.log().contains("lost connection"));
 }
 
 #[test]
