@@ -273,7 +273,7 @@ pub struct Candidate<E> {
 
 impl<E> Candidate<E> {
     /// The event disappears behind one that says the same: two problems are one alarm, and the operator sees one of them. Of
-    /// state 0, as of a Watchdog, there is no alarm.
+    /// state 0, as of a Watchdog, no alarm exists.
     pub fn is_hidden_by(&self, other: &Self) -> bool {
         let is_same = self.state == other.state && self.state > State::Ok;
         is_same && self.is_firing && other.is_firing

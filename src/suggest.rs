@@ -64,15 +64,6 @@ pub fn for_template(unknown: &UnknownName) -> Option<String> {
     }
 }
 
-/// The known word that a misspelt one is nearest to, within a number of edits; `None` where it is itself known.
-pub fn slip_of(word: &str, known: &[String], max_edits: usize) -> Option<String> {
-    let distance = |candidate: &&String| strsim::osa_distance(word, candidate);
-    let nearest = known.iter().min_by_key(distance)?;
-    (1..=max_edits)
-        .contains(&distance(&nearest))
-        .then(|| nearest.clone())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

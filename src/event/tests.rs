@@ -103,7 +103,7 @@ fn a_name_is_one_line_without_white_space_around_it() {
         ("a\u{b}b\u{c}c\u{2029}d", Some("a b c d")),
         ("", None),
         (" \u{a0}\u{3000}\n\t", None),
-        // Neither white space nor a line break: a name that can be told apart only by its bytes is still a name.
+        // Neither white space nor a line break.
         ("\u{200b}", Some("\u{200b}")),
     ] {
         for text in [Cow::Borrowed(text), Cow::Owned(text.to_owned())] {

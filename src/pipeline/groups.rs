@@ -15,7 +15,7 @@ const MAX_ENTITIES: usize = 32_768;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Group(pub u64);
 
-/// Two groups that have an alarm of one entity, with the states they gave it. 0 is no alarm.
+/// Two groups that have an alarm of one entity, with the states they gave it. State 0 means that there is none.
 type Alarms = [(Group, State); 2];
 
 const NONE: Alarms = [(Group(0), State::Ok); 2];
