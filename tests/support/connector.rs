@@ -9,6 +9,8 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
+use serde_json::Value;
+
 use super::http::{Client, Response, Tls};
 use super::{TOKEN, TempDir, TempFile, copy_program, signal, temp_path, wait_until};
 
@@ -54,6 +56,11 @@ pub fn config(url: &str, extra_http: &str, rest: &str) -> String {
     )
 }
 
+/// A configuration with [`MAPPING`] that no broker is needed for.
+pub fn config_without_broker() -> String {
+    config("amqp://127.0.0.1:1", "", MAPPING)
+}
+
 /// The shipped configuration, with this broker and the token of the tests.
 pub fn shipped_config(url: &str) -> String {
     include_str!("../../config.yml")
@@ -68,6 +75,42 @@ pub fn run(arguments: &[&str], environment: &[(&str, &str)], input: &str) -> Out
         .args(arguments)
         .envs(environment.iter().copied());
     run_with_input(&mut command, input)
+}
+
+/// What the binary printed until its end.
+pub struct Printed {
+    pub status: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Printed {
+    /// The events on standard output, one a line.
+    #[track_caller]
+    pub fn events(&self) -> Vec<Value> {
+        let lines = self.stdout.lines();
+        let event = |line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"));
+        lines.map(event).collect()
+    }
+}
+
+/// Runs the binary to its end with these arguments, separated by spaces, and this configuration, which is named `config.yml` in what is
+/// printed.
+pub fn run_with_config(config: &str, arguments: &str, input: &str) -> Printed {
+    let config = TempFile::new(config);
+    let words = ["--config", &config].into_iter();
+    let words: Vec<&str> = words.chain(arguments.split_whitespace()).collect();
+    let output = run(&words, &[], input);
+    let text = |bytes| {
+        String::from_utf8(bytes)
+            .unwrap()
+            .replace(&*config, "config.yml")
+    };
+    Printed {
+        status: output.status.code(),
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
+    }
 }
 
 /// Runs a command to its end.

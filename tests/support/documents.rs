@@ -4,7 +4,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use regex::{NoExpand, Regex};
+
+use super::TempDir;
 
 /// A fenced code block.
 #[derive(Debug, Clone)]
@@ -42,6 +47,22 @@ pub fn user_documents() -> BTreeMap<String, String> {
     documents
 }
 
+/// The files in a directory and in those below it.
+pub fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let paths = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    paths
+        .flat_map(|path| {
+            if path.is_dir() {
+                files_below(&path)
+            } else {
+                vec![path]
+            }
+        })
+        .collect()
+}
+
 /// A document's text.
 pub fn document(name: &str) -> String {
     fs::read_to_string(name).unwrap_or_else(|error| panic!("{name}: {error}"))
@@ -56,39 +77,34 @@ pub fn section<'t>(text: &'t str, heading: &str) -> &'t str {
     rest.split(&format!("\n{level} ")).next().unwrap()
 }
 
+/// The text of a document outside of its code blocks, and the code blocks.
+fn parts(document: &str, text: &str) -> (String, Vec<Block>) {
+    let block = Regex::new(r"(?ms)^( *)```\w*\n(.*?)^ *```$").unwrap();
+    let blocks = block.captures_iter(text).map(|found| {
+        let before = &text[..found.get(0).unwrap().start()];
+        let comment = before.lines().last().unwrap_or_default().trim();
+        let marker = comment.strip_prefix("<!-- ");
+        let marker = marker.and_then(|rest| rest.strip_suffix(" -->"));
+        let indentation = Regex::new(&format!("(?m)^{}", &found[1])).unwrap();
+        Block {
+            line: before.lines().count() + 1,
+            marker: marker.map(str::to_owned),
+            text: indentation.replace_all(&found[2], "").into_owned(),
+        }
+    });
+    let prose = block.replace_all(text, "").into_owned();
+    assert!(!prose.contains("```"), "{document}: an unclosed code block");
+    (prose, blocks.collect())
+}
+
 /// The code blocks of a document.
 pub fn blocks(document: &str, text: &str) -> Vec<Block> {
-    let mut blocks: Vec<Block> = Vec::new();
-    let mut open: Option<(usize, Block)> = None;
-    let mut previous = "";
-    for (number, line) in (1..).zip(text.lines()) {
-        let trimmed = line.trim_start();
-        let indentation = line.len() - trimmed.len();
-        if let Some((indent, mut block)) = open.take() {
-            if trimmed == "```" {
-                blocks.push(block);
-            } else {
-                let content = line.get(indent..).unwrap_or_default();
-                block.text.push_str(content);
-                block.text.push('\n');
-                open = Some((indent, block));
-            }
-        } else if trimmed.starts_with("```") {
-            let marker = previous
-                .trim()
-                .strip_prefix("<!-- ")
-                .and_then(|rest| rest.strip_suffix(" -->"));
-            let block = Block {
-                line: number,
-                marker: marker.map(str::to_owned),
-                text: String::new(),
-            };
-            open = Some((indentation, block));
-        }
-        previous = line;
-    }
-    assert!(open.is_none(), "{document}: an unclosed code block");
-    blocks
+    parts(document, text).1
+}
+
+/// The text without its code blocks.
+fn prose(text: &str) -> String {
+    parts("", text).0
 }
 
 /// The code blocks of the users' documents that a test of this name runs, in their order.
@@ -113,78 +129,46 @@ pub fn only(name: &str) -> String {
 /// The shipped `config.yml` with the lines that the quick start changes.
 pub fn quick_start() -> String {
     let mut config = document("config.yml");
-    let mut changed = 0;
-    for line in marked("quick start, configuration")[0].text.lines() {
-        let Some((key, _)) = line.split_once(": ") else {
-            continue;
-        };
-        let mut lines = config
-            .lines()
-            .filter(|old| old.starts_with(&format!("{key}: ")));
-        let (old, None) = (lines.next().unwrap_or_default(), lines.next()) else {
-            panic!("config.yml has {key:?} more than once");
-        };
-        assert!(!old.is_empty(), "config.yml has no {key:?}");
-        config = config.replace(&format!("\n{old}\n"), &format!("\n{line}\n"));
-        changed += 1;
+    let block = only("quick start, configuration");
+    let changed: Vec<_> = block
+        .lines()
+        .filter_map(|line| Some((line, line.split_once(": ")?.0)))
+        .collect();
+    assert_eq!(changed.len(), 3, "{changed:?}");
+    for (line, key) in changed {
+        let old = Regex::new(&format!("(?m)^{key}: .*$")).unwrap();
+        assert_eq!(old.find_iter(&config).count(), 1, "{key:?} in config.yml");
+        config = old.replace(&config, NoExpand(line)).into_owned();
     }
-    assert_eq!(changed, 3);
     config
 }
 
-/// The text without its code blocks.
-pub fn prose(text: &str) -> String {
-    let mut inside = false;
-    let mut prose = String::new();
-    for line in text.lines() {
-        if line.trim_start().starts_with("```") {
-            inside = !inside;
-        } else if !inside {
-            prose.push_str(line);
-            prose.push('\n');
-        }
-    }
-    prose
+/// A script of the documents in a directory, whose programs in `bin` are used before others.
+pub fn command(dir: &TempDir, script: &str) -> Command {
+    let (dir, path) = (dir.path(), std::env::var("PATH").unwrap());
+    let mut command = Command::new("sh");
+    command.args(["-ec", script]).current_dir(dir);
+    command.env("PATH", format!("{}/bin:{path}", dir.display()));
+    command
 }
 
 /// The texts between backquotes, outside of code blocks.
 pub fn code_spans(text: &str) -> Vec<String> {
-    prose(text)
+    let prose = prose(text);
+    let spans = prose
         .split("\n\n")
-        .flat_map(|paragraph| {
-            paragraph
-                .split('`')
-                .skip(1)
-                .step_by(2)
-                .map(|span| span.replace('\n', " "))
-                .collect::<Vec<String>>()
-        })
-        .collect()
-}
-
-/// The targets of the links.
-pub fn links(text: &str) -> Vec<String> {
-    prose(text)
-        .split("](")
-        .skip(1)
-        .filter_map(|rest| rest.split_once(')'))
-        .map(|(target, _)| target.to_owned())
-        .collect()
+        .flat_map(|paragraph| paragraph.split('`').skip(1).step_by(2));
+    spans.map(|span| span.replace('\n', " ")).collect()
 }
 
 /// The anchors of the headings, as GitLab and GitHub make them.
 pub fn anchors(text: &str) -> Vec<String> {
-    let headings = prose(text);
-    let headings = headings.lines().filter(|line| line.starts_with('#'));
-    headings
-        .map(|line| {
-            let title = line.trim_start_matches('#').trim().to_lowercase();
-            title
-                .chars()
-                .filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c))
-                .map(|c| if c == ' ' { '-' } else { c })
-                .collect()
-        })
+    let prose = prose(text);
+    let headings = prose.lines().filter(|line| line.starts_with('#'));
+    let titles = headings.map(|line| line.trim_start_matches('#').trim().to_lowercase());
+    let dropped = |c: char| !c.is_alphanumeric() && ![' ', '-', '_'].contains(&c);
+    titles
+        .map(|title| title.replace(dropped, "").replace(' ', "-"))
         .collect()
 }
 
@@ -192,23 +176,20 @@ pub fn anchors(text: &str) -> Vec<String> {
 pub fn dead_links(dir: &Path, documents: &BTreeMap<String, String>) -> Vec<String> {
     let mut dead = Vec::new();
     for (name, text) in documents {
-        for link in links(text) {
-            if link.contains("://") {
-                continue;
+        let prose = prose(text);
+        let links = prose
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split_once(')'));
+        for (link, _) in links.filter(|(link, _)| !link.contains("://")) {
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let mut target = dir.join(name);
+            if !path.is_empty() {
+                target = target.with_file_name(path);
             }
-            let (path, anchor) = link.split_once('#').unwrap_or((&link, ""));
-            let target = if path.is_empty() {
-                dir.join(name)
-            } else {
-                dir.join(name).with_file_name("").join(path)
-            };
-            let is_there = if anchor.is_empty() {
-                target.exists()
-            } else {
-                fs::read_to_string(&target)
-                    .is_ok_and(|text| anchors(&text).iter().any(|known| known == anchor))
-            };
-            if !is_there {
+            let has_anchor = |text: String| anchors(&text).iter().any(|known| known == anchor);
+            let is_there = anchor.is_empty() || fs::read_to_string(&target).is_ok_and(has_anchor);
+            if !target.exists() || !is_there {
                 dead.push(format!("{name}: {link}"));
             }
         }

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use crate::support::documents::{blocks, code_spans, dead_links, document, documents, section};
+use crate::support::documents::{
+    blocks, code_spans, dead_links, document, documents, files_below, section,
+};
 use regex::Regex;
 
 #[test]
@@ -34,29 +36,26 @@ const FOREIGN: [&str; 17] = [
     "not found",
 ];
 
-/// The parts between the placeholders of all text literals in a directory's sources, without their tests.
-fn fragments(dir: &Path, fragments: &mut BTreeSet<String>) {
+/// The parts between the placeholders of all text literals in the sources, without their tests.
+fn fragments() -> BTreeSet<String> {
     let literal = Regex::new(r#"'"'|//.*|"((?:[^"\\]|\\(?s:.))*)""#).unwrap();
     let placeholder = Regex::new(r"\{[^{}]*\}|\n").unwrap();
     let line_end = Regex::new(r"\\\n\s*").unwrap();
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.file_stem().is_some_and(|stem| stem == "tests") {
+    let mut fragments = BTreeSet::new();
+    for path in files_below(Path::new("src")) {
+        if path.to_str().unwrap().contains("/tests") {
             continue;
         }
-        if path.is_dir() {
-            self::fragments(&path, fragments);
-        } else {
-            let text = fs::read_to_string(&path).unwrap();
-            let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
-            for found in literal.captures_iter(code) {
-                let text = found.get(1).map_or("", |text| text.as_str());
-                let text = line_end.replace_all(text, "").replace("\\\"", "\"");
-                let parts = placeholder.split(&text).filter(|part| part.len() > 1);
-                fragments.extend(parts.map(str::to_owned));
-            }
+        let text = fs::read_to_string(&path).unwrap();
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+        for found in literal.captures_iter(code) {
+            let text = found.get(1).map_or("", |text| text.as_str());
+            let text = line_end.replace_all(text, "").replace("\\\"", "\"");
+            let parts = placeholder.split(&text).filter(|part| part.len() > 1);
+            fragments.extend(parts.map(str::to_owned));
         }
     }
+    fragments
 }
 
 /// Whether a text consists of fragments and of values between them. It may begin inside a fragment, and end inside one.
@@ -93,45 +92,31 @@ fn is_explained(text: &str, begins: bool, fragments: &BTreeSet<String>) -> bool 
 /// The messages that operators search for are those of the program.
 #[test]
 fn quoted_messages_are_those_of_the_program() {
-    let mut known: BTreeSet<String> = FOREIGN.map(str::to_owned).into();
-    fragments(Path::new("src"), &mut known);
-    let troubleshooting = document("docs/troubleshooting.md");
-    let http = document("docs/http-api.md");
-    let french = document("docs/fr.md");
+    let mut known = fragments();
+    known.extend(FOREIGN.map(str::to_owned));
+    let commands = "curl send_resolved: ss journalctl docker make chgrp chmod amtool rabbitmq-diagnostics rabbitmqctl systemctl";
+    let commands: Vec<&str> = commands.split(' ').collect();
     let mut checked = 0;
-    for page in [
-        &troubleshooting,
-        section(&http, "## Responses"),
-        section(&french, "## Diagnostiquer"),
+    for (page, heading) in [
+        ("docs/troubleshooting.md", ""),
+        ("docs/http-api.md", "## Responses"),
+        ("docs/fr.md", "## Diagnostiquer"),
     ] {
-        for span in code_spans(page) {
-            let is_message = span.contains(' ')
-                && ![
-                    "curl ",
-                    "send_resolved: ",
-                    "ss ",
-                    "journalctl ",
-                    "docker ",
-                    "make ",
-                    "chgrp ",
-                    "chmod ",
-                    "amtool ",
-                    "rabbitmq-diagnostics ",
-                    "rabbitmqctl ",
-                    "systemctl ",
-                ]
-                .iter()
-                .any(|command| span.starts_with(command))
-                && !span.contains(": [")
-                && !span.contains('}');
-            if !is_message {
+        let page = document(page);
+        let text = if heading.is_empty() {
+            &page
+        } else {
+            section(&page, heading)
+        };
+        for span in code_spans(text) {
+            let first = span.split_once(' ').map(|(first, _)| first);
+            let is_message = first.is_some_and(|first| !commands.contains(&first));
+            if !is_message || span.contains(": [") || span.contains('}') {
                 continue;
             }
             for part in span.split("...") {
-                assert!(
-                    is_explained(part.trim(), true, &known),
-                    "{span:?}: {part:?} is not in src/"
-                );
+                let is_explained = is_explained(part.trim(), true, &known);
+                assert!(is_explained, "{span:?}: {part:?} is not in src/");
             }
             checked += 1;
         }
@@ -139,172 +124,81 @@ fn quoted_messages_are_those_of_the_program() {
     assert!(checked > 60, "{checked}");
 }
 
-/// Limits in the documents (page and words), and the constants that they come from (file and line).
-const LIMITS: &[(&str, &str, &str, &str)] = &[
-    (
-        "docs/reliability.md",
-        "| 128 MiB from the first byte",
-        "src/service.rs",
-        "MEMORY_LIMIT: usize = 128 << 20;",
-    ),
-    (
-        "docs/reliability.md",
-        "a quarter of it only for notifications of up to 64 KiB",
-        "src/memory.rs",
-        "RESERVED_PART: usize = 4;",
-    ),
-    (
-        "docs/reliability.md",
-        "| 8 fewer (half of them",
-        "src/http/slots.rs",
-        "RESERVED: usize = 8;",
-    ),
-    (
-        "docs/reliability.md",
-        "| 16 KiB, 100 lines, 10 s |",
-        "src/http/request.rs",
-        "MAX_HEADERS: usize = 100;",
-    ),
-    (
-        "docs/reliability.md",
-        "| 16 KiB, 100 lines, 10 s |",
-        "src/http/connection.rs",
-        "HEAD_TIMEOUT: Duration = Duration::from_secs(10);",
-    ),
-    (
-        "docs/reliability.md",
-        "(16 MiB), 30 s |",
-        "src/http/body.rs",
-        "BODY_TIMEOUT: Duration = Duration::from_secs(30);",
-    ),
-    (
-        "docs/reliability.md",
-        "| 50,000 alerts |",
-        "src/alertmanager/mod.rs",
-        "MAX_ALERTS: usize = 50_000;",
-    ),
-    (
-        "docs/reliability.md",
-        "| 1 MiB encoded |",
-        "src/event.rs",
-        "MAX_EVENT_BYTES: usize = 1 << 20;",
-    ),
-    (
-        "docs/reliability.md",
-        "at least 8 MiB and at most 64 MiB",
-        "src/pipeline/mod.rs",
-        "MIN_BATCH: usize = 8 << 20;",
-    ),
-    (
-        "docs/reliability.md",
-        "| 1,000 messages, 8 MiB;",
-        "src/publisher/ledger/window.rs",
-        "MAX_MESSAGES: usize = 1000;",
-    ),
-    (
-        "docs/reliability.md",
-        "| an idle connection | 6 minutes |",
-        "src/http/server.rs",
-        "IDLE_TIMEOUT: Duration = Duration::from_mins(6);",
-    ),
-    (
-        "docs/reliability.md",
-        "| writing a response | 10 s |",
-        "src/http/connection.rs",
-        "WRITE_TIMEOUT: Duration = Duration::from_secs(10);",
-    ),
-    (
-        "docs/reliability.md",
-        "| 256 KiB; 16 KiB for `replace` |",
-        "src/alertmanager/mod.rs",
-        "MAX_OBJECT: usize = 256 << 10;",
-    ),
-    (
-        "docs/reliability.md",
-        "5 s to connect, 10 s until the channel is open, 30 s",
-        "src/publisher/connection.rs",
-        "OPEN_LIMIT: Duration = Duration::from_secs(10);",
-    ),
-    (
-        "docs/reliability.md",
-        "remembers this for two minutes",
-        "src/publisher/ledger/parking.rs",
-        "PARKING_LIMIT: Duration = Duration::from_mins(2);",
-    ),
-    (
-        "docs/reliability.md",
-        "up to 2 MiB of such records",
-        "src/publisher/ledger/parking.rs",
-        "MAX_PARKED_BYTES: usize = 2 << 20;",
-    ),
-    (
-        "docs/http-api.md",
-        "`Retry-After: 5`",
-        "src/http/response.rs",
-        "RETRY_AFTER: &str = \"5\";",
-    ),
-    (
-        "docs/http-api.md",
-        "names the first 50",
-        "src/pipeline/mod.rs",
-        "MAX_NAMED: usize = 50;",
-    ),
-    (
-        "docs/http-api.md",
-        "no result after 9 s",
-        "src/reload.rs",
-        "RESULT_TIMEOUT: Duration = Duration::from_secs(9);",
-    ),
-    (
-        "docs/reliability.md",
-        "| 4,096 each |",
-        "src/alertmanager/labels.rs",
-        "MAX_ENTRIES: usize = 4096;",
-    ),
-    (
-        "docs/configuration.md",
-        "1024 to 67108864",
-        "src/config/settings.rs",
-        "MAX_BODY_BYTES: usize = 64 << 20;",
-    ),
-    (
-        "docs/configuration.md",
-        "2 to 4096",
-        "src/config/settings.rs",
-        "MAX_CONNECTIONS: usize = 4096;",
-    ),
-    (
-        "docs/configuration.md",
-        "Above `9s` a warning",
-        "src/config/settings.rs",
-        "RECOMMENDED_ANSWER_TIMEOUT: Duration = Duration::from_secs(9);",
-    ),
-    (
-        "docs/configuration.md",
-        "less than 64 above it",
-        "src/reload.rs",
-        "RESERVED_FILES: usize = 64;",
-    ),
-    (
-        "docs/reliability.md",
-        "1,000 rules",
-        "src/config/rules.rs",
-        "MAX_RULES: usize = 1000;",
-    ),
-];
+/// Limits in the documents: a page, and below it what it says, and the constant that this comes from.
+const LIMITS: &str = r#"
+docs/reliability.md
+    | 128 MiB from the first byte
+        src/service.rs: MEMORY_LIMIT: usize = 128 << 20;
+    a quarter of it only for notifications of up to 64 KiB
+        src/memory.rs: RESERVED_PART: usize = 4;
+    | 8 fewer (half of them
+        src/http/slots.rs: RESERVED: usize = 8;
+    | 16 KiB, 100 lines, 10 s |
+        src/http/request.rs: MAX_HEADERS: usize = 100;
+    | 16 KiB, 100 lines, 10 s |
+        src/http/connection.rs: HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+    (16 MiB), 30 s |
+        src/http/body.rs: BODY_TIMEOUT: Duration = Duration::from_secs(30);
+    | 50,000 alerts |
+        src/alertmanager/mod.rs: MAX_ALERTS: usize = 50_000;
+    | 1 MiB encoded |
+        src/event.rs: MAX_EVENT_BYTES: usize = 1 << 20;
+    at least 8 MiB and at most 64 MiB
+        src/pipeline/mod.rs: MIN_BATCH: usize = 8 << 20;
+    | 1,000 messages, 8 MiB;
+        src/publisher/ledger/window.rs: MAX_MESSAGES: usize = 1000;
+    | an idle connection | 6 minutes |
+        src/http/server.rs: IDLE_TIMEOUT: Duration = Duration::from_mins(6);
+    | writing a response | 10 s |
+        src/http/connection.rs: WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+    | 256 KiB; 16 KiB for `replace` |
+        src/alertmanager/mod.rs: MAX_OBJECT: usize = 256 << 10;
+    5 s to connect, 10 s until the channel is open, 30 s
+        src/publisher/connection.rs: OPEN_LIMIT: Duration = Duration::from_secs(10);
+    remembers this for two minutes
+        src/publisher/ledger/parking.rs: PARKING_LIMIT: Duration = Duration::from_mins(2);
+    up to 2 MiB of such records
+        src/publisher/ledger/parking.rs: MAX_PARKED_BYTES: usize = 2 << 20;
+    | 4,096 each |
+        src/alertmanager/labels.rs: MAX_ENTRIES: usize = 4096;
+    1,000 rules
+        src/config/rules.rs: MAX_RULES: usize = 1000;
+docs/http-api.md
+    `Retry-After: 5`
+        src/http/response.rs: RETRY_AFTER: &str = "5";
+    names the first 50
+        src/pipeline/mod.rs: MAX_NAMED: usize = 50;
+    no result after 9 s
+        src/reload.rs: RESULT_TIMEOUT: Duration = Duration::from_secs(9);
+docs/configuration.md
+    1024 to 67108864
+        src/config/settings.rs: MAX_BODY_BYTES: usize = 64 << 20;
+    2 to 4096
+        src/config/settings.rs: MAX_CONNECTIONS: usize = 4096;
+    Above `9s` a warning
+        src/config/settings.rs: RECOMMENDED_ANSWER_TIMEOUT: Duration = Duration::from_secs(9);
+    less than 64 above it
+        src/reload.rs: RESERVED_FILES: usize = 64;
+"#;
 
 #[test]
 fn documented_limits_are_those_of_the_program() {
-    for (page, claim, file, constant) in LIMITS {
-        let text = document(page)
-            .split_whitespace()
-            .collect::<Vec<_>>()
-            .join(" ");
-        assert!(text.contains(claim), "{page}: {claim:?}");
-        assert!(
-            document(file).contains(constant),
-            "{file}: {constant:?}, for {claim:?}"
-        );
+    let (mut page, mut claim) = ("", "");
+    for line in LIMITS.lines().skip(1) {
+        let text = line.trim_start();
+        match line.len() - text.len() {
+            0 => page = text,
+            4 => claim = text,
+            _ => {
+                let words = document(page)
+                    .split_whitespace()
+                    .collect::<Vec<_>>()
+                    .join(" ");
+                assert!(words.contains(claim), "{page}: {claim:?}");
+                let (file, constant) = text.split_once(": ").unwrap();
+                assert!(document(file).contains(constant), "{line}, for {claim:?}");
+            }
+        }
     }
 }
 
@@ -368,13 +262,27 @@ fn ignored_directives_are_those_of_the_unit() {
 }
 
 #[test]
-fn the_documented_compilers_are_those_of_the_project() {
-    let page = document("docs/installation.md");
-    let oldest = env!("CARGO_PKG_RUST_VERSION");
-    let toolchain = document("rust-toolchain.toml");
+fn the_versions_of_rust_are_those_of_the_project() {
+    let (oldest, toolchain) = (
+        env!("CARGO_PKG_RUST_VERSION"),
+        document("rust-toolchain.toml"),
+    );
     let (_, channel) = toolchain.split_once("channel = \"").unwrap();
     let pinned = channel.split('"').next().unwrap();
     let newest = pinned.rsplit_once('.').unwrap().0;
-    assert!(page.contains(&format!("`rust-toolchain.toml`, {pinned}")));
-    assert!(page.contains(&format!("Rust {oldest} to {newest};")));
+    let image = format!("docker.io/library/rust:{pinned}-bookworm\n");
+    for (file, part) in [
+        (
+            "docs/installation.md",
+            format!("`rust-toolchain.toml`, {pinned}"),
+        ),
+        (
+            "docs/installation.md",
+            format!("Rust {oldest} to {newest};"),
+        ),
+        ("Dockerfile", format!("ARG RUST_IMAGE={image}")),
+        (".gitlab-ci.yml", format!("  RUST_IMAGE: {image}")),
+    ] {
+        assert!(document(file).contains(&part), "{file}: {part}");
+    }
 }

@@ -3,16 +3,17 @@
 use std::collections::BTreeSet;
 use std::io::{BufReader, Write};
 use std::net::TcpStream;
-use std::process::Command;
 
-use canopsis_connector_prometheus::config::{self, AMQP, EVENT_KEYS, HTTP, TLS};
+use canopsis_connector_prometheus::config::{AMQP, EVENT_KEYS, HTTP, LOG_FORMAT, LOG_LEVEL, TLS};
 use canopsis_connector_prometheus::mapping::path::ROOTS;
 
 use super::{CONFIG, FORMAT_MAN, MAN};
-use crate::support::connector::{BINARY, Connector, MAPPING, run};
+use crate::support::connector::{
+    Connector, MAPPING, config, config_without_broker, run, run_with_config,
+};
 use crate::support::documents::{code_spans, document, section, user_documents};
 use crate::support::http::{Response, read_response};
-use crate::support::{TOKEN, TempDir, notification};
+use crate::support::{TIMEOUT, TOKEN, TempFile, notification};
 
 /// The distinct long options in a text.
 fn options(text: &str) -> BTreeSet<&str> {
@@ -40,12 +41,12 @@ fn known_variables() -> BTreeSet<String> {
     });
     of_settings
         .filter(|name| name != "PROMETHEUS_TLS")
-        .chain([config::LOG_LEVEL, config::LOG_FORMAT].map(str::to_owned))
+        .chain([LOG_LEVEL, LOG_FORMAT].map(str::to_owned))
         .collect()
 }
 
 fn help() -> String {
-    String::from_utf8(Command::new(BINARY).arg("--help").output().unwrap().stdout).unwrap()
+    run_with_config("", "--help", "").stdout
 }
 
 #[test]
@@ -164,8 +165,7 @@ fn documented_paths_and_functions_match_the_program() {
 
 #[test]
 fn documented_metrics_match_the_program() {
-    let config = format!("http: {{listen: '127.0.0.1:0', bearer_token: {TOKEN}}}\n{MAPPING}");
-    let connector = Connector::with(&config, &["--stdout"]);
+    let connector = Connector::with(&config_without_broker(), &["--stdout"]);
     // Histograms of requests appear with the first one.
     connector.get("/-/healthy");
     let page = connector.get("/metrics").body;
@@ -223,12 +223,47 @@ fn documented_statuses_match_the_program() {
     assert_eq!(documented, known);
 }
 
+/// A request and the response to it: the status, a part of the body, and the change of a valid notification, from a part of it to
+/// another. The part `ALL` is the whole request, `BODY` its body.
+const REQUESTS: &str = r#"
+200 | {"published":1} | POST | PUT
+200 | {"published":1} | Bearer | bEARER
+200 | {"published":1} | HTTP/1.1\r\nHost: h | HTTP/1.0
+200 | {"published":1} | Content-Length | Content-Encoding: identity\r\nContent-Length
+200 | {"published":1} | /webhook | /webhook?x=y
+200 | {"published":1} | /webhook | HTTP://h:18401//webhook/?x=y
+200 | {"published":0} | BODY | {"version":"4","alerts":[]}
+200 | {"status":"healthy"} | ALL | GET /-/healthy HTTP/1.1\r\nHost: h\r\n\r\n
+400 | unsupported HTTP version | ALL | GET / HTTP/2.0\r\nHost: h\r\n\r\n
+400 | Host header missing | ALL | GET / HTTP/1.1\r\nX: h\r\n\r\n
+400 | both Content-Length and | Content-Length | Transfer-Encoding: chunked\r\nContent-Length
+400 | notification version \"3\" | "4" | "3"
+400 | not an Alertmanager notification | BODY | noise
+400 | EOF while parsing | BODY |
+400 | as a Prometheus server sends it | BODY | [{"labels":{}}]
+400 | UTF-8 byte order mark | BODY | \ufeffBODY
+400 | PROXY protocol | POST | PROXY TCP4 192.0.2.1 192.0.2.2 5000 18401\r\nPOST
+401 | a valid bearer token is required | TOKEN | other
+401 | a valid bearer token is required | Bearer | Basic
+401 | a valid bearer token is required | Authorization | X
+401 | a valid bearer token is required | /webhook HTTP/1.1\r\nHost: h\r\nAuthorization | /-/reload HTTP/1.1\r\nHost: h\r\nX
+404 | POST /webhook | ALL | GET /nothing HTTP/1.1\r\nHost: h\r\n\r\n
+404 | no such path | /webhook | http://h
+404 | no such path | /webhook | /webhook/x
+404 | not an Alertmanager | ALL | POST /api/v2/alerts HTTP/1.1\r\nHost: h\r\n\r\n
+405 | POST | POST | DELETE
+405 | GET | ALL | POST /-/healthy HTTP/1.1\r\nHost: h\r\n\r\n
+413 | exceeds 2048 bytes | BODY | LONG
+415 | unsupported Content-Encoding | Content-Length | Content-Encoding: gzip\r\nContent-Length
+417 | Expect | Content-Length | Expect: something\r\nContent-Length
+422 | labels.instance is absent | "instance" | "other"
+431 | 16384 | ALL | GET /LONG HTTP/1.1\r\n
+"#;
+
 /// Sends a request as it is, on a new connection.
 fn exchange(connector: &Connector, request: &str) -> Response {
     let stream = TcpStream::connect(connector.address).unwrap();
-    stream
-        .set_read_timeout(Some(crate::support::TIMEOUT))
-        .unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     let mut stream = BufReader::new(stream);
     stream.get_mut().write_all(request.as_bytes()).unwrap();
     read_response(&mut stream).unwrap_or_else(|error| panic!("{request:?}: {error}"))
@@ -237,148 +272,64 @@ fn exchange(connector: &Connector, request: &str) -> Response {
 /// `docs/http-api.md`, "Responses": each status that needs no server. `src/http/request.rs` tests what a malformed head is.
 #[test]
 fn requests_get_the_documented_status() {
-    let config = format!(
-        "http: {{listen: '127.0.0.1:0', bearer_token: {TOKEN}, max_body_bytes: 2048}}\n{MAPPING}"
-    );
+    let config = config("amqp://127.0.0.1:1", "max_body_bytes: 2048", MAPPING);
     let connector = Connector::with(&config, &["--stdout"]);
-    let token = format!("Host: h\r\nAuthorization: Bearer {TOKEN}\r\n");
     let body = notification(&["A"]);
-    let webhook = |method: &str, headers: &str, body: &str| {
-        let length = body.len();
-        format!(
-            "{method} /webhook HTTP/1.1\r\n{token}{headers}Content-Length: {length}\r\n\r\n{body}"
-        )
+    let request = |from: &str, to: &str| {
+        let part = |text: &str| {
+            let text = text.replace(r"\r\n", "\r\n").replace(r"\ufeff", "\u{feff}");
+            text.replace("LONG", &"x".repeat(16 << 10))
+                .replace("BODY", &body)
+        };
+        let head = "POST /webhook HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer TOKEN\r\nContent-Length: LENGTH";
+        let text = format!("{head}\r\n\r\n{body}");
+        let text = if from == "ALL" {
+            part(to)
+        } else {
+            text.replace(&part(from), &part(to))
+        };
+        let length = text
+            .split_once("\r\n\r\n")
+            .map_or(0, |(_, body)| body.len());
+        text.replace("TOKEN", TOKEN)
+            .replace("LENGTH", &length.to_string())
     };
-    let valid = webhook("POST", "", &body);
-    let at = |target: &str| valid.replace("/webhook", target);
-    let other = |from: &str, to: &str| webhook("POST", "", &body.replace(from, to));
-    let bare = |method: &str, path: &str| format!("{method} {path} HTTP/1.1\r\nHost: h\r\n\r\n");
-    let unauthorized = "a valid bearer token is required";
     let mut published = 0;
-    for (request, status, part) in [
-        (valid.clone(), 200, "{\"published\":1}"),
-        (webhook("PUT", "", &body), 200, "{\"published\":1}"),
-        (valid.replace("Bearer", "bEARER"), 200, "published"),
-        (
-            valid.replace("HTTP/1.1\r\nHost: h", "HTTP/1.0"),
-            200,
-            "published",
-        ),
-        (
-            webhook("POST", "Content-Encoding: identity\r\n", &body),
-            200,
-            "published",
-        ),
-        (at("/webhook?x=y"), 200, "published"),
-        (at("HTTP://h:18401//webhook/?x=y"), 200, "published"),
-        (
-            webhook("POST", "", "{\"version\":\"4\",\"alerts\":[]}"),
-            200,
-            "{\"published\":0}",
-        ),
-        (bare("GET", "/-/healthy"), 200, "{\"status\":\"healthy\"}"),
-        (
-            bare("GET", "/").replace("1.1", "2.0"),
-            400,
-            "unsupported HTTP version",
-        ),
-        (
-            bare("GET", "/").replace("Host", "X"),
-            400,
-            "Host header missing",
-        ),
-        (
-            webhook("POST", "Transfer-Encoding: chunked\r\n", ""),
-            400,
-            "both Content-Length and",
-        ),
-        (
-            other("\"4\"", "\"3\""),
-            400,
-            "notification version \\\"3\\\"",
-        ),
-        (
-            webhook("POST", "", "noise"),
-            400,
-            "not an Alertmanager notification",
-        ),
-        (webhook("POST", "", ""), 400, "EOF while parsing"),
-        (
-            webhook("POST", "", "[{\"labels\":{}}]"),
-            400,
-            "as a Prometheus server sends it",
-        ),
-        (
-            webhook("POST", "", &format!("\u{feff}{body}")),
-            400,
-            "UTF-8 byte order mark",
-        ),
-        (
-            format!("PROXY TCP4 192.0.2.1 192.0.2.2 5000 18401\r\n{valid}"),
-            400,
-            "PROXY protocol",
-        ),
-        (valid.replace(TOKEN, "other"), 401, unauthorized),
-        (valid.replace("Bearer", "Basic"), 401, unauthorized),
-        (valid.replace("Authorization", "X"), 401, unauthorized),
-        (
-            at("/-/reload").replace("Authorization", "Content-Encoding"),
-            401,
-            unauthorized,
-        ),
-        (bare("GET", "/nothing"), 404, "POST /webhook"),
-        (at("http://h"), 404, "no such path"),
-        (at("/webhook/x"), 404, "no such path"),
-        (bare("POST", "/api/v2/alerts"), 404, "not an Alertmanager"),
-        (webhook("DELETE", "", ""), 405, "POST"),
-        (bare("POST", "/-/healthy"), 405, "GET"),
-        (
-            webhook("POST", "", &" ".repeat(2049)),
-            413,
-            "exceeds 2048 bytes",
-        ),
-        (
-            webhook("POST", "Content-Encoding: gzip\r\n", &body),
-            415,
-            "unsupported Content-Encoding",
-        ),
-        (
-            webhook("POST", "Expect: something\r\n", &body),
-            417,
-            "Expect",
-        ),
-        (
-            other("\"instance\"", "\"other\""),
-            422,
-            "labels.instance is absent",
-        ),
-        (
-            format!("GET /{} HTTP/1.1\r\n", "x".repeat(16 << 10)),
-            431,
-            "16384",
-        ),
-    ] {
+    for row in REQUESTS.lines().skip(1) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let [status, part, from, to] = cells[..] else {
+            panic!("{row}")
+        };
+        let request = request(from, to);
         let response = exchange(&connector, &request);
-        assert_eq!(response.status, status, "{request}: {}", response.body);
-        assert!(response.body.contains(part), "{request}: {}", response.body);
-        assert_eq!(response.header("content-type"), Some("application/json"));
-        let header = match status {
+        assert_eq!(
+            response.status.to_string(),
+            status,
+            "{row}: {}",
+            response.body
+        );
+        assert!(response.body.contains(part), "{row}: {}", response.body);
+        let header = match response.status {
             401 => ("www-authenticate", "Bearer"),
             405 if request.starts_with("POST") => ("allow", "GET, HEAD"),
             405 => ("allow", "POST, PUT"),
             415 => ("accept-encoding", "identity"),
             _ => ("content-type", "application/json"),
         };
-        assert_eq!(response.header(header.0), Some(header.1), "{request}");
-        published += usize::from(response.body.contains("\"published\":1"));
+        for (name, value) in [header, ("content-type", "application/json")] {
+            assert_eq!(response.header(name), Some(value), "{row}");
+        }
+        published += usize::from(part == "{\"published\":1}");
     }
+    assert_eq!(published, 6);
     // A response to HEAD has no body.
     let mut stream = TcpStream::connect(connector.address).unwrap();
-    let head = bare("HEAD", "/-/healthy").replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
+    let head = "HEAD /-/healthy HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
     stream.write_all(head.as_bytes()).unwrap();
     let response = std::io::read_to_string(stream).unwrap();
+    let has_no_body = response.ends_with("\r\n\r\n");
     assert!(
-        response.starts_with("HTTP/1.1 200 ") && response.ends_with("\r\n\r\n"),
+        response.starts_with("HTTP/1.1 200 ") && has_no_body,
         "{response}"
     );
     // A rejected notification does not end its connection.
@@ -388,7 +339,10 @@ fn requests_get_the_documented_status() {
         assert_eq!(response.header("connection"), None, "{}", response.body);
     }
     connector.rewrite("http: {}\n");
-    assert_eq!(exchange(&connector, &at("/-/reload")).status, 500);
+    assert_eq!(
+        exchange(&connector, &request("/webhook", "/-/reload")).status,
+        500
+    );
     connector.terminate();
     let events = connector.into_stdout();
     assert_eq!(events.lines().count(), published + 1, "{events}");
@@ -396,11 +350,7 @@ fn requests_get_the_documented_status() {
 
 #[test]
 fn an_empty_variable_is_an_error_except_tz() {
-    let dir = TempDir::new("empty");
-    let path = dir.file(
-        "config.yml",
-        &format!("http: {{bearer_token: {TOKEN}}}\n{MAPPING}"),
-    );
+    let path = TempFile::new(&config_without_broker());
     let check = |name: &str| run(&["-c", &path, "--check"], &[(name, "")], "").status;
     assert!(check("TZ").success());
     for name in known_variables() {
