@@ -1,7 +1,7 @@
 //! Reads the body of a request, within its limits of size, time and memory.
 
-use std::io;
-use std::time::{Duration, Instant};
+use std::io::{self, BufRead, Read};
+use std::time::Duration;
 
 use super::connection::Connection;
 use super::request::{Framing, RequestHead};
@@ -14,10 +14,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// A body's memory grows by at least this, and else doubles: it is charged for what has arrived, not for what was announced.
 const MIN_GROWTH: usize = 16 << 10;
 
-/// The most bytes for one call of the kernel, for which memory is zeroed before.
-const MAX_READ_BYTES: usize = 64 << 10;
-
-const MAX_CHUNK_LINE_BYTES: usize = 256;
+const MAX_CHUNK_LINE_BYTES: u64 = 256;
 const MAX_TRAILER_LINES: usize = 64;
 
 /// Why a body was not read.
@@ -49,18 +46,6 @@ pub struct Body {
     pub charge: Charge,
 }
 
-impl Body {
-    /// Makes sure that there is space for a byte, and for not more than `more` bytes.
-    fn reserve(&mut self, more: usize) -> Result<(), BudgetError> {
-        if self.bytes.len() == self.bytes.capacity() {
-            let growth = self.bytes.capacity().max(MIN_GROWTH).min(more);
-            self.charge.grow(growth)?;
-            self.bytes.reserve_exact(growth);
-        }
-        Ok(())
-    }
-}
-
 /// How far the body of a request has been read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum BodyState {
@@ -77,7 +62,6 @@ pub struct BodyReader<'c> {
     connection: &'c mut Connection,
     state: BodyState,
     expects_continue: bool,
-    deadline: Instant,
 }
 
 impl<'c> BodyReader<'c> {
@@ -87,7 +71,6 @@ impl<'c> BodyReader<'c> {
             connection,
             state: BodyState::Unread(head.framing),
             expects_continue: head.expects_continue,
-            deadline: Instant::now() + BODY_TIMEOUT,
         }
     }
 
@@ -102,25 +85,20 @@ impl<'c> BodyReader<'c> {
             return Err(BodyError::TooLong(limit));
         }
         self.state = BodyState::Broken;
-        if std::mem::take(&mut self.expects_continue) && self.connection.buffer.is_empty() {
+        if self.expects_continue && self.connection.reader.buffer().is_empty() {
             let interim = self.connection.write_all(b"HTTP/1.1 100 Continue\r\n\r\n");
             interim.map_err(BodyError::Incomplete)?;
         }
+        self.connection.set_timeout(BODY_TIMEOUT);
         let mut body = Body {
             bytes: Vec::new(),
             charge: budget.charge(0)?,
         };
         match framing {
-            // The usual case of a small notification: the buffer holds the whole body and nothing else.
-            Framing::Length(length) if length == self.connection.buffer.len() => {
-                body.charge.grow(self.connection.buffer.capacity())?;
-                body.bytes = std::mem::take(&mut self.connection.buffer);
-            }
             Framing::Length(length) => self.take(length, &mut body)?,
             Framing::Chunked => self.read_chunks(limit, &mut body)?,
         }
         self.state = BodyState::Finished;
-        self.connection.release_buffer();
         Ok(body)
     }
 
@@ -128,9 +106,9 @@ impl<'c> BodyReader<'c> {
     /// The rest of an unread body is not waited for.
     pub fn is_finished(&mut self) -> bool {
         if let BodyState::Unread(Framing::Length(length)) = self.state
-            && length <= self.connection.buffer.len()
+            && length <= self.connection.reader.buffer().len()
         {
-            self.connection.buffer.drain(..length);
+            self.connection.reader.consume(length);
             self.state = BodyState::Finished;
         }
         self.state == BodyState::Finished
@@ -138,23 +116,18 @@ impl<'c> BodyReader<'c> {
 
     /// Whether the sender has closed the connection.
     pub fn is_sender_gone(&mut self) -> bool {
-        self.connection.stream.is_closed_by_peer()
+        self.connection.reader.get_mut().is_closed_by_peer()
     }
 
     fn read_chunks(&mut self, limit: usize, body: &mut Body) -> Result<(), BodyError> {
         loop {
             let line = self.read_line()?;
-            let digits = line
-                .split(|byte| *byte == b';')
-                .next()
-                .unwrap_or_default()
-                .trim_ascii();
-            let size = std::str::from_utf8(digits)
-                .ok()
-                .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
-            let Some(size) = size.and_then(|digits| usize::from_str_radix(digits, 16).ok()) else {
-                return Err(BodyError::Malformed("invalid chunk size"));
+            let size = match httparse::parse_chunk_size(&line) {
+                // It takes a line without a number for 0.
+                Ok(httparse::Status::Complete((_, size))) if line[0].is_ascii_hexdigit() => size,
+                _ => return Err(BodyError::Malformed("invalid chunk size")),
             };
+            let size = usize::try_from(size).unwrap_or(usize::MAX);
             if size == 0 {
                 break;
             }
@@ -162,58 +135,43 @@ impl<'c> BodyReader<'c> {
                 return Err(BodyError::TooLong(limit));
             }
             self.take(size, body)?;
-            if !self.read_line()?.is_empty() {
+            if self.read_line()? != b"\r\n" {
                 return Err(BodyError::Malformed("chunk longer than its size"));
             }
         }
         for _ in 0..MAX_TRAILER_LINES {
-            if self.read_line()?.is_empty() {
+            if self.read_line()? == b"\r\n" {
                 return Ok(());
             }
         }
         Err(BodyError::Malformed("too many trailer lines"))
     }
 
-    /// Appends `count` bytes to the body: the ones in the buffer, and then from the socket without another copy.
+    /// Appends `count` bytes to the body.
     fn take(&mut self, mut count: usize, body: &mut Body) -> Result<(), BodyError> {
         while count > 0 {
-            body.reserve(count)?;
-            let free = body.bytes.capacity() - body.bytes.len();
-            let free = free.min(count).min(MAX_READ_BYTES);
-            let Connection { stream, buffer, .. } = &mut *self.connection;
-            count -= if buffer.is_empty() {
-                // An empty one holds no memory while the body arrives.
-                *buffer = Vec::new();
-                let read = stream.read_into(&mut body.bytes, free, self.deadline);
-                read.map_err(read_error)?
-            } else {
-                let part = free.min(buffer.len());
-                body.bytes.extend(buffer.drain(..part));
-                part
-            };
+            let old = body.bytes.len();
+            let more = old.max(MIN_GROWTH).min(count);
+            body.charge.grow(more)?;
+            body.bytes.reserve_exact(more);
+            body.bytes.resize(old + more, 0);
+            let read = self.connection.reader.read_exact(&mut body.bytes[old..]);
+            read.map_err(read_error)?;
+            count -= more;
         }
         Ok(())
     }
 
-    /// Reads a line, and returns it without its CR LF.
+    /// Reads a line, with its CR LF.
     fn read_line(&mut self) -> Result<Vec<u8>, BodyError> {
         let mut line = Vec::new();
-        loop {
-            if self.connection.buffer.is_empty() {
-                self.connection.fill(self.deadline).map_err(read_error)?;
-            }
-            let buffer = &mut self.connection.buffer;
-            let end = buffer.iter().position(|byte| *byte == b'\n');
-            line.extend(buffer.drain(..end.map_or(buffer.len(), |end| end + 1)));
-            if line.len() > MAX_CHUNK_LINE_BYTES {
-                return Err(BodyError::Malformed("chunk size line too long"));
-            }
-            if end.is_some() {
-                let text = line.strip_suffix(b"\r\n");
-                return text
-                    .map(<[u8]>::to_vec)
-                    .ok_or(BodyError::Malformed("line does not end with CR LF"));
-            }
+        let mut input = (&mut self.connection.reader).take(MAX_CHUNK_LINE_BYTES);
+        let read = input.read_until(b'\n', &mut line);
+        read.map_err(read_error)?;
+        match *line {
+            [.., b'\r', b'\n'] => Ok(line),
+            [.., b'\n'] => Err(BodyError::Malformed("line does not end with CR LF")),
+            _ => Err(BodyError::Malformed("chunk size line too long")),
         }
     }
 }
@@ -248,17 +206,20 @@ mod tests {
             let _ = sender.shutdown(Shutdown::Write);
             sender
         });
-        let socket = DeadlineSocket::new(Arc::new(listener.accept().unwrap().0));
-        let mut connection = Connection::new(Stream::Plain(socket));
-        let deadline = Instant::now() + Duration::from_mins(1);
-        connection.wait_for_request(deadline).unwrap();
-        let head = connection.read_head(deadline).unwrap().unwrap();
+        let mut connection = accepted(&listener);
+        let head = connection.read_head().unwrap().unwrap();
         let mut reader = BodyReader::new(&mut connection, &head);
         let body = reader.read(1 << 20, budget);
         let is_finished = reader.is_finished();
         drop(connection);
         drop(sending.join().unwrap());
         (body, is_finished)
+    }
+
+    fn accepted(listener: &TcpListener) -> Connection {
+        let socket = Arc::new(listener.accept().unwrap().0);
+        let socket = DeadlineSocket::new(socket, Duration::from_mins(1));
+        Connection::new(Stream::Plain(socket))
     }
 
     fn with_length(length: usize, body: &[u8]) -> Vec<u8> {
@@ -300,17 +261,11 @@ mod tests {
             );
             assert_eq!(body.charge.bytes(), charged, "{what}");
             // Memory is not charged for more than it may be.
-            assert!(
-                charged <= 2 * expected.len() + READ_AHEAD,
-                "{what}: {charged}"
-            );
+            assert!(charged <= 2 * expected.len(), "{what}: {charged}");
             drop(body);
             assert_eq!(budget.used(), 0, "{what}: the charge is not given back");
         }
     }
-
-    /// The usual case takes the buffer of the connection as it is.
-    const READ_AHEAD: usize = 32 << 10;
 
     #[test]
     fn what_is_not_a_whole_body_is_refused_and_ends_the_connection() {
@@ -419,18 +374,15 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let mut sender = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             sender.write_all(&[&*request, next].concat()).unwrap();
-            let socket = DeadlineSocket::new(Arc::new(listener.accept().unwrap().0));
-            let mut connection = Connection::new(Stream::Plain(socket));
-            let deadline = Instant::now() + Duration::from_mins(1);
-            connection.wait_for_request(deadline).unwrap();
-            let head = connection.read_head(deadline).unwrap().unwrap();
+            let mut connection = accepted(&listener);
+            let head = connection.read_head().unwrap().unwrap();
             let mut reader = BodyReader::new(&mut connection, &head);
             if is_read {
                 let body = reader.read(3, &Budget::new(1 << 20)).unwrap();
                 assert_eq!(body.bytes, b"abc");
             }
             assert!(reader.is_finished());
-            let (head, _) = request::parse(&connection.buffer).unwrap().unwrap();
+            let (head, _) = request::parse(connection.reader.buffer()).unwrap().unwrap();
             assert_eq!(head.method, "GET");
         }
     }

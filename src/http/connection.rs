@@ -2,10 +2,11 @@
 //!
 //! Knows bytes and the framing of HTTP/1.1, and nothing of TLS, routes, tokens or notifications.
 
-use std::io::{self, Read};
-use std::time::{Duration, Instant};
+use std::io::{self, BufRead, BufReader, Read};
+use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimePrinter;
 
 use super::request::{self, RequestHead};
 use super::stream::{Stream, is_timeout};
@@ -21,67 +22,58 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// After the last response, input is still read and discarded for this time and up to this size: closing a socket with
 /// unread input sends a reset, which can destroy the response before the sender has read it.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
-const MAX_LINGER_BYTES: usize = 64 << 20;
+const MAX_LINGER_BYTES: u64 = 64 << 20;
 
-/// The first read goes to a buffer of this size on the stack, so that an idle connection holds no heap memory. A request with
-/// one alert fits.
-const FIRST_READ_BYTES: usize = 4 << 10;
+/// The input of a connection is read in steps of this size, unless it is a body. A request with one alert fits.
+const BUFFER_BYTES: usize = 4 << 10;
 
-const READ_BYTES: usize = 16 << 10;
-
-/// A connection with the input that has been read and not been consumed.
+/// A connection, with the input that has been read and not been consumed.
 #[derive(Debug)]
 pub struct Connection {
-    pub(super) stream: Stream,
-    pub(super) buffer: Vec<u8>,
-    date: Date,
+    pub(super) reader: BufReader<Stream>,
 }
 
 impl Connection {
     /// A connection whose first request is next.
     pub fn new(stream: Stream) -> Self {
         Self {
-            stream,
-            buffer: Vec::new(),
-            date: Date::default(),
+            reader: BufReader::with_capacity(BUFFER_BYTES, stream),
         }
+    }
+
+    /// Limits the time of all reads from now on, until a response is written.
+    pub fn set_timeout(&mut self, timeout: Duration) {
+        self.reader.get_mut().set_timeout(timeout);
     }
 
     /// Waits for the first byte of the next request.
-    pub fn wait_for_request(&mut self, deadline: Instant) -> io::Result<()> {
-        if self.buffer.is_empty() {
-            self.release_buffer();
-            let mut first = [0; FIRST_READ_BYTES];
-            let count = self.stream.read(&mut first, deadline)?;
-            self.buffer.extend_from_slice(&first[..count]);
-        }
-        Ok(())
+    pub fn wait_for_request(&mut self) -> io::Result<()> {
+        self.reader.fill_buf().map(drop)
     }
 
     /// Reads the head of the request that has begun. After an I/O error no response is possible.
-    pub fn read_head(&mut self, deadline: Instant) -> io::Result<Result<RequestHead, HttpError>> {
-        let mut seen = 0;
+    pub fn read_head(&mut self) -> io::Result<Result<RequestHead, HttpError>> {
+        let mut bytes = Vec::new();
         loop {
+            let input = match self.reader.fill_buf() {
+                Ok(input) => input,
+                Err(error) if is_timeout(&error) => return Ok(Err(HttpError::HeadTooSlow)),
+                Err(error) => return Err(error),
+            };
+            let (seen, new) = (bytes.len(), input.len());
+            bytes.extend_from_slice(input);
             // Parsing again is useless before another line is complete.
-            if self.buffer[seen..].contains(&b'\n')
-                || self.buffer.len() >= request::MAX_BYTES
-                || seen == 0
-            {
-                match request::parse(&self.buffer) {
+            if seen == 0 || bytes[seen..].contains(&b'\n') || bytes.len() >= request::MAX_BYTES {
+                match request::parse(&bytes) {
                     Ok(Some((head, length))) => {
-                        self.buffer.drain(..length);
+                        self.reader.consume(length - seen);
                         return Ok(Ok(head));
                     }
                     Ok(None) => {}
                     Err(error) => return Ok(Err(error.into())),
                 }
             }
-            seen = self.buffer.len();
-            match self.fill(deadline) {
-                Ok(()) => {}
-                Err(error) if is_timeout(&error) => return Ok(Err(HttpError::HeadTooSlow)),
-                Err(error) => return Err(error),
-            }
+            self.reader.consume(new);
         }
     }
 
@@ -92,6 +84,7 @@ impl Connection {
         keep_alive: bool,
         with_body: bool,
     ) -> io::Result<()> {
+        let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&Timestamp::now());
         let mut bytes = format!(
             concat!(
                 "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nDate: {}\r\nServer: ",
@@ -102,7 +95,7 @@ impl Connection {
             reason_phrase(response.status),
             response.content_type,
             response.body.len(),
-            self.date.now(),
+            date.unwrap_or_default(),
         );
         for (name, value) in &response.headers {
             bytes.push_str(&format!("{name}: {value}\r\n"));
@@ -119,62 +112,20 @@ impl Connection {
     }
 
     pub(super) fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes, Instant::now() + WRITE_TIMEOUT)
+        self.set_timeout(WRITE_TIMEOUT);
+        self.reader.get_mut().write_all(bytes)
     }
 
     /// Closes the connection at once.
     pub fn end(self) {
-        let _ = self.stream.end_output();
+        let _ = self.reader.into_inner().end_output(Duration::ZERO);
     }
 
     /// Closes the connection after the sender has had time to read the last response.
     pub fn close(self) {
-        let Ok(mut socket) = self.stream.end_output() else {
-            return;
-        };
-        socket.set_deadline(Instant::now() + LINGER_TIMEOUT);
-        let mut discarded = vec![0; READ_BYTES];
-        let mut drained = 0;
-        while drained < MAX_LINGER_BYTES {
-            match socket.read(&mut discarded) {
-                Ok(count) if count > 0 => drained += count,
-                _ => return,
-            }
+        if let Ok(socket) = self.reader.into_inner().end_output(LINGER_TIMEOUT) {
+            let _ = io::copy(&mut socket.take(MAX_LINGER_BYTES), &mut io::sink());
         }
-    }
-
-    /// Appends at least a byte to the buffer.
-    pub(super) fn fill(&mut self, deadline: Instant) -> io::Result<()> {
-        self.stream
-            .read_into(&mut self.buffer, READ_BYTES, deadline)?;
-        Ok(())
-    }
-
-    /// Frees the buffer if it is empty: a connection that waits holds no memory.
-    pub(super) fn release_buffer(&mut self) {
-        if self.buffer.is_empty() {
-            self.buffer = Vec::new();
-        }
-    }
-}
-
-/// The value of the `Date` header, formatted once a second.
-#[derive(Debug, Default)]
-struct Date {
-    second: i64,
-    text: String,
-}
-
-impl Date {
-    fn now(&mut self) -> &str {
-        let now = Timestamp::now();
-        if self.text.is_empty() || self.second != now.as_second() {
-            (self.second, self.text) = (
-                now.as_second(),
-                now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string(),
-            );
-        }
-        &self.text
     }
 }
 

@@ -222,22 +222,31 @@ impl ServerState {
     }
 
     fn handle_connection(&self, socket: Arc<TcpStream>, peer: SocketAddr, slot: &SlotGuard) {
-        let first_head = Instant::now() + HEAD_TIMEOUT;
-        let Some(mut connection) = self.open(socket, peer, slot, first_head) else {
+        let Some(mut connection) = self.open(socket, peer, slot) else {
             return;
         };
-        let mut head_deadline = Some(first_head);
-        loop {
-            match self.handle_request(&mut connection, peer, slot, head_deadline) {
-                Ok(true) => head_deadline = None,
-                Ok(false) => break,
-                Err(error) => {
-                    debug!(peer:% = peer; "connection closed: {error}");
-                    return connection.end();
-                }
+        match self.handle_requests(&mut connection, peer, slot) {
+            Ok(()) => connection.close(),
+            Err(error) => {
+                debug!(peer:% = peer; "connection closed: {error}");
+                connection.end();
             }
         }
-        connection.close();
+    }
+
+    fn handle_requests(
+        &self,
+        connection: &mut Connection,
+        peer: SocketAddr,
+        slot: &SlotGuard,
+    ) -> io::Result<()> {
+        connection.wait_for_request()?;
+        while self.handle_request(connection, peer, slot)? {
+            connection.set_timeout(IDLE_TIMEOUT);
+            connection.wait_for_request()?;
+            connection.set_timeout(HEAD_TIMEOUT);
+        }
+        Ok(())
     }
 
     /// Makes a connection of a socket, with TLS where it is configured now. `None` where there is nothing left to do.
@@ -246,14 +255,12 @@ impl ServerState {
         socket: Arc<TcpStream>,
         peer: SocketAddr,
         slot: &SlotGuard,
-        deadline: Instant,
     ) -> Option<Connection> {
-        let mut socket = DeadlineSocket::new(socket);
+        let socket = DeadlineSocket::new(socket, HEAD_TIMEOUT);
         let Some(tls) = self.application.config().settings.tls.clone() else {
             return Some(Connection::new(Stream::Plain(socket)));
         };
         slot.begin_handshake();
-        socket.set_deadline(deadline);
         match tls.accept(socket) {
             Ok(stream) => {
                 slot.wait();
@@ -272,19 +279,14 @@ impl ServerState {
         None
     }
 
-    /// Reads a request and responds to it. Returns whether another one may follow on the connection. Without a deadline for its
-    /// head, the connection may be idle before it.
+    /// Reads a request that has begun, and responds to it. Returns whether another one may follow on the connection.
     fn handle_request(
         &self,
         connection: &mut Connection,
         peer: SocketAddr,
         slot: &SlotGuard,
-        head_deadline: Option<Instant>,
     ) -> io::Result<bool> {
-        connection
-            .wait_for_request(head_deadline.unwrap_or_else(|| Instant::now() + IDLE_TIMEOUT))?;
-        let head_deadline = head_deadline.unwrap_or_else(|| Instant::now() + HEAD_TIMEOUT);
-        let (response, keep_alive, with_body) = match connection.read_head(head_deadline)? {
+        let (response, keep_alive, with_body) = match connection.read_head()? {
             Ok(head) => {
                 let mut request = Request {
                     head: &head,

@@ -14,33 +14,27 @@ use socket2::SockRef;
 
 use crate::tls;
 
-/// A socket timeout that is longer than required by at most this much is left as it is: setting it costs as much as a read.
-const TIMEOUT_SLACK: Duration = Duration::from_secs(1);
-
 /// A socket, with a deadline for its reads and writes. At the deadline they fail with `WouldBlock`, after which OpenSSL can
 /// still write: the sender gets its response.
 #[derive(Debug)]
 pub struct DeadlineSocket {
     socket: Arc<TcpStream>,
     deadline: Instant,
-    read_timeout: SocketTimeout,
-    write_timeout: SocketTimeout,
 }
 
 impl DeadlineSocket {
-    /// Wraps a socket. The deadline has passed.
-    pub fn new(socket: Arc<TcpStream>) -> Self {
-        Self {
-            socket,
-            deadline: Instant::now(),
-            read_timeout: SocketTimeout::new(TcpStream::set_read_timeout),
-            write_timeout: SocketTimeout::new(TcpStream::set_write_timeout),
-        }
+    /// Wraps a socket, with a time limit for all reads and writes from now on.
+    pub fn new(socket: Arc<TcpStream>, timeout: Duration) -> Self {
+        let deadline = Instant::now() + timeout;
+        Self { socket, deadline }
     }
 
-    /// Sets the deadline of all reads and writes from now on.
-    pub fn set_deadline(&mut self, deadline: Instant) {
-        self.deadline = deadline;
+    /// The time until the deadline. Fails where that has passed: a socket's timeout of zero means no limit.
+    fn time_left(&self) -> io::Result<Option<Duration>> {
+        match self.deadline.saturating_duration_since(Instant::now()) {
+            Duration::ZERO => Err(io::ErrorKind::WouldBlock.into()),
+            left => Ok(Some(left)),
+        }
     }
 
     /// The number of bytes, up to one, that a read would return now: 0 at the end of the input, `WouldBlock` where none have
@@ -51,10 +45,10 @@ impl DeadlineSocket {
     }
 
     /// The first byte of the input, which stays there.
-    pub fn peek_first(&mut self) -> io::Result<u8> {
+    pub fn peek_first(&self) -> io::Result<u8> {
         let mut first = [0];
         let count = uninterrupted(|| {
-            self.read_timeout.set_until(self.deadline, &self.socket)?;
+            self.socket.set_read_timeout(self.time_left()?)?;
             self.socket.peek(&mut first)
         })?;
         match count {
@@ -67,7 +61,7 @@ impl DeadlineSocket {
 impl Read for DeadlineSocket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         uninterrupted(|| {
-            self.read_timeout.set_until(self.deadline, &self.socket)?;
+            self.socket.set_read_timeout(self.time_left()?)?;
             (&*self.socket).read(buffer)
         })
     }
@@ -76,7 +70,7 @@ impl Read for DeadlineSocket {
 impl Write for DeadlineSocket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         uninterrupted(|| {
-            self.write_timeout.set_until(self.deadline, &self.socket)?;
+            self.socket.set_write_timeout(self.time_left()?)?;
             (&*self.socket).write(bytes)
         })
     }
@@ -103,43 +97,17 @@ impl Stream {
         }
     }
 
-    fn set_deadline(&mut self, deadline: Instant) {
-        match self {
-            Self::Plain(socket) => socket.set_deadline(deadline),
-            Self::Tls(stream) => stream.get_mut().set_deadline(deadline),
-        }
-    }
-
-    /// Reads at least a byte before the deadline. Fails at the end of the input.
-    pub fn read(&mut self, buffer: &mut [u8], deadline: Instant) -> io::Result<usize> {
-        self.set_deadline(deadline);
-        let count = match self {
-            Self::Plain(socket) => socket.read(buffer),
-            Self::Tls(stream) => stream.read(buffer).map_err(tls::stream_error),
-        }?;
-        if count == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        Ok(count)
-    }
-
-    /// As [`Stream::read`], but appends at most `count` bytes.
-    pub fn read_into(
-        &mut self,
-        bytes: &mut Vec<u8>,
-        count: usize,
-        deadline: Instant,
-    ) -> io::Result<usize> {
-        let old = bytes.len();
-        bytes.resize(old + count, 0);
-        let result = self.read(&mut bytes[old..], deadline);
-        bytes.truncate(old + result.as_ref().copied().unwrap_or(0));
-        result
+    /// Limits the time of all reads and writes from now on.
+    pub fn set_timeout(&mut self, timeout: Duration) {
+        let socket = match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(stream) => stream.get_mut(),
+        };
+        socket.deadline = Instant::now() + timeout;
     }
 
     /// Writes all bytes before the deadline.
-    pub fn write_all(&mut self, bytes: &[u8], deadline: Instant) -> io::Result<()> {
-        self.set_deadline(deadline);
+    pub fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::Plain(socket) => socket.write_all(bytes),
             Self::Tls(stream) => stream.write_all(bytes).map_err(tls::stream_error),
@@ -150,10 +118,9 @@ impl Stream {
     pub fn is_closed_by_peer(&mut self) -> bool {
         match (self.socket().peek(), self) {
             (Err(error), _) => error.kind() != io::ErrorKind::WouldBlock,
-            // OpenSSL may hold input that was on the socket before the end, such as the next request.
-            (Ok(0), Self::Tls(stream)) => stream.ssl().pending() == 0,
             (Ok(count), Self::Plain(_)) => count == 0,
-            // The bytes may be the alert that ends the connection, so OpenSSL decrypts them.
+            // The bytes may be the alert that ends the connection, so OpenSSL decrypts them. At the end of the socket's input it
+            // may hold some that was there before, such as the next request.
             (Ok(_), Self::Tls(stream)) => without_blocking(stream, |stream| {
                 stream
                     .ssl_peek(&mut [0])
@@ -163,15 +130,29 @@ impl Stream {
         }
     }
 
-    /// Ends the output, and returns the socket to read the rest of the input from. Does not block: TLS's alert is sent if the
-    /// kernel takes it.
-    pub fn end_output(self) -> io::Result<DeadlineSocket> {
+    /// Ends the output, and returns the socket to read the rest of the input from, for a limited time. Does not block: TLS's
+    /// alert is sent if the kernel takes it.
+    pub fn end_output(self, timeout: Duration) -> io::Result<DeadlineSocket> {
         let socket = Arc::clone(&self.socket().socket);
         if let Self::Tls(mut stream) = self {
             let _ = without_blocking(&mut stream, SslStream::shutdown)?;
         }
         socket.shutdown(Shutdown::Write)?;
-        Ok(DeadlineSocket::new(socket))
+        Ok(DeadlineSocket::new(socket, timeout))
+    }
+}
+
+impl Read for Stream {
+    /// Fails at the end of the input: whatever is read is incomplete then.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = match self {
+            Self::Plain(socket) => socket.read(buffer),
+            Self::Tls(stream) => stream.read(buffer).map_err(tls::stream_error),
+        };
+        match read {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            read => read,
+        }
     }
 }
 
@@ -181,9 +162,7 @@ fn without_blocking<T>(
     call: impl FnOnce(&mut SslStream<DeadlineSocket>) -> T,
 ) -> io::Result<T> {
     let socket = Arc::clone(&stream.get_ref().socket);
-    stream
-        .get_mut()
-        .set_deadline(Instant::now() + TIMEOUT_SLACK);
+    stream.get_mut().deadline = Instant::now() + Duration::from_secs(1);
     socket.set_nonblocking(true)?;
     let result = call(stream);
     socket.set_nonblocking(false)?;
@@ -198,38 +177,6 @@ fn uninterrupted<T>(mut act: impl FnMut() -> io::Result<T>) -> io::Result<T> {
             result => return result,
         }
     }
-}
-
-/// The timeout of a socket's reads, or of its writes.
-#[derive(Debug)]
-struct SocketTimeout {
-    set: fn(&TcpStream, Option<Duration>) -> io::Result<()>,
-    current: Option<Duration>,
-}
-
-impl SocketTimeout {
-    fn new(set: fn(&TcpStream, Option<Duration>) -> io::Result<()>) -> Self {
-        Self { set, current: None }
-    }
-
-    /// Makes it the time until a deadline. Fails with `WouldBlock` where that has passed: a timeout of zero means no limit.
-    fn set_until(&mut self, deadline: Instant, socket: &TcpStream) -> io::Result<()> {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        if !is_close(self.current, left) {
-            (self.set)(socket, Some(left))?;
-            self.current = Some(left);
-        }
-        Ok(())
-    }
-}
-
-/// Whether a timeout is neither shorter than required nor more than [`TIMEOUT_SLACK`] longer.
-fn is_close(timeout: Option<Duration>, required: Duration) -> bool {
-    let excess = timeout.and_then(|timeout| timeout.checked_sub(required));
-    excess.is_some_and(|excess| excess <= TIMEOUT_SLACK)
 }
 
 /// Whether a read or write failed at its deadline.
@@ -247,32 +194,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_timeout_is_set_where_the_current_one_is_too_short_or_much_too_long() {
-        let (limit, nanosecond) = (Duration::from_secs(10), Duration::from_nanos(1));
-        for (current, is_left) in [
-            (None, false),
-            (Some(limit), true),
-            (Some(limit + TIMEOUT_SLACK), true),
-            (Some(limit + TIMEOUT_SLACK + nanosecond), false),
-            (Some(Duration::from_secs(9)), false),
-            (Some(Duration::from_mins(6)), false),
-        ] {
-            assert_eq!(is_close(current, limit), is_left, "{current:?}");
-        }
-    }
-
-    #[test]
-    fn the_timeout_of_the_socket_follows_the_deadline() {
+    fn reads_and_writes_end_at_the_deadline() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let mut timeout = SocketTimeout::new(TcpStream::set_read_timeout);
-        let passed = timeout.set_until(Instant::now(), &stream).unwrap_err();
-        assert!(is_timeout(&passed) && stream.read_timeout().unwrap().is_none());
-        for seconds in [360, 10, 30] {
-            let limit = Duration::from_secs(seconds);
-            timeout.set_until(Instant::now() + limit, &stream).unwrap();
-            let set = stream.read_timeout().unwrap().unwrap();
-            assert!(set <= limit && set + TIMEOUT_SLACK > limit, "{set:?}");
+        let _sender = listener.accept().unwrap();
+        let limit = Duration::from_secs(10);
+        let mut socket = DeadlineSocket::new(Arc::new(stream), limit);
+        socket.write_all(b"x").unwrap();
+        let set = socket.socket.write_timeout().unwrap().unwrap();
+        assert!(
+            set <= limit && set + Duration::from_secs(5) > limit,
+            "{set:?}"
+        );
+        socket.deadline = Instant::now() + Duration::from_millis(1);
+        assert!(is_timeout(&socket.read(&mut [0]).unwrap_err()));
+        // A timeout of zero would be no limit.
+        socket.deadline = Instant::now();
+        for result in [
+            socket.read(&mut [0]),
+            socket.write(b"x"),
+            socket.peek_first().map(usize::from),
+        ] {
+            assert!(is_timeout(&result.unwrap_err()));
         }
     }
 }

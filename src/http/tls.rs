@@ -89,7 +89,7 @@ impl ServerTls {
     /// Does the handshake, until the socket's deadline.
     pub fn accept(
         &self,
-        mut socket: DeadlineSocket,
+        socket: DeadlineSocket,
     ) -> Result<SslStream<DeadlineSocket>, HandshakeError> {
         let first = socket.peek_first().map_err(HandshakeError::Silent)?;
         if first != TLS_HANDSHAKE {
