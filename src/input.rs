@@ -378,7 +378,10 @@ mod tests {
     fn what_is_no_list_says_why() {
         let deep = "[".repeat(100_000);
         for (input, reason) in [
-            ("", "the input is empty"),
+            (
+                "",
+                "the input is empty: has the command that prints it failed?",
+            ),
             (" \n", "the input is empty"),
             (
                 "404 page not found",
@@ -395,7 +398,7 @@ mod tests {
             (&deep, "not a list of alerts"),
             (
                 r#"{"status":"success","data":{"alerts":[]}}"#,
-                "the response of Prometheus's API",
+                "its alerts lack the external labels and the relabelling of alerts; use GET /api/v2/alerts/groups of Alertmanager",
             ),
             (
                 r#"[{"labels":{},"activeAt":"x","state":"firing"}]"#,

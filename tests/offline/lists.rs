@@ -5,24 +5,11 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::support::connector::{BINARY, MAPPING, run};
+use crate::support::TempFile;
+use crate::support::connector::{BINARY, config_without_warning as config, run_with_config};
 use crate::support::documents::only;
-use crate::support::{TOKEN, TempFile};
 
-const MODES: [&str; 2] = ["--explain", "--dry-run"];
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
-
-fn config() -> TempFile {
-    // With a last rule that always has a value, nothing is warned of.
-    let mapping = MAPPING.replace(
-        "{type: copy, value: labels.instance}",
-        "[{type: copy, value: labels.instance}, unknown]",
-    );
-    TempFile::new(&format!("http: {{bearer_token: {TOKEN}}}\n{mapping}"))
-}
+const MODES: [&str; 2] = ["--explain -", "--dry-run -"];
 
 /// What `--explain` prints, and the peak of its resident memory in bytes.
 fn explained(config: &str, list: &Value) -> (String, usize) {
@@ -47,7 +34,7 @@ fn explained(config: &str, list: &Value) -> (String, usize) {
     }
     assert!(child.wait().unwrap().success());
     assert!(peak > 0);
-    (text(&printed), peak)
+    (String::from_utf8(printed).unwrap(), peak)
 }
 
 /// The alerts of a large list are explained one after the other, and its summary stays short.
@@ -66,7 +53,10 @@ fn a_large_list_takes_little_memory_and_has_a_short_summary() {
         let alerts: Vec<Value> = (0..1_000).map(alert).collect();
         json!({"labels": {"group": number.to_string()}, "receiver": {"name": "canopsis"}, "alerts": alerts})
     };
-    let (config, groups) = (config(), (0..10).map(group).collect::<Vec<_>>());
+    let (config, groups) = (
+        TempFile::new(&config()),
+        (0..10).map(group).collect::<Vec<_>>(),
+    );
     let (_, of_one_group) = explained(&config, &json!(groups[..1]));
     let (printed, peak) = explained(&config, &json!(groups));
     // An explanation takes some KiB.
@@ -81,48 +71,12 @@ fn a_large_list_takes_little_memory_and_has_a_short_summary() {
 }
 
 #[test]
-fn a_malformed_list_is_explained() {
-    let config = config();
-    for mode in MODES {
-        for (input, reason) in [
-            (
-                "",
-                "the input is empty: has the command that prints it failed?",
-            ),
-            (
-                "404 page not found\n",
-                "not an Alertmanager notification: expected an object",
-            ),
-            (
-                "[{\"labels\"",
-                "not a list of alerts as Alertmanager's API prints it: EOF while parsing",
-            ),
-            (
-                "[{\"alerts\":[]}]",
-                "group 1 of the list is malformed: missing field `labels`",
-            ),
-            (
-                r#"{"status":"success","data":{"alerts":[{"labels":{}}]}}"#,
-                "its alerts lack the external labels and the relabelling of alerts; use GET /api/v2/alerts/groups of Alertmanager",
-            ),
-        ] {
-            let output = run(&["-c", &config, mode, "-"], &[], input);
-            let printed = (output.status.code(), text(&output.stdout));
-            assert_eq!(printed, (Some(1), String::new()), "{input}");
-            let stderr = text(&output.stderr);
-            assert!(stderr.contains(reason), "{input}: {stderr}");
-        }
-    }
-}
-
-#[test]
 fn rejected_alerts_of_a_list_are_named_and_the_status_is_1() {
-    let config = config();
     let list = r#"[{"labels":{"alertname":"A","instance":"h"}},{"labels":{"instance":"h"}},3,{"labels":{"instance":"i"}}]"#;
     for mode in MODES {
-        let output = run(&["-c", &config, mode, "-"], &[], list);
-        assert_eq!(output.status.code(), Some(1));
-        let printed = text(&output.stdout) + &text(&output.stderr);
+        let printed = run_with_config(&config(), mode, list);
+        assert_eq!(printed.status, Some(1));
+        let printed = printed.stdout + &printed.stderr;
         for part in [
             "Summary of 4 alerts: 1 event, 3 rejected\n",
             "\nRejected alerts:\n    2, 4: required field resource has no value: labels.alertname is absent\n    3: malformed: expected an object",
@@ -135,26 +89,23 @@ fn rejected_alerts_of_a_list_are_named_and_the_status_is_1() {
 
 #[test]
 fn a_dry_run_without_information_has_no_summary() {
-    let arguments = ["-c", &*config(), "--log-level", "warn", "--dry-run", "-"];
-    let output = run(&arguments, &[], &only("examples, alert"));
-    assert_eq!(output.status.code(), Some(0));
-    assert_eq!(text(&output.stderr), "");
-    let rejected = run(&arguments, &[], r#"[{"labels":{}}]"#);
-    assert_eq!(rejected.status.code(), Some(1));
-    assert!(text(&rejected.stderr).contains("rejected 1 of 1 alerts\n"));
+    let dry_run = |input: &str| run_with_config(&config(), "--log-level warn --dry-run -", input);
+    let mapped = dry_run(&only("examples, alert"));
+    assert_eq!((mapped.status, mapped.stderr.as_str()), (Some(0), ""));
+    let rejected = dry_run(r#"[{"labels":{}}]"#);
+    assert_eq!(rejected.status, Some(1));
+    assert!(rejected.stderr.contains("rejected 1 of 1 alerts\n"));
 }
 
 #[test]
 fn a_single_alert_is_mapped_as_in_its_notification() {
-    let config = config();
-    let shown = only("examples, alert");
-    let shown: Value = serde_json::from_str(&shown).unwrap();
+    let shown: Value = serde_json::from_str(&only("examples, alert")).unwrap();
     for mode in MODES {
-        let run = |input: &Value| run(&["-c", &config, mode, "-"], &[], &input.to_string());
+        let run = |input: &Value| run_with_config(&config(), mode, &input.to_string());
         let (alone, notification) = (run(&shown["alerts"][0]), run(&shown));
-        assert_eq!(alone.status.code(), Some(0), "{}", text(&alone.stderr));
-        assert!(text(&alone.stdout).contains("InstanceDown"));
-        assert_eq!(text(&alone.stdout), text(&notification.stdout));
-        assert_eq!(text(&alone.stderr), text(&notification.stderr));
+        assert_eq!(alone.status, Some(0), "{}", alone.stderr);
+        assert!(alone.stdout.contains("InstanceDown"));
+        assert_eq!(alone.stdout, notification.stdout);
+        assert_eq!(alone.stderr, notification.stderr);
     }
 }

@@ -61,6 +61,12 @@ pub fn config_without_broker() -> String {
     config("amqp://127.0.0.1:1", "", MAPPING)
 }
 
+/// Like [`config_without_broker`], with a component that always has a value: nothing is warned of.
+pub fn config_without_warning() -> String {
+    let rule = "{type: copy, value: labels.instance}";
+    config_without_broker().replace(rule, &format!("[{rule}, unknown]"))
+}
+
 /// The shipped configuration, with this broker and the token of the tests.
 pub fn shipped_config(url: &str) -> String {
     include_str!("../../config.yml")
