@@ -25,7 +25,7 @@ fn the_archive_is_reproducible_and_gives_a_package_that_runs() {
     let tree = one.join("dist/build/el-9-x86_64");
     assert_builder_commands(&one, &tree, &version);
     let (rpm, source_rpm) = thread::scope(|scope| {
-        let from_git = scope.spawn(|| run(&two, &["make", "build"]));
+        let from_git = scope.spawn(|| run(&two, "make build"));
         let rpms = build_rpm(&tree);
         from_git.join().unwrap();
         rpms
@@ -52,91 +52,56 @@ fn copy_and_tag_project(path: &Path) {
 /// From two clones in different directories, with different owners and umasks.
 fn assert_reproducible_archive(one: &Path, two: &Path, version: &str) -> PathBuf {
     fs::create_dir_all(two).unwrap();
-    run(two, &["git", "clone", "-q", one.to_str().unwrap(), "."]);
+    run(two, &format!("git clone -q '{}' .", one.display()));
     if is_root() {
-        run(two, &["chown", "-R", "65534:65534", "."]);
+        run(two, "chown -R 65534:65534 .");
     }
     let name = format!("dist/build/{NAME}-{version}.tar.gz");
     thread::scope(|scope| {
-        scope.spawn(|| run(one, &["make", "-s", "-C", "dist", "prep-rpm"]));
-        let printed = run(two, &["sh", "-c", "umask 077; make -s dist"]);
+        scope.spawn(|| run(one, "make -s -C dist prep-rpm"));
+        let printed = run(two, "umask 077; make -s dist");
         assert_eq!(printed, name);
     });
-    let bytes = fs::read(one.join(&name)).unwrap();
-    assert!(
-        bytes == fs::read(two.join(&name)).unwrap(),
-        "two archives of the same commit differ"
-    );
+    let [first, second] = [one, two].map(|clone| fs::read(clone.join(&name)).unwrap());
+    assert!(first == second, "two archives of the same commit differ");
     one.join(name)
 }
 
 fn assert_archive_content(archive: &Path, version: &str) {
-    let archive = archive.to_str().unwrap();
-    let here = Path::new(".");
-    let listed = run(
-        here,
-        &[
-            "tar",
-            "--list",
-            "--verbose",
-            "--numeric-owner",
-            "--file",
-            archive,
-        ],
-    );
+    let tar = |options: &str| run(archive.parent().unwrap(), &format!("tar {options}"));
+    let archive = archive.file_name().unwrap().to_str().unwrap();
+    let listed = tar(&format!(
+        "--list --verbose --numeric-owner --file {archive}"
+    ));
     let top = format!("{NAME}-{version}");
+    let modes = ["drwxr-xr-x", "-rwxr-xr-x", "-rw-r--r--", "lrwxrwxrwx"];
     for line in listed.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         assert_eq!(words[1], "0/0", "{line}");
         assert!(words[5].starts_with(&top), "{line}");
-        assert!(
-            ["drwxr-xr-x", "-rwxr-xr-x", "-rw-r--r--", "lrwxrwxrwx"].contains(&words[0]),
-            "{line}"
-        );
+        assert!(modes.contains(&words[0]), "{line}");
     }
     let holds = |path: &str| {
-        listed
-            .lines()
-            .any(|line| line.ends_with(&format!(" {top}/{path}")))
+        let end = format!(" {top}/{path}");
+        listed.lines().any(|line| line.ends_with(&end))
     };
-    let pages = [
-        format!("man/{NAME}.8"),
-        format!("man/{NAME}.yml.5"),
-        format!("{NAME}.spec"),
-    ];
-    let others = [
-        ".version",
-        ".commit",
-        ".date",
-        ".cargo/config.toml",
-        "Cargo.lock",
-        "scripts/version",
-        "LICENSE",
-    ];
-    for path in others.into_iter().chain(pages.iter().map(String::as_str)) {
+    let needed = format!(
+        ".version .commit .date .cargo/config.toml Cargo.lock scripts/version LICENSE {NAME}.spec man/{NAME}.8 man/{NAME}.yml.5"
+    );
+    for path in needed.split(' ') {
         assert!(holds(path), "{path}");
     }
     assert!(listed.contains(&format!("{top}/vendor/amiquip-")));
     assert!(!holds(".git/") && !listed.contains("/.git/") && !holds("target/"));
     let file = |path: &str| {
-        run(
-            here,
-            &[
-                "tar",
-                "--extract",
-                "--to-stdout",
-                "--file",
-                archive,
-                &format!("{top}/{path}"),
-            ],
-        )
+        tar(&format!(
+            "--extract --to-stdout --file {archive} {top}/{path}"
+        ))
     };
     assert_eq!(file(".version"), version);
-    let spec = file(&pages[2]);
-    assert!(
-        !spec.contains('@') && spec.contains(&format!("global Version_safe {version}")),
-        "{spec}"
-    );
+    let spec = file(&format!("{NAME}.spec"));
+    let has_version = spec.contains(&format!("global Version_safe {version}"));
+    assert!(has_version && !spec.contains('@'), "{spec}");
     // The labels of an image that is built from the archive without arguments.
     let dockerfile = file("Dockerfile");
     for (argument, value) in [("VERSION", version), ("COMMIT", &file(".commit"))] {
@@ -145,16 +110,15 @@ fn assert_archive_content(archive: &Path, version: &str) {
         assert_eq!(count, 2, "{line}: the build and the labels");
     }
     assert!(!dockerfile.contains("ARG CREATED=\"\""));
-    let rust = env!("CARGO_PKG_RUST_VERSION");
     for tool in ["cargo", "rust"] {
+        let expected = format!(
+            "BuildRequires: {tool} >= {}",
+            env!("CARGO_PKG_RUST_VERSION")
+        );
+        let mut lines = spec.lines().map(|line| line.split_whitespace());
         assert!(
-            spec.lines().any(|line| line.split_whitespace().eq([
-                "BuildRequires:",
-                tool,
-                ">=",
-                rust
-            ])),
-            "{spec}"
+            lines.any(|words| words.eq(expected.split(' '))),
+            "{expected} in {spec}"
         );
     }
 }
@@ -162,25 +126,14 @@ fn assert_archive_content(archive: &Path, version: &str) {
 /// With `make --dry-run`, because a container engine may not be available.
 fn assert_builder_commands(top: &Path, tree: &Path, version: &str) {
     let rpm_version = self::version(top, "rpm");
-    let commands = run(
-        top,
-        &[
-            "make",
-            "--dry-run",
-            "-C",
-            "dist",
-            "rpm",
-            "DOCKER=engine",
-            "MOCK_IMAGE=builder",
-        ],
-    );
+    let dry_run = "make --dry-run -C dist rpm DOCKER=engine MOCK_IMAGE=builder";
+    let commands = run(top, dry_run);
     for target in ["el-8-x86_64", "el-9-x86_64"] {
         let tree = tree.with_file_name(target);
-        assert!(
-            tree.join(format!("SOURCES/{NAME}-{version}.tar.gz"))
-                .exists()
-        );
-        assert!(tree.join(format!("SPECS/{NAME}.spec")).exists());
+        let archive = format!("SOURCES/{NAME}-{version}.tar.gz");
+        for file in [archive, format!("SPECS/{NAME}.spec")] {
+            assert!(tree.join(&file).exists(), "{target}/{file}");
+        }
         let from = commands.find(&format!(
             "engine run --rm --privileged --network bridge --volume mock-cache:/var/cache/mock --volume '{}:",
             tree.display()
@@ -192,26 +145,8 @@ fn assert_builder_commands(top: &Path, tree: &Path, version: &str) {
         assert!(command.contains(&defines), "{command}");
     }
     // The versions can be overridden on the command line.
-    let spec = tree.join(format!("SPECS/{NAME}.spec"));
-    let defined = [
-        "--define",
-        "Version_safe v7-rc1",
-        "--define",
-        "Version 7~rc1",
-        "--define",
-        "dist .el9",
-    ];
-    let mut words = vec![
-        "rpmspec",
-        "--query",
-        "--srpm",
-        "--queryformat",
-        "%{nvr} %{source}",
-    ];
-    words.extend(defined);
-    words.push(spec.to_str().unwrap());
-    assert_eq!(
-        run(top, &words),
-        format!("{NAME}-7~rc1-1.el9 {NAME}-v7-rc1.tar.gz")
-    );
+    let defines = "--define 'Version_safe v7-rc1' --define 'Version 7~rc1' --define 'dist .el9'";
+    let query = "rpmspec --query --srpm --queryformat '%{nvr} %{source}'";
+    let names = run(tree, &format!("{query} {defines} SPECS/{NAME}.spec"));
+    assert_eq!(names, format!("{NAME}-7~rc1-1.el9 {NAME}-v7-rc1.tar.gz"));
 }

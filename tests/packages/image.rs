@@ -4,11 +4,10 @@ use std::path::Path;
 
 use crate::support::broker::Broker;
 use crate::support::connector::MAPPING;
+use crate::support::documents::document;
 use crate::support::http::Client;
-use crate::support::image::{COMMIT, CREATED, Container, DIGEST, Image, SOURCE, VERSION};
-use crate::support::{
-    TOKEN, TempDir, assert_success, free_port, notification, payload, wait_until,
-};
+use crate::support::image::{COMMIT, CREATED, Container, DIGEST, Image, SOURCE, TESTS, VERSION};
+use crate::support::{TOKEN, TempDir, free_port, notification, payload, wait_until};
 use serde_json::{Value, json};
 
 /// Where the project is: the `URL` of the package.
@@ -18,9 +17,19 @@ const PROJECT: &str = "https://git.canopsis.net/canopsis-connectors/connector-pr
 /// image has 4.5 MB, the substitute of `scripts/base-images` 4.0 MB.
 const SIZE_LIMIT: u64 = 9_200_000;
 
-/// Podman's option for a read-only mount.
-fn volume(from: &str, to: &str) -> String {
-    format!("--volume={from}:{to}:ro")
+const LABEL: &str = "org.opencontainers.image";
+
+/// Docker may set a proxy in every container; the health check must not use it.
+const PROXY: &str = "--env=http_proxy=http://127.0.0.1:9";
+
+/// Waits until a container accepts notifications, and returns a client of it.
+fn client(container: &Container) -> Client {
+    let mut client = Client::new(container.address);
+    wait_until("the container is ready", || {
+        client.send("GET", "/-/ready", &[], b"").unwrap().status == 200
+    });
+    assert!(container.is_healthy());
+    client
 }
 
 #[test]
@@ -28,16 +37,21 @@ fn the_image_has_its_metadata_and_runs_as_its_user() {
     let image = Image::shared();
     let inspected = image.inspect();
     let config = &inspected["Config"];
-    assert_eq!(config["User"], "18401:18401");
+    for (key, expected) in [
+        ("User", json!("18401:18401")),
+        (
+            "Entrypoint",
+            json!(["/usr/bin/canopsis-connector-prometheus"]),
+        ),
+        ("StopSignal", json!("SIGTERM")),
+        ("ExposedPorts", json!({"18401/tcp": {}})),
+    ] {
+        assert_eq!(config[key], expected, "{key}");
+    }
+    let health_check = &inspected["Healthcheck"]["Test"];
     assert_eq!(
-        config["Entrypoint"],
-        json!(["/usr/bin/canopsis-connector-prometheus"])
-    );
-    assert_eq!(config["StopSignal"], "SIGTERM");
-    assert_eq!(config["ExposedPorts"], json!({"18401/tcp": {}}));
-    assert_eq!(
-        inspected["Healthcheck"]["Test"],
-        json!(["CMD", "/usr/bin/healthcheck"]),
+        health_check,
+        &json!(["CMD", "/usr/bin/healthcheck"]),
         "{inspected:#}"
     );
     for (name, value) in [
@@ -53,55 +67,46 @@ fn the_image_has_its_metadata_and_runs_as_its_user() {
         ("revision", COMMIT),
         ("created", CREATED),
         ("source", SOURCE),
-        ("base.name", "localhost/ccp-test/busybox"),
+        ("base.name", &format!("{TESTS}/busybox")),
         ("base.digest", DIGEST),
     ] {
-        assert_eq!(
-            config["Labels"][format!("org.opencontainers.image.{name}")],
-            value
-        );
+        assert_eq!(config["Labels"][format!("{LABEL}.{name}")], value);
     }
-    let licenses = &config["Labels"]["org.opencontainers.image.licenses"];
-    let spec = std::fs::read_to_string("canopsis-connector-prometheus.spec").unwrap();
+    let licenses = config["Labels"][format!("{LABEL}.licenses")].as_str();
+    let spec = document("canopsis-connector-prometheus.spec");
     let (_, of_binary) = spec.split_once("\nLicense:        ").unwrap();
-    let of_binary = of_binary.lines().next().unwrap();
-    assert!(
-        licenses
-            .as_str()
-            .unwrap()
-            .starts_with(&format!("{of_binary} AND ")),
-        "{licenses}"
-    );
-    let output = image.run(
-        &["--entrypoint=/bin/ls"],
-        &["/usr/share/licenses/canopsis-connector-prometheus"],
-    );
-    assert_eq!(
-        String::from_utf8(output.stdout).unwrap(),
-        "LICENSE\nOpenSSL\nTHIRD-PARTY-LICENSES\nlibgcc\n"
-    );
+    let expected = format!("{} AND ", of_binary.lines().next().unwrap());
+    assert!(licenses.unwrap().starts_with(&expected), "{licenses:?}");
     let size = inspected["Size"].as_u64().unwrap() - image.base_size();
     assert!(
         size <= SIZE_LIMIT,
         "{size} bytes are more than {SIZE_LIMIT}"
     );
 
-    let output = image.run(&[], &["--version"]);
-    let version = String::from_utf8(output.stdout).unwrap();
-    assert!(
-        version.contains(&format!(" {VERSION} (commit {}", &COMMIT[..12])),
-        "{version:?}"
+    let directory = "/usr/share/licenses/canopsis-connector-prometheus";
+    let listed = image.run("--entrypoint=/bin/ls", directory);
+    assert_eq!(
+        listed.stdout,
+        b"LICENSE\nOpenSSL\nTHIRD-PARTY-LICENSES\nlibgcc\n"
     );
-    // The shipped configuration is at the default path and readable for the image's user.
-    let output = image.run(&[], &["--check"]);
-    assert_success(&output, "--check");
-    // The health check fails without a running connector.
-    let output = image.run(&["--entrypoint=/usr/bin/healthcheck"], &[]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(
-        String::from_utf8_lossy(&output.stderr)
-            .contains("healthcheck: the connector is not running")
+
+    let version = format!("connector-prometheus {VERSION} (commit {}", &COMMIT[..12]);
+    let (health_check, not_running) = (
+        "--entrypoint=/usr/bin/healthcheck",
+        "healthcheck: the connector is not running",
     );
+    for (options, arguments, status, expected) in [
+        ("", "--version", 0, version.as_str()),
+        // The shipped configuration is at the default path and readable for the image's user.
+        ("", "--check", 0, "is valid"),
+        // The health check fails without a running connector.
+        (health_check, "", 1, not_running),
+    ] {
+        let output = image.run(options, arguments);
+        let printed = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert_eq!(output.status.code(), Some(status), "{printed}");
+        assert!(printed.contains(expected), "{printed}");
+    }
 }
 
 #[test]
@@ -109,16 +114,16 @@ fn the_image_is_not_built_without_a_version() {
     if Path::new(".version").exists() {
         return; // a release archive has a version
     }
-    let image = Image::shared();
-    let log = image.build("localhost/ccp-test/none", &[]).unwrap_err();
-    assert!(
-        log.contains("version: neither a file .version nor a git repository has the version"),
-        "{log}"
-    );
-    let log = image
-        .build("localhost/ccp-test/none", &[("VERSION", VERSION)])
-        .unwrap_err();
-    assert!(log.contains("version: .commit is missing"), "{log}");
+    let no_version = "version: neither a file .version nor a git repository has the version";
+    for (settings, reason) in [
+        (String::new(), no_version),
+        (format!("VERSION={VERSION}"), "version: .commit is missing"),
+    ] {
+        let log = Image::shared()
+            .build(&format!("{TESTS}/none"), &settings)
+            .unwrap_err();
+        assert!(log.contains(reason), "{log}");
+    }
 }
 
 #[test]
@@ -133,27 +138,16 @@ fn a_container_delivers_every_notification_and_stops_on_sigterm() {
 
     let dir = TempDir::new("image");
     let token = dir.file("token", &format!("{TOKEN}\n"));
-    let url = format!("--env=CPS_AMQP_URL={}", broker.url("canopsis"));
-    let file = "--env=PROMETHEUS_BEARER_TOKEN_FILE=/run/secrets/token";
     let port = free_port();
-    let listen = format!("--env=PROMETHEUS_LISTEN=127.0.0.1:{port}");
-    // Docker may set a proxy in every container; the health check must not use it.
-    let proxy = "--env=http_proxy=http://127.0.0.1:9";
     let container = Image::shared().start(
         port,
-        &[
-            &url,
-            file,
-            &listen,
-            proxy,
-            &volume(&token, "/run/secrets/token"),
-        ],
+        &format!(
+            "--env=CPS_AMQP_URL={} --env=PROMETHEUS_BEARER_TOKEN_FILE=/run/secrets/token --volume={token}:/run/secrets/token:ro \
+             --env=PROMETHEUS_LISTEN=127.0.0.1:{port} {PROXY}",
+            broker.url("canopsis"),
+        ),
     );
-    let mut client = Client::new(container.address);
-    wait_until("the container is ready", || {
-        client.send("GET", "/-/ready", &[], b"").unwrap().status == 200
-    });
-    assert!(container.is_healthy());
+    let mut client = client(&container);
 
     let wrong = client.send(
         "POST",
@@ -172,12 +166,9 @@ fn a_container_delivers_every_notification_and_stops_on_sigterm() {
     }
     let received = admin.drain();
     assert_eq!(received.len(), sent);
-    assert!(
-        received
-            .iter()
-            .all(|one| one.event["connector"] == "prometheus"),
-        "{received:?}"
-    );
+    for message in received {
+        assert_eq!(message.event["connector"], "prometheus", "{message:?}");
+    }
 
     assert_eq!(container.stop(), "0");
     assert!(container.log().contains("stopped"), "{}", container.log());
@@ -191,74 +182,35 @@ fn tls_works_with_a_ca_file_and_with_the_bundled_certificates() {
     let mut broker = Broker::prepare();
     let tls = broker.make_certificates();
     broker.run();
-    let url = format!(
-        "--env=CPS_AMQP_URL=amqps://cpsrabbit:canopsis@localhost:{}/v0",
-        broker.port
-    );
-    let token = format!("--env=PROMETHEUS_BEARER_TOKEN={TOKEN}");
-    let mount = |from: &str, to: &str| volume(tls.join(from).to_str().unwrap(), to);
-    let (cert, key) = (
-        mount("client.pem", "/tls/client.pem"),
-        mount("client-key.pem", "/tls/client-key.pem"),
-    );
-    let talk = |container: &Container| {
-        let mut client = Client::new(container.address);
-        wait_until("the container is ready", || {
-            client.send("GET", "/-/ready", &[], b"").unwrap().status == 200
-        });
-        assert_eq!(client.post(&notification(&["a"])).unwrap().status, 200);
-        assert!(container.is_healthy());
-    };
-
-    // Certificates from the configuration file.
-    let port = free_port();
-    let files = "ca_file: /tls/ca.pem, cert_file: /tls/client.pem, key_file: /tls/client-key.pem";
-    let config = format!("amqp: {{{files}}}\nhttp: {{listen: '127.0.0.1:{port}'}}\n{MAPPING}");
     let dir = TempDir::new("image");
-    let file = dir.file("config.yml", &config);
-    let config = volume(&file, "/etc/canopsis-connectors/prometheus/config.yml");
-    talk(&Image::shared().start(
-        port,
-        &[
-            &url,
-            &token,
-            &config,
-            &cert,
-            &key,
-            &mount("ca.pem", "/tls/ca.pem"),
-        ],
-    ));
-
-    // Certificates from the environment, and the CA in the image's bundle, which OpenSSL reads by default.
-    let port = free_port();
-    let listen = format!("--env=PROMETHEUS_LISTEN=127.0.0.1:{port}");
-    let files = [
-        "--env=CPS_AMQP_CERT_FILE=/tls/client.pem",
-        "--env=CPS_AMQP_KEY_FILE=/tls/client-key.pem",
-    ];
-    let bundle = mount("ca.pem", "/etc/ssl/certs/ca-certificates.crt");
-    talk(&Image::shared().start(
-        port,
-        &[
-            &url, &token, &listen, files[0], files[1], &cert, &key, &bundle,
-        ],
-    ));
-}
-
-#[test]
-fn the_rust_version_is_the_same_everywhere() {
-    let toolchain = std::fs::read_to_string("rust-toolchain.toml").unwrap();
-    let (_, channel) = toolchain.split_once("channel = \"").unwrap();
-    let channel = channel.split('"').next().unwrap();
-    let image = format!("docker.io/library/rust:{channel}-bookworm");
-    assert!(
-        std::fs::read_to_string("Dockerfile")
-            .unwrap()
-            .contains(&format!("ARG RUST_IMAGE={image}\n"))
-    );
-    assert!(
-        std::fs::read_to_string(".gitlab-ci.yml")
-            .unwrap()
-            .contains(&format!("  RUST_IMAGE: {image}\n"))
-    );
+    let files = "ca_file: /tls/ca.pem, cert_file: /tls/client.pem, key_file: /tls/client-key.pem";
+    let tls = tls.display();
+    // Certificates from the configuration file; certificates from the environment, and the CA in the image's bundle, which OpenSSL
+    // reads by default.
+    for from_file in [true, false] {
+        let port = free_port();
+        let options = if from_file {
+            let http = format!("http: {{listen: '127.0.0.1:{port}'}}");
+            let config = dir.file(
+                "config.yml",
+                &format!("amqp: {{{files}}}\n{http}\n{MAPPING}"),
+            );
+            format!(
+                "--volume={config}:/etc/canopsis-connectors/prometheus/config.yml:ro --volume={tls}/ca.pem:/tls/ca.pem:ro"
+            )
+        } else {
+            format!(
+                "--env=PROMETHEUS_LISTEN=127.0.0.1:{port} --env=CPS_AMQP_CERT_FILE=/tls/client.pem \
+                 --env=CPS_AMQP_KEY_FILE=/tls/client-key.pem --volume={tls}/ca.pem:/etc/ssl/certs/ca-certificates.crt:ro"
+            )
+        };
+        let all = format!(
+            "{options} --env=CPS_AMQP_URL=amqps://cpsrabbit:canopsis@localhost:{}/v0 --env=PROMETHEUS_BEARER_TOKEN={TOKEN} \
+             --volume={tls}/client.pem:/tls/client.pem:ro --volume={tls}/client-key.pem:/tls/client-key.pem:ro",
+            broker.port
+        );
+        let container = Image::shared().start(port, &all);
+        let response = client(&container).post(&notification(&["a"])).unwrap();
+        assert_eq!(response.status, 200, "{all}");
+    }
 }

@@ -3,38 +3,21 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::install::documents;
-use super::{CONFIG, version};
+use super::{CONFIG, packaged_files, version};
 use crate::support::copy_program;
-use crate::support::packaging::{NAME, as_root, command, run, without_network};
+use crate::support::packaging::{NAME, is_root, run, without_network};
 
 /// Without network. Debian's rpm has no database of installed packages (`--nodeps`) and no systemd macros (`--load`).
 pub fn build_rpm(tree: &Path) -> (PathBuf, PathBuf) {
     let macros = fs::canonicalize("tests/data/rpm-macros").unwrap();
-    let (macros, top) = (
-        format!("--load={}", macros.display()),
-        format!("_topdir {}", tree.display()),
-    );
-    let spec = format!("SPECS/{NAME}.spec");
-    let mut words = without_network();
     // --nocheck: cargo test runs the tests of %check already.
-    words.extend([
-        "rpmbuild",
-        "-ba",
-        "--nodeps",
-        "--nocheck",
-        &macros,
-        "--define",
-        &top,
-        "--define",
-        "dist .el9",
-        &spec,
-    ]);
-    run(tree, &words);
+    let options = format!("-ba --nodeps --nocheck '--load={}'", macros.display());
+    let defines = format!("--define '_topdir {}' --define 'dist .el9'", tree.display());
+    let build = format!("rpmbuild {options} {defines} SPECS/{NAME}.spec");
+    run(tree, &format!("{} {build}", without_network()));
     let only = |dir: &str| {
-        let mut found = fs::read_dir(tree.join(dir))
-            .unwrap()
-            .map(|entry| entry.unwrap().path());
+        let entries = fs::read_dir(tree.join(dir)).unwrap();
+        let mut found = entries.map(|entry| entry.unwrap().path());
         let first = found.next().unwrap();
         assert_eq!(found.next(), None, "more than one package in {dir}");
         first
@@ -43,157 +26,107 @@ pub fn build_rpm(tree: &Path) -> (PathBuf, PathBuf) {
 }
 
 pub fn assert_rpm_header(rpm: &Path, source_rpm: &Path) {
-    let ask = |words: &[&str]| {
-        let mut all = vec!["rpm", "--query", "--package", rpm.to_str().unwrap()];
-        all.extend(words);
-        run(Path::new("."), &all)
+    let query = |package: &Path, options: &str| {
+        let script = format!("rpm --query --package '{}' {options}", package.display());
+        run(Path::new("."), &script)
     };
-    let files = ask(&[
-        "--queryformat",
+    let ask = |format: &str| query(rpm, &format!("--queryformat '{format}'"));
+    let files = ask(
         "[%{FILEMODES:perms} %{FILEUSERNAME} %{FILEGROUPNAME} %{FILEFLAGS:fflags} %{FILENAMES}\n]",
-    ]);
+    );
     // Some systems' rpm compresses manual pages.
+    let files = files.lines().map(|line| line.replace("  ", " "));
     let files: Vec<String> = files
-        .lines()
-        .map(|line| line.replace("  ", " ").trim_end_matches(".gz").to_owned())
+        .map(|line| line.trim_end_matches(".gz").to_owned())
         .collect();
-    // Flags: "c" configuration, "n" noreplace, "d" documentation, "l" licence.
-    let documents = documents(
-        |dir| format!("drwxr-xr-x root root /usr/share/doc/{NAME}/{dir}"),
-        |file| format!("-rw-r--r-- root root d /usr/share/doc/{NAME}/{file}"),
-    );
-    let expected = format!(
-        "drwxr-xr-x root root /etc/canopsis-connectors
-        drwxr-xr-x root root /etc/canopsis-connectors/prometheus
-        -rw-r----- root canopsis cn /etc/canopsis-connectors/prometheus/config.yml
-        -rw-r----- root root cn /etc/sysconfig/{NAME}
-        -rwxr-xr-x root root /usr/bin/{NAME}
-        drwxr-xr-x root root /usr/lib/firewalld
-        drwxr-xr-x root root /usr/lib/firewalld/services
-        -rw-r--r-- root root /usr/lib/firewalld/services/{NAME}.xml
-        -rw-r--r-- root root /usr/lib/systemd/system/{NAME}.service
-        drwxr-xr-x root root /usr/share/doc/{NAME}
-        -rw-r--r-- root root d /usr/share/doc/{NAME}/ARCHITECTURE.md
-        -rw-r--r-- root root d /usr/share/doc/{NAME}/CHANGELOG.md
-        -rw-r--r-- root root d /usr/share/doc/{NAME}/CONTRIBUTING.md
-        -rw-r--r-- root root d /usr/share/doc/{NAME}/README.md
-        -rw-r--r-- root root d /usr/share/doc/{NAME}/SECURITY.md
-        -rw-r--r-- root root d /usr/share/doc/{NAME}/config.yml
-{documents}
-        drwxr-xr-x root root /usr/share/licenses/{NAME}
-        -rw-r--r-- root root l /usr/share/licenses/{NAME}/LICENSE
-        -rw-r--r-- root root l /usr/share/licenses/{NAME}/THIRD-PARTY-LICENSES
-        -rw-r--r-- root root d /usr/share/man/man5/{NAME}.yml.5
-        -rw-r--r-- root root d /usr/share/man/man8/{NAME}.8"
-    );
-    assert_eq!(
-        files,
-        expected.lines().map(str::trim).collect::<Vec<&str>>()
-    );
+    let mut expected = packaged_files("/usr");
+    let at = expected
+        .iter()
+        .position(|line| line.contains("/systemd/"))
+        .unwrap();
+    let firewalld = [
+        "drwxr-xr-x root root /usr/lib/firewalld".to_owned(),
+        "drwxr-xr-x root root /usr/lib/firewalld/services".to_owned(),
+        format!("-rw-r--r-- root root /usr/lib/firewalld/services/{NAME}.xml"),
+    ];
+    expected.splice(at..at, firewalld);
+    assert_eq!(files, expected);
 
-    let header = ask(&["--queryformat", "%{URL} %{LICENSE}"]);
+    let header = ask("%{URL} %{LICENSE}");
+    let project = "https://git.canopsis.net/canopsis-connectors/connector-prometheus";
     assert!(
-        header.starts_with(
-            "https://git.canopsis.net/canopsis-connectors/connector-prometheus MIT AND "
-        ),
+        header.starts_with(&format!("{project} MIT AND ")),
         "{header}"
     );
     // The newest entry has the version; releases before it would follow.
-    let changelog = ask(&["--changelog"]);
-    let version = ask(&["--queryformat", "%{VERSION}-1"]);
+    let changelog = query(rpm, "--changelog");
+    let newest = changelog.lines().next().unwrap();
+    let has_version = newest.ends_with(&ask("%{VERSION}-1"));
     assert!(
-        changelog.lines().next().unwrap().ends_with(&version) && changelog.contains("CHANGELOG.md"),
+        has_version && changelog.contains("CHANGELOG.md"),
         "{changelog}"
     );
 
-    let requires = ask(&[
-        "--queryformat",
-        "[%{REQUIRENAME} %{REQUIREFLAGS:deptype}\n]",
-    ]);
+    let requires = ask("[%{REQUIRENAME} %{REQUIREFLAGS:deptype}\n]");
     for required in [
-        "canopsis-common manual",
-        "canopsis-common pre",
-        "systemd post",
-        "systemd preun",
-        "systemd postun",
+        "canopsis-common manual\n",
+        "canopsis-common pre\n",
+        "systemd post\n",
+        "systemd preun\n",
+        "systemd postun\n",
+        "libssl.so.",
+        "libcrypto.so.",
+        "libc.so.",
     ] {
-        assert!(
-            requires.lines().any(|line| line == required),
-            "{required} in {requires}"
-        );
+        let is_there = format!("\n{requires}\n").contains(&format!("\n{required}"));
+        assert!(is_there, "{required} in {requires}");
     }
-    for library in ["libssl.so.", "libcrypto.so.", "libc.so."] {
-        assert!(
-            requires.lines().any(|line| line.starts_with(library)),
-            "{library} in {requires}"
-        );
-    }
-    let unit = format!("{NAME}.service");
-    let scripts = ask(&["--queryformat", "%{POSTIN}\u{1f}%{PREUN}\u{1f}%{POSTUN}"]);
-    let scripts: Vec<&str> = scripts.split('\u{1f}').collect();
-    for (script, call) in scripts.iter().zip([
-        format!("systemctl --no-reload preset {unit}"),
-        format!("systemctl --no-reload disable --now {unit}"),
-        format!("systemctl try-restart {unit}"),
-    ]) {
+    for (script, call) in [
+        ("POSTIN", "--no-reload preset"),
+        ("PREUN", "--no-reload disable --now"),
+        ("POSTUN", "try-restart"),
+    ] {
+        let script = ask(&format!("%{{{script}}}"));
+        let call = format!("systemctl {call} {NAME}.service");
         assert!(script.contains(&call), "{call} in {script}");
     }
-    let sources = run(
-        Path::new("."),
-        &[
-            "rpm",
-            "--query",
-            "--list",
-            "--package",
-            source_rpm.to_str().unwrap(),
-        ],
-    );
-    assert_eq!(
-        sources.lines().count(),
-        2,
-        "expected the spec and the archive: {sources}"
-    );
+    let sources = query(source_rpm, "--list");
+    let count = sources.lines().count();
+    assert_eq!(count, 2, "expected the spec and the archive: {sources}");
 }
 
 pub fn assert_rpmlint_is_clean(top: &Path, tree: &Path, rpm: &Path) {
-    let spec = tree.join(format!("SPECS/{NAME}.spec"));
-    let words = [
-        "rpmlint",
-        "--config",
-        "rpmlint.toml",
-        spec.to_str().unwrap(),
-        rpm.to_str().unwrap(),
-    ];
-    let findings = run(top, &words);
+    let (spec, rpm) = (tree.join(format!("SPECS/{NAME}.spec")), rpm.display());
+    let lint = format!("rpmlint --config rpmlint.toml '{}' '{rpm}'", spec.display());
+    let findings = run(top, &lint);
     assert!(findings.contains("0 errors, 0 warnings"), "{findings}");
 }
 
 /// Without scriptlets, because the root has no shell.
 pub fn install_rpm(root: &Path, rpm: &Path) {
     fs::create_dir(root).unwrap();
-    let mut words = as_root();
-    let into = [
-        "rpm",
-        "--root",
-        root.to_str().unwrap(),
-        "--dbpath",
-        "/var/lib/rpm",
-        "--nodeps",
-        "--noscripts",
-    ];
-    words.extend(into);
-    words.extend(["--install", rpm.to_str().unwrap()]);
-    run(Path::new("."), &words);
+    // rpm calls chroot.
+    let prefix = if is_root() {
+        ""
+    } else {
+        "unshare --map-root-user"
+    };
+    let options = "--dbpath /var/lib/rpm --nodeps --noscripts --install";
+    let (root, rpm) = (root.display(), rpm.display());
+    run(
+        Path::new("."),
+        &format!("{prefix} rpm --root '{root}' {options} '{rpm}'"),
+    );
 }
 
 pub fn assert_hardened_without_build_paths(binary: &Path, build_dir: &Path) {
     let dump = run(
         Path::new("."),
-        &["readelf", "--wide", "--all", binary.to_str().unwrap()],
+        &format!("readelf --wide --all '{}'", binary.display()),
     );
     let line = |words: &[&str]| {
-        dump.lines()
-            .any(|line| words.iter().all(|word| line.contains(word)))
+        let mut lines = dump.lines();
+        lines.any(|line| words.iter().all(|word| line.contains(word)))
     };
     for words in [
         &["Type:", "DYN"][..],
@@ -203,110 +136,66 @@ pub fn assert_hardened_without_build_paths(binary: &Path, build_dir: &Path) {
         &["Requesting program interpreter", "ld-linux"],
         &["(NEEDED)", "libssl.so"],
         &["(NEEDED)", "libcrypto.so"],
+        &["GNU_STACK", " RW "],
     ] {
         assert!(line(words), "{words:?} in {dump}");
     }
-    let stack = dump
-        .lines()
-        .find(|line| line.trim_start().starts_with("GNU_STACK"))
-        .unwrap();
-    assert!(stack.contains(" RW ") && !stack.contains("RWE"), "{stack}");
-    assert!(
-        !line(&[".symtab"]) && !line(&[".debug_"]),
-        "the binary has symbols"
-    );
+    for words in [&["GNU_STACK", "RWE"][..], &[".symtab"], &[".debug_"]] {
+        assert!(!line(words), "{words:?} in {dump}");
+    }
     let bytes = fs::read(binary).unwrap();
-    let mut paths = vec![
-        build_dir.to_str().unwrap().to_owned(),
-        "/registry/src/".to_owned(),
-        "/rpmbuild/".to_owned(),
-    ];
+    let mut paths = vec![build_dir.to_str().unwrap().to_owned()];
+    paths.extend(["/registry/src/", "/rpmbuild/"].map(str::to_owned));
     paths.extend(std::env::var("CARGO_HOME"));
     for path in paths {
-        let found = bytes
-            .windows(path.len())
-            .any(|window| window == path.as_bytes());
-        assert!(!found, "{path} is in the binary");
+        let is_there = memchr::memmem::find(&bytes, path.as_bytes()).is_some();
+        assert!(!is_there, "{path} is in the binary");
     }
 }
 
 /// Without the section `.comment`, which rpm's post-processing removes from the packaged binary.
 pub fn assert_same_binary_as_from_git(packaged: &Path, clone: &Path) {
     let built = clone.join("target/release").join(NAME);
-    let plain = built.with_extension("plain");
-    for (from, to) in [(&built, &plain), (&packaged.to_owned(), &built)] {
-        let (from, to) = (from.to_str().unwrap(), to.to_str().unwrap());
-        run(clone, &["objcopy", "--remove-section=.comment", from, to]);
-    }
+    let plain = |binary: &Path| {
+        let binary = binary.display();
+        run(
+            clone,
+            &format!("objcopy --remove-section=.comment '{binary}' plain"),
+        );
+        fs::read(clone.join("plain")).unwrap()
+    };
+    let is_same = plain(packaged) == plain(&built);
     assert!(
-        fs::read(plain).unwrap() == fs::read(built).unwrap(),
+        is_same,
         "the binaries built from the archive and from git differ"
     );
 }
 
 pub fn assert_runs(binary: &Path, root: &Path, version: &str, top: &Path) {
-    let printed = run(root, &[binary.to_str().unwrap(), "--version"]);
+    let binary = binary.display();
+    let printed = run(root, &format!("'{binary}' --version"));
     let commit = self::version(top, "commit");
-    assert!(
-        printed.starts_with(&format!("{NAME} {version} (commit {}", &commit[..12])),
-        "{printed}"
-    );
-    let printed = run(
-        root,
-        &[binary.to_str().unwrap(), "--config", CONFIG, "--check"],
-    );
-    assert!(
-        printed.starts_with(&format!("{CONFIG} is valid")),
-        "{printed}"
-    );
+    let expected = format!("{NAME} {version} (commit {}", &commit[..12]);
+    assert!(printed.starts_with(&expected), "{printed}");
+    let printed = run(root, &format!("'{binary}' --config {CONFIG} --check"));
+    let expected = format!("{CONFIG} is valid");
+    assert!(printed.starts_with(&expected), "{printed}");
 }
 
 pub fn assert_unit_is_valid(root: &Path) {
-    write_unit_dependencies(root);
-    let (unit, root) = (
-        format!("{NAME}.service"),
-        format!("--root={}", root.display()),
-    );
-    let verify = [
-        "systemd-analyze",
-        "verify",
-        "--man=no",
-        "--recursive-errors=yes",
-        &root,
-        &unit,
-    ];
-    let output = command(Path::new("."), &verify).output().unwrap();
-    let findings = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && findings.is_empty(), "{findings}");
-    // The exposure of 1.2 of 10, in tenths.
-    run(
-        Path::new("."),
-        &[
-            "systemd-analyze",
-            "security",
-            "--offline=true",
-            "--threshold=12",
-            &root,
-            &unit,
-        ],
-    );
-}
-
-/// Creates the units and the program that the unit refers to, which the otherwise empty root lacks.
-fn write_unit_dependencies(root: &Path) {
-    for target in [
-        "basic",
-        "multi-user",
-        "network-online",
-        "shutdown",
-        "sysinit",
-    ] {
-        fs::write(
-            root.join(format!("usr/lib/systemd/system/{target}.target")),
-            "[Unit]\n",
-        )
-        .unwrap();
+    // The units and the program that the unit refers to, which the otherwise empty root lacks.
+    for target in "basic multi-user network-online shutdown sysinit".split(' ') {
+        let unit = root.join(format!("usr/lib/systemd/system/{target}.target"));
+        fs::write(unit, "[Unit]\n").unwrap();
     }
     fs::create_dir_all(root.join("bin")).unwrap();
     copy_program("/bin/kill", &root.join("bin/kill"));
+
+    let unit = format!("'--root={}' {NAME}.service", root.display());
+    let verify = "systemd-analyze verify --man=no --recursive-errors=yes";
+    let findings = run(Path::new("."), &format!("{verify} {unit} 2>&1 >/dev/null"));
+    assert_eq!(findings, "");
+    // The exposure of 1.2 of 10, in tenths.
+    let security = "systemd-analyze security --offline=true --threshold=12";
+    run(Path::new("."), &format!("{security} {unit}"));
 }
