@@ -1,29 +1,14 @@
 //! What the operator sees: the alarms that Canopsis makes of the events, by a model of Canopsis.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
-use std::time::{Duration, Instant};
 
-use canopsis_connector_prometheus::config::{Config, Environment, Overrides};
-use canopsis_connector_prometheus::memory::Budget;
-use canopsis_connector_prometheus::pipeline::{EncodedNotification, MappingReporter};
+use canopsis_connector_prometheus::config::Config;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::support::canopsis::Canopsis;
-
-const NOW: &str = "2026-11-22T12:00:00Z";
-
-fn load(text: &str) -> Config {
-    Config::from_text(
-        text,
-        Path::new("test.yml"),
-        &Overrides::default(),
-        &Environment::default(),
-    )
-    .unwrap()
-}
+use crate::support::mapping::{bodies, events, firing, load};
 
 /// A configuration whose names are copied from labels, unless other lines have a rule for them.
 fn config(lines: &str) -> Config {
@@ -35,43 +20,7 @@ fn config(lines: &str) -> Config {
             text.push_str(&format!("{field}: {{type: copy, value: labels.{label}}}\n"));
         }
     }
-    load(&text)
-}
-
-/// The bodies of the messages to which a notification is mapped.
-fn bodies(config: &Config, notification: &Value) -> Vec<Vec<u8>> {
-    let charge = Budget::new(64 << 20).charge(0).unwrap();
-    let mut body = notification.to_string().into_bytes();
-    let deadline = Instant::now() + Duration::from_hours(1);
-    let encoded = EncodedNotification::from_body(
-        &config.mapping,
-        &MappingReporter::unlimited(),
-        &mut body,
-        charge,
-        NOW.parse().unwrap(),
-        deadline,
-    )
-    .unwrap();
-    encoded
-        .batch
-        .iter()
-        .map(|message| message.body.to_vec())
-        .collect()
-}
-
-fn events(config: &Config, alerts: &Value) -> Vec<Value> {
-    let bodies = bodies(
-        config,
-        &json!({"version": "4", "groupKey": "g", "alerts": alerts}),
-    );
-    bodies
-        .iter()
-        .map(|body| serde_json::from_slice(body).unwrap())
-        .collect()
-}
-
-fn firing(labels: &Value) -> Value {
-    json!({"status": "firing", "labels": labels, "startsAt": "2026-11-22T11:00:00Z", "endsAt": "0001-01-01T00:00:00Z"})
+    load(&text).unwrap()
 }
 
 fn event(names: [&str; 4], state: u64) -> Value {
@@ -212,7 +161,7 @@ fn each_alert_is_one_alarm_or_is_rejected() {
 
 #[test]
 fn the_shipped_configuration_makes_an_alarm_of_each_alert_or_rejects_it() {
-    let config = load(include_str!("../../config.yml"));
+    let config = load(include_str!("../../config.yml")).unwrap();
     for labels in [
         json!({"alertname": "prometheus", "job": "prometheus"}),
         json!({"alertname": "X", "instance": "prometheus/prometheus"}),

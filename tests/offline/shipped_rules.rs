@@ -6,10 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use serde_json::{Map, Value, json};
+use canopsis_connector_prometheus::config::Config;
+use serde_json::{Value, json};
 
-use crate::support::connector::run;
-use crate::support::{TOKEN, TempDir, assert_success, payload};
+use crate::support::connector::{run_with_config, shipped_config};
+use crate::support::mapping::{self, firing, load};
+use crate::support::{TOKEN, payload};
 
 /// The kinds of `same` whose alerts share the entity of the problem.
 const KINDS: [&str; 3] = ["severity", "replica", "restart"];
@@ -24,7 +26,7 @@ struct Entity {
 }
 
 struct Alert {
-    labels: Map<String, Value>,
+    labels: Value,
     /// The position of its group among all groups, and of its problem in the group.
     problem: (usize, usize),
     /// Why it is the problem of the group's first alert.
@@ -34,27 +36,23 @@ struct Alert {
 }
 
 fn alerts() -> Vec<Alert> {
-    let mut files: Vec<_> = fs::read_dir("tests/data/alerts")
-        .unwrap()
-        .map(|file| file.unwrap().path())
-        .collect();
+    let files = fs::read_dir("tests/data/alerts").unwrap();
+    let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
     files.sort();
     let groups = files.iter().flat_map(|file| {
         let text = fs::read_to_string(file).unwrap();
-        let groups: Vec<Value> = serde_json::from_str(&text).unwrap();
-        groups
+        serde_json::from_str::<Vec<Value>>(&text).unwrap()
     });
     let mut alerts = Vec::new();
     for (group, value) in groups.enumerate() {
         for (position, own) in value["alerts"].as_array().unwrap().iter().enumerate() {
             let mut labels = value["labels"].as_object().unwrap().clone();
             labels.extend(own.as_object().unwrap().clone());
-            let same = labels
-                .remove("same")
-                .map(|kind| kind.as_str().unwrap().to_owned());
+            let same = labels.remove("same");
+            let same = same.map(|kind| kind.as_str().unwrap().to_owned());
             let problem = if same.is_some() { 0 } else { position };
             alerts.push(Alert {
-                labels,
+                labels: labels.into(),
                 problem: (group, problem),
                 same,
                 position,
@@ -64,46 +62,30 @@ fn alerts() -> Vec<Alert> {
     alerts
 }
 
-/// The two files: the path of the configuration, and its text.
-fn configurations(dir: &TempDir) -> [(String, String); 2] {
+/// The two files: their names and texts.
+fn configurations() -> [(&'static str, String); 2] {
     let manifest = include_str!("../../contrib/kubernetes.yml");
     let (_, rest) = manifest.split_once("config.yml: |\n").unwrap();
     let lines = rest.lines().map_while(|line| line.strip_prefix("    "));
-    let kubernetes = lines.collect::<Vec<_>>().join("\n") + "\n";
-    let shipped = include_str!("../../config.yml").to_owned();
+    let kubernetes = lines.collect::<Vec<_>>().join("\n");
+    let kubernetes = format!("http: {{bearer_token: {TOKEN}}}\n{kubernetes}\n");
+    let shipped = shipped_config("amqp://127.0.0.1:1");
     [("config.yml", shipped), ("kubernetes.yml", kubernetes)]
-        .map(|(name, text)| (dir.file(name, &text), text))
 }
 
-/// The events of alerts by their positions, from one notification. All alerts are published or merged.
-fn events(config: &str, alerts: &[(usize, &Map<String, Value>)]) -> BTreeMap<usize, Value> {
-    let alerts: Vec<Value> = alerts
-        .iter()
-        .map(|(position, labels)| {
-            json!({
-                "status": "firing", "labels": labels, "annotations": {}, "startsAt": "2026-11-22T14:10:49Z",
-                "endsAt": "0001-01-01T00:00:00Z", "generatorURL": "", "fingerprint": position.to_string(),
-            })
-        })
-        .collect();
-    let body = json!({
-        "version": "4", "groupKey": "{}:{}", "status": "firing", "receiver": "canopsis", "groupLabels": {},
-        "commonLabels": {}, "commonAnnotations": {}, "externalURL": "", "alerts": alerts,
+/// The events of alerts by their positions, from one notification. Those of one entity are merged.
+fn events(config: &Config, alerts: &[(usize, &Value)]) -> BTreeMap<usize, Value> {
+    let alerts = alerts.iter().map(|(position, labels)| {
+        let mut alert = firing(labels);
+        alert["fingerprint"] = json!(position.to_string());
+        alert
     });
-    let arguments = ["-c", config, "--dry-run", "-"];
-    let environment = [("PROMETHEUS_BEARER_TOKEN", TOKEN)];
-    let output = run(&arguments, &environment, &body.to_string());
-    assert_success(
-        &output,
-        "--dry-run: every alert has a component and a resource",
-    );
-    let printed = String::from_utf8(output.stdout).unwrap();
-    let events = printed.lines().map(|line| {
-        let event: Value = serde_json::from_str(line).unwrap();
+    let events = mapping::events(config, &alerts.collect()).into_iter();
+    let by_position = events.map(|event| {
         let position = event["prom_fingerprint"].as_str().unwrap().parse();
         (position.unwrap(), event)
     });
-    events.collect()
+    by_position.collect()
 }
 
 fn entity(event: &Value) -> Entity {
@@ -115,21 +97,22 @@ fn entity(event: &Value) -> Entity {
 }
 
 /// The entity of each alert. A notification has one alert of each group, because those of one entity are merged there.
-fn entities(config: &str, alerts: &[Alert]) -> Vec<Entity> {
+fn entities(config: &Config, alerts: &[Alert]) -> Vec<Entity> {
     let mut found = BTreeMap::new();
     let rounds = alerts.iter().map(|alert| alert.position).max().unwrap();
     for round in 0..=rounds {
-        let of_round: Vec<_> = alerts
+        let of_round = alerts
             .iter()
             .enumerate()
-            .filter(|(_, alert)| alert.position == round)
+            .filter(|(_, alert)| alert.position == round);
+        let of_round: Vec<_> = of_round
             .map(|(index, alert)| (index, &alert.labels))
             .collect();
         let events = events(config, &of_round);
         for (index, labels) in of_round {
-            let event = events.get(&index);
-            let event =
-                event.unwrap_or_else(|| panic!("shares an entity with another group: {labels:?}"));
+            let event = events.get(&index).unwrap_or_else(|| {
+                panic!("rejected, or shares an entity with another group: {labels}")
+            });
             found.insert(index, entity(event));
         }
     }
@@ -141,9 +124,8 @@ fn different_problems_have_different_entities() {
     let alerts = alerts();
     let groups: BTreeSet<usize> = alerts.iter().map(|alert| alert.problem.0).collect();
     assert!(groups.len() > 60, "{}", groups.len());
-    let dir = TempDir::new("problems");
-    for (config, _) in configurations(&dir) {
-        let entities = entities(&config, &alerts);
+    for (file, config) in configurations() {
+        let entities = entities(&load(&config).unwrap(), &alerts);
         let mut problems: BTreeMap<&Entity, BTreeSet<(usize, usize)>> = BTreeMap::new();
         for (entity, alert) in entities.iter().zip(&alerts) {
             problems.entry(entity).or_default().insert(alert.problem);
@@ -151,7 +133,7 @@ fn different_problems_have_different_entities() {
         let merged: Vec<_> = problems.iter().filter(|(_, of)| of.len() > 1).collect();
         assert!(
             merged.is_empty(),
-            "{config}: problems that would be one alarm: {merged:#?}"
+            "{file}: problems that would be one alarm: {merged:#?}"
         );
 
         let first =
@@ -160,10 +142,7 @@ fn different_problems_have_different_entities() {
             let Some(kind) = &alert.same else { continue };
             assert!(KINDS.contains(&kind.as_str()), "{kind}");
             let problem = &entities[first(alert.problem).unwrap()];
-            assert_eq!(
-                entity, problem,
-                "{config}: one problem, after another {kind}"
-            );
+            assert_eq!(entity, problem, "{file}: one problem, after another {kind}");
         }
     }
 }
@@ -171,9 +150,8 @@ fn different_problems_have_different_entities() {
 #[test]
 fn names_are_short_and_without_slashes_and_secrets() {
     let alerts = alerts();
-    let dir = TempDir::new("names");
-    for (config, _) in configurations(&dir) {
-        let entities = entities(&config, &alerts);
+    for (file, config) in configurations() {
+        let entities = entities(&load(&config).unwrap(), &alerts);
         for Entity {
             component,
             resource,
@@ -197,14 +175,13 @@ fn names_are_short_and_without_slashes_and_secrets() {
         // Canopsis's statistics lose an entity above 500.
         assert!(
             mean <= MEAN_RESOURCE && longest < 400,
-            "{config}: mean {mean}, longest {longest}"
+            "{file}: mean {mean}, longest {longest}"
         );
     }
 }
 
 #[test]
 fn names_are_what_an_operator_calls_the_thing() {
-    let dir = TempDir::new("operator");
     let exporter = r#""job": "kube-state-metrics", "instance": "10.4.0.9:8080", "container": "kube-state-metrics", "pod": "kps-kube-state-metrics-7f-aa""#;
     let cases = [
         (
@@ -228,31 +205,26 @@ fn names_are_what_an_operator_calls_the_thing() {
         (r#""job": "team/app""#.to_owned(), ("team-app", "A job=team/app")),
         (r#""grafana_folder": "Hosts", "rulename": "Disk""#.to_owned(), ("Hosts", "A grafana_folder=Hosts rulename=Disk")),
     ];
-    let labels: Vec<Map<String, Value>> = cases
+    let labels = cases
         .iter()
-        .map(|(labels, _)| {
-            serde_json::from_str(&format!(r#"{{"alertname": "A", {labels}}}"#)).unwrap()
-        })
+        .map(|(labels, _)| format!(r#"{{"alertname": "A", {labels}}}"#));
+    let labels: Vec<Value> = labels
+        .map(|json| serde_json::from_str(&json).unwrap())
         .collect();
     let labels: Vec<_> = labels.iter().enumerate().collect();
-    for (config, _) in configurations(&dir) {
-        let events = events(&config, &labels);
-        for ((_, expected), event) in cases.iter().zip(events.values()) {
-            let Entity {
-                component,
-                resource,
-            } = entity(event);
-            assert_eq!((component.as_str(), resource.as_str()), *expected);
+    for (file, config) in configurations() {
+        let events = events(&load(&config).unwrap(), &labels);
+        for ((_, (component, resource)), event) in cases.iter().zip(events.values()) {
+            let found = (&event["component"], &event["resource"]);
+            assert_eq!(found, (&json!(component), &json!(resource)), "{file}");
         }
+        assert_eq!(events.len(), cases.len(), "{file}");
     }
 }
 
 #[test]
 fn severities_of_any_spelling_have_their_state() {
-    let mut cases = vec![
-        ("A".to_owned(), None, 3),
-        ("WatchdogMissing".to_owned(), None, 3),
-    ];
+    let mut cases = vec![("A", Value::Null, 3), ("WatchdogMissing", Value::Null, 3)];
     for (state, severities) in [
         (0, "info information informational none ok"),
         (1, "minor warning warn low notice"),
@@ -263,51 +235,40 @@ fn severities_of_any_spelling_have_their_state() {
             let mut capital = severity.to_owned();
             capital[..1].make_ascii_uppercase();
             for spelling in [severity.to_owned(), severity.to_uppercase(), capital] {
-                cases.push(("A".to_owned(), Some(spelling), state));
+                cases.push(("A", json!(spelling), state));
             }
         }
     }
-    for switch in [
-        "Watchdog",
-        "DeadMansSwitch",
-        "DeadMan'sSwitch",
-        "DeadManSwitch",
-        "AlertingDeadMansSwitch",
-        "InfoInhibitor",
-    ] {
-        cases.push((switch.to_owned(), Some("critical".to_owned()), 0));
-    }
-    let labels: Vec<Map<String, Value>> = (0..)
-        .zip(&cases)
-        .map(|(case, (alertname, severity, _))| {
-            let labels =
-                json!({"alertname": alertname, "severity": severity, "case": format!("c{case}")});
-            labels.as_object().unwrap().clone()
-        })
-        .collect();
+    let switches = "Watchdog DeadMansSwitch DeadMan'sSwitch DeadManSwitch AlertingDeadMansSwitch InfoInhibitor";
+    cases.extend(
+        switches
+            .split(' ')
+            .map(|switch| (switch, json!("critical"), 0)),
+    );
+    let labels = (0..).zip(&cases).map(|(case, (alertname, severity, _))| {
+        json!({"alertname": alertname, "severity": severity, "case": format!("c{case}")})
+    });
+    let labels: Vec<Value> = labels.collect();
     let labels: Vec<_> = labels.iter().enumerate().collect();
-    let dir = TempDir::new("states");
-    for (config, _) in configurations(&dir) {
-        let events = events(&config, &labels);
-        assert_eq!(events.len(), cases.len());
+    for (file, config) in configurations() {
+        let events = events(&load(&config).unwrap(), &labels);
+        assert_eq!(events.len(), cases.len(), "{file}");
         for (case, event) in cases.iter().zip(events.values()) {
-            assert_eq!(event["state"], case.2, "{case:?}");
+            assert_eq!(event["state"], case.2, "{file}: {case:?}");
         }
     }
 }
 
 #[test]
 fn both_files_have_the_same_rules() {
-    let dir = TempDir::new("same");
-    let [shipped, kubernetes] = configurations(&dir).map(|(config, text)| {
-        let checked = run(
-            &["-c", &config, "--check"],
-            &[("PROMETHEUS_BEARER_TOKEN", TOKEN)],
-            "",
+    let [shipped, kubernetes] = configurations().map(|(file, config)| {
+        let checked = run_with_config(&config, "--check", "");
+        assert_eq!(
+            (checked.status, checked.stderr.as_str()),
+            (Some(0), ""),
+            "{file}"
         );
-        assert_success(&checked, "--check");
-        assert_eq!(String::from_utf8(checked.stderr).unwrap(), "", "{config}");
-        let (_, rules) = text.split_once("\ncomponent:\n").unwrap();
+        let (_, rules) = config.split_once("\ncomponent:\n").unwrap();
         let (rules, _) = rules.split_once("\noutput:").unwrap();
         let rules = rules.lines().map(str::trim_end);
         let rules = rules.filter(|line| !line.is_empty() && !line.starts_with('#'));
@@ -322,26 +283,12 @@ fn both_files_have_the_same_rules() {
 
 #[test]
 fn the_example_of_perf_data_fits_grafana() {
-    let shipped = include_str!("../../config.yml").replace("# perf_data:", "perf_data:");
-    let dir = TempDir::new("perf-data");
-    let config = dir.file("config.yml", &shipped);
-    let arguments = ["-c", &config, "--dry-run", "-"];
+    let [(_, config), _] = configurations();
+    let config = config.replace("# perf_data:", "perf_data:");
     let sent = payload("grafana-firing-and-resolved");
-    let output = run(&arguments, &[("PROMETHEUS_BEARER_TOKEN", TOKEN)], &sent);
-    assert_success(&output, "--dry-run");
-    let (printed, log) = [output.stdout, output.stderr]
-        .map(|bytes| String::from_utf8(bytes).unwrap())
-        .into();
-    let events: Vec<Value> = printed
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let printed = run_with_config(&config, "--dry-run -", &sent);
+    assert_eq!(printed.stderr, "Summary of 2 alerts: 2 events\n");
+    let events = printed.events();
     let measures: Vec<&Value> = events.iter().map(|event| &event["perf_data"]).collect();
-    assert_eq!(
-        (measures, log.as_str()),
-        (
-            vec![&json!("B=22.500"), &Value::Null],
-            "Summary of 2 alerts: 2 events\n"
-        )
-    );
+    assert_eq!(measures, [&json!("B=22.500"), &Value::Null]);
 }

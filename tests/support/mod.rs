@@ -11,6 +11,7 @@ pub mod frame_relay;
 pub mod http;
 pub mod image;
 pub mod load;
+pub mod mapping;
 pub mod packaging;
 pub mod relay;
 pub mod systemd;
