@@ -171,33 +171,28 @@ impl BrokerConnection {
         settings: &BrokerSettings,
         watchdog: &Arc<CallWatchdog>,
     ) -> Result<Self, BrokerError> {
-        let (socket, stream) = connect(address).map_err(BrokerError::Connect)?;
+        let stream = Arc::new(connect(address).map_err(BrokerError::Connect)?);
         let socket = WatchedSocket {
-            socket: Arc::new(socket),
+            socket: Arc::clone(&stream),
             watchdog: Arc::clone(watchdog),
         };
-        let watched = Arc::clone(&socket.socket);
         let step = Cell::new("TLS handshake");
-        let open = || Self::open_on(socket, stream, url, settings, &step);
-        let opened = watchdog.within(OPEN_LIMIT, &watched, open);
+        let open = || Self::open_on(socket, url, settings, &step);
+        let opened = watchdog.within(OPEN_LIMIT, &stream, open);
         opened.unwrap_or_else(|| Err(BrokerError::TooSlow(step.get(), OPEN_LIMIT)))
     }
 
     fn open_on(
         socket: WatchedSocket,
-        stream: TcpStream,
         url: &AmqpUrl,
         settings: &BrokerSettings,
         step: &Cell<&'static str>,
     ) -> Result<Self, BrokerError> {
         let write_gate = WriteGate::default();
-        let stream = if url.tls {
-            let (connector, gate) = (settings.tls.connector()?, write_gate.clone());
-            BoundedStream::tls(stream, &connector, &url.host, gate)
-                .map_err(BrokerError::TlsHandshake)?
-        } else {
-            BoundedStream::plain(stream, write_gate.clone()).map_err(BrokerError::Connect)?
-        };
+        let connector = url.tls.then(|| settings.tls.connector()).transpose()?;
+        let tls = connector.as_ref().map(|connector| (connector, &*url.host));
+        let stream = BoundedStream::open(Arc::clone(&socket.socket), tls, write_gate.clone())
+            .map_err(BrokerError::TlsHandshake)?;
         step.set("login");
         let tuning = ConnectionTuning::default().mem_channel_bound(MAX_QUEUED_FRAMES);
         let mut connection =
@@ -362,16 +357,14 @@ impl From<amiquip::Error> for CloseReason {
     }
 }
 
-/// Connects to one address: the socket twice.
-fn connect(address: SocketAddr) -> io::Result<(TcpStream, TcpStream)> {
+fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let socket = TcpStream::connect_timeout(&address, CONNECT_LIMIT)?;
     let options = SockRef::from(&socket);
     options.set_tcp_nodelay(true)?;
     // A connection that is given up sends nothing more: what the kernel still holds could reach the queue behind events
     // that have been published on the next connection.
     options.set_linger(Some(Duration::ZERO))?;
-    let duplicate = socket.try_clone()?;
-    Ok((socket, duplicate))
+    Ok(socket)
 }
 
 /// The socket of a connection, which is shut down when this is dropped.
@@ -419,7 +412,7 @@ mod tests {
     #[test]
     fn the_socket_sends_at_once_and_nothing_after_its_end() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (socket, _) = connect(listener.local_addr().unwrap()).unwrap();
+        let socket = connect(listener.local_addr().unwrap()).unwrap();
         let options = SockRef::from(&socket);
         assert!(
             options.tcp_nodelay().unwrap(),

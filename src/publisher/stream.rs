@@ -2,10 +2,12 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
 
 use amiquip::IoStream;
+use mio::unix::EventedFd;
 use mio::{Evented, Poll, PollOpt, Ready, Token};
-use openssl::ssl::SslStream;
 
 use super::frames::FrameCheck;
 use super::tls::TlsConnector;
@@ -16,22 +18,13 @@ use crate::tls;
 /// lose the confirms that have already arrived.
 #[derive(Debug)]
 struct Socket {
-    inner: mio::net::TcpStream,
+    inner: Arc<TcpStream>,
     has_failed: bool,
-}
-
-impl Socket {
-    fn new(socket: TcpStream) -> io::Result<Self> {
-        Ok(Self {
-            inner: mio::net::TcpStream::from_stream(socket)?,
-            has_failed: false,
-        })
-    }
 }
 
 impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.inner.read(buffer)
+        (&*self.inner).read(buffer)
     }
 }
 
@@ -40,7 +33,7 @@ impl Write for Socket {
         if self.has_failed {
             return Ok(buffer.len());
         }
-        match self.inner.write(buffer) {
+        match (&*self.inner).write(buffer) {
             Err(error) if !is_temporary(&error) => {
                 self.has_failed = true;
                 // In case the broker would wait for more: it closes the connection now.
@@ -52,7 +45,7 @@ impl Write for Socket {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
+        Ok(())
     }
 }
 
@@ -64,57 +57,40 @@ fn is_temporary(error: &io::Error) -> bool {
 }
 
 /// The socket, with TLS or without.
-trait Transport: Read + Write + Send {
-    fn socket(&self) -> &mio::net::TcpStream;
-}
+trait Transport: Read + Write + Send {}
 
-impl Transport for Socket {
-    fn socket(&self) -> &mio::net::TcpStream {
-        &self.inner
-    }
-}
-
-impl Transport for SslStream<Socket> {
-    fn socket(&self) -> &mio::net::TcpStream {
-        &self.get_ref().inner
-    }
-}
+impl<T: Read + Write + Send> Transport for T {}
 
 /// What amiquip reads and writes.
 pub struct BoundedStream {
+    socket: Arc<TcpStream>,
     transport: Box<dyn Transport>,
     check: FrameCheck,
     write_gate: WriteGate,
 }
 
 impl BoundedStream {
-    /// Without TLS.
-    pub fn plain(socket: TcpStream, write_gate: WriteGate) -> io::Result<Self> {
-        Ok(Self::over(Socket::new(socket)?, write_gate))
-    }
-
-    /// With TLS. The handshake blocks; the caller limits the time.
-    pub fn tls(
-        socket: TcpStream,
-        connector: &TlsConnector,
-        host: &str,
+    /// Over a connected socket, with TLS where there is the host's name. The handshake blocks; the caller limits the time.
+    pub fn open(
+        socket: Arc<TcpStream>,
+        tls: Option<(&TlsConnector, &str)>,
         write_gate: WriteGate,
     ) -> io::Result<Self> {
-        let duplicate = socket.try_clone()?;
-        let socket = Socket::new(socket)?;
-        // mio has made it non-blocking, which holds for all duplicates.
-        duplicate.set_nonblocking(false)?;
-        let stream = connector.connect(host, socket)?;
-        duplicate.set_nonblocking(true)?;
-        Ok(Self::over(stream, write_gate))
-    }
-
-    fn over(transport: impl Transport + 'static, write_gate: WriteGate) -> Self {
-        Self {
-            transport: Box::new(transport),
+        let inner = Socket {
+            inner: Arc::clone(&socket),
+            has_failed: false,
+        };
+        let transport: Box<dyn Transport> = match tls {
+            Some((connector, host)) => Box::new(connector.connect(host, inner)?),
+            None => Box::new(inner),
+        };
+        socket.set_nonblocking(true)?;
+        Ok(Self {
+            socket,
+            transport,
             check: FrameCheck::default(),
             write_gate,
-        }
+        })
     }
 }
 
@@ -149,9 +125,7 @@ impl Evented for BoundedStream {
         interest: Ready,
         options: PollOpt,
     ) -> io::Result<()> {
-        self.transport
-            .socket()
-            .register(poll, token, interest, options)
+        EventedFd(&self.socket.as_raw_fd()).register(poll, token, interest, options)
     }
 
     fn reregister(
@@ -161,12 +135,10 @@ impl Evented for BoundedStream {
         interest: Ready,
         options: PollOpt,
     ) -> io::Result<()> {
-        self.transport
-            .socket()
-            .reregister(poll, token, interest, options)
+        EventedFd(&self.socket.as_raw_fd()).reregister(poll, token, interest, options)
     }
 
     fn deregister(&self, poll: &Poll) -> io::Result<()> {
-        self.transport.socket().deregister(poll)
+        EventedFd(&self.socket.as_raw_fd()).deregister(poll)
     }
 }
