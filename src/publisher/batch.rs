@@ -65,13 +65,10 @@ struct Entry {
 /// Takes the events of a notification's alerts, of which several may be of one entity.
 #[derive(Debug)]
 pub struct BatchBuilder {
-    bodies: Vec<u8>,
-    texts: String,
-    entries: Vec<Entry>,
-    /// What each entry is chosen by.
+    /// Of all events.
+    batch: Batch,
+    /// What each of them is chosen by.
     candidates: Vec<Candidate<Entity>>,
-    /// Over entities and times.
-    hasher: DefaultHasher,
 }
 
 /// What has become of the events of a notification's alerts.
@@ -101,12 +98,15 @@ pub struct Message<'b> {
 impl BatchBuilder {
     /// Allocates for `messages` messages, whose bodies have about `bytes` bytes in sum.
     pub fn with_capacity(messages: usize, bytes: usize) -> Self {
-        Self {
+        let batch = Batch {
             bodies: Vec::with_capacity(bytes),
             texts: String::with_capacity(messages * TYPICAL_TEXT_BYTES),
             entries: Vec::with_capacity(messages),
-            candidates: Vec::with_capacity(messages),
             hasher: HASH_KEYS[0].build_hasher(),
+        };
+        Self {
+            batch,
+            candidates: Vec::with_capacity(messages),
         }
     }
 
@@ -118,30 +118,31 @@ impl BatchBuilder {
         starts_at: &str,
         ends_at: &str,
     ) -> Result<(), EncodeError> {
-        let start = self.bodies.len();
+        let batch = &mut self.batch;
+        let start = batch.bodies.len();
         let mut writer = LimitedWriter {
-            bytes: &mut self.bodies,
+            bytes: &mut batch.bodies,
             limit: start + MAX_EVENT_BYTES,
         };
         if let Err(error) = event.write_json(&mut writer) {
-            self.bodies.truncate(start);
+            batch.bodies.truncate(start);
             return Err(if error.is_io() {
                 EncodeError::TooLarge
             } else {
                 EncodeError::Json(error)
             });
         }
-        let key_start = self.texts.len();
-        event.write_routing_key(&mut self.texts);
-        let id_start = self.texts.len();
-        event.names.write_entity_id(&mut self.texts);
-        let id = &self.texts[id_start..];
+        let key_start = batch.texts.len();
+        event.write_routing_key(&mut batch.texts);
+        let id_start = batch.texts.len();
+        event.names.write_entity_id(&mut batch.texts);
+        let id = &batch.texts[id_start..];
         let entity = Entity(HASH_KEYS[1].hash_one(id));
         let id_end = id_start + id.floor_char_boundary(SHOWN_ID_BYTES);
-        self.texts.truncate(id_end);
-        (entity, starts_at, ends_at).hash(&mut self.hasher);
-        self.entries.push(Entry {
-            body: start..self.bodies.len(),
+        batch.texts.truncate(id_end);
+        (entity, starts_at, ends_at).hash(&mut batch.hasher);
+        batch.entries.push(Entry {
+            body: start..batch.bodies.len(),
             routing_key: key_start..id_start,
             id_end,
             entity,
@@ -156,24 +157,23 @@ impl BatchBuilder {
 
     /// The number of events.
     pub fn events(&self) -> usize {
-        self.entries.len()
+        self.batch.len()
     }
 
     /// The bytes of all events.
     pub fn written(&self) -> usize {
-        self.bodies.len() + self.texts.len()
+        self.batch.bodies.len() + self.batch.texts.len()
     }
 
     /// The bytes allocated.
     pub fn bytes(&self) -> usize {
-        let each = size_of::<Entry>() + size_of::<Candidate<Entity>>();
-        self.bodies.capacity() + self.texts.capacity() + self.entries.capacity() * each
+        self.batch.bytes() + self.candidates.capacity() * size_of::<Candidate<Entity>>()
     }
 
     /// Keeps one event for each entity.
-    pub fn finish(mut self) -> MergedBatch {
-        let events = &self.candidates;
-        let chosen = choose_events(events);
+    pub fn finish(self) -> MergedBatch {
+        let (mut batch, events) = (self.batch, self.candidates);
+        let chosen = choose_events(&events);
         let (mut states, mut hidden, mut places) = (Vec::new(), Vec::new(), Vec::new());
         for (position, &in_place) in chosen.iter().enumerate() {
             places.push(states.len());
@@ -185,30 +185,24 @@ impl BatchBuilder {
         }
         let merged = events.len() - states.len();
         if merged > 0 {
-            self.retain(|position| chosen[position] == position);
+            batch.retain(|position| chosen[position] == position);
         }
-        let mut batch = Batch {
-            hasher: self.hasher,
-            bodies: self.bodies,
-            texts: self.texts,
-            entries: self.entries,
-        };
         if merged > 0 || batch.bytes() > SHRINK_ABOVE {
             batch.bodies.shrink_to_fit();
             batch.texts.shrink_to_fit();
             batch.entries.shrink_to_fit();
         }
+        let hiding = hidden.into_iter().map(|position| places[position]);
         MergedBatch {
             batch,
             states,
             merged,
-            hiding: hidden
-                .into_iter()
-                .map(|position| places[position])
-                .collect(),
+            hiding: hiding.collect(),
         }
     }
+}
 
+impl Batch {
     /// Removes messages, which may be most of them, and the bytes that they take.
     fn retain(&mut self, is_kept: impl Fn(usize) -> bool) {
         let (mut positions, mut texts, mut bodies) = (0.., String::new(), 0);
@@ -227,9 +221,7 @@ impl BatchBuilder {
         self.bodies.truncate(bodies);
         self.texts = texts;
     }
-}
 
-impl Batch {
     /// The message at `index`.
     pub fn get(&self, index: usize) -> Option<Message<'_>> {
         let entry = self.entries.get(index)?;
