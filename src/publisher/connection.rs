@@ -15,7 +15,7 @@ use amiquip::{
     ConnectionOptions, ConnectionTuning, Publish, Return,
 };
 use crossbeam_channel::{Receiver, never};
-use log::{Level, log};
+use log::info;
 use socket2::SockRef;
 
 use super::BrokerSettings;
@@ -41,6 +41,8 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(3);
 const MAX_QUEUED_FRAMES: usize = 4096;
 
 const PERSISTENT: u8 = 2;
+/// AMQP's code for an exchange that does not exist.
+const NOT_FOUND: u16 = 404;
 const APP_ID: &str = env!("CARGO_PKG_NAME");
 
 /// The act that failed, and the cause. Holds no secret.
@@ -118,12 +120,27 @@ fn explain_login(error: &amiquip::Error) -> String {
 pub struct BrokerConnection {
     /// The first field, so that it is dropped first: dropping amiquip's values may wait for the broker forever; on a closed
     /// socket it does not.
-    socket: WatchedSocket,
+    socket: ClosingSocket,
     connection: Connection,
-    channel: ConfirmChannel,
+    channel: Channel,
+    watchdog: Arc<CallWatchdog>,
     write_gate: WriteGate,
+    exchange: String,
+    /// Where it leads to, for people.
+    pub name: String,
+    /// What the broker says of the messages that were published since the channel was opened.
+    pub confirmations: Confirmations,
     /// Memory and disk alarms.
     pub blocked: Receiver<ConnectionBlockedNotification>,
+}
+
+/// What the broker says of the messages of one channel.
+#[derive(Clone)]
+pub struct Confirmations {
+    /// Acks and nacks.
+    pub confirms: Receiver<Confirm>,
+    /// Messages routed to no queue. Each comes before its ack.
+    pub returns: Receiver<Return>,
 }
 
 impl Confirmations {
@@ -136,84 +153,102 @@ impl Confirmations {
     }
 }
 
-/// A channel in confirm mode, and what comes from it.
-struct ConfirmChannel {
-    channel: Channel,
-    confirmations: Confirmations,
-}
-
-/// What the broker says of the messages of one channel.
-#[derive(Clone)]
-pub struct Confirmations {
-    /// Acks and nacks.
-    pub confirms: Receiver<Confirm>,
-    /// Messages routed to no queue. Each comes before its ack.
-    pub returns: Receiver<Return>,
-}
-
-/// The addresses of a broker. There is no limit on the time that this takes.
-pub fn resolve(url: &AmqpUrl) -> Result<Vec<SocketAddr>, BrokerError> {
-    let addresses: Vec<SocketAddr> = (url.host.as_str(), url.port)
-        .to_socket_addrs()
-        .map_err(BrokerError::Resolve)?
-        .collect();
-    if addresses.is_empty() {
-        return Err(BrokerError::Resolve(io::ErrorKind::NotFound.into()));
-    }
-    Ok(addresses)
-}
-
 impl BrokerConnection {
-    /// Connects, logs in, opens the channel and checks that the exchange exists (passively: nothing is declared).
+    /// Connects to the first address of a broker that can be used; where there is none, returns a reason for each. The lookup
+    /// of the addresses has no limit.
     pub fn open(
         url: &AmqpUrl,
+        settings: &BrokerSettings,
+        watchdog: &Arc<CallWatchdog>,
+    ) -> Result<Self, Vec<String>> {
+        let addresses: Vec<SocketAddr> = (url.host.as_str(), url.port)
+            .to_socket_addrs()
+            .map_err(|error| vec![format!("{url}: {}", BrokerError::Resolve(error))])?
+            .collect();
+        let mut reasons = Vec::new();
+        for address in &addresses {
+            let name = if addresses.len() > 1 {
+                format!("{url} ({})", address.ip())
+            } else {
+                url.to_string()
+            };
+            match Self::open_at(*address, &name, url, settings, watchdog) {
+                Ok(connection) => return Ok(connection),
+                Err(error) => reasons.push(format!("{name}: {error}")),
+            }
+        }
+        Err(reasons)
+    }
+
+    fn open_at(
         address: SocketAddr,
+        name: &str,
+        url: &AmqpUrl,
         settings: &BrokerSettings,
         watchdog: &Arc<CallWatchdog>,
     ) -> Result<Self, BrokerError> {
-        let stream = Arc::new(connect(address).map_err(BrokerError::Connect)?);
-        let socket = WatchedSocket {
-            socket: Arc::clone(&stream),
-            watchdog: Arc::clone(watchdog),
-        };
+        let socket = Arc::new(connect(address).map_err(BrokerError::Connect)?);
         let step = Cell::new("TLS handshake");
-        let open = || Self::open_on(socket, url, settings, &step);
-        let opened = watchdog.within(OPEN_LIMIT, &stream, open);
+        let open = || Self::open_on(Arc::clone(&socket), name, url, settings, watchdog, &step);
+        let opened = watchdog.within(OPEN_LIMIT, &socket, open);
         opened.unwrap_or_else(|| Err(BrokerError::TooSlow(step.get(), OPEN_LIMIT)))
     }
 
+    /// Logs in, checks that the exchange exists (passively: nothing is declared), and opens the channel.
     fn open_on(
-        socket: WatchedSocket,
+        socket: Arc<TcpStream>,
+        name: &str,
         url: &AmqpUrl,
         settings: &BrokerSettings,
+        watchdog: &Arc<CallWatchdog>,
         step: &Cell<&'static str>,
     ) -> Result<Self, BrokerError> {
         let write_gate = WriteGate::default();
         let connector = url.tls.then(|| settings.tls.connector()).transpose()?;
         let tls = connector.as_ref().map(|connector| (connector, &*url.host));
-        let stream = BoundedStream::open(Arc::clone(&socket.socket), tls, write_gate.clone())
+        let stream = BoundedStream::open(Arc::clone(&socket), tls, write_gate.clone())
             .map_err(BrokerError::TlsHandshake)?;
         step.set("login");
         let tuning = ConnectionTuning::default().mem_channel_bound(MAX_QUEUED_FRAMES);
         let mut connection =
             Connection::insecure_open_stream(stream, connection_options(url), tuning)
                 .map_err(BrokerError::Login)?;
+        step.set("checking the exchange");
+        // A channel for the check only: a refusal closes it.
+        let check = connection
+            .open_channel(None)
+            .map_err(BrokerError::OpenChannel)?;
+        match check.exchange_declare_passive(&settings.exchange) {
+            Ok(_) => {}
+            // The check requires a permission that publishing does not, in some versions of RabbitMQ.
+            Err(
+                error @ amiquip::Error::ServerClosedChannel {
+                    code: ACCESS_REFUSED,
+                    ..
+                },
+            ) => {
+                info!("cannot check the exchange, publishing without the check: {error}");
+            }
+            Err(error) => return Err(BrokerError::Exchange(error)),
+        }
+        drop(check);
+        step.set("opening a channel");
+        let (channel, confirmations) =
+            open_channel(&mut connection).map_err(BrokerError::OpenChannel)?;
         let blocked = connection
             .listen_for_connection_blocked()
             .map_err(BrokerError::OpenChannel)?;
-        let channel = ConfirmChannel::open(&mut connection, &settings.exchange, step, Level::Info)?;
         Ok(Self {
-            socket,
+            socket: ClosingSocket(socket),
             connection,
             channel,
+            watchdog: Arc::clone(watchdog),
             write_gate,
+            exchange: settings.exchange.clone(),
+            name: name.to_owned(),
+            confirmations,
             blocked,
         })
-    }
-
-    /// What the broker says of the messages published since the channel was opened.
-    pub fn confirmations(&self) -> &Confirmations {
-        &self.channel.confirmations
     }
 
     /// amiquip writes nothing until the guard is dropped, and then everything at once.
@@ -223,12 +258,7 @@ impl BrokerConnection {
 
     /// Hands a message to amiquip. The broker returns it if no queue is bound for it. An error is why the channel is closed, if
     /// amiquip has reported it.
-    pub fn publish(
-        &self,
-        exchange: &str,
-        message: Message<'_>,
-        id: String,
-    ) -> Result<(), Option<CloseReason>> {
+    pub fn publish(&self, message: Message<'_>, id: String) -> Result<(), Option<CloseReason>> {
         let properties = AmqpProperties::default()
             .with_content_type("application/json".to_owned())
             .with_delivery_mode(PERSISTENT)
@@ -241,122 +271,81 @@ impl BrokerConnection {
             immediate: false,
             properties,
         };
-        let published = self.channel.channel.basic_publish(exchange, publish);
-        published.map_err(|error| match CloseReason::from(error) {
-            reason @ CloseReason::Channel { .. } => Some(reason),
-            _ => None,
-        })
+        let published = self.channel.basic_publish(&self.exchange, publish);
+        published.map_err(channel_close_reason)
     }
 
-    /// Closes the connection with the protocol's handshake, or cuts it if the broker does not answer. What the broker had
-    /// sent before is in the receivers then.
-    pub fn close(self) -> CloseReason {
+    /// Ends the channel, and returns why it ended: `known`, or what amiquip reports. Where the broker has closed it over a
+    /// message, another one may be opened on the same connection. Otherwise the connection is closed with the protocol's
+    /// handshake, or cut if the broker does not answer. What the broker had sent before is in the receivers then.
+    pub fn end_channel(
+        self,
+        known: Option<CloseReason>,
+        may_reopen: bool,
+    ) -> (CloseReason, Option<Self>) {
         let Self {
             socket,
-            connection,
+            mut connection,
             channel,
             ..
         } = self;
-        // amiquip reports the cause of a failure once, in whichever call comes first.
-        let close = || (channel.channel.close(), connection.close());
-        match socket.within(CLOSE_LIMIT, close) {
-            None => CloseReason::Connection("no answer to the close request".to_owned()),
-            Some(
-                (Err(error @ amiquip::Error::ServerClosedChannel { .. }), _)
-                | (_, Err(error))
-                | (Err(error), Ok(())),
-            ) => error.into(),
-            Some((Ok(()), Ok(()))) => {
-                // The broker has read everything: the usual end of a TCP connection instead of a reset.
-                let _ = SockRef::from(&*socket.socket).set_linger(None);
-                CloseReason::Connection("closed".to_owned())
+        let calls = || {
+            // amiquip reports the cause of a failure once, in whichever call comes first.
+            let found = channel.close().err().and_then(channel_close_reason);
+            let reason = known.clone().or(found);
+            // Without the exchange, the broker would close another one, too.
+            let is_over_message = |reason: &CloseReason| matches!(reason, CloseReason::Channel { code, .. } if *code != NOT_FOUND);
+            if may_reopen
+                && reason.as_ref().is_some_and(is_over_message)
+                && let Ok(opened) = open_channel(&mut connection)
+            {
+                return (reason, Some((connection, opened)));
             }
-        }
-    }
-
-    /// Opens another channel, where the broker has closed the channel only. Otherwise closes the connection. Returns why
-    /// the channel was closed: `known`, or what amiquip reports, which it does once.
-    pub fn reopen(
-        mut self,
-        exchange: &str,
-        known: Option<CloseReason>,
-    ) -> (CloseReason, Option<Self>) {
-        let Self {
-            socket, connection, ..
-        } = &mut self;
-        // That the exchange cannot be checked is known from the first channel.
-        let open = || ConfirmChannel::open(connection, exchange, &Cell::default(), Level::Debug);
-        let Some(Ok(opened)) = socket.within(OPEN_LIMIT, open) else {
-            let found = self.close();
-            return (known.unwrap_or(found), None);
+            let found = match connection.close() {
+                Ok(()) => {
+                    // The broker has read everything: the usual end of a TCP connection instead of a reset.
+                    let _ = SockRef::from(&*socket.0).set_linger(None);
+                    "closed".to_owned()
+                }
+                Err(error) => error.to_string(),
+            };
+            (reason.or(Some(CloseReason::Connection(found))), None)
         };
-        let closed = std::mem::replace(&mut self.channel, opened);
-        let close = || closed.channel.close().map_err(CloseReason::from);
-        match (known, self.socket.within(CLOSE_LIMIT, close)) {
-            (Some(reason), _) | (None, Some(Err(reason @ CloseReason::Channel { .. }))) => {
-                (reason, Some(self))
-            }
-            _ => (self.close(), None),
-        }
+        let ended = self.watchdog.within(CLOSE_LIMIT, &socket.0, calls);
+        let (found, reopened) = ended.unwrap_or_default();
+        let no_answer = || CloseReason::Connection("no answer to the close request".to_owned());
+        let reason = known.or(found).unwrap_or_else(no_answer);
+        let reopened = reopened.map(|(connection, (channel, confirmations))| Self {
+            socket,
+            connection,
+            channel,
+            confirmations,
+            ..self
+        });
+        (reason, reopened)
     }
 }
 
-impl ConfirmChannel {
-    /// Checks that the exchange exists, and opens the channel. May hang, also where it fails.
-    fn open(
-        connection: &mut Connection,
-        exchange: &str,
-        step: &Cell<&'static str>,
-        level: Level,
-    ) -> Result<Self, BrokerError> {
-        step.set("checking the exchange");
-        let check = |channel: Channel| {
-            channel.exchange_declare_passive(exchange)?;
-            channel.close()
-        };
-        // A channel for the check only: a refusal closes it. Nothing is declared.
-        let channel = connection.open_channel(None);
-        match check(channel.map_err(BrokerError::OpenChannel)?) {
-            // The check requires a permission that publishing does not, in some versions of RabbitMQ.
-            Err(error) if is_refused(&error) => {
-                log!(
-                    level,
-                    "cannot check the exchange, publishing without the check: {error}"
-                );
-            }
-            checked => checked.map_err(BrokerError::Exchange)?,
+/// Opens a channel in confirm mode.
+fn open_channel(connection: &mut Connection) -> amiquip::Result<(Channel, Confirmations)> {
+    let channel = connection.open_channel(None)?;
+    let returns = channel.listen_for_returns()?;
+    let confirms = channel.listen_for_publisher_confirms()?;
+    channel.enable_publisher_confirms()?;
+    Ok((channel, Confirmations { confirms, returns }))
+}
+
+/// Why the broker has closed a channel, where that is the error.
+fn channel_close_reason(error: amiquip::Error) -> Option<CloseReason> {
+    match error {
+        amiquip::Error::ServerClosedChannel { code, message, .. } => {
+            Some(CloseReason::Channel { code, message })
         }
-        step.set("opening a channel");
-        let mut open = || {
-            let channel = connection.open_channel(None)?;
-            let returns = channel.listen_for_returns()?;
-            let confirms = channel.listen_for_publisher_confirms()?;
-            channel.enable_publisher_confirms()?;
-            Ok(Self {
-                channel,
-                confirmations: Confirmations { confirms, returns },
-            })
-        };
-        open().map_err(BrokerError::OpenChannel)
+        _ => None,
     }
 }
 
-/// The broker has refused a method for lack of a permission.
-fn is_refused(error: &amiquip::Error) -> bool {
-    matches!(error, amiquip::Error::ServerClosedChannel { code, .. } if *code == ACCESS_REFUSED)
-}
-
-impl From<amiquip::Error> for CloseReason {
-    fn from(error: amiquip::Error) -> Self {
-        match error {
-            amiquip::Error::ServerClosedChannel { code, message, .. } => {
-                Self::Channel { code, message }
-            }
-            error => Self::Connection(error.to_string()),
-        }
-    }
-}
-
+/// Connects to one address.
 fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let socket = TcpStream::connect_timeout(&address, CONNECT_LIMIT)?;
     let options = SockRef::from(&socket);
@@ -368,21 +357,11 @@ fn connect(address: SocketAddr) -> io::Result<TcpStream> {
 }
 
 /// The socket of a connection, which is shut down when this is dropped.
-struct WatchedSocket {
-    socket: Arc<TcpStream>,
-    watchdog: Arc<CallWatchdog>,
-}
+struct ClosingSocket(Arc<TcpStream>);
 
-impl WatchedSocket {
-    /// Runs calls that use the socket and may hang. `None` if they took longer than the limit.
-    fn within<T>(&self, limit: Duration, calls: impl FnOnce() -> T) -> Option<T> {
-        self.watchdog.within(limit, &self.socket, calls)
-    }
-}
-
-impl Drop for WatchedSocket {
+impl Drop for ClosingSocket {
     fn drop(&mut self) {
-        let _ = self.socket.shutdown(Shutdown::Both);
+        let _ = self.0.shutdown(Shutdown::Both);
     }
 }
 

@@ -12,10 +12,8 @@ pub const ACCESS_REFUSED: u16 = 403;
 /// Why a channel or its connection ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CloseReason {
-    /// The connector shuts down, and no caller waits.
-    Stopped,
-    /// The settings have changed.
-    Reconfigured,
+    /// The connector's decision.
+    Intended(&'static str),
     /// The broker returned a message that was not published on the channel. No ack can be trusted.
     UnknownReturn,
     /// The broker closed the channel because of a method on it.
@@ -32,8 +30,7 @@ pub enum CloseReason {
 impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Stopped => f.write_str("the connector is shutting down"),
-            Self::Reconfigured => f.write_str("broker settings have changed"),
+            Self::Intended(reason) => f.write_str(reason),
             Self::UnknownReturn => {
                 f.write_str("RabbitMQ returned a message that was not published on it")
             }

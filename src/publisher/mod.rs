@@ -14,7 +14,6 @@ mod backoff;
 mod batch;
 mod caller;
 mod connection;
-mod dialer;
 mod error;
 mod frames;
 mod ledger;
@@ -91,7 +90,7 @@ impl Publisher {
             Arc::clone(&status),
             metrics.clone(),
             heartbeat,
-        )?;
+        );
         std::thread::Builder::new()
             .name("publisher".to_owned())
             .spawn(move || {

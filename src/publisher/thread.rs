@@ -3,11 +3,11 @@
 //! It decides when to connect and when a connection is given up. What is published, and every verdict, is the ledger's
 //! decision.
 
-use std::iter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
+use std::{iter, mem};
 
 use amiquip::{Confirm, ConnectionBlockedNotification, Return};
 use crossbeam_channel::{Receiver, never, select};
@@ -17,11 +17,10 @@ use parking_lot::Mutex;
 use super::backoff::Backoff;
 use super::batch::Identity;
 use super::connection::{BrokerConnection, Confirmations};
-use super::dialer::{Dialer, Reply};
 use super::error::{ACCESS_REFUSED, CloseReason};
 use super::ledger::{Ledger, SCAN_INTERVAL, STALL_LIMIT};
 use super::status::{BrokerStatus, Refusals};
-use super::watchdog::CallWatchdog;
+use super::watchdog::{CallWatchdog, in_background};
 use super::{BrokerSettings, PublisherCommand};
 use crate::liveness::Heartbeat;
 use crate::logging::{LogLimiter, LogRate};
@@ -34,28 +33,28 @@ const GATHER_TIME: Duration = Duration::from_micros(100);
 /// Confirms handled before new messages are published.
 const MAX_CONFIRMS: usize = 1000;
 
-/// A connection that was open this long starts the back-off anew.
-const STABLE_AFTER: Duration = Duration::from_mins(1);
-
 /// The time for outstanding confirms before a connection with outdated settings is closed.
 const DRAIN_LIMIT: Duration = Duration::from_secs(3);
+
+/// For a panic while a connection is opened or closed.
+const PANICKED: &str = "internal error (please report)";
 
 /// The connection's state.
 enum Link {
     Down {
         retry_at: Instant,
     },
-    Opening,
-    Up(Box<BrokerConnection>, Session),
-    /// With the reason; `None` where only amiquip knows it.
-    Closing(Option<CloseReason>, Session),
-}
-
-/// What is known of an open connection.
-struct Session {
-    /// Where it leads to.
-    name: String,
-    opened_at: Instant,
+    /// A connection, or why none of the broker's addresses can be used.
+    Opening(Receiver<Result<BrokerConnection, Vec<String>>>),
+    Up(Box<BrokerConnection>),
+    Closing {
+        /// Where the connection leads to.
+        name: String,
+        /// What the channel has received, unless it cannot be trusted.
+        received: Option<Confirmations>,
+        /// Why the channel ended, and the connection with another one.
+        ended: Receiver<(CloseReason, Option<BrokerConnection>)>,
+    },
 }
 
 /// The thread's state.
@@ -64,7 +63,6 @@ pub struct PublisherThread {
     commands: Receiver<PublisherCommand>,
     heard: Receiver<Identity>,
     is_stopping: bool,
-    dialer: Dialer,
     watchdog: Arc<CallWatchdog>,
     link: Link,
     /// When the settings have changed, if the connection was requested before. Nothing is published on it, and it is closed.
@@ -95,18 +93,16 @@ impl PublisherThread {
         status: Arc<Mutex<BrokerStatus>>,
         metrics: BrokerMetrics,
         heartbeat: Heartbeat,
-    ) -> std::io::Result<Self> {
+    ) -> Self {
         let started = SystemTime::UNIX_EPOCH
             .elapsed()
             .map_or(0, |elapsed| elapsed.as_nanos());
-        let watchdog = Arc::new(CallWatchdog::default());
-        Ok(Self {
+        Self {
             settings,
             commands,
             heard,
             is_stopping: false,
-            dialer: Dialer::start(Arc::clone(&watchdog))?,
-            watchdog,
+            watchdog: Arc::default(),
             link: Link::Down {
                 retry_at: Instant::now(),
             },
@@ -123,7 +119,7 @@ impl PublisherThread {
             status,
             metrics,
             heartbeat,
-        })
+        }
     }
 
     /// Runs until it is stopped. A panic costs the connection and the callers' verdicts, not the thread.
@@ -139,7 +135,7 @@ impl PublisherThread {
     }
 
     fn is_done(&self) -> bool {
-        let is_open = matches!(self.link, Link::Up(..) | Link::Closing(..));
+        let is_open = matches!(self.link, Link::Up(_) | Link::Closing { .. });
         self.is_stopping && !self.ledger.has_callers() && !is_open
     }
 
@@ -155,14 +151,20 @@ impl PublisherThread {
             self.scan(now);
         }
         self.drive_link(now);
-        let sleep = self.time_until_due(Instant::now());
-        let (Confirmations { confirms, returns }, blocked) = match &self.link {
-            Link::Up(connection, _) => (
-                connection.confirmations().clone(),
-                connection.blocked.clone(),
-            ),
-            _ => (Confirmations::none(), never()),
-        };
+        let mut confirmations = Confirmations::none();
+        let (mut blocked, mut opened, mut ended) = (never(), never(), never());
+        // What has a limit of some seconds may take until the next scan longer.
+        let mut due = self.next_scan;
+        match &self.link {
+            Link::Down { retry_at } => due = due.min(*retry_at),
+            Link::Opening(result) => opened = result.clone(),
+            Link::Up(connection) => {
+                confirmations = connection.confirmations.clone();
+                blocked = connection.blocked.clone();
+            }
+            Link::Closing { ended: result, .. } => ended = result.clone(),
+        }
+        let Confirmations { confirms, returns } = confirmations;
         select! {
             recv(confirms) -> confirm => match confirm {
                 Ok(first) => {
@@ -183,16 +185,17 @@ impl PublisherThread {
                     thread::sleep(GATHER_TIME);
                 }
             }
-            recv(self.dialer.replies) -> reply => match reply {
-                Ok(Reply::Opened(connection, name)) => self.opened(connection, &name),
-                Ok(Reply::NotOpened(reasons)) => self.not_opened(reasons),
-                Ok(Reply::Closed { reason, received, reopened }) => {
-                    self.closed(reason, &received, reopened);
-                }
-                // Only a panic in the dialer itself.
-                Err(_) => thread::sleep(SCAN_INTERVAL),
+            recv(opened) -> result => match result {
+                Ok(Ok(connection)) => self.opened(connection),
+                Ok(Err(reasons)) => self.not_opened(reasons),
+                Err(_) => self.not_opened(vec![PANICKED.to_owned()]),
             },
-            default(sleep) => {}
+            recv(ended) -> result => {
+                let panicked = |_| (CloseReason::Connection(PANICKED.to_owned()), None);
+                let (reason, reopened) = result.unwrap_or_else(panicked);
+                self.channel_ended(&reason, reopened);
+            }
+            default(due.saturating_duration_since(Instant::now())) => {}
         }
     }
 
@@ -241,52 +244,48 @@ impl PublisherThread {
     /// Opens a connection, publishes on it, or ends it.
     fn drive_link(&mut self, now: Instant) {
         let is_drained = |since| since + DRAIN_LIMIT <= now || self.ledger.in_flight() == 0;
-        let end = match &self.link {
-            Link::Down { retry_at } if *retry_at <= now => {
-                let urls = &self.settings.urls;
-                let url = urls[self.url_index % urls.len()].clone();
-                debug!(broker:% = url; "connecting");
-                self.dialer.open(url, self.settings.clone());
-                (self.link, self.outdated_since) = (Link::Opening, None);
-                None
+        match &self.link {
+            Link::Down { retry_at } if *retry_at <= now => self.connect(),
+            Link::Up(_) if self.is_stopping && !self.ledger.has_callers() => {
+                self.end_session(Some(CloseReason::Intended(
+                    "the connector is shutting down",
+                )));
             }
-            Link::Up(..) if self.is_stopping && !self.ledger.has_callers() => {
-                Some(Some(CloseReason::Stopped))
+            Link::Up(_) if self.outdated_since.is_some_and(is_drained) => {
+                self.end_session(Some(CloseReason::Intended("broker settings have changed")));
             }
-            Link::Up(..) if self.outdated_since.is_some_and(is_drained) => {
-                Some(Some(CloseReason::Reconfigured))
-            }
-            Link::Up(..) if self.ledger.stalls_at().is_some_and(|time| time <= now) => {
+            Link::Up(_) if self.ledger.stalls_at().is_some_and(|time| time <= now) => {
                 let reason = format!("no confirm for {STALL_LIMIT:?}");
-                Some(Some(CloseReason::Connection(reason)))
+                self.end_session(Some(CloseReason::Connection(reason)));
             }
-            Link::Up(..) if self.outdated_since.is_none() => self.fill_window().err(),
-            _ => None,
-        };
-        if let Some(reason) = end {
-            self.end_session(reason);
+            Link::Up(_) if self.outdated_since.is_none() => {
+                if let Err(reason) = self.fill_window() {
+                    self.end_session(reason);
+                }
+            }
+            _ => {}
         }
     }
 
-    /// At most until the next scan: what has a limit of some seconds may take a second longer.
-    fn time_until_due(&self, now: Instant) -> Duration {
-        let due = match &self.link {
-            Link::Down { retry_at } => self.next_scan.min(*retry_at),
-            _ => self.next_scan,
-        };
-        due.saturating_duration_since(now)
+    fn connect(&mut self) {
+        let urls = &self.settings.urls;
+        let url = urls[self.url_index % urls.len()].clone();
+        debug!(broker:% = url; "connecting");
+        let (settings, watchdog) = (self.settings.clone(), Arc::clone(&self.watchdog));
+        let open = move || BrokerConnection::open(&url, &settings, &watchdog);
+        (self.link, self.outdated_since) = (Link::Opening(in_background(open)), None);
     }
 
     /// Publishes what the ledger has for now. An error is why that failed, if amiquip has reported it.
     fn fill_window(&mut self) -> Result<(), Option<CloseReason>> {
-        let Link::Up(connection, _) = &self.link else {
+        let Link::Up(connection) = &self.link else {
             return Ok(());
         };
         let _one_write = connection.hold_writes();
         while let Some(publication) = self.ledger.publish_next(Instant::now()) {
             let (tag, message) = (publication.tag, publication.message);
             let id = format!("{}-{}-{tag}", self.instance, self.channels);
-            connection.publish(&self.settings.exchange, message, id)?;
+            connection.publish(message, id)?;
         }
         Ok(())
     }
@@ -312,9 +311,7 @@ impl PublisherThread {
             }
             if is_ack {
                 self.backoff.reset();
-                let now = Instant::now();
-                self.refusals.confirmed(now);
-                self.show_refusal(now);
+                self.refusals.confirmed(Instant::now());
             }
         }
         true
@@ -344,15 +341,11 @@ impl PublisherThread {
         }
     }
 
-    fn opened(&mut self, connection: Box<BrokerConnection>, name: &str) {
+    fn opened(&mut self, connection: BrokerConnection) {
         self.metrics.attempted(true);
-        let now = Instant::now();
-        let session = Session {
-            name: name.to_owned(),
-            opened_at: now,
-        };
-        // Before anything that might panic: a link that stays `Opening` would wait forever for the dialer.
-        self.start_channel(connection, session, now);
+        let name = connection.name.clone();
+        // Before anything that might panic: a link that stays `Opening` would wait forever.
+        self.start_channel(connection);
         // Otherwise the settings have changed meanwhile, and the connection is closed again.
         if self.outdated_since.is_none() {
             self.set_status(BrokerStatus::Connected);
@@ -368,14 +361,13 @@ impl PublisherThread {
         }
     }
 
-    fn start_channel(&mut self, connection: Box<BrokerConnection>, session: Session, now: Instant) {
+    fn start_channel(&mut self, connection: BrokerConnection) {
         self.channels += 1;
-        self.ledger.opened(now);
-        self.link = Link::Up(connection, session);
+        self.ledger.opened(Instant::now());
+        self.link = Link::Up(Box::new(connection));
     }
 
     fn not_opened(&mut self, reasons: Vec<String>) {
-        self.outage_since.get_or_insert_with(Instant::now);
         for reason in reasons {
             self.metrics.attempted(false);
             self.disconnected(&reason);
@@ -386,18 +378,23 @@ impl PublisherThread {
                 None => debug!("cannot connect to RabbitMQ: {reason}"),
             }
         }
-        let is_outdated = self.outdated_since.is_some();
-        self.url_index += usize::from(!is_outdated);
-        // A pause only after every URL has been tried.
-        let is_round_complete = self.url_index.is_multiple_of(self.settings.urls.len());
-        let pause = if is_round_complete && !is_outdated {
-            self.next_pause()
-        } else {
-            Duration::ZERO
-        };
-        self.link = Link::Down {
-            retry_at: Instant::now() + pause,
-        };
+        self.retry();
+    }
+
+    /// Tries the next URL; once all have been tried, after a pause. New settings are tried at once, from their first URL on.
+    fn retry(&mut self) {
+        let now = Instant::now();
+        self.outage_since.get_or_insert(now);
+        let mut retry_at = now;
+        if self.outdated_since.is_none() {
+            self.url_index += 1;
+            if self.url_index.is_multiple_of(self.settings.urls.len()) {
+                let pause = self.backoff.next(now);
+                debug!(milliseconds = pause.as_millis(); "pause before the next connection");
+                retry_at += pause;
+            }
+        }
+        self.link = Link::Down { retry_at };
     }
 
     fn disconnected(&self, reason: &str) {
@@ -414,81 +411,55 @@ impl PublisherThread {
     /// one is opened on the same connection: nothing else is wrong with that.
     fn end_session(&mut self, reason: Option<CloseReason>) {
         let retry_at = Instant::now();
-        match std::mem::replace(&mut self.link, Link::Down { retry_at }) {
-            Link::Up(connection, session) => {
+        match mem::replace(&mut self.link, Link::Down { retry_at }) {
+            Link::Up(connection) => {
                 let is_over_message = matches!(reason, None | Some(CloseReason::Channel { .. }));
-                if is_over_message && self.ledger.in_flight() > 0 {
-                    let exchange = self.settings.exchange.clone();
-                    self.dialer.reopen(connection, exchange, reason.clone());
-                } else {
+                let may_reopen = is_over_message && self.ledger.in_flight() > 0;
+                if !may_reopen {
                     self.disconnected("closing the connection");
-                    self.dialer.close(connection);
                 }
-                self.link = Link::Closing(reason, session);
+                let is_trusted = reason != Some(CloseReason::UnknownReturn);
+                self.link = Link::Closing {
+                    name: connection.name.clone(),
+                    received: is_trusted.then(|| connection.confirmations.clone()),
+                    ended: in_background(move || connection.end_channel(reason, may_reopen)),
+                };
             }
             other => self.link = other,
         }
     }
 
-    fn closed(
-        &mut self,
-        found: CloseReason,
-        received: &Confirmations,
-        reopened: Option<Box<BrokerConnection>>,
-    ) {
+    fn channel_ended(&mut self, reason: &CloseReason, reopened: Option<BrokerConnection>) {
         let now = Instant::now();
         let down = Link::Down { retry_at: now };
-        let Link::Closing(known, session) = std::mem::replace(&mut self.link, down) else {
+        let Link::Closing { name, received, .. } = mem::replace(&mut self.link, down) else {
             return;
         };
-        if known != Some(CloseReason::UnknownReturn) {
-            self.handle_confirms(received.confirms.try_iter(), &received.returns);
+        if let Some(Confirmations { confirms, returns }) = received {
+            self.handle_confirms(confirms.try_iter(), &returns);
         }
-        let reason = match (known, found) {
-            (Some(known), CloseReason::Connection(_)) => known,
-            (_, found) => found,
-        };
-        let in_flight = self.ledger.channel_ended(&reason, now);
-        let name = session.name.clone();
+        let in_flight = self.ledger.channel_ended(reason, now);
         if let Some(connection) = reopened {
-            self.start_channel(connection, session, now);
-            return self.channel_closed(&name, &reason, in_flight, now);
+            self.start_channel(connection);
+            self.channel_reopened(&name, reason, in_flight, now);
+        } else if let CloseReason::Intended(reason) = reason {
+            self.disconnected(reason);
+            info!(broker:% = name, in_flight; "connection closed: {reason}");
+        } else {
+            error!(broker:% = name, in_flight; "lost connection to RabbitMQ: {reason}");
+            self.disconnected(&format!("{name}: {reason}"));
+            self.retry();
         }
-        match reason {
-            CloseReason::Stopped => {
-                self.disconnected("the connector is shutting down");
-                return info!(broker:% = name; "connection closed");
-            }
-            CloseReason::Reconfigured => {
-                self.disconnected("connecting with new settings");
-                return info!(broker:% = name, in_flight; "connection closed: {reason}");
-            }
-            _ => {}
-        }
-        error!(broker:% = name, in_flight; "lost connection to RabbitMQ: {reason}");
-        self.disconnected(&format!("{name}: {reason}"));
-        self.outage_since.get_or_insert(now);
-        if self.outdated_since.is_some() {
-            // The new settings are tried at once, from their first URL on.
-            return;
-        }
-        if now.saturating_duration_since(session.opened_at) >= STABLE_AFTER {
-            self.backoff.reset();
-        }
-        self.url_index += 1;
-        self.link = Link::Down {
-            retry_at: now + self.next_pause(),
-        };
-    }
-
-    fn next_pause(&mut self) -> Duration {
-        let pause = self.backoff.next();
-        debug!(milliseconds = pause.as_millis(); "pause before the next connection");
-        pause
     }
 
     /// The broker has closed a channel over a message, whose notification has its verdict or will have it soon.
-    fn channel_closed(&mut self, name: &str, reason: &CloseReason, in_flight: usize, now: Instant) {
+    fn channel_reopened(
+        &mut self,
+        name: &str,
+        reason: &CloseReason,
+        in_flight: usize,
+        now: Instant,
+    ) {
         if !matches!(
             reason,
             CloseReason::Channel {

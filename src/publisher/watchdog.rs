@@ -1,16 +1,27 @@
-//! Ends calls of amiquip that hang: any call can hang forever, and each ends at once when its socket is shut down.
-//!
-//! The dialer makes the calls that can hang, and the publisher's thread checks them each second.
+//! Runs calls of amiquip in the background, and ends those that hang: any call can hang forever, and each ends at once when
+//! its socket is shut down. Meanwhile the publisher's thread goes on answering callers.
 
 use std::net::{Shutdown, TcpStream};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, bounded};
 use parking_lot::Mutex;
+
+/// Runs calls on a thread, and returns where their result comes. The channel ends without one where they panic, or no thread
+/// can start.
+pub fn in_background<T: Send + 'static>(calls: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
+    let (sender, result) = bounded(1);
+    // The publisher's thread may have ended.
+    let work = move || drop(sender.send(calls()));
+    let _ = thread::Builder::new().name("dialer".to_owned()).spawn(work);
+    result
+}
 
 /// The call that runs now: when it has to be over, and its socket.
 #[derive(Debug, Default)]
-pub struct CallWatchdog(Mutex<Option<(Instant, Arc<TcpStream>)>>);
+pub struct CallWatchdog(Mutex<Option<(Instant, Weak<TcpStream>)>>);
 
 impl CallWatchdog {
     /// Runs `call`. If it takes longer than `limit`, the next check shuts the socket down, which ends the call: `None`.
@@ -20,8 +31,8 @@ impl CallWatchdog {
         socket: &Arc<TcpStream>,
         call: impl FnOnce() -> T,
     ) -> Option<T> {
-        *self.0.lock() = Some((Instant::now() + limit, Arc::clone(socket)));
-        let _disarm = Disarm(self);
+        *self.0.lock() = Some((Instant::now() + limit, Arc::downgrade(socket)));
+        // Where it panics, its socket is closed, and a check does nothing.
         let value = call();
         self.0.lock().take().map(|_| value)
     }
@@ -29,18 +40,10 @@ impl CallWatchdog {
     /// Ends the call that runs, if it takes too long.
     pub fn check(&self) {
         let is_late = |(deadline, _): &mut (Instant, _)| *deadline <= Instant::now();
-        if let Some((_, socket)) = self.0.lock().take_if(is_late) {
+        let late = self.0.lock().take_if(is_late);
+        if let Some(socket) = late.and_then(|(_, socket)| socket.upgrade()) {
             let _ = socket.shutdown(Shutdown::Both);
         }
-    }
-}
-
-/// Ends the watch also where the call panics.
-struct Disarm<'w>(&'w CallWatchdog);
-
-impl Drop for Disarm<'_> {
-    fn drop(&mut self) {
-        *self.0.0.lock() = None;
     }
 }
 
