@@ -403,4 +403,25 @@ mod tests {
             "old bytes arrive behind those of the next connection"
         );
     }
+
+    /// amiquip has no other way to read them.
+    #[test]
+    fn the_options_of_a_connection_are_those_of_its_url() {
+        let url = AmqpUrl::parse("amqp://u:p@h/v?heartbeat=7").unwrap();
+        let options = format!("{:?}", connection_options(&url));
+        for (option, without) in [
+            ("heartbeat: 7,", "a dead broker is noticed after 30 s only"),
+            (
+                "frame_max: 131072,",
+                "frames are longer than the check of frames allows",
+            ),
+            (
+                "connection_timeout: Some(5s),",
+                "the login waits for a silent server",
+            ),
+            ("virtual_host: \"v\",", "events go to another virtual host"),
+        ] {
+            assert!(options.contains(option), "{without}: {option} in {options}");
+        }
+    }
 }

@@ -56,9 +56,12 @@ impl Drop for HoldGuard<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
     use std::sync::mpsc;
     use std::thread;
 
+    use super::super::stream::BoundedStream;
     use super::*;
 
     #[test]
@@ -81,6 +84,32 @@ mod tests {
         // Far less than the hour: the release has woken it.
         is_done.recv_timeout(Duration::from_mins(1)).unwrap();
         writer.join().unwrap();
+    }
+
+    #[test]
+    fn the_writes_of_a_stream_wait_for_the_gate() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let gate = WriteGate::default();
+        let mut stream = BoundedStream::plain(socket, gate.clone()).unwrap();
+        let held = gate.hold();
+        thread::scope(|scope| {
+            // Held, each waits 20 ms.
+            let writer = scope.spawn(move || {
+                for _ in 0..1000 {
+                    stream.write_all(b"x").unwrap();
+                }
+            });
+            while !gate.0.released.notify_one() {
+                let is_late = writer.is_finished();
+                assert!(
+                    !is_late,
+                    "no write waits: a burst is sent in many small ones"
+                );
+                thread::yield_now();
+            }
+            drop(held);
+        });
     }
 
     #[test]

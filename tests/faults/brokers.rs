@@ -137,7 +137,7 @@ fn an_event_over_which_rabbitmq_closes_the_channel_fails_alone() {
     let connector = Connector::with(&config(&broker.url("v0"), "", &mapping), &[]);
     connector.wait_until_ready();
     let load = Load::start(connector.address, 8);
-    for round in 0..5 {
+    for round in 0..15 {
         load.wait_for_more(20);
         let url = format!("\"externalURL\":\"{}\"", "x".repeat(200_000));
         let body = notification(&[format!("large{round}")]).replace("\"externalURL\":\"\"", &url);
@@ -148,6 +148,9 @@ fn an_event_over_which_rabbitmq_closes_the_channel_fails_alone() {
     let result = load.stop();
     let received = broker.admin("v0").drain_resources();
     result.assert_no_loss("an event above max_message_size", &received);
+    let log = connector.log();
+    let lost = log.lines().find(|line| line.contains("lost connection"));
+    assert_eq!(lost, None, "more than the channel is given up");
     assert_eq!(result.statuses.keys().collect::<Vec<_>>(), [&200]);
 }
 
