@@ -407,6 +407,111 @@ mod tests {
     }
 
     #[test]
+    fn a_handshake_waits_for_others_to_end_before_one_is_evicted() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let slots = Arc::new(ConnectionSlots::new(2000));
+        let (socket, _peer) = connection(&listener);
+        let has_waited = || {
+            let enter = |_| slots.take(&socket).unwrap();
+            let held: Vec<_> = (0..MAX_HANDSHAKES).map(enter).collect();
+            held.iter().for_each(SlotGuard::begin_handshake);
+            let newcomer = enter(0);
+            thread::scope(|scope| {
+                let handshake = scope.spawn(|| newcomer.begin_handshake());
+                // Until it waits.
+                while !slots.changed.notify_one() && !handshake.is_finished() {
+                    thread::yield_now();
+                }
+                held[1].wait();
+            });
+            slots.table.lock().count(SlotState::Leaving) == 0
+        };
+        // A loaded machine may take longer than the wait, but not each time.
+        let is_saved = (0..20).any(|_| has_waited());
+        assert!(is_saved, "a burst of handshakes evicts itself");
+    }
+
+    #[test]
+    fn no_more_connections_are_evicted_than_needed_and_none_that_is_new() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (socket, _peer) = connection(&listener);
+        let start = Instant::now();
+        let at = |time: u32| start + time * MIN_IDLE;
+        // For each connection since when it has been idle. 3 is the limit.
+        for (times, count, evicted, next) in [
+            (&[2, 0, 1, 3][..], 2, &[1, 2][..], None),
+            (&[3], 1, &[0], None),
+            (&[4, 2], 2, &[1], Some(4)),
+            (&[4], 1, &[], Some(4)),
+            (&[2], 0, &[], None),
+        ] {
+            let slot = |time: &u32| Slot {
+                socket: Arc::clone(&socket),
+                state: SlotState::Waiting,
+                since: at(*time),
+            };
+            let mut table = SlotTable {
+                max: 2,
+                taken: (0..).zip(times.iter().map(slot)).collect(),
+                next_id: 0,
+                notifications: 0,
+            };
+            assert_eq!(table.evict(count, Some(at(3))), next.map(at), "{times:?}");
+            let leaving = table.taken.iter();
+            let leaving = leaving.filter(|(_, slot)| slot.state == SlotState::Leaving);
+            assert!(
+                leaving.map(|(id, _)| *id).eq(evicted.iter().copied()),
+                "{times:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn one_idle_connection_is_evicted_at_a_time() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let slots = Arc::new(ConnectionSlots::new(4));
+        let (socket, _peer) = connection(&listener);
+        let guards = [(); 3].map(|()| slots.take(&socket).unwrap());
+        guards[0].begin_notification().unwrap();
+        for expected in [[false, true, false], [false, true, true]] {
+            slots.evict_longest_idle();
+            let table = slots.table.lock();
+            let states = table.taken.values().map(|slot| slot.state);
+            assert!(
+                states.map(|state| state == SlotState::Leaving).eq(expected),
+                "{table:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_lower_limit_holds_for_the_next_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let slots = Arc::new(ConnectionSlots::new(5));
+        let sockets: Vec<_> = (0..6).map(|_| connection(&listener)).collect();
+        let threads: Vec<_> = sockets[1..]
+            .iter()
+            .map(|(socket, _)| leave_when_closed(socket, slots.take(socket).unwrap()))
+            .collect();
+        for slot in slots.table.lock().taken.values_mut() {
+            slot.since -= MIN_IDLE;
+        }
+        slots.resize(4);
+        let newcomer = slots.take(&sockets[0].0);
+        assert!(newcomer.is_some());
+        let is_leaving = slots.table.lock().count(SlotState::Leaving) > 0;
+        assert_eq!(
+            (used(&slots), is_leaving),
+            ((4, 0), false),
+            "more or less than the excess is evicted"
+        );
+        drop(sockets);
+        for thread in threads {
+            thread.join().unwrap();
+        }
+    }
+
+    #[test]
     fn notifications_leave_slots_for_others() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (socket, _peer) = connection(&listener);
