@@ -230,6 +230,17 @@ mod tests {
     }
 
     #[test]
+    fn a_large_charge_may_fill_its_part_and_stays_while_small_ones_use_the_reserve() {
+        let budget = Budget::new(LIMIT);
+        let mut large = budget.charge(LIMIT_OF_LARGE).unwrap();
+        let _small = budget.charge(1).unwrap();
+        assert_eq!(large.grow(0), Ok(()), "what it has already is refused");
+        let limit = LIMIT_OF_LARGE;
+        let another = budget.charge(limit).map(drop);
+        assert_eq!(another, Err(BudgetError::Full { limit }), "a retry fits");
+    }
+
+    #[test]
     fn threads_share_the_budget_without_exceeding_it() {
         let budget = Budget::new(LIMIT);
         std::thread::scope(|scope| {

@@ -447,12 +447,15 @@ pub(super) mod tests {
         let unused = 1_000 + 10 * TYPICAL_TEXT_BYTES;
         assert_eq!(batch.bytes(), unused + 10 * size_of::<Entry>());
         assert!(!batch.is_empty() && batch_of([]).is_empty());
-        // Above this, what is not used is given back.
-        let mut builder = BatchBuilder::with_capacity(10, SHRINK_ABOVE + 1);
-        builder
-            .push(&event("one", State::Ok), true, "", "")
-            .unwrap();
-        assert!(builder.finish().batch.bytes() < 1_000);
+        // Above a size, or where events are merged, what is not used is given back.
+        for (bytes, events) in [(SHRINK_ABOVE + 1, 1), (1_000, 2)] {
+            let mut builder = BatchBuilder::with_capacity(10, bytes);
+            for _ in 0..events {
+                let event = event("one", State::Ok);
+                builder.push(&event, true, "", "").unwrap();
+            }
+            assert!(builder.finish().batch.bytes() < 1_000, "{events} events");
+        }
     }
 
     #[test]

@@ -161,7 +161,11 @@ mod tests {
             };
             let (sender, receiver) = oneshot::channel();
             act(sender);
-            Wait::new(timeout, Instant::now()).verdict(&receiver, &|| sender_is_gone)
+            let wait = Wait::new(timeout, Instant::now());
+            let verdict = wait.verdict(&receiver, &|| sender_is_gone);
+            let is_up = wait.elapsed() >= limit;
+            assert_eq!(is_up, verdict.is_none(), "the time of the error message");
+            verdict
         };
         let (long, moment) = (Duration::from_hours(1), Duration::from_millis(1));
         let keep = |sender| std::mem::forget(sender);
