@@ -165,13 +165,16 @@ audit:
 	command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
 	cargo deny --locked check
 
-# Pure modules: the unit tests of a module alone must find its faults.
-MODULES = event http/auth http/permits http/slots memory publisher/batch publisher/ledger
+# Pure modules: the unit tests of a module alone must find its faults. One that makes them hang is found, too.
+MODULES = event http/auth http/permits http/slots memory pipeline/groups publisher/batch publisher/caller publisher/ledger
+# The time for the tests of one fault. An eighth of the usual cases of property tests: 32, and 1,280 for the ledger.
+TIMEOUT = 60
 mutants:
 	command -v cargo-mutants >/dev/null || cargo install --locked cargo-mutants
-	failed=; for module in $(MODULES); do mkdir -p $(TARGET)/mutants/$$module; \
-		cargo mutants --output $(TARGET)/mutants/$$module --file "src/$$module.rs" --file "src/$$module/*.rs" \
-			--cargo-arg=--locked --cargo-arg=--lib -- "$$(echo "$$module" | sed 's|/|::|g')::" || failed="$$failed $$module"; \
+	failed=; for module in $(MODULES); do out=$(TARGET)/mutants/$$module; mkdir -p $$out; \
+		PROPTEST_CASES=32 cargo mutants --timeout $(TIMEOUT) --output $$out --file "src/$$module.rs" --file "src/$$module/*.rs" \
+			--cargo-arg=--locked --cargo-arg=--lib -- "$$(echo "$$module" | sed 's|/|::|g')::" || \
+			{ test $$? -eq 3 && test ! -s $$out/mutants.out/missed.txt; } || failed="$$failed $$module"; \
 	done; test -z "$$failed" || { echo "make mutants: faults survived in$$failed" >&2; exit 1; }
 
 bench:

@@ -517,7 +517,8 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 10_000, ..ProptestConfig::default() })]
+    // 10,240. PROPTEST_CASES changes it for all property tests alike.
+    #![proptest_config(ProptestConfig { cases: 40 * ProptestConfig::default().cases, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_the_broker_and_the_senders_do(steps in steps()) {
