@@ -91,7 +91,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let gate = WriteGate::default();
-        let mut stream = BoundedStream::plain(socket, gate.clone()).unwrap();
+        let mut stream = BoundedStream::open(Arc::new(socket), None, gate.clone()).unwrap();
         let held = gate.hold();
         thread::scope(|scope| {
             // Held, each waits 20 ms.
