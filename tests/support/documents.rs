@@ -129,7 +129,7 @@ pub fn only(name: &str) -> String {
 /// The shipped `config.yml` with the lines that the quick start changes.
 pub fn quick_start() -> String {
     let mut config = document("config.yml");
-    let block = only("quick start, configuration");
+    let block = &marked("quick start, configuration")[0].text;
     let changed: Vec<_> = block
         .lines()
         .filter_map(|line| Some((line, line.split_once(": ")?.0)))
