@@ -8,11 +8,10 @@
 //! This module knows nothing of rules and brokers.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
-use std::hash::Hash;
-use std::io::Write;
+use std::cmp::Reverse;
+use std::io::{self, Write};
 
-use serde::ser::{Serialize, Serializer};
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::alertmanager::Labels;
@@ -29,9 +28,6 @@ const RESERVED: &str = "\
     routing_key rt source_type stat_name state state_setting_updated status tags ticket \
     ticket_comment ticket_data ticket_meta_alarm_id ticket_resources ticket_rule_id ticket_rule_name \
     ticket_system_name ticket_url timestamp user_id";
-
-const EVENT_TYPE: &str = "check";
-const SOURCE_TYPE: &str = "resource";
 
 /// The longest encoded event. RabbitMQ closes the channel over its `max_message_size`, 16 MiB by default since 4.0: a
 /// longer event would end the deliveries of all others.
@@ -57,23 +53,14 @@ impl<'a> Name<'a> {
     /// Removes white space around the text, and puts a blank in place of line breaks and the white space around them: cutting
     /// at the line break would merge different entities. `None` for a blank text.
     pub fn new(text: impl Into<Cow<'a, str>>) -> Option<Self> {
-        let mut text = text.into();
+        let text = text.into();
         // Nearly every name.
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Some(Self(text));
         }
-        let trimmed = text.trim();
-        if trimmed.contains(is_line_break) {
-            let lines = trimmed.split(is_line_break).map(str::trim);
-            let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
-            text = lines.join(" ").into();
-        } else if trimmed.len() < text.len() {
-            text = match text {
-                Cow::Borrowed(text) => text.trim().into(),
-                Cow::Owned(text) => text.trim().to_owned().into(),
-            };
-        }
-        (!text.is_empty()).then_some(Self(text))
+        let lines = text.split(is_line_break).map(str::trim);
+        let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
+        (!lines.is_empty()).then(|| Self(lines.join(" ").into()))
     }
 
     /// The same name, not copied.
@@ -245,18 +232,13 @@ pub enum State {
 impl State {
     /// Parses the value of a state rule: `0` to `3`, or a state's name in any case.
     pub fn parse(value: &str) -> Option<Self> {
-        const WORDS: [(State, &[&str]); 4] = [
-            (State::Ok, &["0", "ok", "info"]),
-            (State::Minor, &["1", "minor"]),
-            (State::Major, &["2", "major"]),
-            (State::Critical, &["3", "critical"]),
-        ];
-        let value = value.trim();
-        let matches = |words: &[&str]| words.iter().any(|word| word.eq_ignore_ascii_case(value));
-        WORDS
-            .into_iter()
-            .find(|(_, words)| matches(words))
-            .map(|(state, _)| state)
+        match value.trim().to_ascii_lowercase().as_str() {
+            "0" | "ok" | "info" => Some(Self::Ok),
+            "1" | "minor" => Some(Self::Minor),
+            "2" | "major" => Some(Self::Major),
+            "3" | "critical" => Some(Self::Critical),
+            _ => None,
+        }
     }
 }
 
@@ -285,24 +267,19 @@ impl<E> Candidate<E> {
 /// published one that is its own.
 ///
 /// Two events would move the alarm to one state and back at each repetition of the notification.
-pub fn choose_events<E: Eq + Hash>(events: &[Candidate<E>]) -> Vec<usize> {
+pub fn choose_events<E: Ord>(events: &[Candidate<E>]) -> Vec<usize> {
+    let entity = |position: usize| &events[position].entity;
     let rank = |position: usize| (events[position].state, events[position].is_firing);
-    // For each entity its place in `chosen`.
-    let mut places = HashMap::with_capacity(events.len());
-    let mut chosen = Vec::with_capacity(events.len());
-    let mut choose = |position: usize| {
-        let place = *places
-            .entry(&events[position].entity)
-            .or_insert(chosen.len());
-        if place == chosen.len() {
-            chosen.push(position);
-        } else if rank(position) > rank(chosen[place]) {
-            chosen[place] = position;
+    let mut positions: Vec<usize> = (0..events.len()).collect();
+    // The sort is stable: the first of equal ones stays the first.
+    positions.sort_by_key(|&position| (entity(position), Reverse(rank(position))));
+    let mut chosen = vec![0; events.len()];
+    for of_entity in positions.chunk_by(|&one, &other| entity(one) == entity(other)) {
+        for &position in of_entity {
+            chosen[position] = of_entity[0];
         }
-        place
-    };
-    let places: Vec<usize> = (0..events.len()).map(&mut choose).collect();
-    places.into_iter().map(|place| chosen[place]).collect()
+    }
+    chosen
 }
 
 /// Parses the value of a timestamp rule, Unix seconds or RFC 3339. The result is in Unix seconds.
@@ -313,7 +290,8 @@ pub fn parse_timestamp(value: &str) -> Option<i64> {
 }
 
 /// The value of a rule, and of an extra information.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
 pub enum FieldValue<'a> {
     /// A string.
     String(Cow<'a, str>),
@@ -330,16 +308,6 @@ impl FieldValue<'_> {
             Self::String(string) => string.len(),
             Self::Labels(labels) => labels.text_len(),
             Self::Constant(_) => 0,
-        }
-    }
-}
-
-impl Serialize for FieldValue<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::String(string) => serializer.serialize_str(string),
-            Self::Labels(labels) => labels.serialize(serializer),
-            Self::Constant(value) => value.serialize(serializer),
         }
     }
 }
@@ -370,45 +338,30 @@ pub struct Event<'a> {
 impl Event<'_> {
     /// Appends the event as a JSON object. The keys are written as they are, with their separators: that takes 4,000
     /// instructions an event less than a serializer that quotes them each time.
-    pub fn write_json(&self, json: &mut impl Write) -> serde_json::Result<()> {
+    pub fn write_json(&self, json: &mut impl Write) -> io::Result<()> {
         let names = &self.names;
         let (connector, connector_name) = (names.connector.as_str(), names.connector_name.as_str());
-        write(
-            json,
-            "{\"event_type\":\"check\",\"source_type\":\"resource\"",
-        )?;
-        entry(json, ",\"connector\":", connector)?;
-        entry(json, ",\"connector_name\":", connector_name)?;
-        entry(json, ",\"component\":", names.component())?;
-        entry(json, ",\"resource\":", names.resource())?;
-        entry(json, ",\"state\":", &(self.state as u8))?;
-        if let Some(output) = &self.output {
-            entry(json, ",\"output\":", output)?;
+        json.write_all(b"{\"event_type\":\"check\",\"source_type\":\"resource\"")?;
+        write_entry(json, ",\"connector\":", Some(connector))?;
+        write_entry(json, ",\"connector_name\":", Some(connector_name))?;
+        write_entry(json, ",\"component\":", Some(names.component()))?;
+        write_entry(json, ",\"resource\":", Some(names.resource()))?;
+        write_entry(json, ",\"state\":", Some(self.state as u8))?;
+        write_entry(json, ",\"output\":", self.output.as_ref())?;
+        write_entry(json, ",\"long_output\":", self.long_output.as_ref())?;
+        if self.author.is_none() {
+            let author = format_args!("{connector}.{connector_name}");
+            write_entry(json, ",\"author\":", Some(author))?;
         }
-        if let Some(long_output) = &self.long_output {
-            entry(json, ",\"long_output\":", long_output)?;
-        }
-        match &self.author {
-            Some(author) => entry(json, ",\"author\":", author)?,
-            None => entry(
-                json,
-                ",\"author\":",
-                &format_args!("{connector}.{connector_name}"),
-            )?,
-        }
-        if let Some(timestamp) = &self.timestamp {
-            entry(json, ",\"timestamp\":", timestamp)?;
-        }
-        if let Some(tags) = self.tags {
-            entry(json, ",\"tags\":", tags)?;
-        }
-        if let Some(perf_data) = &self.perf_data {
-            entry(json, ",\"perf_data\":", perf_data.as_str())?;
-        }
+        write_entry(json, ",\"author\":", self.author.as_ref())?;
+        write_entry(json, ",\"timestamp\":", self.timestamp)?;
+        write_entry(json, ",\"tags\":", self.tags)?;
+        let perf_data = self.perf_data.as_ref().map(PerfData::as_str);
+        write_entry(json, ",\"perf_data\":", perf_data)?;
         for (name, value) in &self.extra {
-            entry(json, &name.json_key, value)?;
+            write_entry(json, &name.json_key, Some(value))?;
         }
-        write(json, "}")
+        json.write_all(b"}")
     }
 
     /// Appends the routing key after Canopsis's convention, cut to [`ROUTING_KEY_BYTES`] on a character boundary. Canopsis
@@ -418,8 +371,8 @@ impl Event<'_> {
         let parts = [
             self.names.connector.as_str(),
             self.names.connector_name.as_str(),
-            EVENT_TYPE,
-            SOURCE_TYPE,
+            "check",
+            "resource",
             self.names.component(),
             self.names.resource(),
         ];
@@ -432,18 +385,13 @@ impl Event<'_> {
     }
 }
 
-fn write(json: &mut impl Write, text: &str) -> serde_json::Result<()> {
-    json.write_all(text.as_bytes())
-        .map_err(serde_json::Error::io)
-}
-
-fn entry(
-    json: &mut impl Write,
-    key: &str,
-    value: &(impl Serialize + ?Sized),
-) -> serde_json::Result<()> {
-    write(json, key)?;
-    serde_json::to_writer(json, value)
+/// Appends a key, as it is written, with its value; nothing where there is none.
+fn write_entry(json: &mut impl Write, key: &str, value: Option<impl Serialize>) -> io::Result<()> {
+    if let Some(value) = value {
+        json.write_all(key.as_bytes())?;
+        serde_json::to_writer(json, &value)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -23,19 +23,16 @@ impl<'a> PerfData<'a> {
     ///
     /// The text, if one of its measures is malformed.
     pub fn new(text: Cow<'a, str>) -> Result<Self, Cow<'a, str>> {
-        let trimmed = text.trim();
-        if trimmed.contains(char::is_control) || !are_measures(trimmed) {
+        let measures = text.trim();
+        if measures.contains(char::is_control) || !are_measures(measures) {
             return Err(text);
         }
-        Ok(Self(match text {
-            Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
-            Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
-        }))
+        Ok(Self(text))
     }
 
-    /// The text.
+    /// The measures, without white space around them.
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.trim()
     }
 }
 

@@ -132,7 +132,7 @@ impl FieldTrace {
 
 impl Explanation {
     /// Maps an alert and explains how.
-    fn new(mapping: &Mapping, context: &Context<'_>) -> serde_json::Result<Self> {
+    fn new(mapping: &Mapping, context: &Context<'_>) -> io::Result<Self> {
         let connector = FieldTrace {
             value: Some(Value::from(mapping.connector.as_str())),
             rules: vec!["constant".to_owned()],

@@ -38,7 +38,7 @@ pub enum EncodeError {
     TooLarge,
     /// The encoder failed.
     #[error("cannot encode the event: {0}")]
-    Json(serde_json::Error),
+    Json(io::Error),
 }
 
 /// Messages in order, ready to be published: one for each entity.
@@ -126,10 +126,9 @@ impl BatchBuilder {
         };
         if let Err(error) = event.write_json(&mut writer) {
             batch.bodies.truncate(start);
-            return Err(if error.is_io() {
-                EncodeError::TooLarge
-            } else {
-                EncodeError::Json(error)
+            return Err(match error.kind() {
+                io::ErrorKind::FileTooLarge => EncodeError::TooLarge,
+                _ => EncodeError::Json(error),
             });
         }
         let key_start = batch.texts.len();
