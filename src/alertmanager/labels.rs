@@ -1,6 +1,7 @@
 //! Labels and annotations: a sorted map of strings that borrows from the body and costs one allocation.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
@@ -29,15 +30,7 @@ impl<'b> Labels<'b> {
     /// Of a repeated name the last value counts, as for Go's decoder. A null is an absent entry.
     fn from_nullable(mut entries: Vec<(Cow<'b, str>, Nullable<'b>)>) -> Self {
         if !entries.is_sorted_by(|(one, _), (other, _)| one < other) {
-            // The sort is stable: the last entry of a name stays the last.
-            entries.sort_by(|(one, _), (other, _)| one.cmp(other));
-            entries.dedup_by(|later, kept| {
-                let same = later.0 == kept.0;
-                if same {
-                    std::mem::swap(later, kept);
-                }
-                same
-            });
+            entries = BTreeMap::from_iter(entries).into_iter().collect();
         }
         // In the same memory: both kinds of entries have the same size.
         let present = entries
@@ -46,13 +39,10 @@ impl<'b> Labels<'b> {
         Self(present.collect())
     }
 
-    /// The value of a name.
+    /// The value of a name. An alert has a few labels: to compare their lengths is faster than to search.
     pub fn get(&self, name: &str) -> Option<&str> {
-        let index = self
-            .0
-            .binary_search_by(|(known, _)| (**known).cmp(name))
-            .ok()?;
-        Some(&self.0[index].1)
+        let (_, value) = self.0.iter().find(|(known, _)| known == name)?;
+        Some(value)
     }
 
     /// Names and values, sorted by name.
@@ -118,13 +108,10 @@ impl<'de> Visitor<'de> for LabelsVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut entries = Vec::new();
+        let mut entries = Vec::with_capacity(TYPICAL_ENTRIES);
         while let Some((JsonString(name), value)) =
             map.next_entry::<_, Option<JsonString<'de>>>()?
         {
-            if entries.is_empty() {
-                entries.reserve(TYPICAL_ENTRIES);
-            }
             if entries.len() == MAX_ENTRIES {
                 let reason = format_args!("more than {MAX_ENTRIES} labels or annotations");
                 return Err(A::Error::custom(reason));

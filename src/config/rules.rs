@@ -1,5 +1,7 @@
 //! Compiles one rule in any of its forms. It reports every error and stops at none.
 
+use std::collections::BTreeMap;
+
 use gotemplate::{NameKind, Regexp, RegexpBudget, Shape, Template};
 use serde_json::Value;
 
@@ -171,7 +173,11 @@ impl<'c> RuleReader<'c> {
     fn constant(&mut self, node: &NodeRef<'_>, kind: FieldKind) -> Option<Rule> {
         match (kind, node.node) {
             (_, Node::Scalar(Value::Null, _)) => self.error(node, "must not be null"),
-            (FieldKind::Labels, _) => self.labels(node, FieldKind::Text).map(Rule::Labels),
+            (FieldKind::Labels, _) => {
+                let texts = self.texts(node, FieldKind::Text)?.into_iter();
+                let labels = texts.map(|(name, text)| (name.into(), text.into()));
+                Some(Rule::Labels(Labels::new(labels.collect())))
+            }
             (
                 FieldKind::Anything,
                 Node::Scalar(Value::Bool(_) | Value::Number(_), _) | Node::List(_) | Node::Map(_),
@@ -336,7 +342,7 @@ impl<'c> RuleReader<'c> {
         let field_node = self.required_key(node, "field");
         let field = field_node.and_then(|node| self.string_path(&node, "a lookup"));
         let values_node = self.required_key(node, "values");
-        let values = values_node.and_then(|node| self.labels(&node, kind));
+        let values = values_node.and_then(|node| self.texts(&node, kind));
         let default_node = node.get("default");
         let default = default_node
             .as_ref()
@@ -448,11 +454,11 @@ impl<'c> RuleReader<'c> {
         }
     }
 
-    fn labels(&mut self, node: &NodeRef<'_>, kind: FieldKind) -> Option<Labels<'static>> {
+    fn texts(&mut self, node: &NodeRef<'_>, kind: FieldKind) -> Option<BTreeMap<String, String>> {
         if !matches!(node.node, Node::Map(_)) {
             return self.error(node, "must be a mapping of strings");
         }
-        let mut labels = Some(Vec::new());
+        let mut texts = Some(BTreeMap::new());
         for (key, value) in node.entries() {
             let written = key;
             let key = key.trim_matches(['\r', '\n']);
@@ -461,12 +467,12 @@ impl<'c> RuleReader<'c> {
                 self.diagnostics.error(&value, message);
             }
             self.warn_of_hidden(&value, key);
-            match (self.value_text(&value, kind), &mut labels) {
-                (Some(text), Some(labels)) => labels.push((key.to_owned().into(), text.into())),
-                _ => labels = None,
+            match (self.value_text(&value, kind), &mut texts) {
+                (Some(text), Some(texts)) => drop(texts.insert(key.to_owned(), text)),
+                _ => texts = None,
             }
         }
-        labels.map(Labels::new)
+        texts
     }
 
     /// A constant of any type. Integers that not every reader of JSON keeps as they are become strings.

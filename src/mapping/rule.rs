@@ -3,6 +3,7 @@
 //! A rule is a pure function of an alert and its notification.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use gotemplate::{Regexp, RenderError, Template};
@@ -37,7 +38,7 @@ pub enum Rule {
         /// The path of the key.
         field: Path,
         /// The table.
-        values: Labels<'static>,
+        values: BTreeMap<String, String>,
         /// The value for every other key.
         default: Option<String>,
     },
@@ -151,10 +152,7 @@ impl Rule {
             Self::Lookup {
                 values, default, ..
             } => {
-                let mut texts = values
-                    .iter()
-                    .map(|(_, text)| text)
-                    .chain(default.as_deref());
+                let mut texts = values.values().chain(default);
                 texts.any(|text| !text.is_empty())
             }
             Self::First(rules) => rules.iter().any(Self::can_yield),
@@ -255,23 +253,24 @@ fn copy<'a>(context: &Context<'a>, path: &'a Path) -> RuleResult<'a> {
 fn look_up<'a>(
     context: &Context<'a>,
     field: &'a Path,
-    values: &'a Labels<'a>,
+    values: &'a BTreeMap<String, String>,
     default: Option<&'a str>,
 ) -> RuleResult<'a> {
     let input = read(context, field)?;
     let PathValue::String(key) = &input.value else {
         return Err(SkipReason::NotInTable(input));
     };
-    let (string, source): (_, fn(RuleInput<'a>) -> ValueSource<'a>) =
-        match (values.get(key), default) {
-            (Some(string), _) => (string, ValueSource::Table),
-            (None, Some(string)) => (string, ValueSource::Default),
-            (None, None) => return Err(SkipReason::NotInTable(input)),
-        };
-    Ok(RuleValue {
-        value: FieldValue::String(Cow::Borrowed(string)),
-        source: source(input),
-    })
+    let found = |text: &'a str, source| {
+        Ok(RuleValue {
+            value: FieldValue::String(Cow::Borrowed(text)),
+            source,
+        })
+    };
+    match (values.get(&**key), default) {
+        (Some(text), _) => found(text, ValueSource::Table(input)),
+        (None, Some(text)) => found(text, ValueSource::Default(input)),
+        (None, None) => Err(SkipReason::NotInTable(input)),
+    }
 }
 
 impl TemplateRule {
