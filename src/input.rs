@@ -5,7 +5,7 @@
 //! `amtool alert query` print them without groups. Neither prints an alert that has ended, so every listed alert fires. No
 //! sender gets here: `POST /webhook` takes notifications only.
 
-use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use thiserror::Error;
@@ -90,7 +90,7 @@ pub enum InputError {
 }
 
 /// A group as the API prints it.
-#[derive(Deserialize)]
+#[derive(serde::Deserialize)]
 struct ListedGroup<'b> {
     #[serde(borrow)]
     labels: &'b RawValue,
@@ -99,15 +99,26 @@ struct ListedGroup<'b> {
     alerts: Vec<&'b RawValue>,
 }
 
-#[derive(Deserialize)]
+#[derive(serde::Deserialize)]
 struct Receiver {
     name: String,
 }
 
-#[derive(Deserialize)]
+#[derive(serde::Deserialize)]
 struct ListedStatus {
     #[serde(default)]
     state: String,
+}
+
+/// An object that has no key `alerts`. With one, the parser stops there: a notification is read when it is decoded.
+#[derive(serde::Deserialize)]
+struct WithoutAlerts {
+    #[serde(default, rename = "alerts", deserialize_with = "stop")]
+    _alerts: (),
+}
+
+fn stop<'de, D: Deserializer<'de>>(_: D) -> Result<(), D::Error> {
+    Err(D::Error::custom("a notification"))
 }
 
 impl Input {
@@ -139,14 +150,17 @@ impl Input {
 
 fn object(json: Vec<u8>) -> Result<Vec<Body>, InputError> {
     // What is wrong with other JSON, decoding says.
-    let text = serde_json::from_slice(&json).map_or("", RawValue::get);
-    let keys: Entries<'_> = serde_json::from_str(text).unwrap_or_default();
-    let has = |key| keys.contains_key(key);
-    if has("status") && has("data") || is_from_prometheus(&keys) {
-        return Err(InputError::FromPrometheus);
-    }
-    if has("labels") && !has("alerts") {
-        return Ok(bodies(1, "", &[rewrite(text)]));
+    if let Ok(text) = std::str::from_utf8(&json)
+        && serde_json::from_str::<WithoutAlerts>(text).is_ok()
+    {
+        let keys: Entries<'_> = serde_json::from_str(text).unwrap_or_default();
+        let has = |key| keys.contains_key(key);
+        if has("status") && has("data") || is_from_prometheus(&keys) {
+            return Err(InputError::FromPrometheus);
+        }
+        if has("labels") {
+            return Ok(bodies(1, "", &[rewrite(text)]));
+        }
     }
     Ok(vec![Body {
         json,
