@@ -41,8 +41,6 @@ struct SlotTable {
     max: usize,
     taken: BTreeMap<u64, Slot>,
     next_id: u64,
-    /// How many slots are notifying.
-    notifications: usize,
 }
 
 #[derive(Debug)]
@@ -65,12 +63,6 @@ enum SlotState {
     Notifying,
     /// Evicted; its thread has not ended yet.
     Leaving,
-}
-
-impl SlotState {
-    fn is_evictable(self) -> bool {
-        matches!(self, Self::Handshaking | Self::Waiting)
-    }
 }
 
 /// How many slots are used.
@@ -98,7 +90,6 @@ impl ConnectionSlots {
             max: max.max(2),
             taken: BTreeMap::new(),
             next_id: 0,
-            notifications: 0,
         };
         Self {
             table: Mutex::new(table),
@@ -116,7 +107,7 @@ impl ConnectionSlots {
         let table = self.table.lock();
         SlotUsage {
             connections: table.taken.len(),
-            notifications: table.notifications,
+            notifications: table.count(SlotState::Notifying),
             max_notifications: table.max_notifications(),
         }
     }
@@ -131,18 +122,17 @@ impl ConnectionSlots {
                 return None;
             }
             let excess = table.taken.len() + 1 - table.max;
-            let retry_at = table.evict(excess, now.checked_sub(MIN_IDLE));
-            let until = retry_at.map_or(deadline, |since| deadline.min(since + MIN_IDLE));
+            let retry_at = table.evict(excess, MIN_IDLE, now);
+            let until = retry_at.map_or(deadline, |at| at.min(deadline));
             self.changed
                 .wait_while_until(&mut table, |table| table.is_full(), until);
         }
         let id = table.next_id;
         table.next_id += 1;
-        let now = Instant::now();
         let slot = Slot {
             socket: Arc::clone(socket),
             state: SlotState::Waiting,
-            since: now,
+            since: Instant::now(),
         };
         table.taken.insert(id, slot);
         Some(SlotGuard {
@@ -155,7 +145,7 @@ impl ConnectionSlots {
     pub fn evict_longest_idle(&self) {
         let mut table = self.table.lock();
         let leaving = table.count(SlotState::Leaving);
-        table.evict(leaving + 1, Some(Instant::now()));
+        table.evict(leaving + 1, Duration::ZERO, Instant::now());
     }
 
     /// Ends the input of every connection, and waits until no notification is being processed. Returns how many are left at
@@ -165,10 +155,10 @@ impl ConnectionSlots {
         for slot in table.taken.values() {
             let _ = slot.socket.shutdown(Shutdown::Read);
         }
-        let has_notifications = |table: &mut SlotTable| table.notifications > 0;
+        let has_notifications = |table: &mut SlotTable| table.count(SlotState::Notifying) > 0;
         self.changed
             .wait_while_until(&mut table, has_notifications, deadline);
-        table.notifications
+        table.count(SlotState::Notifying)
     }
 }
 
@@ -192,12 +182,14 @@ impl Slot {
 
 impl SlotTable {
     /// Closes the connections that have been idle for the longest time, until `count` connections are leaving. Where the next
-    /// one has not been idle since `limit`, this returns since when it has.
-    fn evict(&mut self, count: usize, limit: Option<Instant>) -> Option<Instant> {
+    /// one has not been idle for `min_idle` yet, this returns when it will have been.
+    fn evict(&mut self, count: usize, min_idle: Duration, now: Instant) -> Option<Instant> {
+        let is_evictable = |state| matches!(state, SlotState::Handshaking | SlotState::Waiting);
         for _ in self.count(SlotState::Leaving)..count {
-            let slot = self.oldest(SlotState::is_evictable)?;
-            if limit.is_none_or(|limit| slot.since > limit) {
-                return Some(slot.since);
+            let slot = self.oldest(is_evictable)?;
+            let evictable_at = slot.since + min_idle;
+            if now < evictable_at {
+                return Some(evictable_at);
             }
             slot.evict();
         }
@@ -221,14 +213,10 @@ impl SlotTable {
     }
 
     /// Every change of a state except for an eviction. Returns the state, which is [`SlotState::Leaving`] where it was.
-    fn enter(&mut self, id: u64, new: SlotState) -> SlotState {
-        let Some(slot) = self.taken.get_mut(&id) else {
-            return SlotState::Leaving;
-        };
-        self.notifications -= usize::from(slot.state == SlotState::Notifying);
+    fn enter(&mut self, id: u64, new: SlotState) -> Option<SlotState> {
+        let slot = self.taken.get_mut(&id)?;
         slot.enter(new, Instant::now());
-        self.notifications += usize::from(slot.state == SlotState::Notifying);
-        slot.state
+        Some(slot.state)
     }
 
     fn max_notifications(&self) -> usize {
@@ -261,11 +249,12 @@ impl SlotGuard {
     /// The body of an authorized notification is next. The error is the number of notifications that take all slots for them.
     pub fn begin_notification(&self) -> Result<(), usize> {
         let mut table = self.slots.table.lock();
-        let is_free = table.notifications < table.max_notifications();
-        if is_free && table.enter(self.id, SlotState::Notifying) == SlotState::Notifying {
+        let notifications = table.count(SlotState::Notifying);
+        let is_free = notifications < table.max_notifications();
+        if is_free && table.enter(self.id, SlotState::Notifying) == Some(SlotState::Notifying) {
             Ok(())
         } else {
-            Err(table.notifications)
+            Err(notifications)
         }
     }
 
@@ -278,10 +267,7 @@ impl SlotGuard {
 
 impl Drop for SlotGuard {
     fn drop(&mut self) {
-        let mut table = self.slots.table.lock();
-        if let Some(slot) = table.taken.remove(&self.id) {
-            table.notifications -= usize::from(slot.state == SlotState::Notifying);
-        }
+        self.slots.table.lock().taken.remove(&self.id);
         self.slots.changed.notify_all();
     }
 }
@@ -437,12 +423,12 @@ mod tests {
         let (socket, _peer) = connection(&listener);
         let start = Instant::now();
         let at = |time: u32| start + time * MIN_IDLE;
-        // For each connection since when it has been idle. 3 is the limit.
+        // For each connection since when it has been idle. It is 4 now, and 1 is the shortest time after which one is evicted.
         for (times, count, evicted, next) in [
             (&[2, 0, 1, 3][..], 2, &[1, 2][..], None),
             (&[3], 1, &[0], None),
-            (&[4, 2], 2, &[1], Some(4)),
-            (&[4], 1, &[], Some(4)),
+            (&[4, 2], 2, &[1], Some(5)),
+            (&[4], 1, &[], Some(5)),
             (&[2], 0, &[], None),
         ] {
             let slot = |time: &u32| Slot {
@@ -454,9 +440,9 @@ mod tests {
                 max: 2,
                 taken: (0..).zip(times.iter().map(slot)).collect(),
                 next_id: 0,
-                notifications: 0,
             };
-            assert_eq!(table.evict(count, Some(at(3))), next.map(at), "{times:?}");
+            let retry_at = table.evict(count, MIN_IDLE, at(4));
+            assert_eq!(retry_at, next.map(at), "{times:?}");
             let leaving = table.taken.iter();
             let leaving = leaving.filter(|(_, slot)| slot.state == SlotState::Leaving);
             assert!(
