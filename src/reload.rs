@@ -215,7 +215,7 @@ impl ReloadController<'_> {
 
     fn replace(&mut self, config: Config) {
         if config.http.listen != self.listen {
-            warn!(current:% = self.server.address(), changed_to:% = config.http.listen; "http.listen changed: restart the service to apply it");
+            warn!(current:% = self.server.address, changed_to:% = config.http.listen; "http.listen changed: restart the service to apply it");
         }
         let broker_changed = config.publisher != self.broker;
         if broker_changed {

@@ -232,11 +232,11 @@ fn serve(cli: &Cli, config: Config) -> Result<(), RunError> {
         Arc::clone(&application),
         heartbeats.add("accept"),
     )?;
-    info!(version:% = version::VERSION, address:% = server.address(), tls:%; "listening");
+    info!(version:% = version::VERSION, address:% = server.address, tls:%; "listening");
 
     let reload_failed = AtomicBool::new(false);
     let mut notifier = Notifier::start(
-        || status(server.address(), &application, &reload_failed),
+        || status(server.address, &application, &reload_failed),
         heartbeats,
     );
     let mut controller = ReloadController {

@@ -382,7 +382,7 @@ mod tests {
             "POST /webhook HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer t\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
-        let mut stream = TcpStream::connect(server.address()).unwrap();
+        let mut stream = TcpStream::connect(server.address).unwrap();
         let requests = [
             webhook.as_str(),
             "GET /-/healthy HTTP/1.1\r\nHost: h\r\n\r\n",

@@ -52,16 +52,11 @@ pub enum ListenError {
 
 /// A listening server.
 pub struct Server {
-    address: SocketAddr,
-    listener: Arc<TcpListener>,
-    shared: Arc<ServerState>,
-}
-
-/// What the accept thread and the connection threads share.
-struct ServerState {
+    /// The address on which it listens.
+    pub address: SocketAddr,
+    listener: TcpListener,
     application: Arc<Application>,
     slots: Arc<ConnectionSlots>,
-    log_limiter: LogLimiter,
 }
 
 impl ListenAddress {
@@ -87,47 +82,104 @@ impl Server {
         max_connections: usize,
         application: Arc<Application>,
         heartbeat: Heartbeat,
-    ) -> Result<Self, ListenError> {
+    ) -> Result<Arc<Self>, ListenError> {
         let addresses = listen.resolve()?;
         let bound = bind(&addresses).and_then(|listener| Ok((listener.local_addr()?, listener)));
         let (address, listener) =
             bound.map_err(|error| ListenError::Bind(listen.clone(), error))?;
-        let listener = Arc::new(listener);
-        let shared = Arc::new(ServerState {
-            application,
-            slots: Arc::new(ConnectionSlots::new(max_connections)),
-            log_limiter: LogLimiter::default(),
-        });
-        let (accepting, from) = (Arc::clone(&shared), Arc::clone(&listener));
-        thread::Builder::new()
-            .name("accept".to_owned())
-            .spawn(move || accept(&from, &accepting, &heartbeat))
-            .map_err(ListenError::Thread)?;
-        Ok(Self {
+        let server = Arc::new(Self {
             address,
             listener,
-            shared,
-        })
+            application,
+            slots: Arc::new(ConnectionSlots::new(max_connections)),
+        });
+        let accepting = Arc::clone(&server);
+        thread::Builder::new()
+            .name("accept".to_owned())
+            .spawn(move || accepting.accept(&heartbeat))
+            .map_err(ListenError::Thread)?;
+        Ok(server)
     }
 
     /// Changes the number of connections that may be open at once.
     pub fn resize(&self, max_connections: usize) {
-        self.shared.slots.resize(max_connections);
-    }
-
-    /// The address on which it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+        self.slots.resize(max_connections);
     }
 
     /// Stops accepting connections and input, and waits for the responses to the notifications in progress, `grace` at most.
     /// Returns how many have got none.
-    pub fn stop(self, grace: Duration) -> usize {
+    pub fn stop(&self, grace: Duration) -> usize {
         let deadline = Instant::now() + grace;
-        self.shared.application.stop();
+        self.application.stop();
         // On Linux this ends an accept at once; elsewhere it ends after its timeout.
-        let _ = SockRef::from(&*self.listener).shutdown(Shutdown::Both);
-        self.shared.slots.drain(deadline)
+        let _ = SockRef::from(&self.listener).shutdown(Shutdown::Both);
+        self.slots.drain(deadline)
+    }
+
+    fn accept(&self, heartbeat: &Heartbeat) {
+        let (log_limiter, mut is_failure_logged) = (LogLimiter::default(), false);
+        loop {
+            heartbeat.beat();
+            let accepted = self.listener.accept();
+            if self.application.is_stopping() {
+                return;
+            }
+            let result = match accepted {
+                Ok((socket, peer)) => {
+                    // An IPv4 address of a socket for both families is shown as such.
+                    self.serve(socket, (peer.ip().to_canonical(), peer.port()).into())
+                }
+                Err(error)
+                    if is_timeout(&error)
+                        || matches!(
+                            error.kind(),
+                            io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
+                        ) =>
+                {
+                    continue;
+                }
+                Err(error) => Err(error),
+            };
+            match result {
+                Ok(()) => {
+                    if std::mem::take(&mut is_failure_logged) {
+                        info!("accepting connections again");
+                    }
+                }
+                Err(error) => {
+                    if let Some(suppressed) = log_limiter.allow("accept", LogRate::REPEATED) {
+                        is_failure_logged = true;
+                        let connections = self.slots.usage().connections;
+                        error!(connections, suppressed; "cannot accept a connection: {error}; closing the longest idle one and retrying");
+                    }
+                    // It may hold the missing resource.
+                    self.slots.evict_longest_idle();
+                    thread::sleep(ACCEPT_PAUSE);
+                }
+            }
+        }
+    }
+
+    /// Serves a connection in its own thread. Where there is no slot or thread for it, it is closed, and its sender tries
+    /// again.
+    fn serve(&self, socket: TcpStream, peer: SocketAddr) -> io::Result<()> {
+        let socket = Arc::new(socket);
+        let Some(slot) = self.slots.take(&socket) else {
+            debug!(peer:% = peer; "no free slot for a connection: closed");
+            return Ok(());
+        };
+        let handler = ConnectionHandler {
+            application: Arc::clone(&self.application),
+            peer,
+            slot,
+        };
+        thread::Builder::new()
+            .name("connection".to_owned())
+            .spawn(move || {
+                let _ = socket.set_nodelay(true);
+                handler.handle_connection(socket);
+            })?;
+        Ok(())
     }
 }
 
@@ -158,90 +210,30 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-fn accept(listener: &TcpListener, shared: &Arc<ServerState>, heartbeat: &Heartbeat) {
-    let mut is_failure_logged = false;
-    loop {
-        heartbeat.beat();
-        let accepted = listener.accept();
-        if shared.application.is_stopping() {
-            return;
-        }
-        let result = match accepted {
-            Ok((socket, peer)) => {
-                // An IPv4 address of a socket for both families is shown as such.
-                shared.serve(socket, (peer.ip().to_canonical(), peer.port()).into())
-            }
-            Err(error)
-                if is_timeout(&error)
-                    || matches!(
-                        error.kind(),
-                        io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
-                    ) =>
-            {
-                continue;
-            }
-            Err(error) => Err(error),
-        };
-        match result {
-            Ok(()) => {
-                if std::mem::take(&mut is_failure_logged) {
-                    info!("accepting connections again");
-                }
-            }
-            Err(error) => {
-                if let Some(suppressed) = shared.log_limiter.allow("accept", LogRate::REPEATED) {
-                    is_failure_logged = true;
-                    let connections = shared.slots.usage().connections;
-                    error!(connections, suppressed; "cannot accept a connection: {error}; closing the longest idle one and retrying");
-                }
-                // It may hold the missing resource.
-                shared.slots.evict_longest_idle();
-                thread::sleep(ACCEPT_PAUSE);
-            }
-        }
-    }
+/// Handles the requests of one connection.
+struct ConnectionHandler {
+    application: Arc<Application>,
+    peer: SocketAddr,
+    slot: SlotGuard,
 }
 
-impl ServerState {
-    /// Serves a connection in its own thread. Where there is no slot or thread for it, it is closed, and its sender tries
-    /// again.
-    fn serve(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr) -> io::Result<()> {
-        let socket = Arc::new(socket);
-        let Some(slot) = self.slots.take(&socket) else {
-            debug!(peer:% = peer; "no free slot for a connection: closed");
-            return Ok(());
-        };
-        let shared = Arc::clone(self);
-        thread::Builder::new()
-            .name("connection".to_owned())
-            .spawn(move || {
-                let _ = socket.set_nodelay(true);
-                shared.handle_connection(socket, peer, &slot);
-            })?;
-        Ok(())
-    }
-
-    fn handle_connection(&self, socket: Arc<TcpStream>, peer: SocketAddr, slot: &SlotGuard) {
-        let Some(mut connection) = self.open(socket, peer, slot) else {
+impl ConnectionHandler {
+    fn handle_connection(&self, socket: Arc<TcpStream>) {
+        let Some(mut connection) = self.open(socket) else {
             return;
         };
-        match self.handle_requests(&mut connection, peer, slot) {
+        match self.handle_requests(&mut connection) {
             Ok(()) => connection.close(),
             Err(error) => {
-                debug!(peer:% = peer; "connection closed: {error}");
+                debug!(peer:% = self.peer; "connection closed: {error}");
                 connection.end();
             }
         }
     }
 
-    fn handle_requests(
-        &self,
-        connection: &mut Connection,
-        peer: SocketAddr,
-        slot: &SlotGuard,
-    ) -> io::Result<()> {
+    fn handle_requests(&self, connection: &mut Connection) -> io::Result<()> {
         connection.wait_for_request()?;
-        while self.handle_request(connection, peer, slot)? {
+        while self.handle_request(connection)? {
             connection.set_timeout(IDLE_TIMEOUT);
             connection.wait_for_request()?;
             connection.set_timeout(HEAD_TIMEOUT);
@@ -250,49 +242,39 @@ impl ServerState {
     }
 
     /// Makes a connection of a socket, with TLS where it is configured now. `None` where there is nothing left to do.
-    fn open(
-        &self,
-        socket: Arc<TcpStream>,
-        peer: SocketAddr,
-        slot: &SlotGuard,
-    ) -> Option<Connection> {
+    fn open(&self, socket: Arc<TcpStream>) -> Option<Connection> {
         let socket = DeadlineSocket::new(socket, HEAD_TIMEOUT);
         let Some(tls) = self.application.config().settings.tls.clone() else {
             return Some(Connection::new(Stream::Plain(socket)));
         };
-        slot.begin_handshake();
+        self.slot.begin_handshake();
         match tls.accept(socket) {
             Ok(stream) => {
-                slot.wait();
+                self.slot.wait();
                 return Some(Connection::new(Stream::Tls(stream)));
             }
             Err(HandshakeError::NotTls(socket)) => {
                 let error = HttpError::RequestHead(InvalidRequest::NotTls);
-                let response = self.application.reject(&error, peer);
+                let response = self.application.reject(&error, self.peer);
                 let mut connection = Connection::new(Stream::Plain(socket));
                 if connection.write(&response, false, true).is_ok() {
                     connection.close();
                 }
             }
-            Err(error) => self.application.handshake_failed(&error, peer),
+            Err(error) => self.application.handshake_failed(&error, self.peer),
         }
         None
     }
 
     /// Reads a request that has begun, and responds to it. Returns whether another one may follow on the connection.
-    fn handle_request(
-        &self,
-        connection: &mut Connection,
-        peer: SocketAddr,
-        slot: &SlotGuard,
-    ) -> io::Result<bool> {
+    fn handle_request(&self, connection: &mut Connection) -> io::Result<bool> {
         let (response, keep_alive, with_body) = match connection.read_head()? {
             Ok(head) => {
                 let mut request = Request {
                     head: &head,
-                    peer,
+                    peer: self.peer,
                     body: BodyReader::new(connection, &head),
-                    slot,
+                    slot: &self.slot,
                 };
                 let response = self.application.respond(&mut request);
                 let keep_alive = head.keep_alive
@@ -300,10 +282,10 @@ impl ServerState {
                     && !self.application.is_stopping();
                 (response, keep_alive, head.method != "HEAD")
             }
-            Err(error) => (self.application.reject(&error, peer), false, true),
+            Err(error) => (self.application.reject(&error, self.peer), false, true),
         };
         connection.write(&response, keep_alive, with_body)?;
-        slot.wait();
+        self.slot.wait();
         Ok(keep_alive)
     }
 }
