@@ -12,9 +12,8 @@ use log::{debug, error, info, trace, warn};
 use parking_lot::RwLock;
 
 use super::permits::MappingPermits;
-use super::request::ContentCoding;
 use super::response::LogLimit;
-use super::routes::{Route, path, unknown_path};
+use super::routes::{Route, unknown_path};
 use super::{HandshakeError, HttpError, Request, Response, ServerSettings, Unauthorized, auth};
 use crate::logging::{LogLimiter, LogRate};
 use crate::mapping::Mapping;
@@ -123,7 +122,7 @@ impl Application {
     /// Responds to a request. A panic becomes a 500: it must not leave the sender without a response.
     pub fn respond(&self, request: &mut Request<'_>) -> Response {
         let (started, id) = (Instant::now(), self.request_ids.next());
-        let route = Route::of(path(request.head));
+        let route = Route::of(&request.head.path);
         let routed = catch_unwind(AssertUnwindSafe(|| {
             self.route(request, route, &id).unwrap_or_else(|error| {
                 self.log(request, &error, &id);
@@ -132,7 +131,7 @@ impl Application {
         }));
         let (head, peer) = (request.head, request.peer);
         let mut response = routed.unwrap_or_else(|_| {
-            error!(request = id, peer:% = peer, path:% = shorten(path(head)); "internal error: request handler panicked (please report)");
+            error!(request = id, peer:% = peer, path:% = shorten(&head.path); "internal error: request handler panicked (please report)");
             HttpError::Internal.response()
         });
         let (status, elapsed) = (response.status, started.elapsed());
@@ -140,7 +139,7 @@ impl Application {
             .http
             .answered(route.map_or("other", Route::path), status, elapsed);
         debug!(
-            request = id, peer:% = peer, method:% = shorten(&head.method), path:% = shorten(path(head)),
+            request = id, peer:% = peer, method:% = shorten(&head.method), path:% = shorten(&head.path),
             status, milliseconds = elapsed.as_millis();
             "request"
         );
@@ -151,9 +150,9 @@ impl Application {
     /// Responds to input that is not a request.
     pub fn reject(&self, error: &HttpError, peer: SocketAddr) -> Response {
         let (mut response, id) = (error.response(), self.request_ids.next());
-        let status = response.status;
+        let (status, log_limit) = error.classify();
         self.metrics.http.refused(status);
-        if let Some(suppressed) = self.is_allowed(error.log_limit()) {
+        if let Some(suppressed) = self.is_allowed(log_limit) {
             warn!(request = id, peer:% = peer, status, suppressed; "{error}");
         }
         debug!(request = id, peer:% = peer, status; "request");
@@ -167,17 +166,18 @@ impl Application {
             return debug!(peer:% = peer; "{error}");
         }
         self.metrics.http.handshake_failed();
-        if let Some(suppressed) = self.is_allowed(LogLimit::ANONYMOUS) {
+        if let Some(suppressed) = self.is_allowed(LogLimit::Anonymous) {
             warn!(peer:% = peer, suppressed; "{error}");
         }
     }
 
     fn log(&self, request: &Request<'_>, error: &HttpError, id: &str) {
-        let (head, peer, status) = (request.head, request.peer, error.status());
-        let Some(suppressed) = self.is_allowed(error.log_limit()) else {
+        let (head, peer) = (request.head, request.peer);
+        let (status, log_limit) = error.classify();
+        let Some(suppressed) = self.is_allowed(log_limit) else {
             return debug!(request = id, peer:% = peer, status; "{error}");
         };
-        let (method, path) = (shorten(&head.method), shorten(path(head)));
+        let (method, path) = (shorten(&head.method), shorten(&head.path));
         warn!(request = id, peer:% = peer, method:% = method, path:% = path, status, suppressed; "{error}");
     }
 
@@ -185,7 +185,8 @@ impl Application {
     fn is_allowed(&self, limit: LogLimit) -> Option<u64> {
         match limit {
             LogLimit::Unlimited => Some(0),
-            LogLimit::Limited(subject, rate) => self.log_limiter.allow(subject, rate),
+            LogLimit::Anonymous => self.log_limiter.allow("anonymous", LogRate::ANONYMOUS),
+            LogLimit::Outage(kind) => self.log_limiter.allow(kind, LogRate::REPEATED),
             LogLimit::Debug => None,
         }
     }
@@ -217,7 +218,7 @@ impl Application {
             self.later_token_used(position, request.peer);
         }
         let require_token = || authorized.map_err(HttpError::from);
-        let route = route.ok_or_else(|| unknown_path(path(head)))?;
+        let route = route.ok_or_else(|| unknown_path(&head.path))?;
         if !route.methods().contains(&head.method.as_str()) {
             return Err(HttpError::Method(route.methods()));
         }
@@ -270,7 +271,7 @@ impl Application {
         if self.is_stopping() {
             return Err(HttpError::Stopping);
         }
-        if request.head.content_coding != ContentCoding::Identity {
+        if request.head.is_encoded {
             return Err(HttpError::ContentEncoding);
         }
         let claimed = request.slot.begin_notification();

@@ -20,27 +20,18 @@ const PROXY_PROTOCOL: [&[u8]; 2] = [b"PROXY ", b"\r\n\r\n\0\r\nQUIT\n"];
 pub struct RequestHead {
     /// The method, for example `GET`.
     pub method: String,
-    /// The request target with its query, without the scheme and the host of a target in absolute form.
-    pub target: String,
+    /// The path of the request target.
+    pub path: String,
     /// The value of the `Authorization` header.
     pub authorization: Option<String>,
-    /// What `Content-Encoding` says of the body.
-    pub content_coding: ContentCoding,
+    /// Whether the body has to be decoded first, for example with gzip.
+    pub is_encoded: bool,
     /// Where the body ends.
     pub framing: Framing,
     /// Whether another request may follow.
     pub keep_alive: bool,
     /// Whether the sender waits for `100 Continue` before the body.
     pub expects_continue: bool,
-}
-
-/// Whether the body is the notification itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ContentCoding {
-    /// It is.
-    Identity,
-    /// It has to be decoded first, for example with gzip.
-    Other,
 }
 
 /// Where the body ends.
@@ -112,9 +103,9 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(RequestHead, usize)>, InvalidReques
     require_host(request.headers, version)?;
     let head = RequestHead {
         method: method.to_owned(),
-        target: origin_form(target),
+        path: path(target).to_owned(),
         authorization: authorization(request.headers)?,
-        content_coding: content_coding(request.headers),
+        is_encoded: is_encoded(request.headers),
         framing: framing(request.headers, version)?,
         keep_alive: keep_alive(request.headers, version),
         expects_continue: expects_continue(request.headers, version)?,
@@ -156,22 +147,18 @@ fn single<'h>(
     }
 }
 
-/// A target in absolute form without its scheme and host (RFC 9112, section 3.2.2: a server must accept it). Any other target
-/// as it is.
-fn origin_form(target: &str) -> String {
+/// The path of a target. One in absolute form has a scheme and a host before it (RFC 9112, section 3.2.2: a server must accept
+/// it), and may have no path.
+fn path(target: &str) -> &str {
     let is_http =
         |scheme: &str| scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
     let path = match target.split_once("://") {
         Some((scheme, rest)) if is_http(scheme) => {
             rest.find(['/', '?', '#']).map_or("", |end| &rest[end..])
         }
-        _ => return target.to_owned(),
+        _ => target,
     };
-    if path.starts_with('/') {
-        path.to_owned()
-    } else {
-        format!("/{path}")
-    }
+    path.split(['?', '#']).next().unwrap_or_default()
 }
 
 /// RFC 9112, section 3.2. The name itself has no meaning here.
@@ -186,13 +173,9 @@ fn require_host(headers: &[httparse::Header<'_>], version: u8) -> Result<(), Inv
     }
 }
 
-fn content_coding(headers: &[httparse::Header<'_>]) -> ContentCoding {
-    let is_identity = |coding: &[u8]| coding.is_empty() || coding.eq_ignore_ascii_case(b"identity");
-    if list(headers, "content-encoding").all(is_identity) {
-        ContentCoding::Identity
-    } else {
-        ContentCoding::Other
-    }
+fn is_encoded(headers: &[httparse::Header<'_>]) -> bool {
+    list(headers, "content-encoding")
+        .any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))
 }
 
 fn authorization(headers: &[httparse::Header<'_>]) -> Result<Option<String>, InvalidRequest> {
@@ -250,9 +233,9 @@ mod tests {
         let (head, length) = parse(text).unwrap().unwrap();
         let expected = RequestHead {
             method: "POST".to_owned(),
-            target: "/webhook?x".to_owned(),
+            path: "/webhook".to_owned(),
             authorization: Some("Bearer t".to_owned()),
-            content_coding: ContentCoding::Identity,
+            is_encoded: false,
             framing: Framing::Length(12),
             keep_alive: true,
             expects_continue: false,
@@ -316,17 +299,17 @@ mod tests {
                 "{lines}"
             );
         }
-        for (coding, expected) in [
-            ("", ContentCoding::Identity),
-            ("identity", ContentCoding::Identity),
-            ("Identity, IDENTITY", ContentCoding::Identity),
-            ("gzip", ContentCoding::Other),
-            ("identity\r\nContent-Encoding: br", ContentCoding::Other),
+        for (coding, is_encoded) in [
+            ("", false),
+            ("identity", false),
+            ("Identity, IDENTITY", false),
+            ("gzip", true),
+            ("identity\r\nContent-Encoding: br", true),
         ] {
             let (head, _) = read(&format!("Content-Encoding: {coding}\r\n"), "1.1")
                 .unwrap()
                 .unwrap();
-            assert_eq!(head.content_coding, expected, "{coding}");
+            assert_eq!(head.is_encoded, is_encoded, "{coding}");
         }
         for (version, expects_continue) in [("1.1", true), ("1.0", false)] {
             let (head, _) = read("Expect: 100-Continue\r\n", version).unwrap().unwrap();
@@ -335,13 +318,15 @@ mod tests {
     }
 
     #[test]
-    fn a_target_in_absolute_form_loses_its_host() {
-        for (target, origin) in [
-            ("/webhook?x", "/webhook?x"),
+    fn a_path_has_no_query_and_no_host() {
+        for (target, path) in [
+            ("/webhook", "/webhook"),
+            ("/webhook?x", "/webhook"),
+            ("/webhook#x?y", "/webhook"),
             ("http://h/webhook", "/webhook"),
-            ("HTTPS://u@h:1/webhook?x=http://y/", "/webhook?x=http://y/"),
-            ("http://h", "/"),
-            ("http://h?x", "/?x"),
+            ("HTTPS://u@h:1/webhook?x=http://y/", "/webhook"),
+            ("http://h", ""),
+            ("http://h?x", ""),
             ("/http://h/webhook", "/http://h/webhook"),
             ("ftp://h/webhook", "ftp://h/webhook"),
             ("h:443", "h:443"),
@@ -349,7 +334,7 @@ mod tests {
         ] {
             let text = format!("POST {target} HTTP/1.1\r\nHost: h\r\n\r\n");
             let (head, _) = parse(text.as_bytes()).unwrap().unwrap();
-            assert_eq!(head.target, origin, "{target}");
+            assert_eq!(head.path, path, "{target}");
         }
     }
 

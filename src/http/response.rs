@@ -10,7 +10,6 @@ use serde_json::json;
 use super::connection::HEAD_TIMEOUT;
 use super::request::InvalidRequest;
 use super::{BodyError, ReloadError, Unauthorized};
-use crate::logging::LogRate;
 use crate::mapping::AlertError;
 use crate::memory::BudgetError;
 use crate::pipeline::{Outcome, PipelineError, RejectedAlert};
@@ -92,27 +91,18 @@ pub enum HttpError {
 pub enum LogLimit {
     /// Each time.
     Unlimited,
-    /// At this rate, together with all errors of the same subject.
-    Limited(&'static str, LogRate),
+    /// At one rate for everything that a sender without a token can cause.
+    Anonymous,
+    /// At a rate for each kind of outage, which each request repeats.
+    Outage(&'static str),
     /// At debug level only: a probe asks for it regularly, or the main thread logs it with the reasons (a failed reload).
     Debug,
 }
 
-impl LogLimit {
-    /// For what a sender without a token can cause.
-    pub const ANONYMOUS: Self = Self::Limited("anonymous", LogRate::ANONYMOUS);
-
-    /// For what each request repeats during an outage of this kind.
-    const fn outage(kind: &'static str) -> Self {
-        Self::Limited(kind, LogRate::REPEATED)
-    }
-}
-
 impl HttpError {
     /// The HTTP status of the response, and how often the error is logged.
-    fn classify(&self) -> (u16, LogLimit) {
-        use LogLimit::{Debug, Unlimited};
-        let outage = LogLimit::outage;
+    pub fn classify(&self) -> (u16, LogLimit) {
+        use LogLimit::{Anonymous, Debug, Outage, Unlimited};
         match self {
             Self::RequestHead(
                 InvalidRequest::Malformed(_)
@@ -120,13 +110,13 @@ impl HttpError {
                 | InvalidRequest::Tls
                 | InvalidRequest::NotTls
                 | InvalidRequest::Framing(_),
-            ) => (400, LogLimit::ANONYMOUS),
-            Self::Unauthorized(_) => (401, LogLimit::ANONYMOUS),
-            Self::NotFound | Self::NotAnAlertmanager => (404, LogLimit::ANONYMOUS),
-            Self::Method(_) => (405, LogLimit::ANONYMOUS),
-            Self::HeadTooSlow => (408, LogLimit::ANONYMOUS),
-            Self::RequestHead(InvalidRequest::Expectation) => (417, LogLimit::ANONYMOUS),
-            Self::RequestHead(InvalidRequest::TooLong) => (431, LogLimit::ANONYMOUS),
+            ) => (400, Anonymous),
+            Self::Unauthorized(_) => (401, Anonymous),
+            Self::NotFound | Self::NotAnAlertmanager => (404, Anonymous),
+            Self::Method(_) => (405, Anonymous),
+            Self::HeadTooSlow => (408, Anonymous),
+            Self::RequestHead(InvalidRequest::Expectation) => (417, Anonymous),
+            Self::RequestHead(InvalidRequest::TooLong) => (431, Anonymous),
             Self::Body(BodyError::Malformed(_)) | Self::Pipeline(PipelineError::Decode(_)) => {
                 (400, Unlimited)
             }
@@ -139,33 +129,23 @@ impl HttpError {
             Self::Reload(ReloadError::Unfinished) => (503, Unlimited),
             Self::Body(BodyError::Memory(error)) | Self::Pipeline(PipelineError::Memory(error)) => {
                 match error {
-                    BudgetError::NeverFits { .. } => (413, outage("memory")),
-                    BudgetError::Full { .. } => (503, outage("memory")),
+                    BudgetError::NeverFits { .. } => (413, Outage("memory")),
+                    BudgetError::Full { .. } => (503, Outage("memory")),
                 }
             }
-            Self::Body(BodyError::Incomplete(_)) => (503, outage("incomplete body")),
-            Self::Body(BodyError::TooSlow(_)) => (503, outage("slow body")),
-            Self::Pipeline(PipelineError::Delivery(error)) => (503, outage(error.reason())),
-            Self::MappingBusy => (503, outage("mapping busy")),
-            Self::Saturated(_) => (503, outage("saturated")),
-            Self::Stopping => (503, outage("stopping")),
+            Self::Body(BodyError::Incomplete(_)) => (503, Outage("incomplete body")),
+            Self::Body(BodyError::TooSlow(_)) => (503, Outage("slow body")),
+            Self::Pipeline(PipelineError::Delivery(error)) => (503, Outage(error.reason())),
+            Self::MappingBusy => (503, Outage("mapping busy")),
+            Self::Saturated(_) => (503, Outage("saturated")),
+            Self::Stopping => (503, Outage("stopping")),
             Self::NotReady(_) => (503, Debug),
         }
     }
 
-    /// The HTTP status of the response.
-    pub fn status(&self) -> u16 {
-        self.classify().0
-    }
-
-    /// How often the error is logged.
-    pub fn log_limit(&self) -> LogLimit {
-        self.classify().1
-    }
-
     /// The response, with the headers that its status requires.
     pub fn response(&self) -> Response {
-        let status = self.status();
+        let (status, _) = self.classify();
         let headers = match self {
             Self::Unauthorized(_) => vec![("WWW-Authenticate", "Bearer".into())],
             Self::Method(allowed) => vec![("Allow", allowed.join(", ").into())],
@@ -211,10 +191,6 @@ impl Response {
             merged,
             rejected,
         } = outcome;
-        if *merged == 0 && rejected.count == 0 {
-            // Formatted without serde_json, because nearly every response is this one.
-            return Self::new(200, JSON, format!("{{\"published\":{published}}}\n"));
-        }
         let mut body = json!({ "published": published });
         if *merged > 0 {
             body["merged"] = json!(merged);
@@ -347,25 +323,24 @@ mod tests {
 
     #[test]
     fn what_needs_no_token_and_what_an_outage_repeats_is_logged_within_limits() {
-        let anonymous = LogLimit::Limited("anonymous", LogRate::ANONYMOUS);
-        let outage = |kind| LogLimit::Limited(kind, LogRate::REPEATED);
+        use LogLimit::{Anonymous, Debug, Outage, Unlimited};
         let full = || BudgetError::Full { limit: 1 };
         let stopped = DeliveryError::Stopped;
         let reason = stopped.reason();
         for (error, limit) in [
-            (HttpError::NotFound, anonymous),
-            (HttpError::Method(&["GET"]), anonymous),
-            (Unauthorized::Wrong.into(), anonymous),
-            (InvalidRequest::TooLong.into(), anonymous),
-            (HttpError::HeadTooSlow, anonymous),
-            (HttpError::ContentEncoding, LogLimit::Unlimited),
-            (BodyError::from(full()).into(), outage("memory")),
-            (PipelineError::from(full()).into(), outage("memory")),
-            (PipelineError::from(stopped).into(), outage(reason)),
-            (HttpError::Saturated(8), outage("saturated")),
-            (HttpError::NotReady(String::new()), LogLimit::Debug),
+            (HttpError::NotFound, Anonymous),
+            (HttpError::Method(&["GET"]), Anonymous),
+            (Unauthorized::Wrong.into(), Anonymous),
+            (InvalidRequest::TooLong.into(), Anonymous),
+            (HttpError::HeadTooSlow, Anonymous),
+            (HttpError::ContentEncoding, Unlimited),
+            (BodyError::from(full()).into(), Outage("memory")),
+            (PipelineError::from(full()).into(), Outage("memory")),
+            (PipelineError::from(stopped).into(), Outage(reason)),
+            (HttpError::Saturated(8), Outage("saturated")),
+            (HttpError::NotReady(String::new()), Debug),
         ] {
-            assert_eq!(error.log_limit(), limit, "{error:?}");
+            assert_eq!(error.classify().1, limit, "{error:?}");
         }
     }
 }

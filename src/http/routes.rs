@@ -1,12 +1,6 @@
 //! Which path leads where, and with which methods.
 
 use super::HttpError;
-use super::request::RequestHead;
-
-/// The target without its query.
-pub fn path(head: &RequestHead) -> &str {
-    head.target.split(['?', '#']).next().unwrap_or_default()
-}
 
 /// Why a path that is not a route's is refused.
 pub fn unknown_path(path: &str) -> HttpError {
