@@ -13,7 +13,7 @@ use parking_lot::RwLock;
 
 use super::permits::MappingPermits;
 use super::response::LogLimit;
-use super::routes::{Route, unknown_path};
+use super::routes::{self, Action, Route};
 use super::{HandshakeError, HttpError, Request, Response, ServerSettings, Unauthorized, auth};
 use crate::logging::{LogLimiter, LogRate};
 use crate::mapping::Mapping;
@@ -59,7 +59,9 @@ pub struct Application {
     budget: Budget,
     permits: MappingPermits,
     log_limiter: LogLimiter,
-    request_ids: RequestIds,
+    /// The start of each request's id, so that a log with two runs of the program is unambiguous.
+    run: u32,
+    requests: AtomicU64,
 }
 
 impl Application {
@@ -71,6 +73,7 @@ impl Application {
         budget: Budget,
         reload: Reload,
     ) -> Self {
+        let started = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         let new = Self {
             reporter: MappingReporter::new(metrics.alerts.clone()),
             config: RwLock::new(Arc::new(config)),
@@ -81,7 +84,9 @@ impl Application {
             budget,
             permits: MappingPermits::new(),
             log_limiter: LogLimiter::default(),
-            request_ids: RequestIds::new(),
+            // The part of the time that differs most.
+            run: started.subsec_nanos(),
+            requests: AtomicU64::new(0),
         };
         new.preregister(&new.config());
         new
@@ -119,10 +124,16 @@ impl Application {
         self.is_stopping.load(Ordering::SeqCst)
     }
 
+    /// Identifies a request in the log and in its response.
+    fn next_id(&self) -> String {
+        let number = 1 + self.requests.fetch_add(1, Ordering::Relaxed);
+        format!("{:08x}-{number}", self.run)
+    }
+
     /// Responds to a request. A panic becomes a 500: it must not leave the sender without a response.
     pub fn respond(&self, request: &mut Request<'_>) -> Response {
-        let (started, id) = (Instant::now(), self.request_ids.next());
-        let route = Route::of(&request.head.path);
+        let (started, id) = (Instant::now(), self.next_id());
+        let route = routes::find(&request.head.path);
         let routed = catch_unwind(AssertUnwindSafe(|| {
             self.route(request, route, &id).unwrap_or_else(|error| {
                 self.log(request, &error, &id);
@@ -137,7 +148,7 @@ impl Application {
         let (status, elapsed) = (response.status, started.elapsed());
         self.metrics
             .http
-            .answered(route.map_or("other", Route::path), status, elapsed);
+            .answered(route.map_or("other", |(path, ..)| path), status, elapsed);
         debug!(
             request = id, peer:% = peer, method:% = shorten(&head.method), path:% = shorten(&head.path),
             status, milliseconds = elapsed.as_millis();
@@ -149,7 +160,7 @@ impl Application {
 
     /// Responds to input that is not a request.
     pub fn reject(&self, error: &HttpError, peer: SocketAddr) -> Response {
-        let (mut response, id) = (error.response(), self.request_ids.next());
+        let (mut response, id) = (error.response(), self.next_id());
         let (status, log_limit) = error.classify();
         self.metrics.http.refused(status);
         if let Some(suppressed) = self.is_allowed(log_limit) {
@@ -218,22 +229,22 @@ impl Application {
             self.later_token_used(position, request.peer);
         }
         let require_token = || authorized.map_err(HttpError::from);
-        let route = route.ok_or_else(|| unknown_path(&head.path))?;
-        if !route.methods().contains(&head.method.as_str()) {
-            return Err(HttpError::Method(route.methods()));
+        let (_, methods, action) = route.ok_or_else(|| routes::unknown_path(&head.path))?;
+        if !methods.contains(&head.method.as_str()) {
+            return Err(HttpError::Method(methods));
         }
-        match route {
-            Route::Webhook => {
+        match action {
+            Action::Notify => {
                 require_token()?;
                 self.webhook(&config, request, id)
             }
-            Route::Healthy => Ok(Response::ok("healthy")),
-            Route::Ready => {
+            Action::CheckHealth => Ok(Response::ok("healthy")),
+            Action::CheckReadiness => {
                 let readiness = self.sink.readiness(authorized.is_ok());
                 readiness.map_err(HttpError::NotReady)?;
                 Ok(Response::ok("ready"))
             }
-            Route::Reload => {
+            Action::Reload => {
                 require_token()?;
                 // As a notification, so that it is not evicted while it waits.
                 let claimed = request.slot.begin_notification();
@@ -241,7 +252,7 @@ impl Application {
                 (self.reload)()?;
                 Ok(Response::ok("reloaded"))
             }
-            Route::Metrics => {
+            Action::ShowMetrics => {
                 if settings.metrics_require_token {
                     require_token()?;
                 }
@@ -306,29 +317,6 @@ impl Application {
         let outcome = encoded.deliver(&self.reporter, &self.sink, timeout, &is_sender_gone)?;
         debug!(request = id, published = outcome.published, merged = outcome.merged, rejected = outcome.rejected.count; "notification delivered");
         Ok(Response::to_notification(&outcome))
-    }
-}
-
-/// Identifies each request in the log and in its response.
-struct RequestIds {
-    /// The start of each, so that a log with two runs of the program is unambiguous.
-    run: u32,
-    next: AtomicU64,
-}
-
-impl RequestIds {
-    fn new() -> Self {
-        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-        Self {
-            // The part of the time that differs most.
-            run: now.subsec_nanos(),
-            next: AtomicU64::new(1),
-        }
-    }
-
-    fn next(&self) -> String {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        format!("{:08x}-{number}", self.run)
     }
 }
 

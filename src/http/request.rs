@@ -95,15 +95,11 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(RequestHead, usize)>, InvalidReques
         }
         Err(_) => return Err(InvalidRequest::Malformed("invalid request line")),
     };
-    let (Some(method), Some(target), Some(version)) =
-        (request.method, request.path, request.version)
-    else {
-        return Err(InvalidRequest::Malformed("invalid request line"));
-    };
+    let version = request.version.unwrap_or_default();
     require_host(request.headers, version)?;
     let head = RequestHead {
-        method: method.to_owned(),
-        path: path(target).to_owned(),
+        method: request.method.unwrap_or_default().to_owned(),
+        path: path(request.path.unwrap_or_default()).to_owned(),
         authorization: authorization(request.headers)?,
         is_encoded: is_encoded(request.headers),
         framing: framing(request.headers, version)?,

@@ -12,55 +12,37 @@ pub fn unknown_path(path: &str) -> HttpError {
     }
 }
 
-/// A known path. A metric has it as a label: a sender must not be able to create values.
+/// What a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Route {
-    Webhook,
-    Healthy,
-    Ready,
+pub enum Action {
+    Notify,
+    CheckHealth,
+    CheckReadiness,
     Reload,
-    Metrics,
+    ShowMetrics,
 }
 
-impl Route {
-    const ALL: [Self; 5] = [
-        Self::Webhook,
-        Self::Healthy,
-        Self::Ready,
-        Self::Reload,
-        Self::Metrics,
-    ];
+/// The usual spelling of a path, its methods, and what it is for. A metric has the path as a label: a sender must not be able
+/// to create values.
+pub type Route = (&'static str, &'static [&'static str], Action);
 
-    /// The route of a path. Doubled and trailing slashes do not matter: a URL with one too many is a usual mistake, and
-    /// Alertmanager gives up after a 404.
-    pub fn of(path: &str) -> Option<Self> {
-        let segments = |path: &'static str| path.split('/').skip(1);
-        let given = || path.split('/').filter(|segment| !segment.is_empty());
-        let is_rooted = path.starts_with('/');
-        let mut routes = Self::ALL.into_iter();
-        routes.find(|route| is_rooted && given().eq(segments(route.path())))
-    }
+const ROUTES: [Route; 5] = [
+    // Grafana can be set to PUT.
+    ("/webhook", &["POST", "PUT"], Action::Notify),
+    ("/-/healthy", &["GET", "HEAD"], Action::CheckHealth),
+    ("/-/ready", &["GET", "HEAD"], Action::CheckReadiness),
+    ("/-/reload", &["POST"], Action::Reload),
+    ("/metrics", &["GET", "HEAD"], Action::ShowMetrics),
+];
 
-    /// The usual spelling of its path.
-    pub fn path(self) -> &'static str {
-        match self {
-            Self::Webhook => "/webhook",
-            Self::Healthy => "/-/healthy",
-            Self::Ready => "/-/ready",
-            Self::Reload => "/-/reload",
-            Self::Metrics => "/metrics",
-        }
-    }
-
-    /// The methods that it has.
-    pub fn methods(self) -> &'static [&'static str] {
-        match self {
-            // Grafana can be set to PUT.
-            Self::Webhook => &["POST", "PUT"],
-            Self::Healthy | Self::Ready | Self::Metrics => &["GET", "HEAD"],
-            Self::Reload => &["POST"],
-        }
-    }
+/// The route of a path. Doubled and trailing slashes do not matter: a URL with one too many is a usual mistake, and
+/// Alertmanager gives up after a 404.
+pub fn find(path: &str) -> Option<Route> {
+    let segments = |path: &'static str| path.split('/').skip(1);
+    let given = || path.split('/').filter(|segment| !segment.is_empty());
+    let is_rooted = path.starts_with('/');
+    let mut routes = ROUTES.into_iter();
+    routes.find(|(path, ..)| is_rooted && given().eq(segments(path)))
 }
 
 #[cfg(test)]
@@ -69,15 +51,15 @@ mod tests {
 
     #[test]
     fn slashes_too_many_do_not_change_a_path() {
-        for route in Route::ALL {
-            let path = route.path();
+        for route in ROUTES {
+            let path = route.0;
             for same in [
                 path.to_owned(),
                 format!("{path}/"),
                 format!("/{path}//"),
                 path.replace('/', "///"),
             ] {
-                assert_eq!(Route::of(&same), Some(route), "{same}");
+                assert_eq!(find(&same), Some(route), "{same}");
             }
             for other in [
                 &path[1..],
@@ -89,11 +71,11 @@ mod tests {
                 &path.to_uppercase(),
                 &format!("{path}%2f"),
             ] {
-                assert_eq!(Route::of(other), None, "{other}");
+                assert_eq!(find(other), None, "{other}");
             }
         }
         for other in ["", "/", "//", "*", "/-", "/-/"] {
-            assert_eq!(Route::of(other), None, "{other}");
+            assert_eq!(find(other), None, "{other}");
         }
     }
 }
