@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex};
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::memory::MAX_SMALL_BYTES;
 
@@ -12,6 +12,9 @@ const MAX_LARGE: usize = 3;
 
 /// The most small notifications that are mapped at once. More threads than processors would not make it faster.
 const MAX_SMALL: usize = 4;
+
+/// A limited number of permits: a channel that is full when all of them are taken.
+type Semaphore = (Sender<()>, Receiver<()>);
 
 /// Permits to map a notification. Large ones have their own, so that small ones do not wait for them.
 #[derive(Debug)]
@@ -25,55 +28,30 @@ impl MappingPermits {
     pub fn new() -> Self {
         let processors = thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self {
-            large: Semaphore::new((processors - 1).clamp(1, MAX_LARGE)),
-            small: Semaphore::new(MAX_SMALL),
+            large: bounded((processors - 1).clamp(1, MAX_LARGE)),
+            small: bounded(MAX_SMALL),
         }
     }
 
     /// Waits for a permit for a body of this length, until the deadline.
     pub fn acquire(&self, body_bytes: usize, deadline: Instant) -> Option<Permit<'_>> {
-        let semaphore = if body_bytes > MAX_SMALL_BYTES {
+        let (take, give_back) = if body_bytes > MAX_SMALL_BYTES {
             &self.large
         } else {
             &self.small
         };
-        semaphore.acquire(deadline)
+        take.send_deadline((), deadline).ok()?;
+        Some(Permit(give_back))
     }
-}
-
-/// A limited number of permits.
-#[derive(Debug)]
-struct Semaphore {
-    free: Mutex<usize>,
-    released: Condvar,
 }
 
 /// One permit, given back when it is dropped.
 #[derive(Debug)]
-pub struct Permit<'s>(&'s Semaphore);
-
-impl Semaphore {
-    fn new(permits: usize) -> Self {
-        Self {
-            free: Mutex::new(permits),
-            released: Condvar::new(),
-        }
-    }
-
-    /// Waits for a permit until the deadline.
-    fn acquire(&self, deadline: Instant) -> Option<Permit<'_>> {
-        let mut free = self.free.lock();
-        self.released
-            .wait_while_until(&mut free, |free| *free == 0, deadline);
-        *free = free.checked_sub(1)?;
-        Some(Permit(self))
-    }
-}
+pub struct Permit<'s>(&'s Receiver<()>);
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        *self.0.free.lock() += 1;
-        self.0.released.notify_one();
+        let _ = self.0.try_recv();
     }
 }
 
