@@ -52,7 +52,8 @@ fn alerts(bencher: Bencher<'_, '_>, alerts: usize) {
     bencher
         .counter(divan::counter::ItemsCount::new(alerts))
         .bench_local(|| {
-            let charge = budget.charge(body.len()).unwrap();
+            let mut charge = budget.charge();
+            charge.grow(body.len()).unwrap();
             EncodedNotification::from_body(
                 &mapping,
                 &reporter,

@@ -30,13 +30,11 @@ pub enum BudgetError {
     },
 }
 
-/// The limit, and how much of it is used. Clones share one account.
-#[derive(Debug, Clone)]
-pub struct Budget(Arc<Account>);
-
+/// The limit, and how much of it is used.
 #[derive(Debug)]
-struct Account {
-    limit: usize,
+pub struct Budget {
+    /// The most bytes that are ever charged.
+    pub limit: usize,
     used: AtomicUsize,
     refused: AtomicU64,
 }
@@ -44,51 +42,44 @@ struct Account {
 /// Bytes that are charged to a budget until this is dropped.
 #[derive(Debug)]
 pub struct Charge {
-    budget: Budget,
+    budget: Arc<Budget>,
     bytes: usize,
 }
 
 impl Budget {
     /// A budget of `limit` bytes.
-    pub fn new(limit: usize) -> Self {
-        Self(Arc::new(Account {
+    pub fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self {
             limit,
             used: AtomicUsize::new(0),
             refused: AtomicU64::new(0),
-        }))
+        })
     }
 
-    /// Charges a number of bytes, which may be 0 for now.
-    pub fn charge(&self, bytes: usize) -> Result<Charge, BudgetError> {
-        let mut charge = Charge {
-            budget: self.clone(),
+    /// A charge of no bytes yet.
+    pub fn charge(self: &Arc<Self>) -> Charge {
+        Charge {
+            budget: Arc::clone(self),
             bytes: 0,
-        };
-        charge.grow(bytes)?;
-        Ok(charge)
+        }
     }
 
     /// The bytes that are charged now.
     pub fn used(&self) -> usize {
-        self.0.used.load(Ordering::SeqCst)
-    }
-
-    /// The most bytes that are ever charged.
-    pub fn limit(&self) -> usize {
-        self.0.limit
+        self.used.load(Ordering::SeqCst)
     }
 
     /// How often a charge was refused.
     pub fn refused(&self) -> u64 {
-        self.0.refused.load(Ordering::Relaxed)
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// The most bytes that are charged by and beside a charge of this size.
     fn limit_for(&self, bytes: usize) -> usize {
         if bytes <= MAX_SMALL_BYTES {
-            self.0.limit
+            self.limit
         } else {
-            self.0.limit - self.0.limit / RESERVED_PART
+            self.limit - self.limit / RESERVED_PART
         }
     }
 }
@@ -96,18 +87,14 @@ impl Budget {
 impl Charge {
     /// Adds bytes. After an error, the charge is as it was.
     pub fn grow(&mut self, more: usize) -> Result<(), BudgetError> {
-        let account = &self.budget.0;
         let bytes = self.bytes.saturating_add(more);
         let limit = self.budget.limit_for(bytes);
         let add = |used: usize| used.checked_add(more).filter(|used| *used <= limit);
-        // Growing by 0 must not fail either where small charges use the reserve beside a large one.
-        if more > 0
-            && account
-                .used
-                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, add)
-                .is_err()
-        {
-            account.refused.fetch_add(1, Ordering::Relaxed);
+        let used = &self.budget.used;
+        let added = used.fetch_update(Ordering::SeqCst, Ordering::SeqCst, add);
+        // Growing by 0 must not fail where small charges use the reserve beside a large one.
+        if added.is_err() && more > 0 {
+            self.budget.refused.fetch_add(1, Ordering::Relaxed);
             return Err(if bytes > limit {
                 BudgetError::NeverFits { limit }
             } else {
@@ -122,7 +109,7 @@ impl Charge {
     pub fn shrink_to(&mut self, bytes: usize) {
         let excess = self.bytes.saturating_sub(bytes);
         self.bytes -= excess;
-        self.budget.0.used.fetch_sub(excess, Ordering::SeqCst);
+        self.budget.used.fetch_sub(excess, Ordering::SeqCst);
     }
 
     /// The bytes of this charge.
@@ -195,10 +182,11 @@ mod tests {
                 let count = charges.len();
                 match step {
                     Step::Charge(bytes) => {
-                        let charge = budget.charge(bytes);
-                        prop_assert_eq!(charge.as_ref().map(|_| ()).map_err(|error| *error), expected(sum, 0, bytes));
-                        refused += u64::from(charge.is_err());
-                        charges.extend(charge);
+                        let mut charge = budget.charge();
+                        let grown = charge.grow(bytes);
+                        prop_assert_eq!(grown, expected(sum, 0, bytes));
+                        refused += u64::from(grown.is_err());
+                        charges.push(charge);
                     }
                     Step::Grow(which, more) if count > 0 => {
                         let (which, old) = (which % count, before[which % count]);
@@ -218,7 +206,7 @@ mod tests {
                 }
                 let sizes: Vec<usize> = charges.iter().map(Charge::bytes).collect();
                 prop_assert_eq!(budget.used(), sizes.iter().sum::<usize>());
-                prop_assert!(budget.used() <= budget.limit());
+                prop_assert!(budget.used() <= budget.limit);
                 prop_assert_eq!(budget.refused(), refused);
                 // However much large charges use, a quarter is left for small ones.
                 let large: usize = sizes.iter().filter(|bytes| **bytes > MAX_SMALL_BYTES).sum();
@@ -232,11 +220,12 @@ mod tests {
     #[test]
     fn a_large_charge_may_fill_its_part_and_stays_while_small_ones_use_the_reserve() {
         let budget = Budget::new(LIMIT);
-        let mut large = budget.charge(LIMIT_OF_LARGE).unwrap();
-        let _small = budget.charge(1).unwrap();
+        let (mut large, mut small) = (budget.charge(), budget.charge());
+        large.grow(LIMIT_OF_LARGE).unwrap();
+        small.grow(1).unwrap();
         assert_eq!(large.grow(0), Ok(()), "what it has already is refused");
         let limit = LIMIT_OF_LARGE;
-        let another = budget.charge(limit).map(drop);
+        let another = budget.charge().grow(limit);
         assert_eq!(another, Err(BudgetError::Full { limit }), "a retry fits");
     }
 
@@ -247,9 +236,8 @@ mod tests {
             for _ in 0..8 {
                 scope.spawn(|| {
                     for round in 0..2000 {
-                        let Ok(mut charge) = budget.charge(round % MAX_SMALL_BYTES) else {
-                            continue;
-                        };
+                        let mut charge = budget.charge();
+                        let _ = charge.grow(round % MAX_SMALL_BYTES);
                         let _ = charge.grow(MAX_SMALL_BYTES);
                         assert!(budget.used() <= LIMIT);
                         charge.shrink_to(round);

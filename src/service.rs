@@ -159,9 +159,7 @@ fn dry_run(config: &Config, path: &Path, log_level: LevelFilter) -> Result<(), R
             &config.mapping,
             &MappingReporter::unlimited(),
             &mut *body.json,
-            Budget::new(usize::MAX)
-                .charge(0)
-                .map_err(PipelineError::from)?,
+            Budget::new(usize::MAX).charge(),
             now,
             deadline,
         )?;

@@ -56,7 +56,7 @@ pub struct Application {
     reporter: MappingReporter,
     reload: Reload,
     is_stopping: AtomicBool,
-    budget: Budget,
+    budget: Arc<Budget>,
     permits: MappingPermits,
     log_limiter: LogLimiter,
     /// The start of each request's id, so that a log with two runs of the program is unambiguous.
@@ -70,7 +70,7 @@ impl Application {
         config: ActiveConfig,
         sink: EventSink,
         metrics: Metrics,
-        budget: Budget,
+        budget: Arc<Budget>,
         reload: Reload,
     ) -> Self {
         let started = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();

@@ -1,6 +1,7 @@
 //! Reads the body of a request, within its limits of size, time and memory.
 
 use std::io::{self, BufRead, Read};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::connection::Connection;
@@ -75,7 +76,7 @@ impl<'c> BodyReader<'c> {
     }
 
     /// Reads all of it. Fails as soon as it is known to be longer than `limit` bytes.
-    pub fn read(&mut self, limit: usize, budget: &Budget) -> Result<Body, BodyError> {
+    pub fn read(&mut self, limit: usize, budget: &Arc<Budget>) -> Result<Body, BodyError> {
         let BodyState::Unread(framing) = self.state else {
             return Err(BodyError::Malformed("read twice"));
         };
@@ -92,7 +93,7 @@ impl<'c> BodyReader<'c> {
         self.connection.set_timeout(BODY_TIMEOUT);
         let mut body = Body {
             bytes: Vec::new(),
-            charge: budget.charge(0)?,
+            charge: budget.charge(),
         };
         match framing {
             Framing::Length(length) => self.take(length, &mut body)?,
@@ -188,7 +189,6 @@ fn read_error(error: io::Error) -> BodyError {
 mod tests {
     use std::io::Write;
     use std::net::{Shutdown, TcpListener, TcpStream};
-    use std::sync::Arc;
     use std::thread;
 
     use super::super::request;
@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     /// What is read of a request, its body limited to 1 MiB, and whether another one may follow.
-    fn read(request: &[u8], budget: &Budget) -> (Result<Body, BodyError>, bool) {
+    fn read(request: &[u8], budget: &Arc<Budget>) -> (Result<Body, BodyError>, bool) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut sender = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let request = request.to_vec();

@@ -278,7 +278,7 @@ impl HttpMetrics {
     /// Sets the metrics of the memory budget for a scrape.
     pub fn set_memory(&self, budget: &Budget) {
         self.memory_used.set(gauge(budget.used()));
-        self.memory_limit.set(gauge(budget.limit()));
+        self.memory_limit.set(gauge(budget.limit));
         let refused = self.memory_refused.inner();
         refused.store(budget.refused(), Ordering::Relaxed);
     }

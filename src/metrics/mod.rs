@@ -103,8 +103,9 @@ mod tests {
             .http
             .answered("/webhook", 401, Duration::from_millis(3));
         let budget = Budget::new(1000);
-        let charge = budget.charge(600).unwrap();
-        budget.charge(600).unwrap_err();
+        let mut charge = budget.charge();
+        charge.grow(600).unwrap();
+        charge.grow(600).unwrap_err();
         metrics.http.set_connections(7, 2, 5);
         metrics.http.set_memory(&budget);
         drop(charge);

@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
@@ -35,7 +36,7 @@ fn resolved(alert: &str) -> String {
 }
 
 struct Fixture {
-    budget: Budget,
+    budget: Arc<Budget>,
     mapping: Mapping,
     metrics: Metrics,
     reporter: MappingReporter,
@@ -59,7 +60,8 @@ impl Fixture {
         body: &str,
         deadline: Instant,
     ) -> Result<EncodedNotification, PipelineError> {
-        let charge = self.budget.charge(body.len())?;
+        let mut charge = self.budget.charge();
+        charge.grow(body.len())?;
         let body = body.as_bytes().to_vec();
         EncodedNotification::from_body(&self.mapping, &self.reporter, body, charge, NOW, deadline)
     }

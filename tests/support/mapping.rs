@@ -24,7 +24,7 @@ pub fn bodies(config: &Config, notification: &Value) -> Vec<Vec<u8>> {
         &config.mapping,
         &MappingReporter::unlimited(),
         &mut notification.to_string().into_bytes(),
-        Budget::new(64 << 20).charge(0).unwrap(),
+        Budget::new(64 << 20).charge(),
         NOW.parse().unwrap(),
         Instant::now() + Duration::from_hours(1),
     );

@@ -120,7 +120,7 @@ fn submit(ledger: &mut Ledger, batch: Batch, now: Instant) -> Waiter {
     let (caller, waiter) = Waiter::new(now);
     let submission = Submission {
         batch,
-        charge: Budget::new(64 << 20).charge(0).unwrap(),
+        charge: Budget::new(64 << 20).charge(),
         caller,
     };
     ledger.submit(submission, now);

@@ -85,7 +85,7 @@ struct Known {
 struct Model {
     now: Instant,
     ledger: Ledger,
-    budget: Budget,
+    budget: Arc<Budget>,
     submissions: Vec<Attempt>,
     is_open: bool,
     is_blocked: bool,
@@ -168,7 +168,8 @@ impl Model {
 
     fn submit(&mut self, notification: usize) {
         let batch = batch(notification);
-        let charge = self.budget.charge(batch.bytes()).unwrap();
+        let mut charge = self.budget.charge();
+        charge.grow(batch.bytes()).unwrap();
         let states = self
             .delivery(notification)
             .map(|delivery| delivery.states.clone());
