@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use crate::support::alertmanager::Alertmanager;
 use crate::support::broker::Broker;
 use crate::support::canopsis::Canopsis;
 use crate::support::connector::{Connector, MAPPING, config};
-use crate::support::http::{Client, Response};
-use crate::support::{free_port, wait_until};
+use crate::support::http::Client;
+use crate::support::{free_port, serve, wait_until};
 use serde_json::{Value, json};
 
 /// The component, the resource and the severity of each alert. Several have one entity.
@@ -38,20 +38,7 @@ fn entity(number: usize) -> String {
 /// Whether each alert fired in the last notification with it that was answered 200.
 type Accepted = Arc<Mutex<BTreeMap<String, bool>>>;
 
-/// Passes notifications on to a connector, and records those that it accepts. Without a connector it answers 502.
-fn record(listener: TcpListener, connector: SocketAddr) -> Accepted {
-    let accepted = Accepted::default();
-    let recorded = Arc::clone(&accepted);
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let recorded = Arc::clone(&recorded);
-            // Alertmanager may give up first.
-            std::thread::spawn(move || pass_on(stream?, connector, &recorded));
-        }
-    });
-    accepted
-}
-
+/// Passes a notification on to a connector, and records what it accepts. Without a connector it answers 502.
 fn pass_on(stream: TcpStream, connector: SocketAddr, accepted: &Accepted) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
     let mut length = 0;
@@ -71,17 +58,13 @@ fn pass_on(stream: TcpStream, connector: SocketAddr, accepted: &Accepted) -> std
     reader.read_exact(&mut body)?;
     let body = String::from_utf8(body).unwrap();
     let response = Client::new(connector).post(&body);
-    let status = response
-        .as_ref()
-        .map_or(502, |response: &Response| response.status);
+    let status = response.map_or(502, |response| response.status);
     if status == 200 {
         let notification: Value = serde_json::from_str(&body).unwrap();
         for alert in notification["alerts"].as_array().unwrap() {
             let number = alert["labels"]["number"].as_str().unwrap().to_owned();
-            accepted
-                .lock()
-                .unwrap()
-                .insert(number, alert["status"] == "firing");
+            let is_firing = alert["status"] == "firing";
+            accepted.lock().unwrap().insert(number, is_firing);
         }
     }
     let head = "Content-Length: 0\r\nConnection: close\r\n";
@@ -92,15 +75,18 @@ fn pass_on(stream: TcpStream, connector: SocketAddr, accepted: &Accepted) -> std
 fn each_alarm_is_what_its_alerts_say_after_each_fault() {
     const OVER: Option<&str> = Some("2026-01-01T00:01:00Z");
     let mut broker = Broker::start();
-    let text = config(&broker.url("v0"), "", MAPPING)
-        .replace("127.0.0.1:0", &format!("127.0.0.1:{}", free_port()));
+    let listen = format!("127.0.0.1:{}", free_port());
+    let text = config(&broker.url("v0"), "", MAPPING).replace("127.0.0.1:0", &listen);
     let mut connector = Connector::with(&text, &[]);
     connector.wait_until_ready();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let recorder = listener.local_addr().unwrap();
-    let accepted = record(listener, connector.address);
+    let (accepted, address) = (Accepted::default(), connector.address);
+    let recorded = Arc::clone(&accepted);
+    let proxy = serve(move |stream| {
+        // Alertmanager may give up first.
+        let _ = pass_on(stream, address, &recorded);
+    });
     let route = "group_by: [instance], group_wait: 0s";
-    let mut alertmanager = Alertmanager::start(recorder, route);
+    let mut alertmanager = Alertmanager::start(([127, 0, 0, 1], proxy).into(), route);
 
     let mut canopsis = Canopsis::default();
     let mut firing: BTreeSet<usize> = BTreeSet::new();
@@ -116,14 +102,9 @@ fn each_alarm_is_what_its_alerts_say_after_each_fault() {
                 notified.insert(number);
             }
         }
-        let started: Vec<Value> = firing
-            .difference(&before)
-            .map(|number| labels(*number))
-            .collect();
-        let ended: Vec<Value> = before
-            .difference(&firing)
-            .map(|number| labels(*number))
-            .collect();
+        let labels = |number: &usize| labels(*number);
+        let started: Vec<Value> = firing.difference(&before).map(labels).collect();
+        let ended: Vec<Value> = before.difference(&firing).map(labels).collect();
         alertmanager.post_alerts(&started, None);
         alertmanager.post_alerts(&ended, OVER);
         let fault = [
@@ -146,25 +127,20 @@ fn each_alarm_is_what_its_alerts_say_after_each_fault() {
             }
             _ => {}
         }
-        wait_until(
-            &format!("every alert of round {round} ({fault}) is accepted"),
-            || {
-                let accepted = accepted.lock().unwrap();
-                notified.iter().all(|number| {
-                    accepted.get(&number.to_string()) == Some(&firing.contains(number))
-                })
-            },
-        );
+        let what = format!("every alert of round {round} ({fault}) is accepted");
+        wait_until(&what, || {
+            let accepted = accepted.lock().unwrap();
+            let mut notified = notified.iter();
+            notified
+                .all(|number| accepted.get(&number.to_string()) == Some(&firing.contains(number)))
+        });
 
-        let throughout: BTreeSet<String> = firing
-            .intersection(&before)
-            .map(|number| entity(*number))
-            .collect();
+        let throughout = firing.intersection(&before);
+        let throughout: BTreeSet<String> = throughout.map(|number| entity(*number)).collect();
         for message in broker.admin("v0").drain() {
             let event = message.event;
-            let entity = canopsis
-                .take(&event)
-                .unwrap_or_else(|why| panic!("dropped, {why}: {event}"));
+            let entity = canopsis.take(&event);
+            let entity = entity.unwrap_or_else(|why| panic!("dropped, {why}: {event}"));
             let is_false_end = event["state"] == 0 && throughout.contains(&entity);
             assert!(
                 !is_false_end,
@@ -178,12 +154,9 @@ fn each_alarm_is_what_its_alerts_say_after_each_fault() {
             let expected = states
                 .map(|other| if ALERTS[other].2 == "critical" { 3 } else { 1 })
                 .max();
-            let state = canopsis.state(&entity);
-            assert_eq!(
-                state,
-                expected.unwrap_or(0),
-                "round {round} ({fault}): the alarm of {entity}"
-            );
+            let (state, what) = (canopsis.state(&entity), format!("the alarm of {entity}"));
+            let expected = expected.unwrap_or(0);
+            assert_eq!(state, expected, "round {round} ({fault}): {what}");
         }
     }
 }

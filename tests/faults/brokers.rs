@@ -1,18 +1,18 @@
 //! Servers in the place of RabbitMQ, and limits of RabbitMQ, that must not stop, block or bloat the connector.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use crate::support::broker::Broker;
-use crate::support::connector::{BINARY, Connector, MAPPING, config};
+use crate::support::broker::{Admin, Broker};
+use crate::support::connector::{BINARY, Connector, MAPPING, amqp_config, config, copying_mapping};
 use crate::support::frame_relay::{self, HEARTBEAT, Handlers};
 use crate::support::load::Load;
 use crate::support::tls::Authority;
-use crate::support::{notification, wait_until};
+use crate::support::{notification, serve, wait_until, with_external_url};
 use openssl::ssl::{SslAcceptor, SslFiletype, SslMethod};
 
 /// Starts the connector with less address space than the servers declare: to reserve that much would end it.
@@ -35,31 +35,24 @@ fn answering(bytes: &'static [u8], tls: Option<Arc<SslAcceptor>>) -> u16 {
         stream.write_all(bytes)?;
         std::io::copy(&mut stream, &mut std::io::sink()).map(drop)
     }
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let tls = tls.clone();
-            thread::spawn(move || match tls {
-                Some(acceptor) => acceptor
-                    .accept(stream)
-                    .map(|stream| drop(answer(stream, bytes)))
-                    .unwrap_or_default(),
-                None => answer(stream, bytes).unwrap_or_default(),
-            });
-        }
-    });
-    port
+    serve(move |stream| {
+        let _ = match &tls {
+            Some(acceptor) => match acceptor.accept(stream) {
+                Ok(stream) => answer(stream, bytes),
+                Err(_) => Ok(()),
+            },
+            None => answer(stream, bytes),
+        };
+    })
 }
 
 fn acceptor(authority: &Authority) -> Arc<SslAcceptor> {
     let mut acceptor = SslAcceptor::mozilla_intermediate(SslMethod::tls()).unwrap();
-    let file = |name: &str| authority.dir.join(name);
+    let file = |name: &str| authority.dir.path().join(name);
+    let (cert, key) = (file("server.pem"), file("server-key.pem"));
+    acceptor.set_certificate_chain_file(cert).unwrap();
     acceptor
-        .set_certificate_file(file("server.pem"), SslFiletype::PEM)
-        .unwrap();
-    acceptor
-        .set_private_key_file(file("server-key.pem"), SslFiletype::PEM)
+        .set_private_key_file(key, SslFiletype::PEM)
         .unwrap();
     Arc::new(acceptor.build())
 }
@@ -76,15 +69,9 @@ fn a_server_that_is_not_rabbitmq_is_reported_and_takes_no_memory() {
         for tls in [Some(Arc::clone(&acceptor)), None] {
             let scheme = if tls.is_some() { "amqps" } else { "amqp" };
             let url = format!("{scheme}://u:p@localhost:{}/v", answering(bytes, tls));
-            let settings = format!(
-                "amqp: {{url: '{url}', ca_file: '{}'}}",
-                authority.ca().display()
-            );
-            let text = config("x", "answer_timeout: 500ms", MAPPING).replacen(
-                "amqp: {url: 'x'}",
-                &settings,
-                1,
-            );
+            let ca = authority.ca();
+            let amqp = format!("url: '{url}', ca_file: '{}'", ca.display());
+            let text = amqp_config(&amqp, "answer_timeout: 500ms", MAPPING);
             let connector = Connector::with_wrapper(&LIMITED, BINARY, &text, &[]);
             wait_until(&format!("{scheme}: {reason}"), || {
                 connector.get("/-/ready").body.contains(reason)
@@ -96,26 +83,16 @@ fn a_server_that_is_not_rabbitmq_is_reported_and_takes_no_memory() {
 
 #[test]
 fn a_connection_on_which_huge_frames_come_is_replaced() {
-    let broker = Broker::shared();
     for bytes in [&HUGE_FRAME[..], &HUGE_MESSAGE[..]] {
-        let vhost = broker.fresh_vhost();
         // The first connection gets them in the place of its first confirm.
         let connect = move |number| {
-            let to_client = move |frame: &[u8], mut client: &TcpStream| {
+            Handlers::to_client(move |frame, mut client| {
                 let is_confirm = frame_relay::acked_tag(frame).is_some();
-                client.write_all(if is_confirm && number == 0 {
-                    bytes
-                } else {
-                    frame
-                })
-            };
-            Handlers {
-                to_client: Box::new(to_client),
-                ..Handlers::default()
-            }
+                let is_replaced = is_confirm && number == 0;
+                client.write_all(if is_replaced { bytes } else { frame })
+            })
         };
-        let relay = frame_relay::start("127.0.0.1:0", broker.port, connect);
-        let url = format!("amqp://cpsrabbit:canopsis@{relay}/{vhost}");
+        let url = frame_relay::url(&Admin::fresh(), connect);
         let text = config(&url, "", MAPPING);
         let connector = Connector::with_wrapper(&LIMITED, BINARY, &text, &[]);
         connector.wait_until_ready();
@@ -127,23 +104,16 @@ fn a_connection_on_which_huge_frames_come_is_replaced() {
 #[test]
 fn an_event_over_which_rabbitmq_closes_the_channel_fails_alone() {
     let broker = Broker::start();
-    broker.ctl(&[
-        "eval",
-        "application:set_env(rabbit, max_message_size, 100000).",
-    ]);
-    let mapping = format!(
-        "{MAPPING}\nextra_infos_prefix: x_\nextra_infos: {{large: {{type: copy, value: externalURL}}}}\n"
-    );
-    let connector = Connector::with(&config(&broker.url("v0"), "", &mapping), &[]);
-    connector.wait_until_ready();
+    let limit = "application:set_env(rabbit, max_message_size, 100000).";
+    broker.ctl(&["eval", limit]);
+    let mapping = copying_mapping("externalURL");
+    let connector = Connector::ready(&broker.url("v0"), "", &mapping);
     let load = Load::start(connector.address, 8);
     for round in 0..15 {
         load.wait_for_more(20);
-        let url = format!("\"externalURL\":\"{}\"", "x".repeat(200_000));
-        let body = notification(&[format!("large{round}")]).replace("\"externalURL\":\"\"", &url);
+        let body = with_external_url(&[format!("large{round}")], &"x".repeat(200_000));
         let response = connector.post(&body);
-        assert_eq!(response.status, 503, "{}", response.body);
-        assert!(response.body.contains("message size"), "{}", response.body);
+        response.assert(503, "message size");
     }
     let result = load.stop();
     let received = broker.admin("v0").drain_resources();
@@ -156,36 +126,33 @@ fn an_event_over_which_rabbitmq_closes_the_channel_fails_alone() {
 
 #[test]
 fn every_address_of_a_host_name_is_tried() {
-    let broker = Broker::shared();
-    let vhost = broker.fresh_vhost();
-    // It accepts connections, and never sends a byte.
-    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = silent.local_addr().unwrap().port();
+    let admin = Admin::fresh();
     let connections = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&connections);
-    thread::spawn(move || {
-        let mut held = Vec::new();
-        for stream in silent.incoming() {
-            held.push(stream);
-            counter.fetch_add(1, Ordering::SeqCst);
-        }
+    // It accepts connections, and never sends a byte.
+    let port = serve(move |stream| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        let _ = std::io::copy(&mut &stream, &mut std::io::sink());
     });
     let second = format!("127.0.0.2:{port}");
-    frame_relay::start(&second, broker.port, |_| Handlers::default());
-    let url = format!("amqp://cpsrabbit:canopsis@rabbit.test:{port}/{vhost}");
+    frame_relay::start(&second, admin.port, |_| Handlers::default());
+    let url = admin.url();
+    let url = url.replace(
+        &format!("127.0.0.1:{}", admin.port),
+        &format!("rabbit.test:{port}"),
+    );
     let text = config(&url, "answer_timeout: 30s", MAPPING);
     let hosts = "127.0.0.1 rabbit.test\n127.0.0.2 rabbit.test\n";
     let connector = Connector::with_hosts(hosts, &text);
     connector.wait_until_ready();
     assert!(connections.load(Ordering::SeqCst) > 0, "the first is tried");
     assert_eq!(connector.post(&notification(&["a"])).status, 200);
-    assert_eq!(broker.admin(&vhost).drain().len(), 1);
+    assert_eq!(admin.drain().len(), 1);
 }
 
 #[test]
 fn a_connection_with_a_return_of_another_one_is_replaced() {
-    let broker = Broker::shared();
-    let vhost = broker.fresh_vhost();
+    let admin = Admin::fresh();
     let connections = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&connections);
     // On the first connection the message does not reach the broker. The client gets the return of a message of another channel or
@@ -218,38 +185,23 @@ fn a_connection_with_a_return_of_another_one_is_replaced() {
             }
             client.write_all(frame)
         };
-        Handlers {
-            to_broker: Box::new(to_broker),
-            to_client: Box::new(to_client),
-            ..Handlers::default()
-        }
+        Handlers::new(to_broker, to_client)
     };
-    let relay = frame_relay::start("127.0.0.1:0", broker.port, connect);
-    let url = format!("amqp://cpsrabbit:canopsis@{relay}/{vhost}?heartbeat=2");
-    let connector = Connector::on(&url);
-    connector.wait_until_ready();
+    let url = frame_relay::url(&admin, connect);
+    let mut connector = Connector::on(&format!("{url}?heartbeat=2"));
     assert_eq!(connector.post(&notification(&["a", "b"])).status, 200);
-    assert_eq!(
-        broker.admin(&vhost).drain_resources(),
-        ["a", "b"],
-        "answered 200, and not in the queue"
-    );
+    let received = admin.drain_resources();
+    assert_eq!(received, ["a", "b"], "answered 200, and not in the queue");
     assert_eq!(connections.load(Ordering::SeqCst), 2, "no reconnect");
-    let log = connector.log();
-    assert!(
-        log.contains("RabbitMQ returned a message that was not published on it"),
-        "{log}"
-    );
+    connector.wait_for_log("RabbitMQ returned a message that was not published on it");
 }
 
 /// Each session confirms an event, so that no failure follows another one.
 #[test]
 fn a_confirm_resets_the_pause_before_the_next_connection() {
     const CUTS: usize = 8;
-    let broker = Broker::shared();
-    let vhost = broker.fresh_vhost();
     let connect = move |number| {
-        let to_client = move |frame: &[u8], mut client: &TcpStream| {
+        Handlers::to_client(move |frame, mut client| {
             client.write_all(frame)?;
             if number < CUTS && frame_relay::acked_tag(frame).is_some() {
                 // The client reads it before it sees the end.
@@ -257,36 +209,29 @@ fn a_confirm_resets_the_pause_before_the_next_connection() {
                 return Err(std::io::ErrorKind::ConnectionAborted.into());
             }
             Ok(())
-        };
-        Handlers {
-            to_client: Box::new(to_client),
-            ..Handlers::default()
-        }
+        })
     };
-    let relay = frame_relay::start("127.0.0.1:0", broker.port, connect);
-    let connector = Connector::on(&format!("amqp://cpsrabbit:canopsis@{relay}/{vhost}"));
+    let connector = Connector::on(&frame_relay::url(&Admin::fresh(), connect));
     let started = Instant::now();
     for number in 0..=CUTS {
         let response = connector.post(&notification(&[format!("{number}")]));
         assert_eq!(response.status, 200, "{}", response.body);
     }
     let log = connector.log();
-    let pauses = log.lines().filter_map(|line| {
-        let (_, milliseconds) =
-            line.split_once("pause before the next connection milliseconds=")?;
-        Some(milliseconds.parse::<u64>().unwrap())
-    });
-    let pauses: Vec<u64> = pauses.collect();
+    // The numbers behind each occurrence of a text.
+    let numbers = |text: &str| -> Vec<f64> {
+        let rests = log.split(text).skip(1);
+        let numbers = rests.map(|rest| rest.split([' ', '\n']).next().unwrap());
+        numbers.map(|number| number.parse().unwrap()).collect()
+    };
+    let pauses = numbers("pause before the next connection milliseconds=");
     assert!(pauses.len() >= CUTS, "{pauses:?}");
     assert!(
-        pauses.iter().all(|pause| *pause <= 200),
+        pauses.iter().all(|pause| *pause <= 200.0),
         "the back-off is not reset by a confirm: pauses of {pauses:?} ms"
     );
-    let outages = log.split("outage_seconds=").skip(1).map(|rest| {
-        let seconds = rest.split([' ', '\n']).next().unwrap();
-        seconds.parse::<f64>().unwrap()
-    });
-    let (outages, elapsed) = (outages.sum::<f64>(), started.elapsed().as_secs_f64());
+    let outages: f64 = numbers("outage_seconds=").iter().sum();
+    let elapsed = started.elapsed().as_secs_f64();
     // Each is rounded to a tenth.
     assert!(
         outages <= elapsed + 1.0,

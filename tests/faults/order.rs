@@ -1,7 +1,7 @@
 //! What a connection's end leaves behind: confirmed events are not published again, and the last message of an entity in the queue
 //! is the one that was submitted last.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io::Write;
 use std::net::TcpStream;
 use std::ops::RangeInclusive;
@@ -10,14 +10,12 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use crate::support::broker::{Admin, Broker, ReceivedMessage, url};
-use crate::support::connector::{Connector, MAPPING, config};
+use crate::support::broker::{Admin, ReceivedMessage};
+use crate::support::connector::{Connector, MAPPING, config, copying_mapping};
 use crate::support::frame_relay::{self, HEARTBEAT, Handlers, ack, acked_tag, is_publish};
-use crate::support::http::Client;
 use crate::support::load::Load;
 use crate::support::relay::{Mode, Relay};
-use crate::support::{TOKEN, notification, wait_until};
-use amiquip::{AmqpValue, FieldTable};
+use crate::support::{notification, wait_until};
 use serde_json::{Value, json};
 use socket2::SockRef;
 
@@ -88,27 +86,21 @@ fn cut_with_acks(number: usize, cuts: usize, seen: &Arc<Mutex<Seen>>) -> Handler
         }
         Ok(())
     };
-    Handlers {
-        to_broker: Box::new(to_broker),
-        to_client: Box::new(to_client),
-        ..Handlers::default()
-    }
+    Handlers::new(to_broker, to_client)
 }
 
 #[test]
 fn events_whose_acks_come_with_the_end_of_the_connection_are_not_published_again() {
     const CUTS: usize = 30;
-    let broker = Broker::shared();
-    let vhost = broker.fresh_vhost();
+    let admin = Admin::fresh();
     let seen: Arc<Mutex<Seen>> = Arc::default();
     let connections = Arc::new(AtomicUsize::new(0));
     let (seen_by_relay, counter) = (Arc::clone(&seen), Arc::clone(&connections));
-    let relay = frame_relay::start("127.0.0.1:0", broker.port, move |number| {
+    let url = frame_relay::url(&admin, move |number| {
         counter.fetch_add(1, Ordering::SeqCst);
         cut_with_acks(number, CUTS, &seen_by_relay)
     });
-    let connector = Connector::on(&url(relay.port(), &vhost));
-    connector.wait_until_ready();
+    let connector = Connector::on(&url);
     let load = Load::start(connector.address, SENDERS);
     wait_until("each connection is cut", || {
         connections.load(Ordering::SeqCst) > CUTS
@@ -117,19 +109,13 @@ fn events_whose_acks_come_with_the_end_of_the_connection_are_not_published_again
     let result = load.stop();
     let seen = seen.lock().unwrap();
     println!("{} acks before an end", seen.acked.len());
-    assert!(
-        seen.published_again.is_empty(),
-        "{:?}",
-        seen.published_again
-    );
-    let received = broker.admin(&vhost).drain_resources();
-    result.assert_no_loss("cut together with acks", &received);
+    assert_eq!(seen.published_again, [""; 0], "published again");
+    result.assert_no_loss("cut together with acks", &admin.drain_resources());
 }
 
 #[test]
 fn a_resolve_that_is_acked_before_its_firing_event_stays_the_last_one() {
-    let broker = Broker::shared();
-    let vhost = broker.fresh_vhost();
+    let admin = Admin::fresh();
     let published = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&published);
     // The first connection passes on the second ack alone, and then ends. Both messages are in the queue then.
@@ -150,30 +136,23 @@ fn a_resolve_that_is_acked_before_its_firing_event_stays_the_last_one() {
             }
             _ => client.write_all(frame),
         };
-        Handlers {
-            to_broker: Box::new(to_broker),
-            to_client: Box::new(to_client),
-            ..Handlers::default()
-        }
+        Handlers::new(to_broker, to_client)
     };
-    let relay = frame_relay::start("127.0.0.1:0", broker.port, connect);
-    let text = config(&url(relay.port(), &vhost), "answer_timeout: 30s", MAPPING);
-    let connector = Connector::with(&text, &[]);
-    connector.wait_until_ready();
+    let url = frame_relay::url(&admin, connect);
+    let connector = Connector::ready(&url, "answer_timeout: 30s", MAPPING);
     let firing = connector.post_in_background(notification(&[ENTITY]));
     wait_until("it is published", || published.load(Ordering::SeqCst) == 1);
     let resolve = connector.post_in_background(resolved());
     assert_eq!(firing.join().unwrap().unwrap().status, 200);
     assert_eq!(resolve.join().unwrap().unwrap().status, 200);
-    let states = states(&broker.admin(&vhost));
+    let states = states(&admin);
     assert!(states.contains(&json!(3)), "{states:?}");
     assert_eq!(states.last(), Some(&json!(0)), "{states:?}");
 }
 
 #[test]
 fn a_connection_that_is_given_up_delivers_nothing_later() {
-    let broker = Broker::shared();
-    let vhost = broker.fresh_vhost();
+    let admin = Admin::fresh();
     let released = Arc::new(AtomicBool::new(false));
     let ended = Arc::new(AtomicBool::new(false));
     let (release, end) = (Arc::clone(&released), Arc::clone(&ended));
@@ -205,110 +184,43 @@ fn a_connection_that_is_given_up_delivers_nothing_later() {
             Ok(())
         };
         Handlers {
-            to_broker: Box::new(to_broker),
-            to_client: Box::new(to_client),
             ended: Box::new(move || end.store(true, Ordering::SeqCst)),
+            ..Handlers::new(to_broker, to_client)
         }
     };
-    let relay = frame_relay::start("127.0.0.1:0", broker.port, connect);
-    let mapping = format!(
-        "{MAPPING}\nextra_infos_prefix: x_\nextra_infos: {{large: {{type: copy, value: annotations.large}}}}\n"
-    );
-    let url = format!("{}?heartbeat=2", url(relay.port(), &vhost));
-    let text = config(&url, "answer_timeout: 60s", &mapping);
-    let connector = Connector::with(&text, &[]);
-    connector.wait_until_ready();
+    let url = frame_relay::url(&admin, connect) + "?heartbeat=2";
+    let mapping = copying_mapping("annotations.large");
+    let connector = Connector::ready(&url, "answer_timeout: 60s", &mapping);
     // What the relay's socket receives without being read is less than the padding; the firing event stays in the connector's.
     let mut firing: Value = serde_json::from_str(&notification(&["padding", ENTITY])).unwrap();
     firing["alerts"][0]["annotations"]["large"] = "x".repeat(1_000_000).into();
     assert_eq!(connector.post(&firing.to_string()).status, 200);
     assert_eq!(connector.post(&resolved()).status, 200);
     released.store(true, Ordering::SeqCst);
-    wait_until("the first connection has ended", || {
-        ended.load(Ordering::SeqCst)
-    });
-    assert_eq!(states(&broker.admin(&vhost)), [json!(3), json!(0)]);
+    let is_over = || ended.load(Ordering::SeqCst);
+    wait_until("the first connection has ended", is_over);
+    assert_eq!(states(&admin), [json!(3), json!(0)]);
 }
 
 #[test]
 fn a_reload_with_other_broker_settings_keeps_the_order() {
-    let broker = Broker::shared();
-    let vhost = broker.fresh_vhost();
-    let (slow, fast) = (
-        Relay::to(broker.port, Mode::Rate(20)),
-        Relay::to(broker.port, Mode::Rate(1000)),
-    );
-    let text = config(&slow.url(&vhost), "answer_timeout: 30s", MAPPING);
-    let connector = Connector::with(&text, &[]);
-    connector.wait_until_ready();
+    let admin = Admin::fresh();
+    let [slow, fast] = [20, 1000].map(|rate| Relay::to(admin.port, Mode::Rate(rate)));
+    let (slow_url, fast_url) = (slow.url(&admin.vhost), fast.url(&admin.vhost));
+    let connector = Connector::ready(&slow_url, "answer_timeout: 30s", MAPPING);
     // The entity's event is the last one, and not published yet when the settings change.
     let mut names: Vec<String> = (0..200).map(|number| format!("{number}")).collect();
     names.push(ENTITY.to_owned());
     let firing = connector.post_in_background(notification(&names));
     wait_until("the first events are published", || slow.forwarded() >= 5);
-    connector.rewrite(&config(&fast.url(&vhost), "answer_timeout: 30s", MAPPING));
-    let authorization = format!("Authorization: Bearer {TOKEN}");
+    connector.rewrite(&config(&fast_url, "answer_timeout: 30s", MAPPING));
     let before = slow.forwarded();
-    let reloaded = Client::new(connector.address).send("POST", "/-/reload", &[&authorization], b"");
-    assert_eq!(reloaded.unwrap().status, 200);
+    assert_eq!(connector.post_reload().status, 200);
     assert_eq!(connector.post(&resolved()).status, 200);
     assert_eq!(firing.join().unwrap().unwrap().status, 200);
-    assert_eq!(states(&broker.admin(&vhost)), [json!(3), json!(0)]);
+    assert_eq!(states(&admin), [json!(3), json!(0)]);
     assert!(fast.forwarded() > 100, "{}", fast.forwarded());
     // Those in flight: a window for 20 messages a second.
     let after = slow.forwarded() - before;
-    assert!(
-        after < 40,
-        "{after} messages to the old broker after the reload"
-    );
-}
-
-#[test]
-fn entities_end_in_their_highest_state_where_a_full_queue_refuses_events() {
-    const ENTITIES: usize = 100;
-    let broker = Broker::shared();
-    let vhost = broker.fresh_vhost();
-    let admin = broker.admin(&vhost);
-    admin.redeclare_queue(FieldTable::from([
-        ("x-max-length".to_owned(), AmqpValue::LongInt(20)),
-        (
-            "x-overflow".to_owned(),
-            AmqpValue::LongString("reject-publish".to_owned()),
-        ),
-    ]));
-    let connector = Connector::on(&broker.url(&vhost));
-    connector.wait_until_ready();
-    let names: Vec<String> = (0..ENTITIES).map(|number| number.to_string()).collect();
-    let mut body: Value = serde_json::from_str(&notification(&names)).unwrap();
-    let firing = body["alerts"].as_array().unwrap();
-    let both = firing.iter().flat_map(|alert| {
-        let mut resolved = alert.clone();
-        resolved["status"] = json!("resolved");
-        [resolved, alert.clone()]
-    });
-    body["alerts"] = both.collect();
-    let (address, body) = (connector.address, body.to_string());
-    assert_eq!(connector.post(&body).status, 503, "the queue is full");
-    let sender = thread::spawn(move || {
-        let mut client = Client::new(address);
-        while client.post(&body).unwrap().status != 200 {}
-    });
-    let mut last = HashMap::new();
-    loop {
-        let is_over = sender.is_finished();
-        let taken = admin.take(ENTITIES);
-        if is_over && taken.is_empty() {
-            break;
-        }
-        for message in taken {
-            last.insert(message.resource(), message.event["state"].clone());
-        }
-    }
-    sender.join().unwrap();
-    assert_eq!(last.len(), ENTITIES);
-    let wrong: Vec<_> = last
-        .iter()
-        .filter(|(_, state)| **state != json!(3))
-        .collect();
-    assert!(wrong.is_empty(), "{wrong:?}");
+    assert!(after < 40, "{after} messages to the old broker");
 }

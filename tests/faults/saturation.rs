@@ -1,33 +1,23 @@
 //! More senders than the connector can serve, while RabbitMQ hangs: it still answers, and systemd knows that it is alive.
 
 use std::collections::HashSet;
-use std::io::{BufReader, Read, Write};
-use std::net::TcpStream;
-use std::time::Duration;
 
-use crate::support::broker::Broker;
+use crate::support::broker::{Admin, Broker};
 use crate::support::connector::{Connector, MAPPING, config};
-use crate::support::http::{Client, Response, read_response};
+use crate::support::http::{Peer, webhook_head};
 use crate::support::load::{post_all, statuses};
 use crate::support::systemd::Systemd;
-use crate::support::{TIMEOUT, TOKEN, notification, wait_until};
+use crate::support::{notification, wait_until};
 
-/// What the connector promises to need at most until it answers a page or refuses a notification.
-const PROMPT: Duration = Duration::from_secs(1);
-
-fn prompt_get(connector: &Connector, path: &str) -> Response {
-    let mut client = Client::new(connector.address);
-    client.set_timeout(PROMPT);
-    client
-        .send("GET", path, &[], b"")
-        .unwrap_or_else(|error| panic!("GET {path}: {error}"))
-}
+/// What the connector promises to need at most until it answers a page or refuses a notification, in seconds.
+const PROMPT: u64 = 1;
 
 #[test]
-fn pages_and_refusals_are_prompt_while_every_notification_waits() {
-    let broker = Broker::start();
+fn pages_refusals_and_the_watchdog_are_prompt_while_every_notification_waits() {
+    let (broker, systemd) = (Broker::start(), Systemd::new());
     let settings = "max_connections: 16, answer_timeout: 60s";
-    let connector = Connector::with(&config(&broker.url("v0"), settings, MAPPING), &[]);
+    let text = config(&broker.url("v0"), settings, MAPPING);
+    let connector = systemd.start_under(&["env"], &text);
     connector.wait_until_ready();
     broker.freeze();
     let bodies = (0..40).map(|sender| notification(&[format!("n{sender}")]));
@@ -37,22 +27,20 @@ fn pages_and_refusals_are_prompt_while_every_notification_waits() {
     });
     for _ in 0..20 {
         for path in ["/-/healthy", "/metrics"] {
-            assert_eq!(prompt_get(&connector, path).status, 200, "{path}");
+            let mut client = connector.client().with_timeout(PROMPT);
+            let page = client.send("GET", path, &[], b"");
+            let page = page.unwrap_or_else(|error| panic!("GET {path}: {error}"));
+            assert_eq!(page.status, 200, "{path}");
         }
-        let mut client = Client::new(connector.address);
-        client.set_timeout(PROMPT);
+        let mut client = connector.client().with_timeout(PROMPT);
         let refused = client.post(&notification(&["refused"])).unwrap();
-        assert_eq!(refused.status, 503, "{}", refused.body);
+        refused.assert(503, "too many notifications in progress (8)");
         assert_eq!(refused.header("retry-after"), Some("5"));
-        assert!(
-            refused
-                .body
-                .contains("too many notifications in progress (8)"),
-            "{}",
-            refused.body
-        );
     }
     assert_eq!(connector.received(), 8);
+    for _ in 0..5 {
+        systemd.wait_for(&["WATCHDOG=1"]);
+    }
     broker.thaw();
     // Who waited is served, and nothing else is in the queue.
     let mut accepted = statuses(senders);
@@ -64,40 +52,31 @@ fn pages_and_refusals_are_prompt_while_every_notification_waits() {
 
 #[test]
 fn a_connection_that_has_begun_a_request_outlives_silent_ones() {
-    let broker = Broker::shared();
-    let vhost = broker.fresh_vhost();
-    let text = config(&broker.url(&vhost), "max_connections: 16", MAPPING);
-    let connector = Connector::with(&text, &[]);
-    connector.wait_until_ready();
-    let connect = || {
-        let stream = TcpStream::connect(connector.address).unwrap();
-        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
-        stream
-    };
+    let admin = Admin::fresh();
+    let connector = Connector::ready(&admin.url(), "max_connections: 16", MAPPING);
     // As Alertmanager keeps it: it has been idle for longer than all others.
-    let mut sender = BufReader::new(connect());
-    let healthy = b"GET /-/healthy HTTP/1.1\r\nHost: h\r\n\r\n";
-    sender.get_mut().write_all(healthy).unwrap();
-    assert_eq!(read_response(&mut sender).unwrap().status, 200);
-    let silent: Vec<TcpStream> = (0..15).map(|_| connect()).collect();
+    let mut sender = connector.connect();
+    sender
+        .send("GET /-/healthy HTTP/1.1\r\nHost: h\r\n\r\n")
+        .unwrap();
+    assert_eq!(sender.response().unwrap().status, 200);
+    let silent: Vec<Peer> = (0..15).map(|_| connector.connect()).collect();
     let body = notification(&["uploaded"]);
     let (first, second) = body.split_at(100);
-    let head = format!(
-        "POST /webhook HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {TOKEN}\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
-    sender.get_mut().write_all(head.as_bytes()).unwrap();
-    assert_eq!(read_response(&mut sender).unwrap().status, 100);
-    sender.get_mut().write_all(first.as_bytes()).unwrap();
+    let length = format!("Content-Length: {}\r\n", body.len());
+    let head = webhook_head(&format!("Expect: 100-continue\r\n{length}"));
+    sender.send(head).unwrap();
+    assert_eq!(sender.response().unwrap().status, 100);
+    sender.send(first).unwrap();
     // Each of them takes the slot of a silent one.
     let mut newcomers = Vec::new();
     for mut evicted in silent.into_iter().take(12) {
-        newcomers.push(connect());
-        assert_eq!(evicted.read(&mut [0]).unwrap(), 0);
+        newcomers.push(connector.connect());
+        assert!(evicted.rest().unwrap().is_empty());
     }
-    sender.get_mut().write_all(second.as_bytes()).unwrap();
-    assert_eq!(read_response(&mut sender).unwrap().status, 200);
-    assert_eq!(broker.admin(&vhost).drain_resources(), ["uploaded"]);
+    sender.send(second).unwrap();
+    assert_eq!(sender.response().unwrap().status, 200);
+    assert_eq!(admin.drain_resources(), ["uploaded"]);
 }
 
 #[test]
@@ -119,31 +98,5 @@ fn the_watchdog_is_fed_without_a_connection_and_shutdown_is_clean() {
         systemd.wait_for(&["STOPPING=1"]);
         assert_eq!(connector.wait().code(), Some(0));
         assert!(connector.log().contains("INFO  stopped"));
-    }
-}
-
-#[test]
-fn the_watchdog_is_fed_while_every_notification_waits() {
-    let broker = Broker::start();
-    let systemd = Systemd::new();
-    let text = config(
-        &broker.url("v0"),
-        "max_connections: 16, answer_timeout: 60s",
-        MAPPING,
-    );
-    let connector = systemd.start_under(&["env"], &text);
-    connector.wait_until_ready();
-    broker.freeze();
-    let bodies = (0..40).map(|sender| notification(&[format!("n{sender}")]));
-    let senders = post_all(&connector, bodies);
-    wait_until("notifications wait for the broker", || {
-        connector.received() == 8
-    });
-    for _ in 0..5 {
-        systemd.wait_for(&["WATCHDOG=1"]);
-    }
-    broker.thaw();
-    for sender in senders {
-        sender.join().unwrap().unwrap();
     }
 }

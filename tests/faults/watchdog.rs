@@ -17,8 +17,7 @@ fn a_blocked_publisher_is_not_reported_as_alive() {
     let connector = systemd.start_under(&wrapper, &text);
     systemd.wait_for(&["WATCHDOG=1"]);
     // Each request is logged, until the pipe is full.
-    let mut client = connector.client();
-    client.set_timeout(Duration::from_secs(3));
+    let mut client = connector.client().with_timeout(3);
     while client.send("GET", "/-/healthy", &[], b"").is_ok() {}
     // The publisher's thread logs it, and the main thread does not.
     broker.kill();

@@ -223,6 +223,33 @@ fn names_are_what_an_operator_calls_the_thing() {
 }
 
 #[test]
+fn the_component_is_the_host_of_the_instance() {
+    let cases = [
+        ("", "prometheus"),
+        ("db-1.example:9100", "db-1.example"),
+        ("10.0.0.1", "10.0.0.1"),
+        ("https://shop.example/health?x=1", "shop.example"),
+        ("https://user@shop.example:8443", "shop.example"),
+        ("http://[2001:db8::1]:8080/", "2001:db8::1"),
+        ("[2001:db8::2]:9100", "2001:db8::2"),
+        ("[2001:db8::3]", "2001:db8::3"),
+        ("2001:db8::4", "2001:db8::4"),
+        ("https://", "prometheus"),
+    ];
+    let name = |instance: &str| format!("of {instance}");
+    let labels =
+        cases.map(|(instance, _)| json!({"alertname": name(instance), "instance": instance}));
+    let labels: Vec<_> = labels.iter().enumerate().collect();
+    for (file, config) in configurations() {
+        let events = events(&load(&config).unwrap(), &labels);
+        for ((instance, component), event) in cases.iter().zip(events.values()) {
+            assert_eq!(event["component"], *component, "{file}: {instance:?}");
+        }
+        assert_eq!(events.len(), cases.len(), "{file}");
+    }
+}
+
+#[test]
 fn severities_of_any_spelling_have_their_state() {
     let mut cases = vec![("A", Value::Null, 3), ("WatchdogMissing", Value::Null, 3)];
     for (state, severities) in [

@@ -1,7 +1,7 @@
 //! A real Alertmanager as the sender: its alerts arrive, also after an outage of RabbitMQ.
 
 use crate::support::alertmanager::Alertmanager;
-use crate::support::broker::Broker;
+use crate::support::broker::{Admin, Broker};
 use crate::support::connector::{BINARY, Connector, config, run, run_with_input};
 use crate::support::documents::only;
 use crate::support::{TempDir, assert_success, wait_until};
@@ -33,22 +33,12 @@ fn a_later_alertmanager_fires_and_resolves_through_an_outage_of_the_broker() {
 fn fire_and_resolve(start: impl FnOnce(&Connector) -> Alertmanager) {
     let mut broker = Broker::start();
     let mut connector = Connector::on(&broker.url("v0"));
-    connector.wait_until_ready();
     let mut alertmanager = start(&connector);
     let labels =
         |name: &str| [json!({"alertname": name, "instance": "host:9100", "severity": "warning"})];
     let mut received: Vec<Value> = Vec::new();
     let mut wait_for = |broker: &Broker, resource: &str, state: u8| {
-        let admin = broker.admin("v0");
-        wait_until(
-            &format!("{resource} with state {state} in the queue"),
-            || {
-                received.extend(admin.drain().into_iter().map(|one| one.event));
-                received
-                    .iter()
-                    .any(|event| event["resource"] == resource && event["state"] == state)
-            },
-        );
+        wait_for_event(&broker.admin("v0"), &mut received, resource, state);
     };
 
     alertmanager.post_alerts(&labels("Before"), None);
@@ -65,11 +55,44 @@ fn fire_and_resolve(start: impl FnOnce(&Connector) -> Alertmanager) {
 
     alertmanager.post_alerts(&labels("During"), OVER);
     wait_for(&broker, "During", 0);
-    assert!(
-        received
-            .iter()
-            .all(|event| event["output"] == "é « ça » 🔥")
-    );
+    for event in received {
+        assert_eq!(event["output"], "é « ça » 🔥");
+    }
+}
+
+/// Takes events until one has this resource and state.
+fn wait_for_event(admin: &Admin, received: &mut Vec<Value>, resource: &str, state: u8) {
+    let what = format!("{resource} with state {state} in the queue");
+    wait_until(&what, || {
+        received.extend(admin.drain().into_iter().map(|one| one.event));
+        let is_it = |event: &Value| event["resource"] == resource && event["state"] == state;
+        received.iter().any(is_it)
+    });
+}
+
+/// Alertmanager never sends a resolve for a group that has never been answered 2xx. So a rejected alert must not be the answer to a
+/// notification of which events were published: their alarms would stay open for good.
+#[test]
+fn the_alarm_beside_a_rejected_alert_closes() {
+    let admin = Admin::fresh();
+    let mut connector = Connector::on(&admin.url());
+    // Both are in the first notification of their group.
+    let route = "group_by: [instance], group_wait: 1s";
+    let mut alertmanager = Alertmanager::start(connector.address, route);
+    // The mapping's resource is the alert's name.
+    let alerts = [
+        json!({"alertname": "Mapped", "instance": "host:9100", "severity": "warning"}),
+        json!({"instance": "host:9100", "severity": "warning"}),
+    ];
+    alertmanager.post_alerts(&alerts, None);
+    connector.wait_for_log("alert rejected: required field resource has no value");
+    let mut received = Vec::new();
+    wait_for_event(&admin, &mut received, "Mapped", 1);
+    alertmanager.post_alerts(&alerts, OVER);
+    wait_for_event(&admin, &mut received, "Mapped", 0);
+    for event in received {
+        assert_eq!(event["resource"], "Mapped");
+    }
 }
 
 /// Has most of what a list may lack, or has in another form.
@@ -130,7 +153,8 @@ fn the_alerts_of_the_api_give_the_events_of_the_notifications() {
 
     let dir = TempDir::new("listed");
     dir.file("config.yml", &listed);
-    let api = format!("http://{}/api/v2/alerts", alertmanager.address);
+    let url = format!("http://{}", alertmanager.address);
+    let api = format!("{url}/api/v2/alerts");
     let printed = |command: &str| {
         let mut sh = Command::new("sh");
         let output = run_with_input(sh.args(["-ec", command]).current_dir(dir.path()), "");
@@ -142,12 +166,8 @@ fn the_alerts_of_the_api_give_the_events_of_the_notifications() {
     let groups = printed(&format!("curl -fsS '{api}/groups?receiver=canopsis'"));
     let events = dry_run(&groups);
 
-    let command = only("summary, command")
-        .replace(
-            "http://alertmanager:9093",
-            &format!("http://{}", alertmanager.address),
-        )
-        .replace("canopsis-connector-prometheus", BINARY);
+    let command = only("summary, command").replace("http://alertmanager:9093", &url);
+    let command = command.replace("canopsis-connector-prometheus", BINARY);
     let summary = printed(&command);
     let expected = r#"Summary of 8 alerts in 5 groups: 4 events, 2 merged, 2 suppressed (silenced, inhibited or muted: not sent)
 
@@ -170,26 +190,19 @@ That is right for the severities of one problem.
     assert_eq!(text(&events.stderr), summary);
 
     // Without groups: the API with the silenced alerts, amtool with the active ones.
-    let amtool = format!(
-        "amtool --alertmanager.url=http://{} alert query -r canopsis -o json",
-        alertmanager.address
-    );
-    for (command, first) in [
-        (
-            format!("curl -fsS {api}"),
-            "Summary of 8 alerts: 3 events, 3 merged, 2 suppressed",
-        ),
-        (amtool, "Summary of 6 alerts: 3 events, 3 merged\n"),
-    ] {
+    let curl = format!("curl -fsS {api}");
+    let amtool = format!("amtool --alertmanager.url={url} alert query -r canopsis -o json");
+    let with_silenced = "Summary of 8 alerts: 3 events, 3 merged, 2 suppressed";
+    let active = "Summary of 6 alerts: 3 events, 3 merged\n";
+    for (command, first) in [(curl, with_silenced), (amtool, active)] {
         let output = dry_run(&printed(&command));
         let summary = text(&output.stderr);
         assert!(summary.starts_with(first), "{command}: {summary}");
         assert!(summary.contains("\nThis list has no groups: "), "{summary}");
         assert_eq!(text(&output.stdout).lines().count(), 3);
     }
-    let none = dry_run(&printed(&format!(
-        "curl -fsS '{api}/groups?receiver=nosuch'"
-    )));
+    let none = format!("curl -fsS '{api}/groups?receiver=nosuch'");
+    let none = dry_run(&printed(&none));
     assert!(text(&none.stderr).contains("\nThere are no alerts: "));
 
     connector.terminate();

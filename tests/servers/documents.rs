@@ -2,15 +2,16 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::process::Command;
 
 use crate::support::alertmanager::Alertmanager;
 use crate::support::broker::{Admin, Broker};
-use crate::support::connector::{BINARY, Connector};
+use crate::support::connector::{BINARY, Connector, MAPPING, config};
 use crate::support::documents::{command, document, marked, only, quick_start};
 use crate::support::{
-    ProcessGroup, TOKEN, TempDir, TempFile, assert_success, free_port, notification, wait_until,
+    ProcessGroup, TOKEN, TempDir, TempFile, assert_success, free_port, notification, serve,
+    wait_until,
 };
 use serde_json::{Value, json};
 
@@ -18,8 +19,7 @@ use serde_json::{Value, json};
 /// `canopsis-connector-prometheus` that uses its configuration and port by default, and with a `systemctl` that starts it.
 struct Sandbox {
     dir: TempDir,
-    broker: &'static Broker,
-    vhost: String,
+    admin: Admin,
     port: u16,
 }
 
@@ -27,11 +27,9 @@ const DIRECTORY: &str = "/etc/canopsis-connectors/prometheus";
 
 impl Sandbox {
     fn new() -> Self {
-        let broker = Broker::shared();
         let sandbox = Self {
             dir: TempDir::new("documents"),
-            vhost: broker.fresh_vhost(),
-            broker,
+            admin: Admin::fresh(),
             port: free_port(),
         };
         let (dir, port) = (sandbox.dir.path().display(), sandbox.port);
@@ -62,7 +60,7 @@ impl Sandbox {
 
     /// The port and the virtual host of the broker.
     fn authority(&self) -> String {
-        format!("127.0.0.1:{}/{}", self.broker.port, self.vhost)
+        format!("127.0.0.1:{}/{}", self.admin.port, self.admin.vhost)
     }
 
     fn write(&self, name: &str, text: &str) -> String {
@@ -110,20 +108,16 @@ impl Sandbox {
         Alertmanager::with_config("", &self.replaced(&config))
     }
 
-    fn admin(&self) -> Admin {
-        self.broker.admin(&self.vhost)
+    /// The next event in the queue.
+    fn next_event(&self) -> Value {
+        let mut received = Vec::new();
+        wait_until("an event arrives in the queue", || {
+            received = self.admin.drain();
+            !received.is_empty()
+        });
+        assert_eq!(received.len(), 1, "{received:?}");
+        received.remove(0).event
     }
-}
-
-/// The next event in the queue.
-fn next_event(admin: &Admin) -> Value {
-    let mut received = Vec::new();
-    wait_until("an event arrives in the queue", || {
-        received = admin.drain();
-        !received.is_empty()
-    });
-    assert_eq!(received.len(), 1, "{received:?}");
-    received.remove(0).event
 }
 
 #[test]
@@ -138,8 +132,7 @@ fn the_quick_start_brings_an_alert_into_the_queue() {
 
     let printed = sandbox.run(&marked("quick start, alert")[0].text);
     assert_eq!(printed, "{\"published\":1}\n");
-    let admin = sandbox.admin();
-    let event = next_event(&admin);
+    let event = sandbox.next_event();
     let expected = json!({
         "connector": "prometheus", "connector_name": "prod", "component": "test", "resource": "Test instance=test", "state": 3,
         "output": "a test",
@@ -162,14 +155,14 @@ fn the_quick_start_brings_an_alert_into_the_queue() {
     let alertmanager = sandbox.start_alertmanager("quick start, Alertmanager");
     let amtool = &marked("quick start, amtool")[0].text;
     sandbox.run(&amtool.replace("localhost:9093", &alertmanager.address.to_string()));
-    assert_eq!(next_event(&admin)["component"], "other");
+    assert_eq!(sandbox.next_event()["component"], "other");
 }
 
 /// The commands prepare a RabbitMQ so that an event of the connector is in the queue.
 #[test]
 fn a_trial_needs_no_canopsis() {
     let sandbox = Sandbox::new();
-    sandbox.program("rabbitmqctl", &sandbox.broker.ctl_command());
+    sandbox.program("rabbitmqctl", &Broker::shared().ctl_command());
     let (vhost, user) = ("trial of the documents", "trial");
     let script = only("trial, RabbitMQ")
         .replace("-p canopsis", &format!("-p '{vhost}'"))
@@ -180,7 +173,7 @@ fn a_trial_needs_no_canopsis() {
     sandbox.run(before);
     let url = format!(
         "amqp://{user}:canopsis@127.0.0.1:{}/{}",
-        sandbox.broker.port,
+        sandbox.admin.port,
         vhost.replace(' ', "%20")
     );
     let connector = Connector::on(&url);
@@ -204,8 +197,7 @@ fn https_is_set_up_as_documented() {
         .replace("http://127", "https://127")
         .replace("curl ", "curl --cacert ca.pem ");
     assert_eq!(sandbox.run(&https), "{\"published\":1}\n");
-    let admin = sandbox.admin();
-    assert_eq!(next_event(&admin)["component"], "test");
+    assert_eq!(sandbox.next_event()["component"], "test");
     assert!(sandbox.run(&curl).contains("use https://"));
     let shown = sandbox.run(&only("show the certificate"));
     assert!(shown.contains("CN = connector.example"), "{shown}");
@@ -233,7 +225,7 @@ fn https_is_set_up_as_documented() {
     sandbox.run(&format!(
         "amtool alert add alertname=Https instance=test {url}"
     ));
-    assert_eq!(next_event(&admin)["resource"], "Https instance=test");
+    assert_eq!(sandbox.next_event()["resource"], "Https instance=test");
 }
 
 /// Both spellings of the token that `docs/migration.md` names.
@@ -257,18 +249,6 @@ fn the_licences_are_those_of_the_linked_crates() {
     assert_success(&checked.unwrap(), "scripts/licenses");
 }
 
-/// A port that accepts connections, and does this with each.
-fn accepting(act: impl Fn(&mut TcpStream) + Send + 'static) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            act(&mut stream);
-        }
-    });
-    port
-}
-
 /// Broker URLs without `://cpsrabbit:`, and what `docs/troubleshooting.md` says the log has.
 const FAULTS: &str = "
 amqp canopsis@127.0.0.1:CLOSED/v0 | cannot connect to RabbitMQ: ... Connection refused
@@ -286,27 +266,26 @@ amqp canopsis@127.0.0.1:CLOSING/v0 | the server closed the connection; this may 
 /// Each row of the table in `docs/troubleshooting.md` whose fault can be caused here: the log has the words of its first cell.
 #[test]
 fn faults_of_the_connection_are_logged_as_documented() {
-    let broker = Broker::shared();
+    let admin = Admin::fresh();
+    admin.delete_exchange();
     let mut tls_broker = Broker::prepare();
     tls_broker.make_certificates();
     tls_broker.run();
-    let vhost = broker.fresh_vhost();
-    broker.admin(&vhost).delete_exchange();
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut faults = FAULTS.replace("EMPTY", &vhost);
+    let mut faults = FAULTS.replace("EMPTY", &admin.vhost);
     for (name, port) in [
         ("CLOSED", free_port()),
-        ("PLAIN", broker.port),
+        ("PLAIN", admin.port),
         ("SECURE", tls_broker.port),
         // As Alertmanager's port.
         ("SILENT", silent.local_addr().unwrap().port()),
         (
             "OTHER",
-            accepting(|stream| drop(stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n"))),
+            serve(|mut stream| drop(stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n"))),
         ),
         (
             "CLOSING",
-            accepting(|stream| drop(stream.read_exact(&mut [0; 8]))),
+            serve(|mut stream| drop(stream.read_exact(&mut [0; 8]))),
         ),
     ] {
         faults = faults.replace(name, &port.to_string());
@@ -316,7 +295,8 @@ fn faults_of_the_connection_are_logged_as_documented() {
     let connectors: Vec<(Connector, &str)> = rows
         .map(|(url, message)| {
             assert!(page.contains(&format!("`{message}`")), "{message}");
-            (Connector::on(&url.replace(' ', "://cpsrabbit:")), message)
+            let text = config(&url.replace(' ', "://cpsrabbit:"), "", MAPPING);
+            (Connector::with(&text, &[]), message)
         })
         .collect();
     for (mut connector, message) in connectors {

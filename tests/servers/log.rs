@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::broker::Broker;
+use crate::support::broker::{Admin, Broker};
 use crate::support::connector::{Connector, MAPPING, config};
 use crate::support::notification;
 
@@ -27,17 +27,20 @@ fn sources(dir: &Path) -> String {
 /// amiquip logs the login, and the bodies of returned messages.
 #[test]
 fn the_log_has_the_connectors_own_entries_only_and_no_password() {
-    let broker = Broker::shared();
-    let vhost = broker.fresh_vhost();
+    let (broker, admin) = (Broker::shared(), Admin::fresh());
+    let vhost = &admin.vhost;
     broker.ctl(&["add_user", "logged", PASSWORD]);
-    broker.ctl(&["set_permissions", "-p", &vhost, "logged", "", ".*", ""]);
-    let url = format!("amqp://logged:{PASSWORD}@127.0.0.1:{}/{vhost}", broker.port);
+    broker.ctl(&["set_permissions", "-p", vhost, "logged", "", ".*", ""]);
+    let url = format!("amqp://logged:{PASSWORD}@127.0.0.1:{}/{vhost}", admin.port);
     let arguments = ["--log-level", "trace", "--log-format", "json"];
     let mut connector = Connector::with(&config(&url, "", MAPPING), &arguments);
     connector.wait_until_ready();
     assert_eq!(connector.post(&notification(&["a"])).status, 200);
-    broker.admin(&vhost).unbind();
+    admin.unbind();
     assert_eq!(connector.post(&notification(&["b"])).status, 503);
+    // A wrong token, which no test may log.
+    let wrong = connector.send("POST", "/webhook", &["Authorization: Bearer hunter2"]);
+    assert_eq!(wrong.status, 401);
     connector.terminate();
     connector.wait();
     let log = connector.log();
@@ -47,11 +50,8 @@ fn the_log_has_the_connectors_own_entries_only_and_no_password() {
         let entry: Value = serde_json::from_str(line).unwrap();
         let message = entry["message"].as_str().unwrap();
         // What follows may be formatted.
-        let words = message
-            .split(|c: char| !c.is_alphabetic() && c != ' ')
-            .next()
-            .unwrap();
-        let words = words.trim();
+        let mut words = message.split(|c: char| !c.is_alphabetic() && c != ' ');
+        let words = words.next().unwrap().trim();
         assert!(
             words.len() > 4 && sources.contains(words),
             "an entry that is not the connector's: {line}"

@@ -7,7 +7,6 @@ mod documents;
 mod log;
 mod memory;
 mod metrics;
-mod partial;
 mod permissions;
 mod process_group;
 mod senders;

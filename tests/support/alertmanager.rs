@@ -38,23 +38,19 @@ impl Alertmanager {
         let outside = format!("{root}{dir}");
         std::fs::create_dir_all(&outside).unwrap();
         std::fs::write(format!("{outside}/alertmanager.yml"), config).unwrap();
-        let (file, storage) = (
-            format!("--config.file={dir}/alertmanager.yml"),
-            format!("--storage.path={dir}/data"),
-        );
-        let listen = format!("--web.listen-address=127.0.0.1:{port}");
-        let mut command = if root.is_empty() {
-            Vec::new()
-        } else {
-            vec!["chroot", root]
-        };
-        command.extend([
+        let command = [
             "prometheus-alertmanager",
-            &file,
-            &storage,
-            &listen,
+            &format!("--config.file={dir}/alertmanager.yml"),
+            &format!("--storage.path={dir}/data"),
+            &format!("--web.listen-address=127.0.0.1:{port}"),
             "--cluster.listen-address=",
-        ]);
+        ];
+        let chroot = if root.is_empty() {
+            &[][..]
+        } else {
+            &["chroot", root]
+        };
+        let command = [chroot, &command].concat();
         let process = ProcessGroup::start(
             &command,
             &format!("{outside}/log"),
@@ -83,50 +79,35 @@ impl Alertmanager {
         version.as_str().unwrap().to_owned()
     }
 
+    /// Posts JSON to its API.
+    fn post(&mut self, path: &str, body: &Value) {
+        let headers = ["Content-Type: application/json"];
+        let body = body.to_string();
+        let response = self.client.send("POST", path, &headers, body.as_bytes());
+        response.unwrap().assert(200, "");
+    }
+
     /// Silences the alerts of a name.
     pub fn silence(&mut self, name: &str) {
         let silence = json!({
             "matchers": [{"name": "alertname", "value": name, "isRegex": false}],
             "startsAt": "2026-01-01T00:00:00Z", "endsAt": "2100-01-01T00:00:00Z", "createdBy": "test", "comment": "test",
         });
-        let response = self
-            .client
-            .send(
-                "POST",
-                "/api/v2/silences",
-                &["Content-Type: application/json"],
-                silence.to_string().as_bytes(),
-            )
-            .unwrap();
-        assert_eq!(response.status, 200, "{}", response.body);
+        self.post("/api/v2/silences", &silence);
     }
 
     /// Posts alerts, as a Prometheus server does. With an end in the past they are resolved.
     pub fn post_alerts(&mut self, labels: &[Value], ends_at: Option<&str>) {
-        let alerts: Vec<Value> = labels
-            .iter()
-            .map(|labels| {
-                let mut alert = json!({
-                    "labels": labels,
-                    "annotations": {"summary": "é « ça » 🔥"},
-                    "startsAt": "2026-01-01T00:00:00Z",
-                });
-                if let Some(ends_at) = ends_at {
-                    alert["endsAt"] = json!(ends_at);
-                }
-                alert
-            })
-            .collect();
-        let body = Value::from(alerts).to_string();
-        let response = self
-            .client
-            .send(
-                "POST",
-                "/api/v2/alerts",
-                &["Content-Type: application/json"],
-                body.as_bytes(),
-            )
-            .unwrap();
-        assert_eq!(response.status, 200, "{}", response.body);
+        let alerts = labels.iter().map(|labels| {
+            let annotations = json!({"summary": "é « ça » 🔥"});
+            let starts_at = "2026-01-01T00:00:00Z";
+            let mut alert =
+                json!({"labels": labels, "annotations": annotations, "startsAt": starts_at});
+            if let Some(ends_at) = ends_at {
+                alert["endsAt"] = json!(ends_at);
+            }
+            alert
+        });
+        self.post("/api/v2/alerts", &alerts.collect());
     }
 }

@@ -6,7 +6,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use amiquip::{
-    Channel, Connection, ExchangeDeclareOptions, ExchangeType, FieldTable, QueueDeclareOptions,
+    AmqpValue, Channel, Connection, ExchangeDeclareOptions, ExchangeType, FieldTable,
+    QueueDeclareOptions,
 };
 use serde_json::Value;
 
@@ -89,9 +90,9 @@ impl Broker {
              [ -e {dir}/keep ] || rm -rf {dir}",
             ports[2]
         );
-        std::fs::write(self.dir.join("keep"), "").unwrap();
-        self.node = Some(ProcessGroup::start(&command, &log, &cleanup));
-        std::fs::remove_file(self.dir.join("keep")).unwrap();
+        self.keep_directory(|broker| {
+            broker.node = Some(ProcessGroup::start(&command, &log, &cleanup));
+        });
         wait_until(
             &format!("a RabbitMQ node starts (rabbitmq-server must be installed); see {log}"),
             || {
@@ -111,9 +112,14 @@ impl Broker {
 
     /// Kills the node with SIGKILL and keeps its data.
     pub fn kill(&mut self) {
-        std::fs::write(self.dir.join("keep"), "").unwrap();
-        self.node = None;
-        std::fs::remove_file(self.dir.join("keep")).unwrap();
+        self.keep_directory(|broker| broker.node = None);
+    }
+
+    fn keep_directory(&mut self, act: impl FnOnce(&mut Self)) {
+        let file = self.dir.join("keep");
+        std::fs::write(&file, "").unwrap();
+        act(self);
+        std::fs::remove_file(file).unwrap();
     }
 
     /// Stops the node's processes until [`Broker::thaw`].
@@ -199,6 +205,8 @@ impl ReceivedMessage {
 
 /// A connection with all permissions in one virtual host.
 pub struct Admin {
+    pub port: u16,
+    pub vhost: String,
     pub channel: Channel,
     _connection: Connection,
 }
@@ -208,9 +216,22 @@ impl Admin {
         let url = format!("amqp://admin:admin@127.0.0.1:{port}/{vhost}");
         let mut connection = Connection::insecure_open(&url).unwrap();
         Self {
+            port,
+            vhost: vhost.to_owned(),
             channel: connection.open_channel(None).unwrap(),
             _connection: connection,
         }
+    }
+
+    /// In a virtual host of the shared node that no other test uses.
+    pub fn fresh() -> Self {
+        let broker = Broker::shared();
+        broker.admin(&broker.fresh_vhost())
+    }
+
+    /// The URL for the connector.
+    pub fn url(&self) -> String {
+        url(self.port, &self.vhost)
     }
 
     /// Takes all messages from Canopsis's queue. Does not end while senders fill the queue faster.
@@ -254,6 +275,7 @@ impl Admin {
         self.channel.exchange_delete(EXCHANGE, false).unwrap();
     }
 
+    /// Declares Canopsis's exchange, and binds its queue.
     pub fn declare_exchange(&self) {
         let options = ExchangeDeclareOptions {
             durable: true,
@@ -262,6 +284,16 @@ impl Admin {
         self.channel
             .exchange_declare(ExchangeType::Topic, EXCHANGE, options)
             .unwrap();
+        self.bind();
+    }
+
+    /// Lets Canopsis's queue refuse messages beyond a number.
+    pub fn limit_queue(&self, length: i32) {
+        let overflow = AmqpValue::LongString("reject-publish".to_owned());
+        self.redeclare_queue(FieldTable::from([
+            ("x-max-length".to_owned(), AmqpValue::LongInt(length)),
+            ("x-overflow".to_owned(), overflow),
+        ]));
     }
 
     /// Deletes Canopsis's queue, and declares it with these arguments.

@@ -40,6 +40,22 @@ impl<'a> Subject<'a> {
             is_authority: false,
         }
     }
+
+    pub fn valid_for(self, days: i64) -> Self {
+        Self { days, ..self }
+    }
+
+    pub fn with_rsa(self) -> Self {
+        Self { rsa: true, ..self }
+    }
+
+    pub fn authority(name: &'a str) -> Self {
+        let is_authority = true;
+        Self {
+            is_authority,
+            ..Self::host(name)
+        }
+    }
 }
 
 fn new_key(rsa: bool) -> PKey<Private> {
@@ -60,16 +76,10 @@ fn named(common_name: &str) -> X509Name {
 impl Identity {
     /// A certificate authority that signs its own certificate.
     pub fn root(name: &str) -> Self {
-        let subject = Subject {
-            is_authority: true,
-            ..Subject::host(name)
-        };
         let key = new_key(false);
-        let cert = sign(subject, &key, &named(name), &key);
-        Self {
-            chain: vec![cert],
-            key,
-        }
+        let cert = sign(Subject::authority(name), &key, &named(name), &key);
+        let chain = vec![cert];
+        Self { chain, key }
     }
 
     /// A certificate that this authority signs.
@@ -79,10 +89,8 @@ impl Identity {
         let cert = sign(subject, &key, own.subject_name(), &self.key);
         let is_root = own.issued(own) == openssl::x509::X509VerifyResult::OK;
         let issuers = if is_root { &[] } else { self.chain.as_slice() };
-        Self {
-            chain: [&[cert], issuers].concat(),
-            key,
-        }
+        let chain = [&[cert], issuers].concat();
+        Self { chain, key }
     }
 
     /// The certificates in PEM.
@@ -99,10 +107,8 @@ impl Identity {
     /// Writes `NAME.pem` and `NAME-key.pem`, and returns their paths.
     pub fn write(&self, dir: &Path, name: &str) -> (PathBuf, PathBuf) {
         std::fs::create_dir_all(dir).unwrap();
-        let paths = (
-            dir.join(format!("{name}.pem")),
-            dir.join(format!("{name}-key.pem")),
-        );
+        let path = |end: &str| dir.join(format!("{name}{end}"));
+        let paths = (path(".pem"), path("-key.pem"));
         std::fs::write(&paths.0, self.cert_pem()).unwrap();
         std::fs::write(&paths.1, self.key_pem()).unwrap();
         paths

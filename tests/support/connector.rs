@@ -11,8 +11,10 @@ use std::thread::JoinHandle;
 
 use serde_json::Value;
 
-use super::http::{Client, Response, Tls};
-use super::{TOKEN, TempDir, TempFile, copy_program, signal, temp_path, wait_until};
+use super::http::{Client, Peer, Response, Tls};
+use super::{
+    AUTHORIZATION, TIMEOUT, TOKEN, TempDir, TempFile, copy_program, signal, temp_path, wait_until,
+};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_canopsis-connector-prometheus");
 
@@ -51,8 +53,13 @@ pub fn copy_for_other_users() -> PathBuf {
 
 /// The text of a configuration with the tests' token that listens on a free port of 127.0.0.1.
 pub fn config(url: &str, extra_http: &str, rest: &str) -> String {
+    amqp_config(&format!("url: '{url}'"), extra_http, rest)
+}
+
+/// Like [`config`], with all settings of the section `amqp`.
+pub fn amqp_config(amqp: &str, extra_http: &str, rest: &str) -> String {
     format!(
-        "amqp: {{url: '{url}'}}\nhttp: {{listen: '127.0.0.1:0', bearer_token: {TOKEN}, {extra_http}}}\n{rest}\n"
+        "amqp: {{{amqp}}}\nhttp: {{listen: '127.0.0.1:0', bearer_token: {TOKEN}, {extra_http}}}\n{rest}\n"
     )
 }
 
@@ -65,6 +72,12 @@ pub fn config_without_broker() -> String {
 pub fn config_without_warning() -> String {
     let rule = "{type: copy, value: labels.instance}";
     config_without_broker().replace(rule, &format!("[{rule}, unknown]"))
+}
+
+/// [`MAPPING`] with a rule that copies a value as it is, `x_copied`.
+pub fn copying_mapping(path: &str) -> String {
+    let rule = format!("copied: {{type: copy, value: {path}}}");
+    format!("{MAPPING}\nextra_infos_prefix: x_\nextra_infos: {{{rule}}}\n")
 }
 
 /// The shipped configuration, with this broker and the token of the tests.
@@ -138,13 +151,8 @@ fn clear_environment(command: &mut Command) -> &mut Command {
     let is_ours = |name: &str| {
         name.starts_with("CPS_AMQP_")
             || name.starts_with("PROMETHEUS_")
-            || [
-                "JOURNAL_STREAM",
-                "NOTIFY_SOCKET",
-                "WATCHDOG_USEC",
-                "WATCHDOG_PID",
-            ]
-            .contains(&name)
+            || name.starts_with("WATCHDOG_")
+            || ["JOURNAL_STREAM", "NOTIFY_SOCKET"].contains(&name)
     };
     for (name, _) in std::env::vars().filter(|(name, _)| is_ours(name)) {
         command.env_remove(name);
@@ -153,9 +161,16 @@ fn clear_environment(command: &mut Command) -> &mut Command {
 }
 
 impl Connector {
-    /// Starts the binary with the URL of a broker and [`MAPPING`], and waits until it listens.
+    /// Starts the binary with [`MAPPING`], and waits until it is connected to RabbitMQ.
     pub fn on(url: &str) -> Self {
-        Self::with(&config(url, "", MAPPING), &[])
+        Self::ready(url, "", MAPPING)
+    }
+
+    /// Starts the binary with [`config`], and waits until it is connected to RabbitMQ.
+    pub fn ready(url: &str, http: &str, mapping: &str) -> Self {
+        let connector = Self::with(&config(url, http, mapping), &[]);
+        connector.wait_until_ready();
+        connector
     }
 
     /// Starts the binary with this configuration and these arguments, and waits until it listens.
@@ -204,15 +219,9 @@ impl Connector {
         connector.wait_for_log("listening");
         let log = connector.log();
         let line = log.lines().find(|line| line.contains("listening"));
-        let address = line
-            .unwrap()
-            .split("address")
-            .nth(1)
-            .unwrap()
-            .trim_start_matches(['=', '"', ':'])
-            .split([' ', '"', '\n'])
-            .next()
-            .unwrap();
+        let (_, address) = line.unwrap().split_once("address").unwrap();
+        let address = address.trim_start_matches(['=', '"', ':']);
+        let address = address.split([' ', '"', '\n']).next().unwrap();
         connector.address = address.parse().unwrap();
         connector
     }
@@ -251,12 +260,29 @@ impl Connector {
         });
     }
 
+    /// Sends a request without a body, on a new connection.
+    pub fn send(&self, method: &str, path: &str, headers: &[&str]) -> Response {
+        self.client().send(method, path, headers, b"").unwrap()
+    }
+
     /// Sends a GET request with the token, with which `/-/ready` includes the reason.
     pub fn get(&self, path: &str) -> Response {
-        let authorization = format!("Authorization: Bearer {TOKEN}");
-        self.client()
-            .send("GET", path, &[&authorization], b"")
-            .unwrap()
+        self.send("GET", path, &[AUTHORIZATION])
+    }
+
+    /// A number on `/metrics`: see [`Response::metric`].
+    pub fn metric(&self, name: &str) -> i64 {
+        self.get("/metrics").metric(name)
+    }
+
+    /// Asks for a reload over HTTP.
+    pub fn post_reload(&self) -> Response {
+        self.send("POST", "/-/reload", &[AUTHORIZATION])
+    }
+
+    /// A new connection to it.
+    pub fn connect(&self) -> Peer {
+        Peer::connect(self.address, self.tls.as_ref(), TIMEOUT).unwrap()
     }
 
     /// A client of this connector.

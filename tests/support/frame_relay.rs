@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
+use super::broker::Admin;
+
 /// Handles the frames of one direction of one connection. It writes what is to arrive to the receiver's socket. An error ends the
 /// connection.
 pub type Handler = Box<dyn FnMut(&[u8], &TcpStream) -> std::io::Result<()> + Send>;
@@ -23,12 +25,34 @@ pub fn forward() -> Handler {
 
 impl Default for Handlers {
     fn default() -> Self {
+        Self::to_client(forward())
+    }
+}
+
+impl Handlers {
+    pub fn new(
+        to_broker: impl FnMut(&[u8], &TcpStream) -> std::io::Result<()> + Send + 'static,
+        to_client: impl FnMut(&[u8], &TcpStream) -> std::io::Result<()> + Send + 'static,
+    ) -> Self {
         Self {
-            to_broker: forward(),
-            to_client: forward(),
+            to_broker: Box::new(to_broker),
+            to_client: Box::new(to_client),
             ended: Box::new(|| ()),
         }
     }
+
+    /// Only the frames of the broker are handled.
+    pub fn to_client(
+        to_client: impl FnMut(&[u8], &TcpStream) -> std::io::Result<()> + Send + 'static,
+    ) -> Self {
+        Self::new(forward(), to_client)
+    }
+}
+
+/// Starts a relay to an administrator's virtual host, and returns the URL for the connector.
+pub fn url(admin: &Admin, connect: impl FnMut(usize) -> Handlers + Send + 'static) -> String {
+    let relay = start("127.0.0.1:0", admin.port, connect);
+    super::broker::url(relay.port(), &admin.vhost)
 }
 
 /// Starts a relay to a port of 127.0.0.1 and returns its address. `connect` makes the handlers of each connection from its number.

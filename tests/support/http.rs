@@ -5,10 +5,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use openssl::ssl::{SslConnector, SslMethod, SslVersion};
+use openssl::ssl::{SslConnector, SslMethod, SslStream, SslVersion};
 use serde_json::Value;
 
-use super::{TIMEOUT, TOKEN};
+use super::{AUTHORIZATION, TIMEOUT};
 
 #[derive(Debug, Clone)]
 pub struct Response {
@@ -24,22 +24,48 @@ impl Response {
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
-        let find = |line: &'_ str| {
-            line.split_once(": ")
-                .is_some_and(|(known, _)| known.eq_ignore_ascii_case(name))
-        };
-        self.head
-            .lines()
-            .find(|line| find(line))
-            .and_then(|line| line.split_once(": "))
+        let headers = self.head.lines().filter_map(|line| line.split_once(": "));
+        headers
+            .filter(|(known, _)| known.eq_ignore_ascii_case(name))
             .map(|(_, value)| value)
+            .next()
+    }
+
+    /// A whole number on the page of the metrics: `NAME` or `NAME{LABELS}`, without the connector's prefix.
+    pub fn metric(&self, name: &str) -> i64 {
+        let is_own = !name.starts_with("process_");
+        let prefix = if is_own { "canopsis_connector_" } else { "" };
+        let sample = format!("{prefix}{name} ");
+        let mut lines = self.body.lines();
+        let value = lines.find_map(|line| line.strip_prefix(&sample));
+        let value = value.unwrap_or_else(|| panic!("no {sample:?} in {}", self.body));
+        value.trim_end_matches(".0").parse().unwrap()
+    }
+
+    /// Asserts the status, and that the body contains a text.
+    #[track_caller]
+    pub fn assert(&self, status: u16, text: &str) {
+        let is_expected = self.status == status && self.body.contains(text);
+        assert!(is_expected, "{status} with {text:?} is expected: {self:?}");
     }
 }
 
 /// A connection, in plain or through TLS.
-pub trait Stream: Read + Write + Send {}
+pub trait Stream: Read + Write + Send {
+    fn socket(&self) -> &TcpStream;
+}
 
-impl<S: Read + Write + Send> Stream for S {}
+impl Stream for TcpStream {
+    fn socket(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Stream for SslStream<TcpStream> {
+    fn socket(&self) -> &TcpStream {
+        self.get_ref()
+    }
+}
 
 /// What a client uses for TLS.
 #[derive(Clone)]
@@ -86,45 +112,84 @@ impl Tls {
     }
 }
 
+/// A connection to a server, on which a test writes what it likes.
+pub struct Peer(BufReader<Box<dyn Stream>>);
+
+impl Peer {
+    /// Connects, and does the TLS handshake where there is one. The timeout is that of each read.
+    pub fn connect(address: SocketAddr, tls: Option<&Tls>, timeout: Duration) -> io::Result<Self> {
+        let socket = TcpStream::connect(address)?;
+        socket.set_nodelay(true)?;
+        socket.set_read_timeout(Some(timeout))?;
+        let stream: Box<dyn Stream> = match tls {
+            Some(tls) => tls.connect(socket)?,
+            None => Box::new(socket),
+        };
+        Ok(Self(BufReader::new(stream)))
+    }
+
+    pub fn socket(&self) -> &TcpStream {
+        self.0.get_ref().socket()
+    }
+
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.0.get_mut().write_all(bytes.as_ref())
+    }
+
+    /// Reads one response.
+    pub fn response(&mut self) -> io::Result<Response> {
+        read_response(&mut self.0)
+    }
+
+    /// What comes until the server closes the connection.
+    pub fn rest(&mut self) -> io::Result<Vec<u8>> {
+        let mut rest = Vec::new();
+        self.0.read_to_end(&mut rest).map(|_| rest)
+    }
+}
+
+/// A request to the webhook with the token, up to its body. The lines end with CR LF.
+pub fn webhook_head(lines: &str) -> String {
+    format!("POST /webhook HTTP/1.1\r\nHost: h\r\n{AUTHORIZATION}\r\n{lines}\r\n")
+}
+
+/// A notification as a whole request.
+pub fn webhook_request(body: &str) -> String {
+    webhook_head(&format!("Content-Length: {}\r\n", body.len())) + body
+}
+
 pub struct Client {
     address: SocketAddr,
     tls: Option<Tls>,
-    connection: Option<BufReader<Box<dyn Stream>>>,
+    connection: Option<Peer>,
     timeout: Duration,
 }
 
 impl Client {
     pub fn new(address: SocketAddr) -> Self {
-        Self {
-            address,
-            tls: None,
-            connection: None,
-            timeout: TIMEOUT,
-        }
+        Self::with_tls(address, None)
     }
 
     /// Speaks TLS where it is given.
     pub fn with_tls(address: SocketAddr, tls: Option<Tls>) -> Self {
         Self {
+            address,
             tls,
-            ..Self::new(address)
+            connection: None,
+            timeout: TIMEOUT,
         }
     }
 
     /// Sets the timeout of each read.
-    pub fn set_timeout(&mut self, timeout: Duration) {
-        self.timeout = timeout;
+    pub fn with_timeout(mut self, seconds: u64) -> Self {
+        self.timeout = Duration::from_secs(seconds);
+        self
     }
 
     /// Posts a notification with the right token.
     pub fn post(&mut self, body: &str) -> io::Result<Response> {
-        let authorization = format!("Authorization: Bearer {TOKEN}");
-        self.send(
-            "POST",
-            "/webhook",
-            &[&authorization, "Content-Type: application/json"],
-            body.as_bytes(),
-        )
+        let headers = [AUTHORIZATION, "Content-Type: application/json"];
+        self.send("POST", "/webhook", &headers, body.as_bytes())
     }
 
     /// Sends a request and reads its response. After an error, the next request uses a new connection.
@@ -135,33 +200,9 @@ impl Client {
         headers: &[&str],
         body: &[u8],
     ) -> io::Result<Response> {
-        let response = self.try_send(method, path, headers, body);
-        let is_over = |response: &Response| response.header("connection") == Some("close");
-        if response.as_ref().map_or(true, is_over) {
-            self.connection = None;
-        }
-        response
-    }
-
-    fn try_send(
-        &mut self,
-        method: &str,
-        path: &str,
-        headers: &[&str],
-        body: &[u8],
-    ) -> io::Result<Response> {
-        let connection = match &mut self.connection {
+        let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            none => {
-                let stream = TcpStream::connect(self.address)?;
-                stream.set_nodelay(true)?;
-                stream.set_read_timeout(Some(self.timeout))?;
-                let stream: Box<dyn Stream> = match &self.tls {
-                    Some(tls) => tls.connect(stream)?,
-                    None => Box::new(stream),
-                };
-                none.insert(BufReader::new(stream))
-            }
+            None => Peer::connect(self.address, self.tls.as_ref(), self.timeout)?,
         };
         let mut request = format!("{method} {path} HTTP/1.1\r\nHost: test\r\n");
         for header in headers {
@@ -170,42 +211,32 @@ impl Client {
         if !body.is_empty() || method == "POST" {
             request.push_str(&format!("Content-Length: {}\r\n", body.len()));
         }
-        let mut bytes = (request + "\r\n").into_bytes();
-        bytes.extend_from_slice(body);
         // A server that rejects a long body may respond and close before it has read all of it.
-        let written = connection.get_mut().write_all(&bytes);
-        read_response(connection).map_err(|error| written.err().unwrap_or(error))
+        let written = connection.send([request.as_bytes(), b"\r\n", body].concat());
+        let response = connection.response();
+        let response = response.map_err(|error| written.err().unwrap_or(error))?;
+        if response.header("connection") != Some("close") {
+            self.connection = Some(connection);
+        }
+        Ok(response)
     }
 }
 
 /// Reads one response, whose body has a Content-Length or is empty.
 pub fn read_response(connection: &mut impl BufRead) -> io::Result<Response> {
     let mut head = String::new();
-    loop {
-        let mut line = String::new();
-        if connection.read_line(&mut line)? == 0 {
+    while !head.ends_with("\r\n\r\n") {
+        if connection.read_line(&mut head)? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        if line == "\r\n" {
-            break;
-        }
-        head.push_str(&line.replace("\r\n", "\n"));
     }
-    let status = head
-        .split(' ')
-        .nth(1)
-        .and_then(|status| status.parse().ok())
-        .unwrap();
     let mut response = Response {
-        status,
+        status: head.split(' ').nth(1).unwrap().parse().unwrap(),
         head,
         body: String::new(),
     };
-    let length = response
-        .header("content-length")
-        .and_then(|length| length.parse().ok())
-        .unwrap_or(0);
-    let mut body = vec![0; length];
+    let length = response.header("content-length").unwrap_or("0");
+    let mut body = vec![0; length.parse().unwrap()];
     connection.read_exact(&mut body)?;
     response.body = String::from_utf8(body).unwrap();
     Ok(response)

@@ -102,9 +102,9 @@ fn send(
     stop: &AtomicBool,
     confirmed: &AtomicUsize,
 ) -> LoadResult {
-    let (mut client, mut result) = (Client::new(address), LoadResult::default());
     // Alertmanager's timeout is at least 10 s. A later response counts as none.
-    client.set_timeout(Duration::from_secs(10));
+    let mut client = Client::new(address).with_timeout(10);
+    let mut result = LoadResult::default();
     let mut number = 0;
     while !stop.load(Ordering::SeqCst) {
         let names: Vec<String> = (0..ALERTS)

@@ -13,21 +13,30 @@ pub mod image;
 pub mod load;
 pub mod mapping;
 pub mod packaging;
+pub mod prometheus;
 pub mod relay;
 pub mod systemd;
 pub mod tls;
 
+use std::fs::Permissions;
 use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 /// The bearer token in the configurations of the tests.
 pub const TOKEN: &str = "sesame-of-the-tests";
+
+/// The header with [`TOKEN`].
+pub const AUTHORIZATION: &str = "Authorization: Bearer sesame-of-the-tests";
 
 /// The limit for every wait. No test measures time; this only ends those that hang.
 pub const TIMEOUT: Duration = Duration::from_mins(1);
@@ -42,7 +51,7 @@ pub fn wait_within(limit: Duration, what: &str, mut condition: impl FnMut() -> b
     let deadline = Instant::now() + limit;
     while !condition() {
         assert!(Instant::now() < deadline, "timed out waiting: {what}");
-        std::thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -157,11 +166,8 @@ pub fn group_runs(group: u32) -> bool {
 /// The states of all threads of a process group, one letter each (see proc(5), `/proc/PID/stat`).
 fn thread_states(group: u32) -> String {
     let entries = |path: &str| {
-        std::fs::read_dir(path)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.path())
+        let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path())
     };
     // The first fields are the state, the parent's PID, and the process group.
     let state_of = |thread: &Path| {
@@ -177,13 +183,8 @@ fn thread_states(group: u32) -> String {
 pub fn stat(process: &Path) -> Option<Vec<String>> {
     let line = std::fs::read_to_string(process.join("stat")).ok()?;
     // The name, in parentheses, may contain spaces and parentheses.
-    Some(
-        line.rsplit_once(')')?
-            .1
-            .split_whitespace()
-            .map(str::to_owned)
-            .collect(),
-    )
+    let (_, fields) = line.rsplit_once(')')?;
+    Some(fields.split_whitespace().map(str::to_owned).collect())
 }
 
 /// Sends a signal to one process.
@@ -202,12 +203,8 @@ impl Drop for ProcessGroup {
 pub fn status_bytes(pid: u32, name: &str) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-    line.split_whitespace()
-        .nth(1)
-        .unwrap()
-        .parse::<usize>()
-        .unwrap()
-        << 10
+    let kib = line.split_whitespace().nth(1).unwrap();
+    kib.parse::<usize>().unwrap() << 10
 }
 
 /// The number of threads of a process.
@@ -284,13 +281,7 @@ impl TempDir {
     /// Writes an executable file.
     pub fn program(&self, name: &str, text: &str) {
         let path = self.file(name, text);
-        assert!(
-            Command::new("chmod")
-                .args(["0755", &path])
-                .status()
-                .unwrap()
-                .success()
-        );
+        std::fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
     }
 }
 
@@ -307,10 +298,24 @@ pub fn free_port() -> u16 {
     loop {
         let offset = start.wrapping_add(NEXT.fetch_add(1, Ordering::SeqCst)) % 12_000;
         let port = 20_000 + u16::try_from(offset).unwrap();
-        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
     }
+}
+
+/// Starts a server on a free port of 127.0.0.1, which handles each connection in a thread. Returns the port.
+pub fn serve(handle: impl Fn(TcpStream) + Send + Sync + 'static) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let handle = Arc::new(handle);
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let handle = Arc::clone(&handle);
+            thread::spawn(move || handle(stream));
+        }
+    });
+    port
 }
 
 /// The captured notification of this name from a real Alertmanager.
@@ -337,4 +342,10 @@ pub fn notification<S: AsRef<str>>(names: &[S]) -> String {
         "groupLabels": {}, "commonLabels": {}, "commonAnnotations": {}, "externalURL": "", "truncatedAlerts": 0,
     })
     .to_string()
+}
+
+/// Like [`notification`], with an `externalURL`.
+pub fn with_external_url<S: AsRef<str>>(names: &[S], url: &str) -> String {
+    let absent = "\"externalURL\":\"\"";
+    notification(names).replace(absent, &format!("\"externalURL\":\"{url}\""))
 }

@@ -1,11 +1,11 @@
 //! Too many connections, senders that stall, and limits of the system.
 
-use std::io::Write;
 use std::time::Duration;
 
-use super::{Peer, assert_survives, connect, connector, connector_with};
-use crate::support::broker::Broker;
+use super::{assert_survives, connector, connector_with};
+use crate::support::broker::Admin;
 use crate::support::connector::{BINARY, Connector, MAPPING, config, copy_for_other_users};
+use crate::support::http::Peer;
 use crate::support::tls::Authority;
 use crate::support::{notification, raise_file_limit, wait_until};
 
@@ -17,15 +17,13 @@ on_both_listeners!(
 fn idle_connections_do_not_block_other_senders(authority: Option<&Authority>) {
     raise_file_limit(4096);
     let (connector, _) = connector(authority);
-    let mut held: Vec<Peer> = (0..900).map(|_| connect(&connector)).collect();
+    let mut held: Vec<Peer> = (0..900).map(|_| connector.connect()).collect();
     for stream in &mut held[..300] {
-        stream
-            .write_all(b"POST /webhook HTTP/1.1\r\nHost: h")
-            .unwrap();
+        stream.send("POST /webhook HTTP/1.1\r\nHost: h").unwrap();
     }
     assert_survives(&connector, "900 connections held");
     // More than max_connections: the longest idle ones are closed.
-    held.extend((0..600).map(|_| connect(&connector)));
+    held.extend((0..600).map(|_| connector.connect()));
     assert_survives(&connector, "1500 connections held");
     drop(held);
     wait_until("the threads are gone", || connector.threads() < 20);
@@ -42,30 +40,19 @@ fn senders_that_do_not_read_block_no_others_and_do_not_flood_the_log(
     let nothing = format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "x".repeat(8000)).repeat(1000);
     let mut held = Vec::new();
     for number in 0..64 {
-        let mut stream = connect(&connector);
-        stream
-            .socket
-            .set_write_timeout(Some(Duration::from_millis(200)))
-            .unwrap();
-        let _ = stream.write_all(if number % 2 == 0 {
-            health.as_bytes()
-        } else {
-            nothing.as_bytes()
-        });
+        let mut stream = connector.connect();
+        let limit = Some(Duration::from_millis(200));
+        stream.socket().set_write_timeout(limit).unwrap();
+        let _ = stream.send(if number % 2 == 0 { &health } else { &nothing });
         held.push(stream);
     }
     assert_survives(&connector, "64 senders that do not read");
-    assert!(
-        connector.log().len() < 1 << 20,
-        "{} bytes of log",
-        connector.log().len()
-    );
+    let logged = connector.log().len();
+    assert!(logged < 1 << 20, "{logged} bytes of log");
     connector.terminate();
     assert_eq!(connector.wait().code(), Some(0));
-    assert!(
-        !connector.log().contains("got no response"),
-        "a sender delayed the shutdown"
-    );
+    let is_delayed = connector.log().contains("got no response");
+    assert!(!is_delayed, "a sender delayed the shutdown");
 }
 
 fn wait_until_it_accepts(connector: &Connector, alert: &str) {
@@ -77,11 +64,10 @@ fn wait_until_it_accepts(connector: &Connector, alert: &str) {
 
 #[test]
 fn the_service_survives_a_lack_of_file_descriptors() {
-    let vhost = Broker::shared().fresh_vhost();
-    let text = config(&Broker::shared().url(&vhost), "", MAPPING);
+    let text = config(&Admin::fresh().url(), "", MAPPING);
     let mut connector = Connector::with_wrapper(&["prlimit", "--nofile=24"], BINARY, &text, &[]);
     connector.wait_until_ready();
-    let held: Vec<Peer> = (0..100).map(|_| connect(&connector)).collect();
+    let held: Vec<Peer> = (0..100).map(|_| connector.connect()).collect();
     connector.wait_for_log("cannot accept a connection: Too many open files");
     wait_until_it_accepts(&connector, "held");
     drop(held);
@@ -91,25 +77,19 @@ fn the_service_survives_a_lack_of_file_descriptors() {
 
 #[test]
 fn the_service_survives_a_lack_of_threads() {
-    let vhost = Broker::shared().fresh_vhost();
-    let text = config(&Broker::shared().url(&vhost), "", MAPPING);
+    let text = config(&Admin::fresh().url(), "", MAPPING);
     // The limit does not apply to root, and counts all threads of a user: this user has no others.
-    let as_other_user = [
-        "setpriv",
-        "--reuid=54321",
-        "--clear-groups",
-        "prlimit",
-        "--nproc=12",
-    ];
-    let binary = copy_for_other_users();
-    let mut connector =
-        Connector::with_wrapper(&as_other_user, binary.to_str().unwrap(), &text, &[]);
+    let as_other_user = "setpriv --reuid=54321 --clear-groups prlimit --nproc=12";
+    let as_other_user: Vec<&str> = as_other_user.split(' ').collect();
+    let path = copy_for_other_users();
+    let binary = path.to_str().unwrap();
+    let mut connector = Connector::with_wrapper(&as_other_user, binary, &text, &[]);
     connector.wait_until_ready();
-    let held: Vec<Peer> = (0..50).map(|_| connect(&connector)).collect();
+    let held: Vec<Peer> = (0..50).map(|_| connector.connect()).collect();
     connector.wait_for_log("cannot accept a connection: Resource temporarily unavailable");
     wait_until_it_accepts(&connector, "held");
     drop(held);
     wait_until_it_accepts(&connector, "after");
     assert_survives(&connector, "threads came back");
-    std::fs::remove_file(&binary).unwrap();
+    std::fs::remove_file(&path).unwrap();
 }

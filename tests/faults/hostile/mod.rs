@@ -24,89 +24,44 @@ mod connections;
 mod requests;
 mod token;
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::time::Duration;
-
-use crate::support::broker::Broker;
+use crate::support::broker::Admin;
 use crate::support::connector::{Connector, MAPPING, config};
-use crate::support::http::Stream;
 use crate::support::notification;
 use crate::support::tls::Authority;
 
 /// The limit for the resident memory. The most of a debug build was 95 MiB: with HTTPS, and 100 bodies that stall.
 const MAX_MEMORY: usize = 128 << 20;
 
-fn connector(authority: Option<&Authority>) -> (Connector, String) {
-    connector_with(authority, "", &[])
+fn connector(authority: Option<&Authority>) -> (Connector, Admin) {
+    connector_with(authority, "max_connections: 1024", &[])
 }
 
-/// A connector with these settings of the section `http` and these arguments, and its virtual host.
+/// A connector with settings of the section `http` and these arguments, and its virtual host.
 fn connector_with(
     authority: Option<&Authority>,
     http: &str,
     arguments: &[&str],
-) -> (Connector, String) {
-    let vhost = Broker::shared().fresh_vhost();
-    let tls = authority.map_or_else(String::new, |authority| authority.setting("server", ""));
-    let text = config(
-        &Broker::shared().url(&vhost),
-        &format!("{tls}, {http}"),
-        MAPPING,
-    )
-    .replace(", , ", ", ");
+) -> (Connector, Admin) {
+    let admin = Admin::fresh();
+    let tls = authority.map(|authority| authority.setting("server", ""));
+    let http = [Some(http.to_owned()), tls].into_iter().flatten();
+    let text = config(&admin.url(), &http.collect::<Vec<_>>().join(", "), MAPPING);
     let mut connector = Connector::with(&text, arguments);
     connector.tls = authority.map(Authority::tls);
     connector.wait_until_ready();
-    (connector, vhost)
+    (connector, admin)
 }
 
 /// Asserts that the process still accepts a notification within 5 s, and that its memory is below [`MAX_MEMORY`].
 fn assert_survives(connector: &Connector, what: &str) {
-    let mut client = connector.client();
-    client.set_timeout(Duration::from_secs(5));
-    let response = client
-        .post(&notification(&[what]))
-        .unwrap_or_else(|error| panic!("after {what}: {error}"));
+    let mut client = connector.client().with_timeout(5);
+    let response = client.post(&notification(&[what]));
+    let response = response.unwrap_or_else(|error| panic!("after {what}: {error}"));
     assert_eq!(response.status, 200, "after {what}: {}", response.body);
-    assert!(
-        connector.peak_memory() < MAX_MEMORY,
-        "after {what}: {} bytes",
-        connector.peak_memory()
-    );
+    assert_bounded(connector, what);
 }
 
-/// A connection to a connector, after the TLS handshake where there is one.
-struct Peer {
-    socket: TcpStream,
-    stream: Box<dyn Stream>,
-}
-
-fn connect(connector: &Connector) -> Peer {
-    let socket = TcpStream::connect(connector.address).unwrap();
-    socket
-        .set_read_timeout(Some(crate::support::TIMEOUT))
-        .unwrap();
-    let stream = socket.try_clone().unwrap();
-    let stream: Box<dyn Stream> = match &connector.tls {
-        Some(tls) => tls.connect(stream).unwrap(),
-        None => Box::new(stream),
-    };
-    Peer { socket, stream }
-}
-
-impl Read for Peer {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        self.stream.read(buffer)
-    }
-}
-
-impl Write for Peer {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.stream.write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.stream.flush()
-    }
+fn assert_bounded(connector: &Connector, what: &str) {
+    let peak = connector.peak_memory();
+    assert!(peak < MAX_MEMORY, "after {what}: {peak} bytes");
 }

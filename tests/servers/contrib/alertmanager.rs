@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{list, text, yaml};
+use super::{CONFIG, list, text, yaml};
 use crate::support::alertmanager::Alertmanager;
-use crate::support::broker::Broker;
+use crate::support::broker::Admin;
 use crate::support::canopsis::Canopsis;
 use crate::support::connector::{Connector, shipped_config};
 use crate::support::{TOKEN, wait_until};
@@ -36,59 +36,46 @@ fn groups_have_only_labels_that_every_name_has() {
     for route in routes.chain([&file["route"]]) {
         for label in list(&route["group_by"]) {
             let omitted = format!(" \"{}\" ", text(label));
-            let resource = include_str!("../../../config.yml");
-            let (_, resource) = resource.split_once("\nresource:\n").unwrap();
-            assert!(
-                label == "alertname" || !resource.contains(&omitted),
-                "the shipped rules leave out {label}"
-            );
+            let (_, resource) = CONFIG.split_once("\nresource:\n").unwrap();
+            let is_kept = label == "alertname" || !resource.contains(&omitted);
+            assert!(is_kept, "the shipped rules leave out {label}");
         }
     }
 }
 
 #[test]
 fn each_alarm_is_closed_when_its_alert_ends() {
-    let broker = Broker::shared();
-    let vhost = broker.fresh_vhost();
-    let admin = broker.admin(&vhost);
-    let shipped = shipped_config(&broker.url(&vhost));
+    let admin = Admin::fresh();
+    let shipped = shipped_config(&admin.url());
     let connector = Connector::with(&shipped, &["--host", "127.0.0.1", "--port", "0"]);
     connector.wait_until_ready();
     let mut config = FILE.to_owned();
+    let token = format!("credentials: {TOKEN}");
     for (shipped, tested) in [
-        (
-            "http://connector.example:18401",
-            format!("http://{}", connector.address),
-        ),
-        (
-            "credentials_file: /etc/prometheus/canopsis-token",
-            format!("credentials: {TOKEN}"),
-        ),
-        ("group_wait: 5s", "group_wait: 0s".to_owned()),
-        ("group_interval: 1m", "group_interval: 1s".to_owned()),
-        ("mail.example:25", "127.0.0.1:9".to_owned()),
+        ("connector.example:18401", &*connector.address.to_string()),
+        ("credentials_file: /etc/prometheus/canopsis-token", &token),
+        ("group_wait: 5s", "group_wait: 0s"),
+        ("group_interval: 1m", "group_interval: 1s"),
+        ("mail.example:25", "127.0.0.1:9"),
     ] {
         assert!(config.contains(shipped), "{shipped}");
-        config = config.replace(shipped, &tested);
+        config = config.replace(shipped, tested);
     }
     let mut alertmanager = Alertmanager::with_config("", &config);
 
     let alert = |name: &str, severity: &str| json!({"alertname": name, "severity": severity, "job": "connector", "instance": "connector:18401"});
     // A cause, and a consequence that ends while the cause still fires.
-    let cause = [alert("CanopsisConnectorBrokerLost", "critical")];
-    let consequence = [alert("CanopsisConnectorBrokerSlow", "warning")];
+    let names = ["CanopsisConnectorBrokerLost", "CanopsisConnectorBrokerSlow"];
+    let cause = [alert(names[0], "critical")];
+    let consequence = [alert(names[1], "warning")];
     let mut canopsis = Canopsis::default();
     let mut wait_for = |what: &str, expected: &[u64]| {
         wait_until(what, || {
             for received in admin.drain() {
                 canopsis.take(&received.event).unwrap();
             }
-            let names = ["CanopsisConnectorBrokerLost", "CanopsisConnectorBrokerSlow"];
-            let state = |name: &str| {
-                canopsis.state(&format!(
-                    "{name} instance=connector:18401 job=connector/connector"
-                ))
-            };
+            let resource = |name: &str| format!("{name} instance=connector:18401 job=connector");
+            let state = |name: &str| canopsis.state(&(resource(name) + "/connector"));
             names.map(state) == *expected
         });
     };
@@ -107,19 +94,15 @@ fn each_alarm_is_closed_when_its_alert_ends() {
 fn the_idle_rule_waits_for_two_repetitions() {
     let rule: Value =
         serde_json::from_str(include_str!("../../../contrib/canopsis-idle-rule.json")).unwrap();
-    assert_eq!(
-        (&rule["type"], &rule["alarm_condition"]),
-        (&json!("alarm"), &json!("last_event"))
-    );
+    assert_eq!(rule["type"], "alarm");
+    assert_eq!(rule["alarm_condition"], "last_event");
     assert_eq!(rule["operation"]["type"], "cancel");
-    let config = yaml(include_str!("../../../config.yml"));
+    let config = yaml(CONFIG);
     let conditions = list(&rule["alarm_pattern"][0]);
     for (condition, key) in conditions.iter().zip(["connector", "connector_name"]) {
         assert_eq!(condition["field"], format!("v.{key}"));
-        assert_eq!(
-            condition["cond"],
-            json!({"type": "eq", "value": config[key]})
-        );
+        let cond = json!({"type": "eq", "value": config[key]});
+        assert_eq!(condition["cond"], cond);
     }
     let file = yaml(FILE);
     let minutes = |text: &str| {
@@ -127,12 +110,9 @@ fn the_idle_rule_waits_for_two_repetitions() {
         number.parse::<u64>().unwrap() * if unit == "h" { 60 } else { 1 }
     };
     let routes = list(&file["route"]["routes"]).iter();
-    let longest = routes
-        .chain([&file["route"]])
-        .filter_map(|route| route["repeat_interval"].as_str())
-        .map(minutes)
-        .max()
-        .unwrap();
+    let routes = routes.chain([&file["route"]]);
+    let repeated = routes.filter_map(|route| route["repeat_interval"].as_str());
+    let longest = repeated.map(minutes).max().unwrap();
     let interval = longest + minutes(text(&file["route"]["group_interval"]));
     assert_eq!(rule["duration"]["unit"], "h");
     assert!(rule["duration"]["value"].as_u64().unwrap() * 60 > 2 * interval);

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::json;
 
-use super::{CONFIG, JOB, RULES, list, run_tool, text, with_https, yaml};
+use super::{CONFIG, JOB, list, run_tool, text, with_https, yaml};
 use crate::support::certificates::Subject;
 use crate::support::connector::run;
 use crate::support::tls::Authority;
@@ -12,55 +12,52 @@ use crate::support::{TOKEN, TempDir, assert_success};
 
 #[test]
 fn the_tools_accept_the_files() {
-    for path in RULES {
-        run_tool(&["promtool", "check", "rules", path]);
+    for (command, printed) in [
+        ("promtool check rules contrib/prometheus-rules.yml", ""),
+        ("promtool check rules contrib/prometheus-watchdog.yml", ""),
+        (
+            "promtool test rules contrib/prometheus-rules-test.yml",
+            "SUCCESS",
+        ),
+        (
+            "promtool check config contrib/prometheus-scrape.yml",
+            "1 rule files found",
+        ),
+        ("amtool check-config contrib/alertmanager.yml", ""),
+    ] {
+        let command: Vec<&str> = command.split(' ').collect();
+        let output = run_tool(&command);
+        assert!(output.contains(printed), "{output}");
     }
-    let printed = run_tool(&[
-        "promtool",
-        "test",
-        "rules",
-        "contrib/prometheus-rules-test.yml",
-    ]);
-    assert!(printed.contains("SUCCESS"), "{printed}");
-    let printed = run_tool(&[
-        "promtool",
-        "check",
-        "config",
-        "contrib/prometheus-scrape.yml",
-    ]);
-    assert!(printed.contains("1 rule files found"), "{printed}");
-    run_tool(&["amtool", "check-config", "contrib/alertmanager.yml"]);
 }
 
 /// The variant of the scrape job is tested with a real Prometheus.
 #[test]
 fn compose_has_a_valid_variant_for_https() {
-    let compose = yaml(&with_https(&fs::read_to_string("compose.yml").unwrap()));
+    let compose = with_https(&fs::read_to_string("compose.yml").unwrap());
     for service in ["connector", "alertmanager"] {
-        let volumes = list(&compose["services"][service]["volumes"]);
+        let volumes = yaml(&compose)["services"][service]["volumes"].clone();
         let mounted = json!("./contrib/compose/tls:/run/tls:ro");
-        assert!(volumes.contains(&mounted), "{service}: {volumes:?}");
+        assert!(list(&volumes).contains(&mounted), "{service}: {volumes}");
     }
 
     // It has the names of the files that compose.yml describes.
     let authority = Authority::new();
     let (_, key) = authority.issue("tls", Subject::host("connector"));
-    fs::write(authority.dir.join("token"), TOKEN).unwrap();
-    let dir = authority.dir.to_str().unwrap();
+    authority.dir.file("token", TOKEN);
+    let dir = authority.dir.path().to_str().unwrap();
+    let compose = yaml(
+        &compose
+            .replace("/run/tls", dir)
+            .replace("/run/secrets", dir),
+    );
     let environment = compose["services"]["connector"]["environment"]
         .as_object()
         .unwrap();
-    let environment: Vec<(&str, String)> = environment
+    let environment = environment
         .iter()
-        .map(|(name, value)| {
-            let value = text(value).replace("/run/tls", dir);
-            (name.as_str(), value.replace("/run/secrets", dir))
-        })
-        .collect();
-    let environment: Vec<(&str, &str)> = environment
-        .iter()
-        .map(|(name, value)| (*name, value.as_str()))
-        .collect();
+        .map(|(name, value)| (name.as_str(), text(value)));
+    let environment: Vec<(&str, &str)> = environment.collect();
     let check = || run(&["-c", "config.yml", "--check"], &environment, "");
     assert_success(&check(), "--check");
     fs::remove_file(key).unwrap();
@@ -71,13 +68,10 @@ fn compose_has_a_valid_variant_for_https() {
     let alertmanager = with_https(&alertmanager).replace("http://connector", "https://connector");
     let webhook = &yaml(&alertmanager)["receivers"][0]["webhook_configs"][0];
     assert_eq!(webhook["url"], "https://connector:18401/webhook");
-    assert_eq!(
-        webhook["http_config"]["tls_config"]["ca_file"],
-        "/run/tls/ca.pem"
-    );
-    let path = authority.dir.join("alertmanager.yml");
-    fs::write(&path, alertmanager).unwrap();
-    run_tool(&["amtool", "check-config", path.to_str().unwrap()]);
+    let ca_file = &webhook["http_config"]["tls_config"]["ca_file"];
+    assert_eq!(ca_file, "/run/tls/ca.pem");
+    let path = authority.dir.file("alertmanager.yml", &alertmanager);
+    run_tool(&["amtool", "check-config", &path]);
 }
 
 #[test]
@@ -96,20 +90,16 @@ fn the_firewall_opens_the_port_of_the_configuration() {
     let listen = yaml(CONFIG)["http"]["listen"].clone();
     let port = text(&listen).rsplit_once(':').unwrap().1;
     let service = fs::read_to_string("contrib/firewalld.xml").unwrap();
-    assert!(
-        service.contains(&format!("<port protocol=\"tcp\" port=\"{port}\"/>")),
-        "{service}"
-    );
+    let opened = format!("<port protocol=\"tcp\" port=\"{port}\"/>");
+    assert!(service.contains(&opened), "{service}");
 }
 
 /// The examples for Prometheus in the comments of the manifest give the pod the job that the alerting rules expect.
 #[test]
 fn the_pod_of_kubernetes_has_the_job_of_the_rules() {
     let manifest = fs::read_to_string("contrib/kubernetes.yml").unwrap();
-    let comment = manifest
-        .lines()
-        .map_while(|line| line.strip_prefix('#'))
-        .map(|line| line.strip_prefix("   ").unwrap_or(""));
+    let comment = manifest.lines().map_while(|line| line.strip_prefix('#'));
+    let comment = comment.map(|line| line.strip_prefix("   ").unwrap_or(""));
     let comment = comment.collect::<Vec<_>>().join("\n");
     let block = |start: &str| {
         let (_, rest) = comment.split_once(start).unwrap();

@@ -21,44 +21,30 @@ pub fn panels() -> Vec<Value> {
 /// Every query of the dashboard with its legend, including the queries of annotations.
 pub fn dashboard_queries() -> Vec<(String, String)> {
     let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
-    let annotations = list(&dashboard["annotations"]["list"])
-        .iter()
-        .filter(|one| one["expr"].is_string());
-    let annotations = annotations.map(|one| {
-        (
-            text(&one["expr"]).to_owned(),
-            text(&one["textFormat"]).to_owned(),
-        )
-    });
+    let annotations = list(&dashboard["annotations"]["list"]).iter();
+    let annotations = annotations.filter(|one| one["expr"].is_string());
     let panels = panels();
     let targets = panels.iter().flat_map(|panel| list(&panel["targets"]));
-    let targets = targets.map(|one| {
-        (
-            text(&one["expr"]).to_owned(),
-            text(&one["legendFormat"]).to_owned(),
-        )
-    });
-    annotations.chain(targets).collect()
+    let queries = annotations.map(|one| (one, "textFormat"));
+    let queries = queries.chain(targets.map(|one| (one, "legendFormat")));
+    queries
+        .map(|(one, legend)| (text(&one["expr"]).to_owned(), text(&one[legend]).to_owned()))
+        .collect()
 }
 
 /// The metric and the label of each query variable.
 pub fn variables() -> Vec<(String, String)> {
     let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
-    let queries = list(&dashboard["templating"]["list"])
-        .iter()
-        .filter(|one| one["type"] == "query");
-    queries
-        .map(|one| {
-            assert_eq!(one["definition"], one["query"]["query"]);
-            let arguments = text(&one["definition"])
-                .strip_prefix("label_values(")
-                .unwrap()
-                .strip_suffix(')')
-                .unwrap();
-            let (metric, label) = arguments.rsplit_once(", ").unwrap();
-            (metric.to_owned(), label.to_owned())
-        })
-        .collect()
+    let variables = list(&dashboard["templating"]["list"]).iter();
+    let queries = variables.filter(|one| one["type"] == "query");
+    let arguments = queries.map(|one| {
+        assert_eq!(one["definition"], one["query"]["query"]);
+        let arguments = text(&one["definition"]).strip_prefix("label_values(");
+        let arguments = arguments.unwrap().strip_suffix(')').unwrap();
+        let (metric, label) = arguments.rsplit_once(", ").unwrap();
+        (metric.to_owned(), label.to_owned())
+    });
+    arguments.collect()
 }
 
 /// Substitutes the dashboard's variables, as Grafana does.
@@ -73,7 +59,6 @@ pub fn substitute_variables(query: &str, job: &str, instance: &str) -> String {
 }
 
 /// The names in a query.
-#[derive(Debug, Default)]
 pub struct Names {
     /// Each metric with its matchers, as label and value.
     pub metrics: Vec<(String, Vec<(String, String)>)>,
@@ -82,61 +67,33 @@ pub struct Names {
 }
 
 pub fn names(query: &str) -> Names {
-    let tokens = Regex::new(r#""[^"]*"|[0-9][\w.]*|[A-Za-z_]\w*|[=!]~|!=|\S"#).unwrap();
-    let tokens: Vec<&str> = tokens
-        .find_iter(query)
-        .map(|token| token.as_str())
-        .collect();
-    let (mut names, mut at) = (Names::default(), 0);
-    let until = |from: usize, end: &str| {
-        from + tokens[from..]
-            .iter()
-            .position(|token| *token == end)
-            .unwrap()
-    };
-    while at < tokens.len() {
-        let (token, next) = (tokens[at], tokens.get(at + 1).copied().unwrap_or_default());
-        at += 1;
-        match token {
-            "[" => at = until(at, "]"),
-            "{" => {
-                let end = until(at, "}");
-                let matchers = tokens[at..end].split(|token| *token == ",");
-                let matchers = matchers.map(|matcher| {
-                    (
-                        matcher[0].to_owned(),
-                        matcher[2].trim_matches('"').to_owned(),
-                    )
-                });
-                names.metrics.last_mut().unwrap().1.extend(matchers);
-                at = end;
-            }
-            "by" | "without" | "on" => {
-                let end = until(at, ")");
-                names.grouped.extend(
-                    tokens[at + 1..end]
-                        .iter()
-                        .filter(|token| **token != ",")
-                        .map(|token| (*token).to_owned()),
-                );
-                at = end;
-            }
-            "and" | "or" | "unless" => {}
-            // A function or an aggregation.
-            _ if ["(", "by", "without"].contains(&next)
-                || !token.starts_with(|c: char| c.is_ascii_alphabetic()) => {}
-            _ => names.metrics.push((token.to_owned(), Vec::new())),
+    let regex = |text: &str| Regex::new(text).unwrap();
+    let mut grouped = BTreeSet::new();
+    let grouping = regex(r"(?-u:\b)(?:by|without|on)\s*\(([^)]*)\)");
+    for labels in grouping.captures_iter(query) {
+        grouped.extend(labels[1].split(',').map(|label| label.trim().to_owned()));
+    }
+    let rest = grouping.replace_all(query, "");
+    let rest = regex(r"\[[^]]*\]|(?-u:\b)(?:and|or|unless)(?-u:\b)").replace_all(&rest, "");
+    let matcher = regex(r#"(\w+)\s*[=!~]+\s*"([^"]*)""#);
+    let mut metrics = Vec::new();
+    // What a bracket follows is a function or an aggregation.
+    for found in regex(r"(?-u:\b)([A-Za-z_]\w*)(\{[^}]*\})?(\s*\()?").captures_iter(&rest) {
+        if found.get(3).is_none() {
+            let matchers = found.get(2).map_or("", |braces| braces.as_str());
+            let matchers = matcher.captures_iter(matchers);
+            let matchers = matchers.map(|pair| (pair[1].to_owned(), pair[2].to_owned()));
+            metrics.push((found[1].to_owned(), matchers.collect()));
         }
     }
-    names
+    Names { metrics, grouped }
 }
 
 /// The queries in a rule's annotations.
 pub fn inner_queries(rule: &Value) -> Vec<String> {
     let query = Regex::new("query \\(printf `([^`]*)`").unwrap();
-    let description = text(&rule["annotations"]["description"]);
-    query
-        .captures_iter(description)
+    let queries = query.captures_iter(text(&rule["annotations"]["description"]));
+    queries
         .map(|found| found[1].replace("%q", "\"x\""))
         .collect()
 }

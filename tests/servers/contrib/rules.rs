@@ -1,52 +1,41 @@
 //! The alerting rules, and the events that their alerts become.
 
 use std::collections::BTreeSet;
-use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::{PROJECT, TESTS, list, rules, text, yaml};
+use super::{PROJECT, TESTS, list, rules, run_tool, text, yaml};
 use crate::support::connector::run;
 use crate::support::documents::{anchors, document};
 use crate::support::{assert_success, notification};
 
 /// All checks of `prometheus-rules-test.yml`.
-pub fn checks() -> Vec<Value> {
-    list(&yaml(TESTS)["tests"])
+fn checks() -> Vec<Value> {
+    let tests = yaml(TESTS)["tests"].clone();
+    let checks = list(&tests)
         .iter()
-        .flat_map(|test| list(&test["alert_rule_test"]))
-        .cloned()
-        .collect()
+        .flat_map(|test| list(&test["alert_rule_test"]));
+    checks.cloned().collect()
 }
 
 #[test]
 fn every_alert_is_tested_firing_and_silent() {
     let checks = checks();
-    let names: BTreeSet<String> = rules()
-        .iter()
-        .map(|rule| text(&rule["alert"]).to_owned())
-        .collect();
-    assert_eq!(
-        names.len(),
-        rules().len(),
-        "two alerts with the same name are one entity in Canopsis"
-    );
+    let rules = rules();
+    let names: BTreeSet<&str> = rules.iter().map(|rule| text(&rule["alert"])).collect();
+    let duplicates = "two alerts with the same name are one entity in Canopsis";
+    assert_eq!(names.len(), rules.len(), "{duplicates}");
     for name in &names {
         let (firing, silent): (Vec<&Value>, Vec<&Value>) = checks
             .iter()
-            .filter(|check| check["alertname"] == **name)
+            .filter(|check| check["alertname"] == *name)
             .partition(|check| !list(&check["exp_alerts"]).is_empty());
         assert!(!firing.is_empty(), "{name} has no test that fires it");
-        assert!(
-            !silent.is_empty() || name == "Watchdog",
-            "{name} has no test in which it is silent"
-        );
+        let is_tested = !silent.is_empty() || *name == "Watchdog";
+        assert!(is_tested, "{name} has no test in which it is silent");
     }
-    let tested: BTreeSet<String> = checks
-        .iter()
-        .map(|check| text(&check["alertname"]).to_owned())
-        .collect();
-    assert_eq!(tested, names);
+    let tested = checks.iter().map(|check| text(&check["alertname"]));
+    assert_eq!(tested.collect::<BTreeSet<_>>(), names);
 }
 
 #[test]
@@ -54,21 +43,19 @@ fn every_alert_has_a_severity_a_summary_and_a_runbook() {
     for rule in rules() {
         let name = text(&rule["alert"]);
         let severity = text(&rule["labels"]["severity"]);
-        assert!(
-            ["critical", "major", "warning", "info"].contains(&severity),
-            "{name}: {severity}"
-        );
+        let is_known = ["critical", "major", "warning", "info"].contains(&severity);
+        assert!(is_known, "{name}: {severity}");
         assert!(!text(&rule["annotations"]["summary"]).is_empty(), "{name}");
         if name == "Watchdog" {
             continue;
         }
         let link = text(&rule["annotations"]["runbook_url"]);
-        let (page, anchor) = link
-            .strip_prefix(&format!("{PROJECT}/-/blob/main/"))
-            .and_then(|path| path.split_once('#'))
-            .unwrap_or_else(|| panic!("{name}: {link}"));
+        let path = link.strip_prefix(&format!("{PROJECT}/-/blob/main/"));
+        let page = path.and_then(|path| path.split_once('#'));
+        let (page, anchor) = page.unwrap_or_else(|| panic!("{name}: {link}"));
+        let anchors = anchors(&document(page));
         assert!(
-            anchors(&document(page)).iter().any(|known| known == anchor),
+            anchors.iter().any(|known| known == anchor),
             "{name}: {link}"
         );
     }
@@ -94,17 +81,14 @@ fn alerts_map_to_distinct_events_with_their_states() {
     }
     let mut notification: Value = serde_json::from_str(&notification::<&str>(&[])).unwrap();
     notification["alerts"] = json!(alerts);
-    let output = run(
-        &["-c", "config.yml", "--dry-run", "-"],
-        &[],
-        &notification.to_string(),
-    );
+    let arguments = ["-c", "config.yml", "--dry-run", "-"];
+    let output = run(&arguments, &[], &notification.to_string());
     assert_success(&output, "--dry-run");
-    let events: Vec<Value> = String::from_utf8(output.stdout)
-        .unwrap()
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let events = printed
         .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+        .map(|line| serde_json::from_str(line).unwrap());
+    let events: Vec<Value> = events.collect();
     assert_eq!(events.len(), alerts.len());
     let mut entities = BTreeSet::new();
     for (event, alert) in events.iter().zip(&alerts) {
@@ -119,81 +103,57 @@ fn alerts_map_to_distinct_events_with_their_states() {
         // Not truncated.
         assert_eq!(event["output"], alert["annotations"]["description"]);
         let resource = text(&event["resource"]);
-        assert_eq!(
-            resource.split(' ').next(),
-            labels["alertname"].as_str(),
-            "{event}"
-        );
+        let first_word = resource.split(' ').next();
+        assert_eq!(first_word, labels["alertname"].as_str(), "{event}");
         let component = match labels.get("instance") {
             Some(instance) => text(instance).split(':').next().unwrap(),
             None => labels.get("job").map_or("prometheus", text),
         };
         assert_eq!(event["component"], component, "{event}");
-        assert!(
-            entities.insert((event["resource"].to_string(), component)),
-            "two alerts for one alarm: {event}"
-        );
+        let is_new = entities.insert((resource, component));
+        assert!(is_new, "two alerts for one alarm: {event}");
+        if resource.trim() == "Watchdog" {
+            assert_eq!(component, "prometheus");
+            assert_eq!(state, 0);
+        }
     }
-    let watchdog = events
-        .iter()
-        .find(|event| text(&event["resource"]).trim() == "Watchdog")
-        .unwrap();
-    assert_eq!(
-        (&watchdog["component"], &watchdog["state"]),
-        (&json!("prometheus"), &json!(0))
-    );
 }
 
 #[test]
 fn alerts_of_a_failed_delivery_go_to_another_receiver() {
     let route = |labels: &[&str]| {
-        let command = [
-            "amtool",
-            "config",
-            "routes",
-            "test",
-            "--config.file=contrib/alertmanager.yml",
-        ];
-        let output = Command::new(command[0])
-            .args(&command[1..])
-            .args(labels)
-            .output()
-            .unwrap();
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        let command = "amtool config routes test --config.file=contrib/alertmanager.yml";
+        let command: Vec<&str> = command.split(' ').chain(labels.iter().copied()).collect();
+        run_tool(&command).lines().next().unwrap().to_owned()
     };
+    let closed = [
+        "Down",
+        "NotScraped",
+        "BrokerLost",
+        "BrokerBlocked",
+        "EventsReturned",
+        "EventsNacked",
+        "EventsRefused",
+        "NoAlertsReceived",
+    ];
     for rule in rules() {
         let name = text(&rule["alert"]);
-        let labels: Vec<String> = rule["labels"]
-            .as_object()
-            .unwrap()
-            .iter()
-            .map(|(label, value)| format!("{label}={}", text(value)))
-            .chain([format!("alertname={name}")])
-            .collect();
+        let labels = rule["labels"].as_object().unwrap().iter();
+        let labels = labels.map(|(label, value)| format!("{label}={}", text(value)));
+        let labels: Vec<String> = labels.chain([format!("alertname={name}")]).collect();
+        let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
         let cut_off = rule["labels"]["canopsis"] == "cut-off";
-        let expected = if cut_off {
+        let receivers = if cut_off {
             "beside-canopsis,canopsis"
         } else {
             "canopsis"
         };
-        assert_eq!(
-            route(&labels.iter().map(String::as_str).collect::<Vec<_>>()),
-            expected,
-            "{name}"
+        assert_eq!(route(&labels), receivers, "{name}");
+        let can_reach = !closed.iter().any(|end| name.ends_with(end));
+        assert!(
+            cut_off || can_reach,
+            "{name} can't reach Canopsis through the connector"
         );
-        let closed = [
-            "Down",
-            "NotScraped",
-            "BrokerLost",
-            "BrokerBlocked",
-            "EventsReturned",
-            "EventsNacked",
-            "EventsRefused",
-            "NoAlertsReceived",
-        ];
-        if closed.iter().any(|end| name.ends_with(end)) {
-            assert!(cut_off, "{name} can't reach Canopsis through the connector");
-        }
     }
     assert_eq!(
         route(&["alertname=InstanceDown", "severity=critical"]),

@@ -1,16 +1,16 @@
 //! Versions, and handshakes that stall or are none.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::{https_connector, s_client, s_client_with_input};
-use crate::support::broker::Broker;
+use crate::support::broker::Admin;
 use crate::support::certificates::Subject;
 use crate::support::connector::{Connector, MAPPING, config};
-use crate::support::http::{Client, read_response};
+use crate::support::http::Peer;
 use crate::support::tls::Authority;
 use crate::support::{TIMEOUT, notification, wait_until};
 
@@ -18,14 +18,8 @@ use crate::support::{TIMEOUT, notification, wait_until};
 fn old_versions_renegotiation_and_resumption_are_refused() {
     let authority = Authority::new();
     // RSA, for which every version has cipher suites.
-    authority.issue(
-        "server",
-        Subject {
-            rsa: true,
-            ..Subject::host("localhost")
-        },
-    );
-    let mut connector = https_connector(&authority, &Broker::shared().fresh_vhost(), "");
+    authority.issue("server", Subject::host("localhost").with_rsa());
+    let mut connector = https_connector(&authority, &Admin::fresh(), "");
     for (version, is_accepted) in [
         ("-tls1_3", true),
         ("-tls1_2", true),
@@ -34,12 +28,8 @@ fn old_versions_renegotiation_and_resumption_are_refused() {
     ] {
         // Security level 0: otherwise the client itself would refuse old versions.
         let arguments = [version, "-cipher", "ALL:@SECLEVEL=0"];
-        let (succeeded, output) = s_client(&connector, &authority.ca(), &arguments);
-        assert_eq!(
-            succeeded && output.contains("healthy"),
-            is_accepted,
-            "{version}: {output}"
-        );
+        let (is_healthy, output) = s_client(&connector, &authority.ca(), &arguments);
+        assert_eq!(is_healthy, is_accepted, "{version}: {output}");
     }
     connector.wait_for_log("TLS handshake failed: unsupported protocol");
 
@@ -47,10 +37,8 @@ fn old_versions_renegotiation_and_resumption_are_refused() {
     let ca = authority.ca();
     let (succeeded, output) = s_client_with_input(&connector, &ca, &["-tls1_2"], "R\n");
     assert!(output.contains("RENEGOTIATING"), "{output}");
-    assert!(
-        !succeeded && output.contains("no renegotiation"),
-        "{output}"
-    );
+    assert!(output.contains("no renegotiation"), "{output}");
+    assert!(!succeeded, "{output}");
 
     for version in ["-tls1_3", "-tls1_2"] {
         let arguments = [version, "-reconnect"];
@@ -65,23 +53,21 @@ fn old_versions_renegotiation_and_resumption_are_refused() {
 #[test]
 fn a_wrong_scheme_is_answered_and_the_log_says_what_to_change() {
     let authority = Authority::new();
-    let vhost = Broker::shared().fresh_vhost();
-    let mut with_tls = https_connector(&authority, &vhost, "");
+    let admin = Admin::fresh();
+    let mut with_tls = https_connector(&authority, &admin, "");
+    let address = with_tls.address;
     for request in ["GET /-/healthy HTTP/1.1\r\n\r\n", "G", "\u{15}\u{3}\u{1}"] {
-        let mut stream = TcpStream::connect(with_tls.address).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
-        let response = read_response(&mut std::io::BufReader::new(stream)).unwrap();
-        assert_eq!(response.status, 400, "{request:?}");
-        assert!(response.body.contains("use https://"), "{}", response.body);
+        let mut stream = Peer::connect(address, None, TIMEOUT).unwrap();
+        stream.send(request).unwrap();
+        stream.response().unwrap().assert(400, "use https://");
     }
     with_tls.wait_for_log("plain HTTP on a port with TLS: use https:// in the URL");
 
-    let mut plain = Connector::on(&Broker::shared().url(&vhost));
+    let mut plain = Connector::on(&admin.url());
     plain.tls = Some(authority.tls());
     assert!(plain.try_post(&notification(&["a"])).is_err());
-    plain.wait_for_log(
-        "TLS handshake on a plain HTTP port: use http:// in the URL, or set http.tls",
-    );
+    let hint = "TLS handshake on a plain HTTP port: use http:// in the URL, or set http.tls";
+    plain.wait_for_log(hint);
 }
 
 /// The start of a handshake: a record with a `ClientHello` that announces this length.
@@ -94,10 +80,9 @@ fn client_hello(length: u32) -> Vec<u8> {
 fn stalled_and_dripping_handshakes_keep_no_sender_out() {
     let authority = Authority::new();
     for max_connections in [1024, 64] {
-        let vhost = Broker::shared().fresh_vhost();
         let tls = authority.setting("server", "");
         let http = format!("{tls}, max_connections: {max_connections}");
-        let text = config(&Broker::shared().url(&vhost), &http, MAPPING);
+        let text = config(&Admin::fresh().url(), &http, MAPPING);
         let mut connector = Connector::with(&text, &["--log-level", "info"]);
         connector.tls = Some(authority.tls());
         connector.wait_until_ready();
@@ -106,16 +91,14 @@ fn stalled_and_dripping_handshakes_keep_no_sender_out() {
         let mut held = Vec::new();
         for number in 0..600 {
             let mut stream = TcpStream::connect(address).unwrap();
-            match number % 3 {
-                0 => {}
+            let start = match number % 3 {
+                0 => Vec::new(),
                 // The largest that OpenSSL does not refuse at once, and nothing of it.
-                1 => stream.write_all(&client_hello(131_396)).unwrap(),
+                1 => client_hello(131_396),
                 // A record of 16 KiB, of which one byte at a time arrives, for longer than the test waits.
-                _ => {
-                    let start = [0x16, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc, 3, 3];
-                    stream.write_all(&start).unwrap();
-                }
-            }
+                _ => vec![0x16, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc, 3, 3],
+            };
+            stream.write_all(&start).unwrap();
             held.push(stream);
         }
         let mut dripping: Vec<TcpStream> = (held.iter().skip(2).step_by(3))
@@ -133,8 +116,7 @@ fn stalled_and_dripping_handshakes_keep_no_sender_out() {
             })
         };
         for name in ["a", "b", "c"] {
-            let mut client = Client::with_tls(address, Some(authority.tls()));
-            client.set_timeout(Duration::from_secs(5));
+            let mut client = connector.client().with_timeout(5);
             let response = client.post(&notification(&[name])).unwrap();
             assert_eq!(response.status, 200, "{}", response.body);
         }
@@ -143,11 +125,8 @@ fn stalled_and_dripping_handshakes_keep_no_sender_out() {
         connector.wait_for_log("TLS handshake not complete within 10s");
         stop.store(true, Ordering::SeqCst);
         drip.join().unwrap();
-        assert!(
-            connector.log().len() < 1 << 20,
-            "{} bytes of log",
-            connector.log().len()
-        );
+        let logged = connector.log().len();
+        assert!(logged < 1 << 20, "{logged} bytes of log");
         let peak = connector.peak_memory();
         // 256 handshakes of 196 KiB, and the same again in a debug build.
         assert!(peak < 100 << 20, "{peak} bytes");
@@ -157,30 +136,23 @@ fn stalled_and_dripping_handshakes_keep_no_sender_out() {
 #[test]
 fn handshakes_that_are_none_or_announce_too_much_are_closed_at_once() {
     let authority = Authority::new();
-    let connector = https_connector(&authority, &Broker::shared().fresh_vhost(), "");
+    let connector = https_connector(&authority, &Admin::fresh(), "");
     let refused = [
         client_hello(131_397),
         vec![0x16, 3, 1, 0, 4, 11, 0, 0, 0],
         [client_hello(4), vec![0xff; 600]].concat(),
     ];
     for (number, start) in (1..).zip(refused) {
-        let mut stream = TcpStream::connect(connector.address).unwrap();
-        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
-        stream.write_all(&start).unwrap();
-        let mut rest = Vec::new();
+        let mut stream = Peer::connect(connector.address, None, TIMEOUT).unwrap();
+        stream.send(&start).unwrap();
         // A reset where it was closed with unread input.
-        let _ = stream.read_to_end(&mut rest);
+        let rest = stream.rest().unwrap_or_default();
         // At most OpenSSL's alert.
         assert!(rest.len() < 10, "{start:?}: {rest:?}");
         wait_until("the failure is logged", || {
             connector.log().matches("TLS handshake failed: ").count() == number
         });
     }
-    let page = connector.get("/metrics").body;
-    let counted = "canopsis_connector_tls_handshake_failures_total 3";
-    assert!(
-        page.lines().any(|line| line == counted),
-        "not {counted}: {page}"
-    );
+    assert_eq!(connector.metric("tls_handshake_failures_total"), 3);
     connector.wait_until_ready();
 }
