@@ -90,10 +90,19 @@ pub fn shorten_to(text: &str, max_chars: usize) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+#[allow(missing_docs)]
+pub mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// The rows of a table: the text of a line, and what is expected of it, below it. A line that begins with `//` is a comment.
+    pub fn rows(table: &str) -> Vec<(&str, &str)> {
+        let lines = table.lines().map(str::trim);
+        let lines = lines.filter(|line| !line.is_empty() && !line.starts_with("//"));
+        let lines: Vec<&str> = lines.collect();
+        lines.chunks(2).map(|row| (row[0], row[1])).collect()
+    }
 
     #[test]
     fn what_cannot_be_seen_is_shown() {

@@ -1,6 +1,7 @@
 //! Tests of whole configurations: what is valid, and how each error is reported.
 
 use super::*;
+use crate::text::tests::rows;
 
 mod errors;
 mod mistakes;
@@ -18,6 +19,17 @@ component: {type: copy, value: receiver}
 resource: {type: copy, value: labels.alertname}
 state: 2
 ";
+
+/// [`MINIMAL`] with a line more, in place of that of the same key.
+fn with(line: &str) -> String {
+    let key = &line[..=line.find(':').unwrap_or(line.len() - 1)];
+    let is_other = |known: &&str| !known.starts_with(key);
+    let others = MINIMAL
+        .lines()
+        .filter(is_other)
+        .map(|line| format!("{line}\n"));
+    format!("{}{line}\n", others.collect::<String>())
+}
 
 fn load_with(
     text: &str,
@@ -39,4 +51,23 @@ fn errors(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
         }
         other => panic!("no errors in {text}: {other:?}"),
     }
+}
+
+fn warnings(text: &str) -> Vec<String> {
+    let config = load(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+    config.warnings.iter().map(ToString::to_string).collect()
+}
+
+/// Asserts that one of the messages contains a text.
+#[track_caller]
+fn assert_contains(messages: &[String], expected: &str, of: &str) {
+    let is_there = messages.iter().any(|message| message.contains(expected));
+    assert!(is_there, "{of}: no {expected:?} in {messages:#?}");
+}
+
+/// Asserts that there is one message, which contains a text.
+#[track_caller]
+fn assert_is(messages: &[String], expected: &str, of: &str) {
+    assert_eq!(messages.len(), 1, "{of}: {messages:#?}");
+    assert_contains(messages, expected, of);
 }

@@ -4,16 +4,11 @@ use super::mistakes::reported;
 use super::*;
 use crate::mapping::tests::{mapping, sample, to_value};
 
-/// What is reported of a line of the event, without its place.
+/// What is reported of a line of the event.
 fn of(line: &str) -> Vec<String> {
-    let key = line.split(':').next().unwrap();
-    let is_other = |known: &&str| !known.starts_with(&format!("{key}:"));
-    let others: Vec<&str> = MINIMAL.lines().filter(is_other).collect();
-    let text = format!("{}\n{line}", others.join("\n"));
-    let reported = reported(&text, &[]).into_iter();
+    let mut reported = reported(&with(line), &[]);
+    reported.retain(|line| !line.contains("extra_infos_prefix"));
     reported
-        .filter(|line| !line.contains("extra_infos_prefix"))
-        .collect()
 }
 
 /// The event that a few lines make of an alert.
@@ -50,11 +45,8 @@ fn a_constant_that_cannot_be_a_time_is_an_error_in_every_position() {
     ] {
         for line in positions("timestamp", constant) {
             let reported = of(&line);
-            assert_eq!(reported.len(), 1, "{line}: {reported:?}");
-            assert!(
-                reported[0].contains("is neither Unix seconds nor RFC 3339; without a timestamp"),
-                "{line}: {reported:?}"
-            );
+            let expected = "is neither Unix seconds nor RFC 3339; without a timestamp";
+            assert_is(&reported, expected, &line);
             assert!(!reported[0].starts_with("warning"), "{line}: {reported:?}");
         }
     }
@@ -89,12 +81,10 @@ fn a_constant_that_is_no_state_is_reported_where_it_is_written() {
         .into_iter()
         .chain(positions("state", "warning"))
     {
-        let reported = of(&line);
-        assert!(
-            reported.len() == 1
-                && reported[0]
-                    .contains("is not a valid state; using 3 (critical). Valid are 0 to 3"),
-            "{line}: {reported:?}"
+        assert_is(
+            &of(&line),
+            "is not a valid state; using 3 (critical). Valid are 0 to 3",
+            &line,
         );
     }
     let reported = of("state: {type: map, field: labels.a, values: {b: 1,\n  a: warning}}");
@@ -113,11 +103,10 @@ fn a_timestamp_that_copies_the_time_of_the_alert_is_warned_of_once() {
         "timestamp: {type: template, field: startsAt, value: '{{ .Field }}'}",
         "timestamp: {type: template, value: '{{ .Alert.startsAt }}'}",
     ] {
-        let reported = of(line);
-        assert!(
-            reported.len() == 1
-                && reported[0].contains("is the time of the alert: dates jump in Canopsis"),
-            "{line}: {reported:?}"
+        assert_is(
+            &of(line),
+            "is the time of the alert: dates jump in Canopsis",
+            line,
         );
     }
     for line in [
@@ -131,52 +120,37 @@ fn a_timestamp_that_copies_the_time_of_the_alert_is_warned_of_once() {
 
 #[test]
 fn a_text_that_looks_like_a_rule_is_warned_of_wherever_it_is_taken_as_written() {
-    for (constant, meant) in [
-        ("labels.instance", "{type: copy, value: labels.instance}"),
-        (
-            "annotations.summary",
-            "{type: copy, value: annotations.summary}",
-        ),
-        ("commonLabels.job", "{type: copy, value: commonLabels.job}"),
-        (".Alert.labels.job", "{type: copy, value: labels.job}"),
-        (".Labels.job", "{type: copy, value: labels.job}"),
-        ("$labels.job", "{type: copy, value: labels.job}"),
-        (
-            ".CommonAnnotations.summary",
-            "{type: copy, value: commonAnnotations.summary}",
-        ),
-        ("generatorURL", "{type: copy, value: generatorURL}"),
-        ("startsAt", "{type: copy, value: startsAt}"),
-        ("groupKey", "{type: copy, value: groupKey}"),
-        ("fingerprint", "{type: copy, value: fingerprint}"),
-        ("'{{ .Labels.job }}'", "{type: template, value: ...}"),
-        (
-            "'job {{ uppercase .Field }}'",
-            "{type: template, value: ...}",
-        ),
-    ] {
+    const TEMPLATE: &str = "{type: template, value: ...}";
+    let copied = [
+        ("labels.instance", "labels.instance"),
+        ("annotations.summary", "annotations.summary"),
+        ("commonLabels.job", "commonLabels.job"),
+        (".Alert.labels.job", "labels.job"),
+        (".Labels.job", "labels.job"),
+        ("$labels.job", "labels.job"),
+        (".CommonAnnotations.job", "commonAnnotations.job"),
+        ("generatorURL", "generatorURL"),
+        ("startsAt", "startsAt"),
+        ("groupKey", "groupKey"),
+        ("fingerprint", "fingerprint"),
+    ];
+    let copied =
+        copied.map(|(constant, path)| (constant, format!("{{type: copy, value: {path}}}")));
+    let rendered = ["'{{ .Labels.job }}'", "'job {{ uppercase .Field }}'"];
+    let rendered = rendered.map(|constant| (constant, TEMPLATE.to_owned()));
+    for (constant, meant) in copied.into_iter().chain(rendered) {
         let expected = format!("did you mean {meant}?");
-        let mut lines = [
-            positions("output", constant),
-            positions("resource", constant),
-            positions("state", constant),
-        ]
-        .concat();
-        lines.extend(
-            positions("extra_infos: {a", constant)
-                .into_iter()
-                .map(|line| line + "}"),
-        );
+        let of_infos = positions("extra_infos: {a", constant).into_iter();
+        let mut lines: Vec<String> = of_infos.map(|line| line + "}").collect();
+        for field in ["output", "resource", "state"] {
+            lines.extend(positions(field, constant));
+        }
         lines.push(format!("tags: {{type: set, value: {{a: {constant}}}}}"));
         lines.push(format!(
             "extra_infos: {{a: {{type: set, value: {{b: [1, {constant}]}}}}}}"
         ));
         for line in lines {
-            let reported = of(&line);
-            assert!(
-                reported.len() == 1 && reported[0].contains(&expected),
-                "{line}: {reported:?}"
-            );
+            assert_is(&of(&line), &expected, &line);
         }
     }
     for constant in ["${HOSTNAME}", "$(NAME)", "'%NAME%'", "CHANGE-ME"] {
@@ -184,11 +158,7 @@ fn a_text_that_looks_like_a_rule_is_warned_of_wherever_it_is_taken_as_written() 
             "connector_name",
             &format!("'{}'", constant.trim_matches('\'')),
         ) {
-            let reported = of(&line);
-            assert!(
-                reported.len() == 1 && reported[0].contains("nothing expands the placeholder"),
-                "{line}: {reported:?}"
-            );
+            assert_is(&of(&line), "nothing expands the placeholder", &line);
         }
     }
     for constant in [
@@ -227,10 +197,10 @@ fn white_space_around_what_is_technical_does_not_count() {
     }
     for regexp in ["'^(.+)$ '", "' ^(.+)$'", "\"\\t^(.+)$\""] {
         let lines = block("regexp", regexp);
-        let reported = of(&lines);
-        assert!(
-            reported.len() == 1 && reported[0].contains("white space around a regexp is ignored"),
-            "{reported:?}"
+        assert_is(
+            &of(&lines),
+            "white space around a regexp is ignored",
+            &lines,
         );
         assert_eq!(event(&lines)["output"], "node_exporter:9100", "{lines}");
     }
@@ -252,11 +222,10 @@ fn white_space_around_what_is_technical_does_not_count() {
 fn a_constant_name_is_cut_at_a_line_break() {
     // Those of a table are not: names that differ must stay different.
     for line in &positions("resource", "\"a \\n b\"")[..3] {
-        let reported = of(line);
-        assert!(
-            reported.len() == 1
-                && reported[0].contains("contains a line break; using \"a\", which is before it"),
-            "{line}: {reported:?}"
+        assert_is(
+            &of(line),
+            "contains a line break; using \"a\", which is before it",
+            line,
         );
     }
     for line in positions("resource", "\"a\\n\"") {
@@ -280,11 +249,7 @@ fn a_blank_constant_or_name_is_an_error() {
                 } else {
                     line
                 };
-                let reported = of(&line);
-                assert!(
-                    reported.len() == 1 && reported[0].ends_with("is blank: white space only"),
-                    "{line}: {reported:?}"
-                );
+                assert_is(&of(&line), "is blank: white space only", &line);
             }
         }
     }
@@ -313,11 +278,7 @@ fn keys_that_differ_in_ignored_white_space_are_duplicates() {
         "extra_infos: {\"a\\n\": 1, a: 2}",
         "output: {type: map, field: labels.a, values: {b: 1, \"b\\n\": 2}}",
     ] {
-        let reported = of(line);
-        assert!(
-            reported.len() == 1 && reported[0].contains(": duplicate key: "),
-            "{line}: {reported:?}"
-        );
+        assert_is(&of(line), ": duplicate key: ", line);
     }
 }
 
@@ -394,10 +355,10 @@ fn a_dash_without_a_space_is_no_list() {
 fn what_has_no_effect_is_warned_of() {
     assert!(of("output_length: 5")[0].ends_with("output_length: has no effect without output"));
     let many = "  - x\n".repeat(1001);
-    let reported = of(&format!("output:\n{many}"));
-    assert!(
-        reported.len() == 1 && reported[0].contains(": more than 1000 rules; use lookup tables"),
-        "{reported:?}"
+    assert_is(
+        &of(&format!("output:\n{many}")),
+        ": more than 1000 rules; use lookup tables",
+        &format!("output:\n{many}"),
     );
     let few = "  - x\n".repeat(900);
     assert_eq!(of(&format!("output:\n{few}")), [""; 0]);

@@ -41,13 +41,14 @@ fn fragments() -> BTreeSet<String> {
     let literal = Regex::new(r#"'"'|//.*|"((?:[^"\\]|\\(?s:.))*)""#).unwrap();
     let placeholder = Regex::new(r"\{[^{}]*\}|\n").unwrap();
     let line_end = Regex::new(r"\\\n\s*").unwrap();
+    let tests = Regex::new(r"#\[cfg\(test\)\]\n(#.*\n)?(pub )?mod tests \{").unwrap();
     let mut fragments = BTreeSet::new();
     for path in files_below(Path::new("src")) {
         if path.to_str().unwrap().contains("/tests") {
             continue;
         }
         let text = fs::read_to_string(&path).unwrap();
-        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+        let code = tests.split(&text).next().unwrap();
         for found in literal.captures_iter(code) {
             let text = found.get(1).map_or("", |text| text.as_str());
             let text = line_end.replace_all(text, "").replace("\\\"", "\"");
