@@ -1,6 +1,6 @@
 //! The tables of options, variables, keys, functions, metrics and statuses.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufReader, Write};
 use std::net::TcpStream;
 
@@ -16,121 +16,103 @@ use crate::support::http::{Response, read_response};
 use crate::support::{TIMEOUT, TOKEN, TempFile, notification};
 
 /// The distinct long options in a text.
-fn options(text: &str) -> BTreeSet<&str> {
+fn options(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
-    words
-        .filter(|word| word.starts_with("--") && word.len() > 3)
-        .collect()
+    let options = words.filter(|word| word.starts_with("--") && word.len() > 3);
+    options.map(str::to_owned).collect()
 }
 
 /// The distinct environment variables of the program in a text.
-fn variables(text: &str) -> BTreeSet<&str> {
+fn variables(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
-    words
-        .filter(|word| word.starts_with(AMQP.prefix) || word.starts_with(HTTP.prefix))
-        .filter(|word| !word.ends_with('_'))
-        .collect()
+    let is_ours = |word: &&str| word.starts_with(AMQP.prefix) || word.starts_with(HTTP.prefix);
+    let variables = words.filter(|word| is_ours(word) && !word.ends_with('_'));
+    variables.map(str::to_owned).collect()
 }
 
 /// Every variable that the program reads.
 fn known_variables() -> BTreeSet<String> {
-    let sections = [AMQP, HTTP, TLS].into_iter();
-    let of_settings = sections.flat_map(|section| {
-        let keys = section.keys.iter();
-        keys.map(move |key| section.variable(key))
-    });
-    of_settings
-        .filter(|name| name != "PROMETHEUS_TLS")
-        .chain([LOG_LEVEL, LOG_FORMAT].map(str::to_owned))
-        .collect()
+    let mut known = BTreeSet::new();
+    for section in [AMQP, HTTP, TLS] {
+        known.extend(section.keys.iter().map(|key| section.variable(key)));
+    }
+    assert!(known.remove("PROMETHEUS_TLS"), "a section");
+    known.extend([LOG_LEVEL, LOG_FORMAT].map(str::to_owned));
+    known
 }
 
 fn help() -> String {
     run_with_config("", "--help", "").stdout
 }
 
-#[test]
-fn documented_options_match_the_program() {
-    let help = help();
-    let page = document("docs/configuration.md");
-    let (_, table) = page.split_once("| option | meaning |").unwrap();
-    let table = table.split("\n\n").next().unwrap();
-    assert_eq!(options(table), options(&help), "docs/configuration.md");
-    let (_, section) = MAN.split_once("# OPTIONS").unwrap();
-    let section = section.split("# ENVIRONMENT").next().unwrap();
-    assert_eq!(options(section), options(&help), "manual");
+/// The rows of the tables in a text: their cells.
+fn rows(text: &str) -> Vec<Vec<&str>> {
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| "));
+    rows.map(|row| row.split(" | ").map(str::trim).collect())
+        .collect()
 }
 
-#[test]
-fn documented_variables_match_the_program() {
-    let known = known_variables();
-    let known: BTreeSet<&str> = known.iter().map(String::as_str).collect();
-    assert_eq!(variables(MAN), known, "manual");
-    let page = document("docs/configuration.md");
-    assert_eq!(variables(&page), known, "docs/configuration.md");
-    let others = user_documents();
-    let others = others
-        .iter()
-        .map(|(name, text)| (text.as_str(), name.as_str()));
-    for (text, what) in others.chain([
-        (&*help(), "--help"),
-        (include_str!("../../../sysconfig"), "sysconfig"),
-        (CONFIG, "config.yml"),
-        (
-            include_str!("../../../contrib/kubernetes.yml"),
-            "kubernetes.yml",
-        ),
-    ]) {
-        let unknown: Vec<_> = variables(text)
-            .into_iter()
-            .filter(|name| !known.contains(name))
-            .collect();
-        assert!(unknown.is_empty(), "{what}: {unknown:?}");
-    }
-}
-
-/// The first code span of each row of the tables in a text.
-fn first_cells(text: &str) -> Vec<String> {
-    let rows = text.lines().filter_map(|line| line.strip_prefix("| `"));
-    rows.filter_map(|row| row.split_once(" |"))
-        .map(|(cell, _)| format!("`{cell}"))
+/// The texts between the backquotes of a cell.
+fn names(cell: &str) -> Vec<String> {
+    cell.split('`')
+        .skip(1)
+        .step_by(2)
+        .map(str::to_owned)
         .collect()
 }
 
 #[test]
-fn documented_keys_match_the_program() {
-    let page = document("docs/configuration.md");
-    let documented = |heading: &str| -> BTreeSet<String> {
-        let cells = first_cells(section(&page, heading));
-        let names = cells
-            .iter()
-            .flat_map(|cell| cell.split('`').skip(1).step_by(2));
-        names.map(str::to_owned).collect()
+fn documented_names_match_the_program() {
+    let (page, help) = (document("docs/configuration.md"), help());
+    let (_, of_options) = page.split_once("| option | meaning |").unwrap();
+    let of_options = of_options.split("\n\n").next().unwrap();
+    let keys = |heading: &str| {
+        let rows = rows(section(&page, heading)).into_iter();
+        rows.flat_map(|cells| names(cells[0]))
+            .collect::<BTreeSet<String>>()
     };
-    let known = |prefix: &str, keys: &[&str]| -> BTreeSet<String> {
+    let prefixed = |prefix: &str, keys: &[&str]| -> BTreeSet<String> {
         keys.iter().map(|key| format!("{prefix}{key}")).collect()
     };
-    assert_eq!(documented("## RabbitMQ: `amqp`"), known("amqp.", AMQP.keys));
-    let mut http = known("http.", HTTP.keys);
+    let mut http = prefixed("http.", HTTP.keys);
     assert!(http.remove("http.tls"), "a section");
-    http.extend(known("http.tls.", TLS.keys));
-    assert_eq!(documented("## HTTP server: `http`"), http);
-    assert_eq!(documented("## The event"), known("", EVENT_KEYS));
-
-    let in_manual: BTreeSet<String> = ["# RABBITMQ: amqp", "# HTTP SERVER: http", "# EVENTS"]
+    http.extend(prefixed("http.tls.", TLS.keys));
+    let headings = ["# RABBITMQ: amqp", "# HTTP SERVER: http", "# EVENTS"];
+    let of_manual = headings
         .iter()
-        .flat_map(|heading| section(FORMAT_MAN, heading).lines())
-        .filter(|line| line.starts_with('*'))
-        .flat_map(|line| line.split(", "))
-        .map(|word| word.trim_matches('*').to_owned())
-        .collect();
-    for key in AMQP.keys.iter().chain(HTTP.keys).chain(EVENT_KEYS) {
-        let bold = format!("*{key}*");
-        assert!(FORMAT_MAN.contains(&bold), "{key} in the manual");
-        assert!(
-            CONFIG.contains(&format!("{key}:")) || ["author", "timestamp"].contains(key),
-            "{key} in config.yml"
-        );
+        .flat_map(|heading| section(FORMAT_MAN, heading).lines());
+    let of_manual = of_manual.filter(|line| line.starts_with('*'));
+    let of_manual = of_manual.flat_map(|line| line.split(", "));
+    let of_manual = of_manual.map(|word| word.trim_matches('*').to_owned());
+    let all = [AMQP.keys, HTTP.keys, EVENT_KEYS].concat();
+    // Some are in the text of another one.
+    let bold = all
+        .iter()
+        .filter(|key| FORMAT_MAN.contains(&format!("*{key}*")));
+    let of_manual = of_manual.chain(bold.map(ToString::to_string)).collect();
+    for (place, documented, known) in [
+        ("options in the page", options(of_options), options(&help)),
+        (
+            "options in the manual",
+            options(section(MAN, "# OPTIONS")),
+            options(&help),
+        ),
+        ("variables in the page", variables(&page), known_variables()),
+        ("variables in the manual", variables(MAN), known_variables()),
+        (
+            "keys of amqp",
+            keys("## RabbitMQ: `amqp`"),
+            prefixed("amqp.", AMQP.keys),
+        ),
+        ("keys of http", keys("## HTTP server: `http`"), http),
+        (
+            "keys of the event",
+            keys("## The event"),
+            prefixed("", EVENT_KEYS),
+        ),
+        ("keys in the manual", of_manual, prefixed("", &all)),
+    ] {
+        assert_eq!(documented, known, "{place}");
     }
     for key in TLS.keys {
         assert!(
@@ -142,9 +124,26 @@ fn documented_keys_match_the_program() {
             "{key} in config.yml"
         );
     }
-    for key in in_manual {
-        let mut all = AMQP.keys.iter().chain(HTTP.keys).chain(EVENT_KEYS);
-        assert!(all.any(|known| *known == key), "{key} in the manual");
+    for key in all
+        .iter()
+        .filter(|key| !["author", "timestamp"].contains(*key))
+    {
+        assert!(CONFIG.contains(&format!("{key}:")), "{key} in config.yml");
+    }
+}
+
+#[test]
+fn no_document_names_an_unknown_variable() {
+    let mut texts = user_documents();
+    texts.insert("--help".to_owned(), help());
+    for file in ["sysconfig", "config.yml", "contrib/kubernetes.yml"] {
+        texts.insert(file.to_owned(), document(file));
+    }
+    let known = known_variables();
+    for (name, text) in texts {
+        let named = variables(&text);
+        let unknown: Vec<_> = named.difference(&known).collect();
+        assert!(unknown.is_empty(), "{name}: {unknown:?}");
     }
 }
 
@@ -169,36 +168,23 @@ fn documented_metrics_match_the_program() {
     // Histograms of requests appear with the first one.
     connector.get("/-/healthy");
     let page = connector.get("/metrics").body;
-    let exposed: BTreeSet<(String, String)> = page
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE "))
-        .filter_map(|line| line.split_once(' '))
-        .map(|(name, kind)| (name.to_owned(), kind.to_owned()))
-        .collect();
+    let exposed = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let exposed = exposed.filter_map(|line| line.split_once(' '));
+    let owned = |(name, kind): (&str, &str)| (name.to_owned(), kind.to_owned());
+    let exposed: BTreeMap<String, String> = exposed.map(owned).collect();
     let operations = document("docs/operations.md");
-    let table = section(&operations, "## Metrics");
-    let documented: BTreeSet<(String, String)> = table
-        .lines()
-        .filter(|line| line.starts_with("| `"))
-        .flat_map(|row| {
-            let mut cells = row.trim_matches('|').split(" | ");
-            let (names, kind) = (cells.next().unwrap(), cells.next().unwrap().trim());
-            let names = names.split('`').skip(1).step_by(2);
-            names
-                .map(|name| (name.to_owned(), kind.to_owned()))
-                .collect::<Vec<_>>()
-        })
-        .collect();
+    let mut documented = BTreeMap::new();
+    for cells in rows(section(&operations, "## Metrics")) {
+        let names = names(cells[0]).into_iter();
+        documented.extend(names.map(|name| (name, cells[1].to_owned())));
+    }
     assert_eq!(documented, exposed);
     // Every metric that another document names.
     for (name, text) in user_documents() {
         for span in code_spans(&text) {
             let metric = span.split(['{', ' ']).next().unwrap();
             if metric.starts_with("canopsis_connector_") && metric != "canopsis_connector_" {
-                assert!(
-                    exposed.iter().any(|(known, _)| known == metric),
-                    "{name}: {metric}"
-                );
+                assert!(exposed.contains_key(metric), "{name}: {metric}");
             }
         }
     }
@@ -209,16 +195,16 @@ fn documented_statuses_match_the_program() {
     let source = include_str!("../../../src/http/response.rs");
     let (_, table) = source.split_once("fn classify(&self)").unwrap();
     let table = table.split("\n    }\n").next().unwrap();
-    let mut known: BTreeSet<u16> = table
+    let statuses = table
         .split('(')
-        .filter_map(|rest| rest.split_once(", ")?.0.parse().ok())
-        .collect();
+        .filter_map(|rest| rest.split_once(", ")?.0.parse().ok());
+    let mut known: BTreeSet<u16> = statuses.collect();
     // The responses to a notification that has been mapped.
     known.extend([200, 422]);
     let page = document("docs/http-api.md");
-    let documented: BTreeSet<u16> = section(&page, "## Responses")
-        .lines()
-        .filter_map(|line| line.strip_prefix("| ")?.split_once(" |")?.0.parse().ok())
+    let documented = rows(section(&page, "## Responses")).into_iter();
+    let documented: BTreeSet<u16> = documented
+        .filter_map(|cells| cells[0].parse().ok())
         .collect();
     assert_eq!(documented, known);
 }
