@@ -3,7 +3,6 @@
 //! Knows files and OpenSSL. Which side connects, and what it demands of the other one, is up to the modules that use this one.
 //! Cipher suites are never set here, so that the system's policy (`update-crypto-policies` on RHEL) applies.
 
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -18,121 +17,64 @@ use openssl::x509::{X509, X509VerifyResult};
 /// A path may lead to a device that has no end. The bundle of a distribution has 250 KiB.
 const MAX_FILE_BYTES: u64 = 4 << 20;
 
-/// Why the files cannot be used. Holds nothing of their content.
+/// Why TLS cannot be set up. Holds nothing of the content of files.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
-    Read {
+    /// A file cannot be used.
+    #[error("{reason}")]
+    File {
         /// The file.
         path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
-    /// A file's content is invalid.
-    #[error("cannot use {what} in {}: {source}", path.display())]
-    Content {
-        /// The expected content.
-        what: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: OpensslError,
-    },
-    /// The file contains no certificate.
-    #[error("{} contains no PEM certificate", .0.display())]
-    NoCertificate(PathBuf),
-    /// The key has a passphrase, which nobody could enter.
-    #[error("the key in {path} is encrypted; decrypt it with: openssl pkey -in {path} -out NEW", path = .0.display())]
-    EncryptedKey(PathBuf),
-    /// The key belongs to another certificate.
-    #[error("the key in {} does not belong to the certificate in {}", key.display(), cert.display())]
-    KeyMismatch {
-        /// The file with the certificate.
-        cert: PathBuf,
-        /// The file with the key.
-        key: PathBuf,
-    },
-    /// The key belongs to a certificate behind the first, such as behind that of its authority.
-    #[error(
-        "the key in {} belongs to certificate {position} in {}, not to the first one; put certificate {position} first, and those of its issuers after it",
-        key.display(), cert.display()
-    )]
-    CertificateOrder {
-        /// The file with the certificates.
-        cert: PathBuf,
-        /// The file with the key.
-        key: PathBuf,
-        /// The certificate of the key; 1 is the first.
-        position: usize,
+        /// What is wrong with it, and what to do.
+        reason: String,
     },
     /// Only one of certificate and key is given.
     #[error("cert_file and key_file must be set together")]
     IncompleteIdentity,
     /// OpenSSL failed.
-    #[error("cannot set up TLS: {0}")]
-    Library(#[from] OpensslError),
+    #[error("cannot set up TLS: {}", reasons(.0))]
+    Library(#[from] ErrorStack),
 }
 
 impl TlsError {
-    /// The file concerned, if any.
-    pub fn path(&self) -> Option<&Path> {
-        match self {
-            Self::Read { path, .. }
-            | Self::Content { path, .. }
-            | Self::NoCertificate(path)
-            | Self::KeyMismatch { key: path, .. }
-            | Self::CertificateOrder { cert: path, .. }
-            | Self::EncryptedKey(path) => Some(path),
-            Self::IncompleteIdentity | Self::Library(_) => None,
-        }
+    fn file(path: &Path, reason: String) -> Self {
+        let path = path.to_owned();
+        Self::File { path, reason }
+    }
+
+    fn content(path: &Path, what: &str, stack: &ErrorStack) -> Self {
+        let reason = format!(
+            "cannot use {what} in {}: {}",
+            path.display(),
+            reasons(stack)
+        );
+        Self::file(path, reason)
     }
 }
 
 /// What OpenSSL gives as the reasons of a failure, without the names of its source files.
-#[derive(Debug)]
-pub struct OpensslError(ErrorStack);
-
-impl From<ErrorStack> for OpensslError {
-    fn from(stack: ErrorStack) -> Self {
-        Self(stack)
-    }
-}
-
-impl From<ErrorStack> for TlsError {
-    fn from(stack: ErrorStack) -> Self {
-        Self::Library(OpensslError(stack))
-    }
-}
-
-impl std::error::Error for OpensslError {}
-
-impl fmt::Display for OpensslError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut reasons = self
-            .0
-            .errors()
-            .iter()
-            .filter_map(openssl::error::Error::reason);
-        f.write_str(reasons.next().unwrap_or("OpenSSL error"))?;
-        reasons.try_for_each(|reason| write!(f, ": {reason}"))
+pub fn reasons(stack: &ErrorStack) -> String {
+    let errors = stack.errors().iter();
+    let reasons: Vec<&str> = errors.filter_map(openssl::error::Error::reason).collect();
+    if reasons.is_empty() {
+        "OpenSSL error".to_owned()
+    } else {
+        reasons.join(": ")
     }
 }
 
 /// The cause of a failed handshake: an error of the socket, or what OpenSSL reports.
 pub fn handshake_error<S>(error: HandshakeError<S>) -> io::Error {
     let (verified, error) = match error {
-        HandshakeError::SetupFailure(stack) => return io::Error::other(OpensslError(stack)),
+        HandshakeError::SetupFailure(stack) => return io::Error::other(reasons(&stack)),
         HandshakeError::Failure(stream) | HandshakeError::WouldBlock(stream) => {
             (stream.ssl().verify_result(), stream.into_error())
         }
     };
-    match (error.ssl_error(), verified) {
-        (Some(stack), X509VerifyResult::OK) => io::Error::other(OpensslError(stack.clone())),
-        (Some(stack), verified) => {
-            io::Error::other(format!("{} ({verified})", OpensslError(stack.clone())))
-        }
-        (None, _) => error.into_io_error().unwrap_or_else(io::Error::other),
+    match error.ssl_error() {
+        Some(stack) if verified == X509VerifyResult::OK => io::Error::other(reasons(stack)),
+        Some(stack) => io::Error::other(format!("{} ({verified})", reasons(stack))),
+        None => error.into_io_error().unwrap_or_else(io::Error::other),
     }
 }
 
@@ -140,7 +82,7 @@ pub fn handshake_error<S>(error: HandshakeError<S>) -> io::Error {
 pub fn stream_error(error: io::Error) -> io::Error {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
     match inner.and_then(openssl::ssl::Error::ssl_error) {
-        Some(stack) => io::Error::other(OpensslError(stack.clone())),
+        Some(stack) => io::Error::other(reasons(stack)),
         None => error,
     }
 }
@@ -154,6 +96,7 @@ pub fn require_tls_1_2(context: &mut SslContextBuilder) -> Result<(), TlsError> 
 }
 
 /// The facts about a certificate that are used after it is loaded.
+#[derive(Debug, Clone, Copy)]
 pub struct OwnCertificate {
     /// When the first certificate of the chain expires, as Unix time.
     pub expires_at: i64,
@@ -172,21 +115,20 @@ pub fn use_identity(
         let public = certificate.public_key();
         public.is_ok_and(|public| public.public_eq(&private))
     };
-    let (cert, key) = (cert.to_owned(), key.to_owned());
-    match chain.iter().position(is_of_key) {
-        Some(0) => use_chain(context, &chain, &private)
-            .map_err(|stack| unusable("the certificate", &cert, stack)),
-        Some(index) => Err(TlsError::CertificateOrder {
-            cert,
-            key,
-            position: index + 1,
-        }),
+    let unusable = |stack| TlsError::content(cert, "the certificate", &stack);
+    let (cert_path, key_path) = (cert.display(), key.display());
+    let reason = match chain.iter().position(is_of_key) {
+        Some(0) => return use_chain(context, &chain, &private).map_err(unusable),
+        Some(index) => format!(
+            "the key in {key_path} belongs to certificate {position} in {cert_path}, not to the first one; put certificate {position} first, and those of its issuers after it",
+            position = index + 1
+        ),
         None => {
-            let first = chain[0].public_key();
-            first.map_err(|stack| unusable("the certificate", &cert, stack))?;
-            Err(TlsError::KeyMismatch { cert, key })
+            chain[0].public_key().map_err(unusable)?;
+            format!("the key in {key_path} does not belong to the certificate in {cert_path}")
         }
-    }
+    };
+    Err(TlsError::file(key, reason))
 }
 
 /// Where the system's policy rejects a certificate (a short key, SHA-1), this fails.
@@ -228,12 +170,13 @@ pub fn authorities(path: &Path) -> Result<X509Store, TlsError> {
 
 /// The certificates in a file; at least one.
 fn certificates(path: &Path) -> Result<Vec<X509>, TlsError> {
-    match X509::stack_from_pem(&read(path)?) {
-        Ok(certificates) if certificates.is_empty() => {
-            Err(TlsError::NoCertificate(path.to_owned()))
-        }
-        result => result.map_err(|stack| unusable("the certificates", path, stack)),
+    let certificates = X509::stack_from_pem(&read(path)?)
+        .map_err(|stack| TlsError::content(path, "the certificates", &stack))?;
+    if certificates.is_empty() {
+        let reason = format!("{} contains no PEM certificate", path.display());
+        return Err(TlsError::file(path, reason));
     }
+    Ok(certificates)
 }
 
 fn private_key(path: &Path) -> Result<PKey<Private>, TlsError> {
@@ -246,19 +189,15 @@ fn private_key(path: &Path) -> Result<PKey<Private>, TlsError> {
     });
     key.map_err(|stack| {
         if is_encrypted {
-            TlsError::EncryptedKey(path.to_owned())
+            let reason = format!(
+                "the key in {path} is encrypted; decrypt it with: openssl pkey -in {path} -out NEW",
+                path = path.display()
+            );
+            TlsError::file(path, reason)
         } else {
-            unusable("the key", path, stack)
+            TlsError::content(path, "the key", &stack)
         }
     })
-}
-
-fn unusable(what: &'static str, path: &Path, stack: ErrorStack) -> TlsError {
-    TlsError::Content {
-        what,
-        path: path.to_owned(),
-        source: OpensslError(stack),
-    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
@@ -271,8 +210,7 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
         }
         Ok(bytes)
     };
-    read().map_err(|source| TlsError::Read {
-        path: path.to_owned(),
-        source,
+    read().map_err(|error: io::Error| {
+        TlsError::file(path, format!("cannot read {}: {error}", path.display()))
     })
 }

@@ -2,7 +2,7 @@
 //! options that override them.
 
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Overrides;
@@ -144,11 +144,13 @@ fn check_tls(settings: &publisher::BrokerSettings, section: &mut Section<'_, '_>
 
 /// Reports why TLS cannot be set up: at the key of the file concerned, or of the first that is set.
 fn report(error: &TlsError, files: [(&str, &Option<PathBuf>); 3], section: &mut Section<'_, '_>) {
-    let is_concerned = |path: Option<&Path>| match error.path() {
-        Some(concerned) => path == Some(concerned),
-        None => path.is_some(),
+    let is_concerned = |path: &Option<PathBuf>| match error {
+        TlsError::File {
+            path: concerned, ..
+        } => path.as_ref() == Some(concerned),
+        TlsError::IncompleteIdentity | TlsError::Library(_) => path.is_some(),
     };
-    let key = files.iter().find(|(_, path)| is_concerned(path.as_deref()));
+    let key = files.iter().find(|(_, path)| is_concerned(path));
     let place = section.place(key.map_or("cert_file", |(key, _)| key));
     section.diagnostics.error(place, error.to_string());
 }

@@ -269,7 +269,8 @@ impl Application {
             usage.max_notifications,
         );
         http.set_memory(&self.budget);
-        http.set_certificate_expiry(settings.tls.as_ref().map_or(0, |tls| tls.expires_at));
+        let certificate = settings.tls.as_ref().map(|tls| tls.certificate);
+        http.set_certificate_expiry(certificate.map_or(0, |certificate| certificate.expires_at));
         Response::new(200, metrics::CONTENT_TYPE, self.metrics.expose())
     }
 

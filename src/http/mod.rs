@@ -54,9 +54,8 @@ pub struct ServerSettings {
 impl ServerSettings {
     /// Whether TLS is on, and until when its certificate is valid.
     pub fn tls_summary(&self) -> String {
-        self.tls
-            .as_ref()
-            .map_or_else(|| "off".to_owned(), ToString::to_string)
+        let tls = self.tls.as_ref();
+        tls.map_or_else(|| "off".to_owned(), ServerTls::summary)
     }
 }
 

@@ -4,7 +4,6 @@
 //! announces, up to 128 KiB, before anything of it has arrived: the number of handshakes is limited (`slots.rs`). Sessions are
 //! not resumed, so that neither side keeps any, and a changed certificate or authority counts for every new connection.
 
-use std::fmt;
 use std::io;
 use std::path::Path;
 
@@ -16,7 +15,7 @@ use openssl::ssl::{
 use super::connection::HEAD_TIMEOUT;
 use super::request::TLS_HANDSHAKE;
 use super::stream::{DeadlineSocket, is_timeout};
-use crate::tls::{self, TlsError};
+use crate::tls::{self, OwnCertificate, TlsError};
 
 /// A warning is due this long before a certificate expires.
 const EXPIRY_WARNING_SECONDS: i64 = 30 * 86_400;
@@ -28,10 +27,8 @@ const NO_ALTERNATIVE_NAME: &str = "the certificate has no host name or address a
 #[derive(Debug, Clone)]
 pub struct ServerTls {
     context: SslContext,
-    /// When the first certificate of the chain expires, as Unix time.
-    pub expires_at: i64,
-    /// Whether the certificate is issued for a host in the way that senders expect.
-    has_alternative_name: bool,
+    /// The certificate that it presents.
+    pub certificate: OwnCertificate,
     /// Whether senders have to present a certificate.
     pub verifies_clients: bool,
 }
@@ -71,16 +68,27 @@ impl ServerTls {
         }
         Ok(Self {
             context: context.build(),
-            expires_at: certificate.expires_at,
-            has_alternative_name: certificate.has_alternative_name,
+            certificate,
             verifies_clients: client_ca.is_some(),
         })
     }
 
+    /// Until when its certificate is valid, and whether it requires those of clients.
+    pub fn summary(&self) -> String {
+        // A time beyond the calendar's end is not worth an error.
+        let expiry = Timestamp::from_second(self.certificate.expires_at).unwrap_or(Timestamp::MAX);
+        let of_clients = if self.verifies_clients {
+            ", client certificates are required"
+        } else {
+            ""
+        };
+        format!("on, certificate expires {expiry}{of_clients}")
+    }
+
     /// Why senders refuse the certificate, or will soon. `now` is a Unix time.
     pub fn warnings(&self, now: i64) -> Vec<String> {
-        let mut warnings = Vec::from_iter(expiry_warning(self.expires_at, now));
-        if !self.has_alternative_name {
+        let mut warnings = Vec::from_iter(expiry_warning(self.certificate.expires_at, now));
+        if !self.certificate.has_alternative_name {
             warnings.push(NO_ALTERNATIVE_NAME.to_owned());
         }
         warnings
@@ -96,30 +104,14 @@ impl ServerTls {
             return Err(HandshakeError::NotTls(socket));
         }
         let ssl = Ssl::new(&self.context).map_err(io::Error::from);
-        ssl.and_then(|ssl| ssl.accept(socket).map_err(tls::handshake_error))
-            .map_err(HandshakeError::from)
-    }
-}
-
-impl From<io::Error> for HandshakeError {
-    fn from(error: io::Error) -> Self {
-        if is_timeout(&error) {
-            Self::TooSlow
-        } else {
-            Self::Failed(error)
-        }
-    }
-}
-
-impl fmt::Display for ServerTls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A time beyond the calendar's end is not worth an error.
-        let expiry = Timestamp::from_second(self.expires_at).unwrap_or(Timestamp::MAX);
-        write!(f, "on, certificate expires {expiry}")?;
-        if self.verifies_clients {
-            f.write_str(", client certificates are required")?;
-        }
-        Ok(())
+        let accepted = ssl.and_then(|ssl| ssl.accept(socket).map_err(tls::handshake_error));
+        accepted.map_err(|error| {
+            if is_timeout(&error) {
+                HandshakeError::TooSlow
+            } else {
+                HandshakeError::Failed(error)
+            }
+        })
     }
 }
 

@@ -9,7 +9,7 @@ use openssl::error::ErrorStack;
 use openssl::ssl::{Ssl, SslContext, SslMethod, SslStream, SslVerifyMode};
 use openssl::x509::verify::X509CheckFlags;
 
-use crate::tls::{self, OpensslError, TlsError};
+use crate::tls::{self, TlsError};
 
 /// PEM files, all optional. They are read for each connection, so that a renewed certificate is used.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -49,8 +49,8 @@ impl TlsFiles {
 impl TlsConnector {
     /// Does the handshake with the host, whose name or address must be in its certificate.
     pub fn connect<S: Read + Write>(&self, host: &str, stream: S) -> io::Result<SslStream<S>> {
-        let ssl = self.session(host).map_err(OpensslError::from);
-        let ssl = ssl.map_err(io::Error::other)?;
+        let ssl = self.session(host);
+        let ssl = ssl.map_err(|stack| io::Error::other(tls::reasons(&stack)))?;
         ssl.connect(stream).map_err(tls::handshake_error)
     }
 
