@@ -11,6 +11,7 @@ use amiquip::{
 };
 use serde_json::Value;
 
+use super::certificates::{Identity, Subject};
 use super::{ProcessGroup, assert_success, free_port, temp_path, wait_until};
 
 pub const EXCHANGE: &str = "canopsis.events";
@@ -23,7 +24,9 @@ pub struct Broker {
     pub dir: PathBuf,
     pub port: u16,
     dist: u16,
-    epmd: u16,
+    pub epmd: u16,
+    /// For scripts/rabbitmq-node, `NAME=VALUE`.
+    pub environment: Vec<String>,
     node: Option<ProcessGroup>,
     vhosts: usize,
     vhosts_taken: AtomicUsize,
@@ -62,6 +65,7 @@ impl Broker {
             port: free_port(),
             dist: free_port(),
             epmd: free_port(),
+            environment: Vec::new(),
             node: None,
             vhosts: 1,
             vhosts_taken: AtomicUsize::new(0),
@@ -70,20 +74,28 @@ impl Broker {
 
     /// Starts or restarts the node, and waits until it accepts connections.
     pub fn run(&mut self) {
+        self.launch();
+        let log = self.log_path();
+        let what = format!("a RabbitMQ node starts (rabbitmq-server must be installed); see {log}");
+        wait_until(&what, || {
+            assert!(self.node.as_ref().unwrap().is_running(), "{}", self.log());
+            TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+        });
+    }
+
+    /// Starts or restarts the node.
+    pub fn launch(&mut self) {
         std::fs::create_dir_all(&self.dir).unwrap();
         let (dir, log) = (self.dir.to_str().unwrap().to_owned(), self.log_path());
         let ports = [self.port, self.dist, self.epmd].map(|port| port.to_string());
-        let vhosts: Vec<String> = (0..self.vhosts)
-            .map(|number| format!("v{number}"))
-            .collect();
-        let mut command = vec![
-            "scripts/rabbitmq-node",
-            &dir,
-            &ports[0],
-            &ports[1],
-            &ports[2],
-        ];
-        command.extend(vhosts.iter().map(String::as_str));
+        let vhosts = (0..self.vhosts).map(|number| format!("v{number}"));
+        let vhosts: Vec<String> = vhosts.collect();
+        let ports = ports.each_ref().map(String::as_str);
+        let vhosts: Vec<&str> = vhosts.iter().map(String::as_str).collect();
+        let environment = self.environment.clone();
+        let environment: Vec<&str> = environment.iter().map(String::as_str).collect();
+        let node = ["scripts/rabbitmq-node", &dir];
+        let command = [&["env"], &environment[..], &node, &ports, &vhosts].concat();
         // epmd is a daemon that survives its node. The file keep prevents the removal of the directory between two runs.
         let cleanup = format!(
             "for try in 1 2 3 4 5; do ERL_EPMD_PORT={} epmd -kill >/dev/null 2>&1 && break; sleep 0.1; done; \
@@ -93,13 +105,6 @@ impl Broker {
         self.keep_directory(|broker| {
             broker.node = Some(ProcessGroup::start(&command, &log, &cleanup));
         });
-        wait_until(
-            &format!("a RabbitMQ node starts (rabbitmq-server must be installed); see {log}"),
-            || {
-                assert!(self.node.as_ref().unwrap().is_running(), "{}", self.log());
-                TcpStream::connect(("127.0.0.1", self.port)).is_ok()
-            },
-        );
     }
 
     fn log_path(&self) -> String {
@@ -165,22 +170,15 @@ impl Broker {
     /// Creates a CA, a server's and a client's certificate, and one that clients must not use. The node uses TLS from its next start.
     pub fn make_certificates(&self) -> PathBuf {
         let tls = self.dir.join("tls");
-        std::fs::create_dir_all(&tls).unwrap();
-        let script = "set -e
-            openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test-ca -keyout ca-key.pem -out ca.pem
-            for name in server client server-auth; do
-                openssl req -newkey rsa:2048 -nodes -subj /CN=$name -keyout $name-key.pem -out $name.csr
-                echo subjectAltName=DNS:localhost >ext
-                [ $name != server-auth ] || echo extendedKeyUsage=serverAuth >>ext
-                openssl x509 -req -in $name.csr -CA ca.pem -CAkey ca-key.pem -CAcreateserial -days 2 -extfile ext -out $name.pem
-            done
-            chmod a+r ./*";
-        let output = std::process::Command::new("sh")
-            .args(["-c", script])
-            .current_dir(&tls)
-            .output()
-            .unwrap();
-        assert_success(&output, "openssl");
+        let root = Identity::root("test authority");
+        root.write(&tls, "ca");
+        for name in ["server", "client", "server-auth"] {
+            let subject = Subject {
+                for_servers_only: name == "server-auth",
+                ..Subject::host("localhost")
+            };
+            root.issue(subject).write(&tls, name);
+        }
         tls
     }
 }

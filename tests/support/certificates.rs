@@ -9,7 +9,7 @@ use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
 use openssl::rsa::Rsa;
-use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
+use openssl::x509::extension::{BasicConstraints, ExtendedKeyUsage, SubjectAlternativeName};
 use openssl::x509::{X509, X509Builder, X509Name};
 
 const DAY: i64 = 86_400;
@@ -29,6 +29,8 @@ pub struct Subject<'a> {
     pub days: i64,
     pub rsa: bool,
     pub is_authority: bool,
+    /// Clients must not use it.
+    pub for_servers_only: bool,
 }
 
 impl<'a> Subject<'a> {
@@ -38,6 +40,7 @@ impl<'a> Subject<'a> {
             days: 90,
             rsa: false,
             is_authority: false,
+            for_servers_only: false,
         }
     }
 
@@ -148,6 +151,10 @@ fn sign(
         };
         let names = names.build(&cert.x509v3_context(None, None)).unwrap();
         cert.append_extension(names).unwrap();
+    }
+    if subject.for_servers_only {
+        let usage = ExtendedKeyUsage::new().server_auth().build().unwrap();
+        cert.append_extension(usage).unwrap();
     }
     cert.sign(issuer_key, MessageDigest::sha256()).unwrap();
     cert.build()
