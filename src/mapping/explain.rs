@@ -203,201 +203,157 @@ mod tests {
         alerts.to_owned()
     }
 
-    #[test]
-    fn each_rule_that_is_evaluated_has_its_result() {
-        let output = |rules: &str| explained("output", &format!("output: {rules}"), sample());
-        for (rules, lines) in [
-            ("x", "output = \"x\"|constant"),
-            ("''", "output: omitted|the constant is empty"),
-            (
-                "{type: copy, value: labels.severity}",
-                "output = \"critical\"|copied from labels.severity",
-            ),
-            (
-                "[{type: copy, value: labels.nosuch}, {type: copy, value: labels.empty}, {type: copy, value: generatorURL}, x, y]",
-                "output = \"x\"|rule 1: labels.nosuch is absent|rule 2: labels.empty is empty|rule 3: generatorURL is empty|rule 4: constant",
-            ),
-            (
-                "[[{type: copy, value: labels.nosuch}, ''], [x]]",
-                "output = \"x\"|rule 1: labels.nosuch is absent|rule 2: the constant is empty|rule 3: constant",
-            ),
-            (
-                "[{type: map, field: labels.severity, values: {a: b}}, {type: map, field: labels.severity, values: {critical: ''}}, \
-                 {type: map, field: labels.severity, values: {critical: bad}}]",
-                "output = \"bad\"|rule 1: labels.severity is \"critical\": not in the table|rule 2: labels.severity is \"critical\": \
-                 empty in the table|rule 3: labels.severity is \"critical\": from the table",
-            ),
-            (
-                "{type: map, field: labels.severity, values: {a: b}, default: odd}",
-                "output = \"odd\"|labels.severity is \"critical\": the table's default",
-            ),
-            (
-                "[{type: template, field: labels.severity, regexp: '(?P<x>z)', value: '{{ .RegexMatch.x }}'}, \
-                 {type: template, field: labels.nosuch, value: x}, {type: template, field: labels.severity, value: '{{ \"\" }}'}, \
-                 {type: template, value: '{{ \"\" }}'}]",
-                "output: omitted|rule 1: labels.severity is \"critical\": the regexp does not match|rule 2: labels.nosuch is absent|\
-                 rule 3: labels.severity is \"critical\": the template rendered an empty string|rule 4: the template rendered an empty string",
-            ),
-            (
-                "[{type: template, field: labels, value: '{{ .Field.x }}'}, {type: template, field: groupLabels, value: y}]",
-                "output = \"y\"|rule 1: labels has 5 entries: the template failed: at 1:4 of the template: map has no entry for key \"x\"|\
-                 rule 2: groupLabels has 1 entry: rendered by the template",
-            ),
-            (
-                "{type: template, value: x}",
-                "output = \"x\"|rendered by the template",
-            ),
-        ] {
-            assert_eq!(
-                output(rules),
-                lines.replace('|', "\n    ") + "\n",
-                "{rules}"
-            );
-        }
-    }
+    /// The lines of a configuration, and what is explained of the field that the explanation names.
+    const EXPLAINED: &str = r#"
+output: x
+    output = "x"
+        constant
+output: ''
+    output: omitted
+        the constant is empty
+output: {type: copy, value: labels.severity}
+    output = "critical"
+        copied from labels.severity
+output: [{type: copy, value: labels.nosuch}, {type: copy, value: labels.empty}, {type: copy, value: generatorURL}, x, y]
+    output = "x"
+        rule 1: labels.nosuch is absent
+        rule 2: labels.empty is empty
+        rule 3: generatorURL is empty
+        rule 4: constant
+output: [[{type: copy, value: labels.nosuch}, ''], [x]]
+    output = "x"
+        rule 1: labels.nosuch is absent
+        rule 2: the constant is empty
+        rule 3: constant
+output: [{type: map, field: labels.severity, values: {a: b}}, {type: map, field: labels.severity, values: {critical: ''}}]
+    output: omitted
+        rule 1: labels.severity is "critical": not in the table
+        rule 2: labels.severity is "critical": empty in the table
+output: {type: map, field: labels.severity, values: {critical: bad}}
+    output = "bad"
+        labels.severity is "critical": from the table
+output: {type: map, field: labels.severity, values: {a: b}, default: odd}
+    output = "odd"
+        labels.severity is "critical": the table's default
+output: {type: template, field: labels.severity, regexp: '(?P<x>z)', value: '{{ .RegexMatch.x }}'}
+    output: omitted
+        labels.severity is "critical": the regexp does not match
+output: [{type: template, field: labels.nosuch, value: x}, {type: template, value: '{{ "" }}'}]
+    output: omitted
+        rule 1: labels.nosuch is absent
+        rule 2: the template rendered an empty string
+output: {type: template, field: labels.severity, value: '{{ "" }}'}
+    output: omitted
+        labels.severity is "critical": the template rendered an empty string
+output: [{type: template, field: labels, value: '{{ .Field.x }}'}, {type: template, field: groupLabels, value: y}]
+    output = "y"
+        rule 1: labels has 5 entries: the template failed: at 1:4 of the template: map has no entry for key "x"
+        rule 2: groupLabels has 1 entry: rendered by the template
+output: {type: template, value: x}
+    output = "x"
+        rendered by the template
+output_length: 4; output: abcdef
+    output = "abcd"
+        constant
+        cut to 4 of 6 characters
+output_length: 6; output: abcdef
+    output = "abcdef"
+        constant
+# nothing
+    connector = "prometheus"
+        constant
+# nothing
+    author = "prometheus.p1"
+        no rule
+        default: <connector>.<connector_name>
+author: {type: copy, value: labels.nosuch}
+    author = "prometheus.p1"
+        labels.nosuch is absent
+        default: <connector>.<connector_name>
+# nothing
+    state = 3
+        no rule
+        every firing alert is 3 (critical)
+state: 2
+    state = 2
+        constant
+state: Minor
+    state = 1
+        constant
+        "Minor" is read as 1
+state: 4
+    state = 3
+        constant
+        "4" is not a valid state; using 3 (critical)
+state: {type: copy, value: labels.nosuch}
+    state = 3
+        labels.nosuch is absent
+        no value; using 3 (critical)
+# nothing
+    long_output: omitted
+        no rule
+# nothing
+    tags: omitted
+        no rule
+perf_data: {type: template, value: 'load=-1'}
+    perf_data: omitted
+        rendered by the template
+        "load=-1" is not name=value[unit];warn;crit;min;max, where the value has neither a sign nor an exponent
+component: a/b; resource: r
+    resource = "r"
+        constant
+        component contains a slash, with which Canopsis joins names to ids: its id may be that of another entity
+timestamp: {type: copy, value: startsAt}
+    timestamp = 1795356649
+        copied from startsAt
+        "2026-11-22T14:10:49Z" is read as 1795356649
+# nothing
+    timestamp: omitted
+        no rule
+        Canopsis uses the time at which it reads the event
+timestamp: {type: copy, value: endsAt}
+    timestamp: omitted
+        copied from endsAt
+        "0001-01-01T00:00:00Z" means no time
+        Canopsis uses the time at which it reads the event
+timestamp: 1795360249123
+    timestamp: omitted
+        constant
+        "1795360249123" is too large for Unix seconds: probably milliseconds
+        Canopsis uses the time at which it reads the event
+timestamp: 1795446650
+    timestamp: omitted
+        constant
+        "1795446650" is more than 24 hours in the future: a clock is wrong
+        Canopsis uses the time at which it reads the event
+timestamp: 1700000000
+    timestamp: omitted
+        constant
+        "1700000000" is more than 24 hours ago
+        Canopsis uses the time at which it reads the event
+timestamp: {type: template, value: yesterday}
+    timestamp: omitted
+        rendered by the template
+        "yesterday" is neither Unix seconds nor RFC 3339
+        Canopsis uses the time at which it reads the event
+"#;
 
     #[test]
-    fn what_decides_besides_the_rules_is_noted() {
-        let stamp = "Canopsis uses the time at which it reads the event";
-        for (name, lines, sample, expected) in [
-            (
-                "connector",
-                "",
-                sample(),
-                "connector = \"prometheus\"|constant".to_owned(),
-            ),
-            (
-                "author",
-                "",
-                sample(),
-                "author = \"prometheus.p1\"|no rule|default: <connector>.<connector_name>".to_owned(),
-            ),
-            (
-                "author",
-                "author: {type: copy, value: labels.nosuch}",
-                sample(),
-                "author = \"prometheus.p1\"|labels.nosuch is absent|default: <connector>.<connector_name>"
-                    .to_owned(),
-            ),
-            (
-                "state",
-                "state: 2",
-                resolved(),
-                "state = 0|a resolved alert is always 0: its rule is not evaluated".to_owned(),
-            ),
-            (
-                "state",
-                "",
-                sample(),
-                "state = 3|no rule|every firing alert is 3 (critical)".to_owned(),
-            ),
-            ("state", "state: 2", sample(), "state = 2|constant".to_owned()),
-            (
-                "state",
-                "state: Minor",
-                sample(),
-                "state = 1|constant|\"Minor\" is read as 1".to_owned(),
-            ),
-            (
-                "state",
-                "state: 4",
-                sample(),
-                "state = 3|constant|\"4\" is not a valid state; using 3 (critical)".to_owned(),
-            ),
-            (
-                "state",
-                "state: {type: copy, value: labels.nosuch}",
-                sample(),
-                "state = 3|labels.nosuch is absent|no value; using 3 (critical)".to_owned(),
-            ),
-            (
-                "output",
-                "output_length: 4\noutput: abcdef",
-                sample(),
-                "output = \"abcd\"|constant|cut to 4 of 6 characters".to_owned(),
-            ),
-            (
-                "output",
-                "output_length: 6\noutput: abcdef",
-                sample(),
-                "output = \"abcdef\"|constant".to_owned(),
-            ),
-            ("long_output", "", sample(), "long_output: omitted|no rule".to_owned()),
-            ("tags", "", sample(), "tags: omitted|no rule".to_owned()),
-            (
-                "perf_data",
-                "perf_data: {type: template, value: 'load=-1'}",
-                sample(),
-                "perf_data: omitted|rendered by the template|\"load=-1\" is not name=value[unit];warn;crit;min;max, where the value has \
-                 neither a sign nor an exponent"
-                    .to_owned(),
-            ),
-            (
-                "timestamp",
-                "",
-                sample(),
-                format!("timestamp: omitted|no rule|{stamp}"),
-            ),
-            (
-                "timestamp",
-                "timestamp: {type: copy, value: startsAt}",
-                sample(),
-                "timestamp = 1795356649|copied from startsAt|\"2026-11-22T14:10:49Z\" is read as 1795356649"
-                    .to_owned(),
-            ),
-            (
-                "timestamp",
-                "timestamp: {type: copy, value: endsAt}",
-                sample(),
-                format!(
-                    "timestamp: omitted|copied from endsAt|\"0001-01-01T00:00:00Z\" means no time|{stamp}"
-                ),
-            ),
-            (
-                "timestamp",
-                "timestamp: 1795360249123",
-                sample(),
-                format!(
-                    "timestamp: omitted|constant|\"1795360249123\" is too large for Unix seconds: probably milliseconds|{stamp}"
-                ),
-            ),
-            (
-                "timestamp",
-                "timestamp: 1795446650",
-                sample(),
-                format!(
-                    "timestamp: omitted|constant|\"1795446650\" is more than 24 hours in the future: a clock is wrong|{stamp}"
-                ),
-            ),
-            (
-                "timestamp",
-                "timestamp: 1700000000",
-                sample(),
-                format!("timestamp: omitted|constant|\"1700000000\" is more than 24 hours ago|{stamp}"),
-            ),
-            (
-                "resource",
-                "component: a/b\nresource: r",
-                sample(),
-                "resource = \"r\"|constant|component contains a slash, with which Canopsis joins names to ids: its id may be that of \
-                 another entity"
-                    .to_owned(),
-            ),
-            (
-                "timestamp",
-                "timestamp: {type: template, value: yesterday}",
-                sample(),
-                format!(
-                    "timestamp: omitted|rendered by the template|\"yesterday\" is neither Unix seconds nor RFC 3339|{stamp}"
-                ),
-            ),
-        ] {
-            assert_eq!(
-                explained(name, lines, sample),
-                expected.replace('|', "\n    ") + "\n",
-                "{name}: {lines}"
-            );
+    fn each_field_has_what_decides_its_value() {
+        let mut rows: Vec<(String, String)> = Vec::new();
+        for line in EXPLAINED.lines().skip(1) {
+            match line.strip_prefix("    ") {
+                Some(expected) => rows.last_mut().unwrap().1 += &format!("{expected}\n"),
+                None => rows.push((line.replace("; ", "\n"), String::new())),
+            }
         }
+        for (lines, expected) in rows {
+            let name = expected.split([' ', ':']).next().unwrap();
+            assert_eq!(explained(name, &lines, sample()), expected, "{lines}");
+        }
+        let state = explained("state", "state: 2", resolved());
+        let expected = "state = 0\n    a resolved alert is always 0: its rule is not evaluated\n";
+        assert_eq!(state, expected);
     }
 
     #[test]
@@ -511,30 +467,26 @@ mod tests {
 
     #[test]
     fn what_is_explained_is_what_is_published() {
-        let text = std::fs::read_to_string("config.yml").unwrap();
-        let config = Config::from_text(
-            &text,
-            std::path::Path::new("config.yml"),
-            &Overrides::default(),
-            &Environment::default(),
-        )
-        .unwrap();
+        let path = std::path::Path::new("config.yml");
+        let config = Config::load(path, &Overrides::default(), &Environment::default()).unwrap();
         let mut alerts = 0;
         for file in std::fs::read_dir("tests/data/payloads").unwrap() {
-            let body = std::fs::read(file.unwrap().path()).unwrap();
-            let notification = Notification::decode(&body).unwrap();
+            let body = std::fs::read_to_string(file.unwrap().path()).unwrap();
+            let written = written(&config.mapping, &body);
+            let longest = written.lines().map(|line| line.chars().count()).max();
+            assert!(longest <= Some(100), "{written}");
+            let notification = Notification::decode(body.as_bytes()).unwrap();
             let shared = NotificationContext::new(&notification, NOW, &|| false);
             for alert in notification.alerts() {
                 let alert = alert.unwrap();
                 let context = shared.with_alert(&alert);
                 let event = to_value(&config.mapping.map(&context).0.unwrap());
                 let explanation = Explanation::new(&config.mapping, &context).unwrap();
+                assert!(written.contains(&explanation.to_string()), "{written}");
                 let constants = [("event_type", "check"), ("source_type", "resource")]
                     .map(|(key, value)| (key.to_owned(), value.into()));
-                let explained = explanation
-                    .fields
-                    .into_iter()
-                    .filter_map(|field| Some((field.name, field.value?)));
+                let fields = explanation.fields.into_iter();
+                let explained = fields.filter_map(|field| Some((field.name, field.value?)));
                 assert_eq!(Value::Object(explained.chain(constants).collect()), event);
                 alerts += 1;
             }

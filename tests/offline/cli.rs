@@ -229,65 +229,6 @@ fn alerts_that_share_an_entity_are_merged_and_shown() {
     );
 }
 
-/// The fields of each alert in an explanation, which prints them as `name = value`.
-fn explained(text: &str) -> Vec<Vec<(&str, &str)>> {
-    let alerts = text.split("\nAlert ").skip(1);
-    alerts
-        .map(|alert| {
-            let lines = alert.lines().filter(|line| !line.starts_with(' '));
-            lines.filter_map(|line| line.split_once(" = ")).collect()
-        })
-        .collect()
-}
-
-/// Whether a value's JSON is shown, or the beginning of it.
-fn shows(shown: &str, value: &Value) -> bool {
-    let json = value.to_string();
-    match shown.split_once("… (") {
-        Some((beginning, _)) if value.is_string() => {
-            json.starts_with(beginning.trim_end_matches('"'))
-        }
-        Some((beginning, _)) => json.starts_with(beginning),
-        None => shown == json,
-    }
-}
-
-#[test]
-fn an_explanation_shows_the_values_of_the_event() {
-    let mut alerts = 0;
-    let config = include_str!("../../config.yml");
-    for file in std::fs::read_dir("tests/data/payloads").unwrap() {
-        let file = file.unwrap().path();
-        let body = std::fs::read_to_string(&file).unwrap();
-        let events = run_with_config(config, "--dry-run -", &body).events();
-        let explanation = run_with_config(config, "--explain -", &body);
-        assert_eq!(explanation.status, Some(0), "{}", explanation.stderr);
-        let explanation = explanation.stdout;
-        assert!(explanation.starts_with("config.yml is valid\n"));
-        let longest = explanation.lines().map(|line| line.chars().count()).max();
-        assert!(longest <= Some(100), "{explanation}");
-        let explained = explained(&explanation);
-        assert_eq!(explained.len(), events.len(), "{file:?}");
-        for (event, fields) in events.iter().zip(explained) {
-            // event_type and source_type are constants, which are not explained.
-            assert_eq!(
-                event.as_object().unwrap().len(),
-                fields.len() + 2,
-                "{file:?}"
-            );
-            for (name, shown) in fields {
-                let value = &event[name];
-                assert!(
-                    shows(shown, value),
-                    "{file:?}: {name} = {shown}, and {value}"
-                );
-            }
-            alerts += 1;
-        }
-    }
-    assert!(alerts > 8, "{alerts}");
-}
-
 #[test]
 fn an_explanation_names_the_deciding_rule_and_the_skipped_ones() {
     let config = format!(
@@ -316,7 +257,12 @@ state = 3
 output: omitted
     labels has 3 entries: the template failed: at 1:4 of the template: map has no entry for key \"nosuch\"
 ";
-    assert!(explained.stdout.contains(expected), "{}", explained.stdout);
+    let is_shown = explained.stdout.starts_with("config.yml is valid\n");
+    assert!(
+        is_shown && explained.stdout.contains(expected),
+        "{}",
+        explained.stdout
+    );
 
     let refused = run_with_config(&config, "--explain -", &notification(&["a", "", "c"]));
     assert_eq!(refused.status, Some(1));
