@@ -9,7 +9,7 @@ use super::diagnostics::{Diagnostics, Place, hint};
 use crate::alertmanager::Labels;
 use crate::event::{MAX_ENTITY_ID, SLASH_IN_NAME, State, parse_timestamp};
 use crate::mapping::MAX_SECONDS;
-use crate::mapping::path::{Path, PathError, ROOTS};
+use crate::mapping::path::{Path, PathError, roots};
 use crate::mapping::rule::Rule;
 use crate::mapping::shapes;
 use crate::placeholder;
@@ -416,7 +416,7 @@ impl<'c> RuleReader<'c> {
         };
         let hint = match &error {
             PathError::UnknownRoot(root) => meant_path(text).map_or_else(
-                || did_you_mean(root, ROOTS),
+                || did_you_mean(root, &roots().collect::<Vec<_>>()),
                 |path| format!("; did you mean \"{path}\"?"),
             ),
             PathError::NotAMap(_) | PathError::NameMissing => String::new(),

@@ -1,8 +1,10 @@
 //! What a rule may read: an alert, its notification, and when that arrived.
 
+use std::fmt;
+
 use jiff::Timestamp;
 
-use super::dot::{AlertData, NotificationData, OtherKeys};
+use super::dot::OtherKeys;
 use crate::alertmanager::{Alert, Notification};
 
 /// A notification, for the rules of all its alerts.
@@ -11,14 +13,15 @@ pub struct NotificationContext<'a> {
     pub(super) received_at: Timestamp,
     /// Whether the time for mapping is over.
     is_late: &'a dyn Fn() -> bool,
-    others: OtherKeys,
+    pub(super) others: OtherKeys,
 }
 
 /// One alert of a notification.
+#[derive(Debug)]
 pub struct Context<'a> {
     pub(super) alert: &'a Alert<'a>,
     pub(super) shared: &'a NotificationContext<'a>,
-    others: OtherKeys,
+    pub(super) others: OtherKeys,
 }
 
 impl<'a> NotificationContext<'a> {
@@ -51,18 +54,8 @@ impl<'a> NotificationContext<'a> {
     }
 }
 
-impl Context<'_> {
-    pub(super) fn alert_data(&self) -> AlertData<'_> {
-        AlertData {
-            alert: self.alert,
-            others: &self.others,
-        }
-    }
-
-    pub(super) fn notification_data(&self) -> NotificationData<'_> {
-        NotificationData {
-            notification: self.shared.notification,
-            others: &self.shared.others,
-        }
+impl fmt::Debug for NotificationContext<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.notification.fmt(f)
     }
 }

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 mod context;
 mod dot;
 pub mod explain;
+mod keys;
 pub mod path;
 mod quote;
 pub mod rule;

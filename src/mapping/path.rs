@@ -4,83 +4,29 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::Context;
-use crate::alertmanager::{Labels, Notification};
+use super::keys::{ALERT, Field, NOTIFICATION, TextsField};
+use crate::alertmanager::Labels;
 
-/// Every root, for messages.
-pub const ROOTS: &[&str] = &[
-    "status",
-    "labels",
-    "annotations",
-    "startsAt",
-    "endsAt",
-    "generatorURL",
-    "fingerprint",
-    "groupStatus",
-    "groupKey",
-    "receiver",
-    "externalURL",
-    "truncatedAlerts",
-    "groupLabels",
-    "commonLabels",
-    "commonAnnotations",
-    "receivedAt",
-];
-
-type StringField = for<'a> fn(&Context<'a>) -> Cow<'a, str>;
-
-/// The roots that are strings.
-const STRINGS: [(&str, StringField); 11] = [
-    ("status", |context| context.alert.status.as_str().into()),
-    ("startsAt", |context| (&*context.alert.starts_at).into()),
-    ("endsAt", |context| (&*context.alert.ends_at).into()),
-    ("generatorURL", |context| {
-        (&*context.alert.generator_url).into()
-    }),
-    ("fingerprint", |context| {
-        (&*context.alert.fingerprint).into()
-    }),
-    ("groupStatus", |context| {
-        (&*notification(context).status).into()
-    }),
-    ("groupKey", |context| {
-        (&*notification(context).group_key).into()
-    }),
-    ("receiver", |context| {
-        (&*notification(context).receiver).into()
-    }),
-    ("externalURL", |context| {
-        (&*notification(context).external_url).into()
-    }),
-    ("truncatedAlerts", |context| {
-        notification(context).truncated_alerts.to_string().into()
-    }),
-    ("receivedAt", |context| {
-        context.shared.received_at.to_string().into()
-    }),
-];
-
-type MapField = for<'a> fn(&Context<'a>) -> &'a Labels<'a>;
-
-/// The roots that are maps of strings.
-const MAPS: [(&str, MapField); 5] = [
-    ("labels", |context| &context.alert.labels),
-    ("annotations", |context| &context.alert.annotations),
-    ("groupLabels", |context| &notification(context).group_labels),
-    ("commonLabels", |context| {
-        &notification(context).common_labels
-    }),
-    ("commonAnnotations", |context| {
-        &notification(context).common_annotations
-    }),
-];
-
-fn notification<'a>(context: &Context<'a>) -> &'a Notification<'a> {
-    context.shared.notification
+/// The roots that are not in an alert, with the key of each in [`NOTIFICATION`].
+fn of_notification() -> impl Iterator<Item = (&'static str, Field)> {
+    NOTIFICATION.iter().filter_map(|(key, field)| match *key {
+        "version" => None,
+        "status" => Some(("groupStatus", *field)),
+        key => Some((key, *field)),
+    })
 }
 
-fn root<F: Copy>(roots: &[(&str, F)], name: &str) -> Option<F> {
-    let (_, field) = roots.iter().find(|(known, _)| *known == name)?;
-    Some(*field)
+/// Every root.
+pub fn roots() -> impl Iterator<Item = &'static str> {
+    fields().map(|(root, _)| root)
+}
+
+fn fields() -> impl Iterator<Item = (&'static str, Field)> {
+    let received_at = ("receivedAt", Field::ReceivedAt);
+    ALERT
+        .into_iter()
+        .chain(of_notification())
+        .chain([received_at])
 }
 
 /// A checked path.
@@ -88,16 +34,15 @@ fn root<F: Copy>(roots: &[(&str, F)], name: &str) -> Option<F> {
 pub struct Path {
     source: String,
     target: Target,
-    /// The root is one of [`NOT_LISTED`].
+    /// The alert itself lacks it: so may a list of alerts, or of groups.
     may_be_unlisted: bool,
 }
 
 #[derive(Debug, Clone)]
 enum Target {
-    String(StringField),
-    Map(MapField),
+    Whole(Field),
     /// Everything after the first dot is the name: label names may contain dots.
-    Entry(MapField, String),
+    Entry(TextsField, String),
 }
 
 /// The value at a path: never an empty string or map.
@@ -130,21 +75,10 @@ pub enum Missing {
     NotListed,
 }
 
-/// What a list of alerts, or of groups, may lack.
-const NOT_LISTED: [&str; 7] = [
-    "groupStatus",
-    "groupKey",
-    "receiver",
-    "externalURL",
-    "groupLabels",
-    "commonLabels",
-    "commonAnnotations",
-];
-
 /// Why a string is not a path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
-    /// The part before the first dot is none of [`ROOTS`].
+    /// The part before the first dot is none of [`roots`].
     #[error("unknown path root {0:?}")]
     UnknownRoot(String),
     /// A name below a string.
@@ -162,19 +96,19 @@ impl Path {
             Some((root, name)) => (root, Some(name)),
             None => (source, None),
         };
-        let (string, map) = (self::root(&STRINGS, root), self::root(&MAPS, root));
-        let target = match (string, map, name) {
-            (Some(field), _, None) => Target::String(field),
-            (Some(_), _, Some(_)) => return Err(PathError::NotAMap(root.to_owned())),
-            (_, Some(field), None) => Target::Map(field),
-            (_, Some(_), Some("")) => return Err(PathError::NameMissing),
-            (_, Some(field), Some(name)) => Target::Entry(field, name.to_owned()),
-            (None, None, _) => return Err(PathError::UnknownRoot(root.to_owned())),
+        let Some((_, field)) = fields().find(|(known, _)| *known == root) else {
+            return Err(PathError::UnknownRoot(root.to_owned()));
+        };
+        let target = match (field, name) {
+            (field, None) => Target::Whole(field),
+            (Field::Texts(_), Some("")) => return Err(PathError::NameMissing),
+            (Field::Texts(texts), Some(name)) => Target::Entry(texts, name.to_owned()),
+            (_, Some(_)) => return Err(PathError::NotAMap(root.to_owned())),
         };
         Ok(Self {
             source: source.to_owned(),
             target,
-            may_be_unlisted: NOT_LISTED.contains(&root),
+            may_be_unlisted: of_notification().any(|(known, _)| known == root),
         })
     }
 
@@ -186,15 +120,15 @@ impl Path {
     /// Whether every alert has a value there, or nearly every one.
     pub fn is_always_there(&self) -> bool {
         match &self.target {
-            Target::String(_) => self.source != "generatorURL",
-            Target::Map(_) => self.source == "labels",
+            Target::Whole(Field::Texts(_)) => self.source == "labels",
+            Target::Whole(_) => self.source != "generatorURL",
             Target::Entry(..) => self.source == "labels.alertname",
         }
     }
 
     /// Whether the value is a whole map, rather than a string.
     pub fn is_map(&self) -> bool {
-        matches!(self.target, Target::Map(_))
+        matches!(self.target, Target::Whole(Field::Texts(_)))
     }
 
     /// The value for an alert.
@@ -209,18 +143,19 @@ impl Path {
     /// Whether the whole of a map, or the string, is empty: of a group, the API lists some of them.
     fn is_unlisted(&self, context: &Context<'_>) -> bool {
         let is_empty = match &self.target {
-            Target::Map(field) | Target::Entry(field, _) => field(context).is_empty(),
-            Target::String(_) => true,
+            Target::Whole(Field::Texts(texts)) | Target::Entry(texts, _) => {
+                texts(context).is_empty()
+            }
+            Target::Whole(_) => true,
         };
-        is_empty && notification(context).group_key.is_empty()
+        is_empty && context.shared.notification.group_key.is_empty()
     }
 
     fn find_in<'a>(&self, context: &Context<'a>) -> Result<PathValue<'a>, Missing> {
         let value = match &self.target {
-            Target::String(field) => PathValue::String(field(context)),
-            Target::Map(field) => PathValue::Map(field(context)),
-            Target::Entry(field, name) => {
-                let value = field(context).get(name).ok_or(Missing::Absent)?;
+            Target::Whole(field) => field.path_value(context),
+            Target::Entry(texts, name) => {
+                let value = texts(context).get(name).ok_or(Missing::Absent)?;
                 PathValue::String(value.into())
             }
         };
@@ -333,7 +268,7 @@ mod tests {
         ] {
             assert_eq!(Path::parse(path).unwrap_err(), error, "{path}");
         }
-        for root in ROOTS {
+        for root in roots() {
             assert!(Path::parse(root).is_ok(), "{root}");
         }
     }

@@ -10,7 +10,7 @@ use gotemplate::{Regexp, RenderError, Template};
 use serde_json::Value;
 
 use super::Context;
-use super::dot::Dot;
+use super::dot::{Data, Dot};
 use super::path::{Missing, Path, PathValue};
 use super::quote::quote;
 use crate::alertmanager::{Labels, MAX_OBJECT};
@@ -343,8 +343,8 @@ impl TemplateRule {
         let dot = Dot {
             field,
             regex_match,
-            alert: context.alert_data(),
-            notification: context.notification_data(),
+            alert: Data::of_alert(context),
+            notification: Data::of_notification(context),
         };
         Some(self.template.render(&dot, &|| context.shared.is_late()))
     }

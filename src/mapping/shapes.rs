@@ -2,31 +2,8 @@
 
 use gotemplate::{MapShape, Regexp, Shape};
 
+use super::keys::{ALERT, Field, NOTIFICATION};
 use super::path::Path;
-
-/// The keys of `.Alert` in Alertmanager's format. A sender may add others. Source: Alertmanager's documentation of its webhook.
-pub static ALERT: [(&str, Shape); 7] = [
-    ("status", Shape::Text),
-    ("labels", Shape::Texts),
-    ("annotations", Shape::Texts),
-    ("startsAt", Shape::Text),
-    ("endsAt", Shape::Text),
-    ("generatorURL", Shape::Text),
-    ("fingerprint", Shape::Text),
-];
-
-/// The keys of `.Notification`, likewise.
-pub static NOTIFICATION: [(&str, Shape); 9] = [
-    ("version", Shape::Text),
-    ("status", Shape::Text),
-    ("groupKey", Shape::Text),
-    ("receiver", Shape::Text),
-    ("externalURL", Shape::Text),
-    ("truncatedAlerts", Shape::Int),
-    ("groupLabels", Shape::Texts),
-    ("commonLabels", Shape::Texts),
-    ("commonAnnotations", Shape::Texts),
-];
 
 /// The dot of a rule's template.
 pub fn dot(field: Option<&Path>, regexp: Option<&Regexp>) -> Shape {
@@ -74,8 +51,8 @@ fn closed(keys: Vec<(String, Result<Shape, String>)>, of_others: String) -> Shap
     })
 }
 
-fn sent(keys: &[(&str, Shape)]) -> MapShape {
-    let entry = |(name, shape): &(&str, Shape)| ((*name).to_owned(), Ok(shape.clone()));
+fn sent(keys: &[(&str, Field)]) -> MapShape {
+    let entry = |(name, field): &(&str, Field)| ((*name).to_owned(), Ok(field.shape()));
     MapShape {
         keys: keys.iter().map(entry).collect(),
         may_have_others: true,

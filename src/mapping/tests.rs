@@ -5,6 +5,8 @@ use gotemplate::{Map, Shape, Value as TemplateValue};
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::dot::Data;
+use super::keys::{ALERT, NOTIFICATION};
 use super::*;
 use crate::alertmanager::{Alert, Notification};
 
@@ -126,18 +128,18 @@ fn field(name: &str, lines: &str) -> (Value, Vec<String>) {
 fn template_data_has_the_shape_that_templates_are_checked_against() {
     const BODY: &str = r#"{"version":"4","alerts":[{"status":"firing"}]}"#;
     let context = decoded(BODY).context();
-    let (alert, notification) = (context.alert_data(), context.notification_data());
     for (data, names) in [
-        (&alert as &dyn Map, &shapes::ALERT[..]),
-        (&notification, &shapes::NOTIFICATION),
+        (Data::of_alert(&context), &ALERT[..]),
+        (Data::of_notification(&context), &NOTIFICATION),
     ] {
         let entries = data.entries();
         assert_eq!(entries.len(), names.len(), "{entries:?}");
-        for (name, shape) in names {
+        for (name, field) in names {
+            let shape = field.shape();
             let fits = match data.get(name) {
-                Some(TemplateValue::Text(_)) => *shape == Shape::Text,
-                Some(TemplateValue::Int(_)) => *shape == Shape::Int,
-                Some(TemplateValue::Map(map)) => *shape == Shape::Texts && map.holds_text(),
+                Some(TemplateValue::Text(_)) => shape == Shape::Text,
+                Some(TemplateValue::Int(_)) => shape == Shape::Int,
+                Some(TemplateValue::Map(map)) => shape == Shape::Texts && map.holds_text(),
                 _ => false,
             };
             assert!(fits, "{name}");

@@ -5,7 +5,7 @@ use std::io::{BufReader, Write};
 use std::net::TcpStream;
 
 use canopsis_connector_prometheus::config::{AMQP, EVENT_KEYS, HTTP, LOG_FORMAT, LOG_LEVEL, TLS};
-use canopsis_connector_prometheus::mapping::path::ROOTS;
+use canopsis_connector_prometheus::mapping::path::roots;
 
 use super::{CONFIG, FORMAT_MAN, MAN};
 use crate::support::connector::{
@@ -151,7 +151,7 @@ fn no_document_names_an_unknown_variable() {
 fn documented_paths_and_functions_match_the_program() {
     let page = document("docs/mapping.md");
     let bold = |name: &str| FORMAT_MAN.contains(&format!("*{name}*"));
-    for root in ROOTS {
+    for root in roots() {
         assert!(page.contains(&format!("`{root}")), "{root}");
         assert!(CONFIG.contains(root), "{root} in config.yml");
         assert!(bold(root), "{root} in the manual");
