@@ -16,172 +16,92 @@ use Counterpart::{Instead, Is, None};
 const REGEXP: Counterpart = Instead("use the rule's regexp and .RegexMatch");
 
 /// Functions, variables with their dollar sign, and fields with a dot.
-const COUNTERPARTS: &[(&[&str], Counterpart)] = &[
+const COUNTERPARTS: &[(&str, Counterpart)] = &[
     // Alertmanager and Prometheus.
-    (&["toUpper", "upper"], Is("uppercase TEXT")),
-    (&["toLower", "lower"], Is("lowercase TEXT")),
-    (&["trimSpace", "trimAll"], Is("trim TEXT")),
-    (&["join"], Is("strjoin LIST SEPARATOR")),
+    ("toUpper upper", Is("uppercase TEXT")),
+    ("toLower lower", Is("lowercase TEXT")),
+    ("trimSpace trimAll", Is("trim TEXT")),
+    ("join", Is("strjoin LIST SEPARATOR")),
     (
-        &["reReplaceAll", "regexReplaceAll", "nospace"],
+        "reReplaceAll regexReplaceAll nospace",
         Is("replace REGEXP NEW TEXT"),
     ),
+    ("match regexMatch regexFind regexFindAll", REGEXP),
+    ("stripPort", Is("split \":\" 0 TEXT")),
+    ("toJson toRawJson toPrettyJson", Is("json VALUE")),
+    ("date", Is("formattedDate LAYOUT TIME")),
     (
-        &["match", "regexMatch", "regexFind", "regexFindAll"],
-        REGEXP,
-    ),
-    (&["stripPort"], Is("split \":\" 0 TEXT")),
-    (&["toJson", "toRawJson", "toPrettyJson"], Is("json VALUE")),
-    (&["date"], Is("formattedDate LAYOUT TIME")),
-    (
-        &["tz", "dateInZone", "date_in_zone"],
+        "tz dateInZone date_in_zone",
         Is("localtime LAYOUT ZONE TIME"),
     ),
-    (&["externalURL"], Is(".Notification.externalURL")),
+    ("externalURL", Is(".Notification.externalURL")),
     (
-        &[
-            "args",
-            "first",
-            "graphLink",
-            "humanize",
-            "humanize1024",
-            "humanizeDuration",
-            "humanizePercentage",
-            "humanizeTimestamp",
-            "label",
-            "now",
-            "parseDuration",
-            "pathPrefix",
-            "query",
-            "safeHtml",
-            "since",
-            "sortByLabel",
-            "stringSlice",
-            "stripDomain",
-            "strvalue",
-            "tableLink",
-            "title",
-            "tmpl",
-            "toDuration",
-            "toTime",
-            "value",
-        ],
+        "args first graphLink humanize humanize1024 humanizeDuration humanizePercentage \
+         humanizeTimestamp label now parseDuration pathPrefix query safeHtml since sortByLabel \
+         stringSlice stripDomain strvalue tableLink title tmpl toDuration toTime value",
         None,
     ),
     // Helm and Sprig.
-    (&["default"], Is("or (index MAP KEY) DEFAULT")),
-    (&["coalesce"], Is("or VALUE OTHER")),
-    (&["empty"], Is("not VALUE")),
-    (&["ternary"], Instead("use {{if}} and {{else}}")),
-    (&["quote"], Is("printf \"%q\" TEXT")),
-    (&["squote"], Is("printf \"'%s'\" TEXT")),
-    (&["cat", "toString"], Is("print VALUE")),
-    (&["trunc"], Is("substrLeft TEXT COUNT")),
-    (&["contains"], Is("ge (strpos TEXT PART) 0")),
-    (&["hasPrefix"], Is("eq (strpos TEXT PREFIX) 0")),
-    (&["hasSuffix"], REGEXP),
+    ("default", Is("or (index MAP KEY) DEFAULT")),
+    ("coalesce", Is("or VALUE OTHER")),
+    ("empty", Is("not VALUE")),
+    ("ternary", Instead("use {{if}} and {{else}}")),
+    ("quote", Is("printf \"%q\" TEXT")),
+    ("squote", Is("printf \"'%s'\" TEXT")),
+    ("cat toString", Is("print VALUE")),
+    ("trunc", Is("substrLeft TEXT COUNT")),
+    ("contains", Is("ge (strpos TEXT PART) 0")),
+    ("hasPrefix", Is("eq (strpos TEXT PREFIX) 0")),
+    ("hasSuffix", REGEXP),
+    ("trimPrefix trimSuffix", Is("replace REGEXP \"\" TEXT")),
+    ("splitList splitn", Is("split SEPARATOR INDEX TEXT")),
+    ("hasKey", Is("map_has_key MAP KEY")),
+    ("get dig", Is("index MAP KEY")),
+    ("mul", Is("mult NUMBER NUMBER")),
+    ("kindOf typeOf", Is("printf \"%T\" VALUE")),
+    ("include tpl", Instead("use {{define}} and {{template}}")),
     (
-        &["trimPrefix", "trimSuffix"],
-        Is("replace REGEXP \"\" TEXT"),
-    ),
-    (&["splitList", "splitn"], Is("split SEPARATOR INDEX TEXT")),
-    (&["hasKey"], Is("map_has_key MAP KEY")),
-    (&["get", "dig"], Is("index MAP KEY")),
-    (&["mul"], Is("mult NUMBER NUMBER")),
-    (&["kindOf", "typeOf"], Is("printf \"%T\" VALUE")),
-    (
-        &["include", "tpl"],
-        Instead("use {{define}} and {{template}}"),
-    ),
-    (
-        &[
-            "abbrev",
-            "ago",
-            "atoi",
-            "b64dec",
-            "b64enc",
-            "camelcase",
-            "ceil",
-            "dict",
-            "duration",
-            "env",
-            "expandenv",
-            "fail",
-            "float64",
-            "floor",
-            "fromJson",
-            "fromYaml",
-            "has",
-            "indent",
-            "int",
-            "int64",
-            "kebabcase",
-            "keys",
-            "last",
-            "list",
-            "lookup",
-            "max",
-            "md5sum",
-            "min",
-            "mod",
-            "nindent",
-            "repeat",
-            "required",
-            "round",
-            "sha1sum",
-            "sha256sum",
-            "snakecase",
-            "sortAlpha",
-            "toYaml",
-            "tuple",
-            "uniq",
-            "untitle",
-            "values",
-            "wrap",
-        ],
+        "abbrev ago atoi b64dec b64enc camelcase ceil dict duration env expandenv fail float64 \
+         floor fromJson fromYaml has indent int int64 kebabcase keys last list lookup max md5sum \
+         min mod nindent repeat required round sha1sum sha256sum snakecase sortAlpha toYaml tuple \
+         uniq untitle values wrap",
         None,
     ),
     // Variables of Prometheus and Grafana.
-    (&["$labels", "$externalLabels"], Is(".Alert.labels")),
-    (&["$annotations"], Is(".Alert.annotations")),
-    (&["$externalURL"], Is(".Notification.externalURL")),
-    (&["$values"], Is(".Alert.values")),
-    (
-        &["$value", ".Value"],
-        Instead("put the value into an annotation"),
-    ),
+    ("$labels $externalLabels", Is(".Alert.labels")),
+    ("$annotations", Is(".Alert.annotations")),
+    ("$externalURL", Is(".Notification.externalURL")),
+    ("$values", Is(".Alert.values")),
+    ("$value .Value", Instead("put the value into an annotation")),
     // Fields of Alertmanager, Prometheus and Grafana.
-    (&[".Labels", ".ExternalLabels"], Is(".Alert.labels")),
-    (&[".Annotations"], Is(".Alert.annotations")),
-    (&[".Status"], Is(".Alert.status")),
-    (&[".StartsAt"], Is(".Alert.startsAt")),
-    (&[".EndsAt"], Is(".Alert.endsAt")),
-    (&[".GeneratorURL"], Is(".Alert.generatorURL")),
-    (&[".Fingerprint"], Is(".Alert.fingerprint")),
-    (&[".Alerts"], Is(".Alert")),
-    (&[".Receiver"], Is(".Notification.receiver")),
-    (&[".GroupKey"], Is(".Notification.groupKey")),
-    (&[".GroupLabels"], Is(".Notification.groupLabels")),
-    (&[".CommonLabels"], Is(".Notification.commonLabels")),
-    (
-        &[".CommonAnnotations"],
-        Is(".Notification.commonAnnotations"),
-    ),
-    (&[".ExternalURL"], Is(".Notification.externalURL")),
-    (&[".TruncatedAlerts"], Is(".Notification.truncatedAlerts")),
-    (&[".Values"], Is(".Alert.values")),
-    (&[".ValueString"], Is(".Alert.valueString")),
-    (&[".SilenceURL"], Is(".Alert.silenceURL")),
-    (&[".DashboardURL"], Is(".Alert.dashboardURL")),
-    (&[".PanelURL"], Is(".Alert.panelURL")),
+    (".Labels .ExternalLabels", Is(".Alert.labels")),
+    (".Annotations", Is(".Alert.annotations")),
+    (".Status", Is(".Alert.status")),
+    (".StartsAt", Is(".Alert.startsAt")),
+    (".EndsAt", Is(".Alert.endsAt")),
+    (".GeneratorURL", Is(".Alert.generatorURL")),
+    (".Fingerprint", Is(".Alert.fingerprint")),
+    (".Alerts", Is(".Alert")),
+    (".Receiver", Is(".Notification.receiver")),
+    (".GroupKey", Is(".Notification.groupKey")),
+    (".GroupLabels", Is(".Notification.groupLabels")),
+    (".CommonLabels", Is(".Notification.commonLabels")),
+    (".CommonAnnotations", Is(".Notification.commonAnnotations")),
+    (".ExternalURL", Is(".Notification.externalURL")),
+    (".TruncatedAlerts", Is(".Notification.truncatedAlerts")),
+    (".Values", Is(".Alert.values")),
+    (".ValueString", Is(".Alert.valueString")),
+    (".SilenceURL", Is(".Alert.silenceURL")),
+    (".DashboardURL", Is(".Alert.dashboardURL")),
+    (".PanelURL", Is(".Alert.panelURL")),
 ];
 
 /// What to write instead of a name that another program's templates have. The case of a field does not matter.
 pub fn counterpart(name: &str) -> Option<Counterpart> {
     let is_meant =
-        |known: &&str| name == *known || name.starts_with('.') && name.eq_ignore_ascii_case(known);
+        |known: &str| name == known || name.starts_with('.') && name.eq_ignore_ascii_case(known);
     let mut rows = COUNTERPARTS.iter();
-    rows.find_map(|(names, counterpart)| names.iter().any(is_meant).then_some(*counterpart))
+    rows.find_map(|(names, counterpart)| names.split(' ').any(is_meant).then_some(*counterpart))
 }
 
 #[cfg(test)]
@@ -220,7 +140,7 @@ mod tests {
                 let mut faults = template.analysis().faults().iter();
                 assert!(faults.all(|fault| !fault.always), "{expression}");
             }
-            for name in *names {
+            for name in names.split(' ') {
                 let unknown = match parse(name) {
                     Err(error) => error
                         .unknown
@@ -233,8 +153,7 @@ mod tests {
         }
         let mut names: Vec<&str> = COUNTERPARTS
             .iter()
-            .flat_map(|(names, _)| *names)
-            .copied()
+            .flat_map(|(names, _)| names.split(' '))
             .collect();
         names.sort_unstable();
         assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");
