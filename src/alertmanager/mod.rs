@@ -11,6 +11,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::iter;
 use std::str::Utf8Error;
 
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny};
@@ -37,8 +38,9 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 #[derive(Debug, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Notification<'b> {
+    /// "4", or Grafana's "1".
     #[serde(borrow)]
-    version: Cow<'b, str>,
+    pub version: Cow<'b, str>,
     /// The group's status: firing as soon as one of its alerts fires. An event follows the status of its alert.
     #[serde(borrow, default, deserialize_with = "string")]
     pub status: Cow<'b, str>,
@@ -207,20 +209,13 @@ impl<'b> Notification<'b> {
         Ok(notification)
     }
 
-    /// The version that the notification declares: "4", or Grafana's "1".
-    pub fn version(&self) -> &str {
-        &self.version
-    }
-
-    /// The alerts, in Alertmanager's order.
-    pub fn alerts(&self) -> Alerts<'b> {
-        let list = self.alerts.get();
-        let items = list
-            .strip_prefix('[')
-            .and_then(|list| list.strip_suffix(']'));
-        Alerts {
-            rest: items.unwrap_or_default(),
-        }
+    /// The alerts, in Alertmanager's order, decoded one at a time. A malformed one is an error, and the next one follows it.
+    pub fn alerts(&self) -> impl Iterator<Item = Result<Alert<'b>, MalformedAlert>> + use<'b> {
+        // The list has been parsed once: only white space and commas separate its items.
+        let list = self.alerts.get().strip_prefix('[');
+        let items = list.and_then(|list| list.strip_suffix(']'));
+        let mut rest = items.unwrap_or_default();
+        iter::from_fn(move || next_alert(&mut rest))
     }
 
     /// The length of the notification's JSON without its alerts, in bytes.
@@ -278,42 +273,28 @@ fn entries(json: &str, len: usize) -> Entries<'_> {
     serde_json::from_str(json).unwrap_or_default()
 }
 
-/// The alerts of a notification, decoded one at a time. A malformed one is an error, and the next one follows it.
-#[derive(Debug)]
-pub struct Alerts<'b> {
-    /// The items that are still to come. They have been parsed once as a list: only white space and commas separate them.
-    rest: &'b str,
-}
-
-impl<'b> Iterator for Alerts<'b> {
-    type Item = Result<Alert<'b>, MalformedAlert>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let item = self.rest.trim_start_matches([' ', '\t', '\r', '\n', ',']);
-        let mut values = serde_json::Deserializer::from_str(item).into_iter::<Alert<'b>>();
-        // Derived code would take a list of the values, too.
-        let decoded = if item.is_empty() || item.starts_with('{') {
-            values.next()?
-        } else {
-            Err(serde_json::Error::custom("expected an object"))
-        };
-        let end = if decoded.is_ok() {
-            values.byte_offset()
-        } else {
-            let mut values = serde_json::Deserializer::from_str(item).into_iter::<IgnoredAny>();
-            values.next();
-            values.byte_offset()
-        };
-        let (json, rest) = item.split_at(end);
-        self.rest = rest;
-        Some(match decoded {
-            Ok(mut alert) => {
-                alert.json = json;
-                Ok(alert)
-            }
-            Err(error) => Err(MalformedAlert::new(json, error)),
-        })
-    }
+fn next_alert<'b>(rest: &mut &'b str) -> Option<Result<Alert<'b>, MalformedAlert>> {
+    let item = rest.trim_start_matches([' ', '\t', '\r', '\n', ',']);
+    let mut values = serde_json::Deserializer::from_str(item).into_iter::<Alert<'b>>();
+    // Derived code would take a list of the values, too.
+    let decoded = if item.is_empty() || item.starts_with('{') {
+        values.next()?
+    } else {
+        Err(serde_json::Error::custom("expected an object"))
+    };
+    let end = if decoded.is_ok() {
+        values.byte_offset()
+    } else {
+        let mut values = serde_json::Deserializer::from_str(item).into_iter::<IgnoredAny>();
+        values.next();
+        values.byte_offset()
+    };
+    let json;
+    (json, *rest) = item.split_at(end);
+    Some(match decoded {
+        Ok(alert) => Ok(Alert { json, ..alert }),
+        Err(error) => Err(MalformedAlert::new(json, error)),
+    })
 }
 
 #[cfg(test)]
@@ -355,7 +336,7 @@ mod tests {
             "alerts":[{"status":"firing","labels":{"a":null,"b":"c"},"annotations":{"summary":null},"startsAt":null,
             "endsAt":null,"generatorURL":null,"fingerprint":null,"values":null},{"status":null},{"status":"firing"}]}"#;
         let notification = Notification::decode(body.as_bytes()).unwrap();
-        assert_eq!(notification.version(), "1");
+        assert_eq!(notification.version, "1");
         let strings = [
             &notification.status,
             &notification.group_key,

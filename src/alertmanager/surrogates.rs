@@ -16,23 +16,19 @@ pub fn replace_lone_surrogates(json: &mut [u8]) {
     let mut start = 0;
     while let Some(found) = escape.find(&json[start..]) {
         let at = start + found;
+        start = at + 1;
         // Nearly every escape is another one.
         if !matches!(json.get(at + 2), Some(b'd' | b'D')) {
-            start = at + 1;
             continue;
         }
         let before = json[..at].iter().rev();
         let is_escaped = before.take_while(|byte| **byte == b'\\').count() % 2 == 1;
-        let (first, second) = (code_unit(&json[at..]), at + ESCAPE_BYTES);
-        start = match first {
-            Some(0xd800..=0xdfff) if is_escaped => at + 1,
-            Some(0xd800..=0xdbff) if is_low(&json[second..]) => second + ESCAPE_BYTES,
-            Some(0xd800..=0xdfff) => {
-                json[at..second].copy_from_slice(REPLACEMENT);
-                second
-            }
-            _ => at + 1,
-        };
+        let second = at + ESCAPE_BYTES;
+        match code_unit(&json[at..]).filter(|_| !is_escaped) {
+            Some(0xd800..=0xdbff) if is_low(&json[second..]) => start = second + ESCAPE_BYTES,
+            Some(0xd800..=0xdfff) => json[at..second].copy_from_slice(REPLACEMENT),
+            _ => {}
+        }
     }
 }
 

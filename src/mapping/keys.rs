@@ -38,7 +38,7 @@ pub static ALERT: [(&str, Field); 7] = [
 
 /// The keys of `.Notification`.
 pub static NOTIFICATION: [(&str, Field); 9] = [
-    ("version", Text(|context| group(context).version())),
+    ("version", Text(|context| &group(context).version)),
     ("status", Text(|context| &group(context).status)),
     ("groupKey", Text(|context| &group(context).group_key)),
     ("receiver", Text(|context| &group(context).receiver)),
