@@ -118,10 +118,7 @@ impl NamesError {
 impl<'a> Names<'a> {
     /// Checks the names against each other.
     pub fn new(
-        connector: Name<'a>,
-        connector_name: Name<'a>,
-        component: Name<'a>,
-        resource: Name<'a>,
+        [connector, connector_name, component, resource]: [Name<'a>; 4],
     ) -> Result<Self, NamesError> {
         if !is_connector_name(connector_name.as_str()) {
             return Err(NamesError::ConnectorName);
@@ -232,13 +229,16 @@ pub enum State {
 impl State {
     /// Parses the value of a state rule: `0` to `3`, or a state's name in any case.
     pub fn parse(value: &str) -> Option<Self> {
-        match value.trim().to_ascii_lowercase().as_str() {
-            "0" | "ok" | "info" => Some(Self::Ok),
-            "1" | "minor" => Some(Self::Minor),
-            "2" | "major" => Some(Self::Major),
-            "3" | "critical" => Some(Self::Critical),
-            _ => None,
-        }
+        let value = value.trim();
+        let states = [
+            (Self::Ok, &["0", "ok", "info"][..]),
+            (Self::Minor, &["1", "minor"]),
+            (Self::Major, &["2", "major"]),
+            (Self::Critical, &["3", "critical"]),
+        ];
+        let is_meant = |word: &&str| word.eq_ignore_ascii_case(value);
+        let mut states = states.into_iter();
+        states.find_map(|(state, words)| words.iter().any(is_meant).then_some(state))
     }
 }
 
@@ -271,8 +271,7 @@ pub fn choose_events<E: Ord>(events: &[Candidate<E>]) -> Vec<usize> {
     let entity = |position: usize| &events[position].entity;
     let rank = |position: usize| (events[position].state, events[position].is_firing);
     let mut positions: Vec<usize> = (0..events.len()).collect();
-    // The sort is stable: the first of equal ones stays the first.
-    positions.sort_by_key(|&position| (entity(position), Reverse(rank(position))));
+    positions.sort_unstable_by_key(|&it| (entity(it), Reverse(rank(it)), it));
     let mut chosen = vec![0; events.len()];
     for of_entity in positions.chunk_by(|&one, &other| entity(one) == entity(other)) {
         for &position in of_entity {

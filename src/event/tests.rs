@@ -6,9 +6,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn names(names: [&str; 4]) -> Result<Names<'_>, NamesError> {
-    let [connector, connector_name, component, resource] =
-        names.map(|name| Name::new(name).unwrap());
-    Names::new(connector, connector_name, component, resource)
+    Names::new(names.map(|name| Name::new(name).unwrap()))
 }
 
 fn event(resource: &str) -> Event<'_> {

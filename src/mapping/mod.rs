@@ -4,6 +4,7 @@
 //! pure: it knows nothing of HTTP, files, brokers, logs or metrics.
 
 use std::borrow::Cow;
+use std::mem;
 
 mod context;
 mod dot;
@@ -153,6 +154,7 @@ impl Mapping {
 /// Builds the event of one alert, field by field.
 struct EventBuilder<'a, 'w> {
     context: &'w Context<'a>,
+    errors: Vec<AlertError>,
     warnings: Vec<Warning>,
     /// Why rules of the current field have no value.
     skipped: Vec<SkipReason<'a>>,
@@ -166,6 +168,7 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
     fn new(context: &'w Context<'a>) -> Self {
         Self {
             context,
+            errors: Vec::new(),
             warnings: Vec::new(),
             skipped: Vec::new(),
             text_len: 0,
@@ -180,17 +183,13 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
         if self.is_too_large() {
             return Err(vec![AlertError::EventTooLarge]);
         }
-        let (connector_name, component, resource) = match (connector_name, component, resource) {
-            (Ok(connector_name), Ok(component), Ok(resource)) => {
-                (connector_name, component, resource)
-            }
-            (one, two, three) => {
-                let errors = [one, two, three].into_iter().filter_map(Result::err);
-                return Err(errors.collect());
-            }
+        let (Some(connector_name), Some(component), Some(resource)) =
+            (connector_name, component, resource)
+        else {
+            return Err(mem::take(&mut self.errors));
         };
         let connector = mapping.connector.borrowed();
-        let names = Names::new(connector, connector_name, component, resource)
+        let names = Names::new([connector, connector_name, component, resource])
             .map_err(|error| vec![error.into()])?;
         self.note_names(&names);
         let event = Event {
@@ -283,19 +282,19 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
     }
 
     /// A string that must not be blank.
-    fn required(&mut self, field: &'static str, rule: &'a Rule) -> Result<Name<'a>, AlertError> {
+    fn required(&mut self, field: &'static str, rule: &'a Rule) -> Option<Name<'a>> {
         let warned = self.warnings.len();
         let string = self.string(field, Some(rule)).unwrap_or_default();
         self.text_len += string.len();
-        Name::new(string).ok_or_else(|| {
+        let name = Name::new(string);
+        if name.is_none() {
             // The error gives the same reasons.
             self.warnings.truncate(warned);
             let reasons: Vec<String> = self.skipped.iter().map(ToString::to_string).collect();
-            AlertError::NoValue {
-                field,
-                reason: reasons.join("; "),
-            }
-        })
+            let reason = reasons.join("; ");
+            self.errors.push(AlertError::NoValue { field, reason });
+        }
+        name
     }
 
     /// The configuration rejects rules of another type for the fields that are strings.

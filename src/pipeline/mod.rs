@@ -15,7 +15,8 @@ use crate::event::State;
 use crate::mapping::{AlertError, Context, Mapping, NotificationContext};
 use crate::memory::{BudgetError, Charge};
 use crate::publisher::{
-    AnswerTimeout, Batch, BatchBuilder, DeliveryError, EncodeError, Entity, MergedBatch, Publisher,
+    AnswerTimeout, Batch, BatchBuilder, DeliveryError, Entity, EventTooLarge, MergedBatch,
+    Publisher,
 };
 use crate::text::shorten;
 
@@ -148,7 +149,6 @@ impl EncodedNotification {
         let run = Encoder {
             mapping,
             reporter,
-            max_batch: (BATCH_FACTOR * bytes.len()).clamp(MIN_BATCH, MAX_BATCH),
             builder: BatchBuilder::with_capacity(bytes.len() / TYPICAL_ALERT, bytes.len()),
             rejected: RejectedAlerts::default(),
             counts: AlertCounts::default(),
@@ -194,8 +194,6 @@ fn held_bytes(buffers: usize, events: usize, rejected: &RejectedAlerts) -> usize
 struct Encoder<'m> {
     mapping: &'m Mapping,
     reporter: &'m MappingReporter,
-    /// The most bytes of all events.
-    max_batch: usize,
     builder: BatchBuilder,
     rejected: RejectedAlerts,
     counts: AlertCounts,
@@ -209,6 +207,7 @@ impl Encoder<'_> {
         received_at: Timestamp,
         deadline: Instant,
     ) -> Result<EncodedNotification, PipelineError> {
+        let max_batch = (BATCH_FACTOR * body.len()).clamp(MIN_BATCH, MAX_BATCH);
         let body_bytes = self.charge.bytes();
         self.charge(body_bytes)?;
         let notification = Notification::decode(body)?;
@@ -225,7 +224,7 @@ impl Encoder<'_> {
             }
             self.charge(decoded_bytes + alert.as_ref().map_or(0, Alert::json_len))?;
             match alert {
-                Ok(alert) => self.map(&alert, &context.with_alert(&alert))?,
+                Ok(alert) => self.map(&alert, &context.with_alert(&alert)),
                 Err(alert) => {
                     let subject = Subject {
                         alertname: &alert.alertname,
@@ -235,6 +234,9 @@ impl Encoder<'_> {
                     let status = alert.status.unwrap_or(Status::Firing);
                     self.reject(subject, status, vec![error]);
                 }
+            }
+            if self.builder.written() > max_batch {
+                return Err(PipelineError::TooLarge(max_batch));
             }
             // After the alert: the event of one that was mapped at the deadline is incomplete.
             if is_late() {
@@ -285,7 +287,7 @@ impl Encoder<'_> {
         self.charge.grow(total.saturating_sub(self.charge.bytes()))
     }
 
-    fn map(&mut self, alert: &Alert<'_>, context: &Context<'_>) -> Result<(), PipelineError> {
+    fn map(&mut self, alert: &Alert<'_>, context: &Context<'_>) {
         let subject = Subject {
             alertname: alert.labels.get("alertname").unwrap_or_default(),
             fingerprint: &alert.fingerprint,
@@ -295,23 +297,15 @@ impl Encoder<'_> {
             self.reporter.warned(subject, &warning);
             self.counts.warned(warning);
         }
-        let (builder, is_firing) = (&mut self.builder, alert.status == Status::Firing);
-        let pushed =
-            event.map(|event| builder.push(&event, is_firing, &alert.starts_at, &alert.ends_at));
-        let errors = match pushed {
-            Ok(Ok(())) if builder.written() > self.max_batch => {
-                return Err(PipelineError::TooLarge(self.max_batch));
-            }
-            Ok(Ok(())) => {
-                self.counts.received(alert.status);
-                return Ok(());
-            }
-            Ok(Err(EncodeError::TooLarge)) => vec![AlertError::EventTooLarge],
-            Ok(Err(error)) => return Err(DeliveryError::Output(error.to_string()).into()),
-            Err(errors) => errors,
-        };
-        self.reject(subject, alert.status, errors);
-        Ok(())
+        let is_firing = alert.status == Status::Firing;
+        let pushed = event.and_then(|event| {
+            let pushed = (self.builder).push(&event, is_firing, &alert.starts_at, &alert.ends_at);
+            pushed.map_err(|EventTooLarge| vec![AlertError::EventTooLarge])
+        });
+        match pushed {
+            Ok(()) => self.counts.received(alert.status),
+            Err(errors) => self.reject(subject, alert.status, errors),
+        }
     }
 
     fn reject(&mut self, alert: Subject<'_>, status: Status, errors: Vec<AlertError>) {

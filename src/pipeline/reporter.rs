@@ -1,7 +1,6 @@
 //! What the log and the metrics say of alerts. It decides nothing about them.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 
 use log::Level;
@@ -107,21 +106,12 @@ impl MappingReporter {
     }
 
     pub(super) fn warned(&self, alert: Subject<'_>, warning: &Warning) {
-        self.log(
-            Level::Warn,
-            alert,
-            &warning.field,
-            format_args!("{}", warning.reason),
-        );
+        self.log(Level::Warn, alert, &warning.field, &warning.reason);
     }
 
     pub(super) fn rejected(&self, alert: Subject<'_>, error: &AlertError) {
-        self.log(
-            Level::Error,
-            alert,
-            error.field(),
-            format_args!("alert rejected: {error}"),
-        );
+        let message = format!("alert rejected: {error}");
+        self.log(Level::Error, alert, error.field(), &message);
     }
 
     /// Firing alerts of a notification disappear behind others of their entity that have the same state. The summary of
@@ -175,7 +165,7 @@ impl MappingReporter {
         }
     }
 
-    fn log(&self, level: Level, alert: Subject<'_>, field: &str, message: fmt::Arguments<'_>) {
+    fn log(&self, level: Level, alert: Subject<'_>, field: &str, message: &str) {
         if let Some(suppressed) = self.should_log(field) {
             log::log!(
                 level,

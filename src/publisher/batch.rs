@@ -30,16 +30,9 @@ pub struct Entity(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Identity(pub [u64; 2]);
 
-/// Why an event is not part of a batch.
-#[derive(Debug, thiserror::Error)]
-pub enum EncodeError {
-    /// The encoded event exceeds its limit.
-    #[error("the event is larger than {} KiB", MAX_EVENT_BYTES >> 10)]
-    TooLarge,
-    /// The encoder failed.
-    #[error("cannot encode the event: {0}")]
-    Json(io::Error),
-}
+/// The encoded event exceeds [`MAX_EVENT_BYTES`].
+#[derive(Debug)]
+pub struct EventTooLarge;
 
 /// Messages in order, ready to be published: one for each entity.
 #[derive(Debug, Clone)]
@@ -117,19 +110,17 @@ impl BatchBuilder {
         is_firing: bool,
         starts_at: &str,
         ends_at: &str,
-    ) -> Result<(), EncodeError> {
+    ) -> Result<(), EventTooLarge> {
         let batch = &mut self.batch;
         let start = batch.bodies.len();
         let mut writer = LimitedWriter {
             bytes: &mut batch.bodies,
             limit: start + MAX_EVENT_BYTES,
         };
-        if let Err(error) = event.write_json(&mut writer) {
+        // Whatever an event holds can be written as JSON: only the limit is an error.
+        if event.write_json(&mut writer).is_err() {
             batch.bodies.truncate(start);
-            return Err(match error.kind() {
-                io::ErrorKind::FileTooLarge => EncodeError::TooLarge,
-                _ => EncodeError::Json(error),
-            });
+            return Err(EventTooLarge);
         }
         let key_start = batch.texts.len();
         event.write_routing_key(&mut batch.texts);
@@ -298,10 +289,9 @@ pub(super) mod tests {
     const NEVER: &str = "0001-01-01T00:00:00Z";
 
     pub fn event(resource: &str, state: State) -> Event<'_> {
-        let [connector, connector_name, component, resource] =
-            ["c", "n", "host", resource].map(|text| Name::new(text).unwrap());
+        let names = ["c", "n", "host", resource].map(|text| Name::new(text).unwrap());
         Event {
-            names: Names::new(connector, connector_name, component, resource).unwrap(),
+            names: Names::new(names).unwrap(),
             state,
             output: None,
             long_output: None,
@@ -461,9 +451,8 @@ pub(super) mod tests {
     fn one_joined_id_is_one_entity() {
         let event = |component, resource| {
             let names = ["c", "n", component, resource].map(|text| Name::new(text).unwrap());
-            let [connector, connector_name, component, resource] = names;
             Event {
-                names: Names::new(connector, connector_name, component, resource).unwrap(),
+                names: Names::new(names).unwrap(),
                 ..event("r", State::Major)
             }
         };
@@ -507,7 +496,7 @@ pub(super) mod tests {
         event("x", State::Ok).write_json(&mut empty).unwrap();
         let fits = "x".repeat(MAX_EVENT_BYTES - empty.len() + 1);
         let rejected = builder.push(&event(&format!("{fits}x"), State::Ok), true, "", "");
-        assert!(matches!(rejected, Err(EncodeError::TooLarge)));
+        assert!(matches!(rejected, Err(EventTooLarge)));
         assert_eq!(builder.written(), written);
         builder
             .push(&event(&fits, State::Ok), true, "", "")

@@ -24,7 +24,7 @@ mod tls;
 mod watchdog;
 mod write_gate;
 
-pub use batch::{Batch, BatchBuilder, EncodeError, Entity, MergedBatch};
+pub use batch::{Batch, BatchBuilder, Entity, EventTooLarge, MergedBatch};
 pub use caller::AnswerTimeout;
 pub use error::{DeliveryError, Progress};
 pub use status::BrokerStatus;

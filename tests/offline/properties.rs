@@ -126,7 +126,7 @@ proptest! {
             return Ok(());
         };
         let (mut key, whole) = (String::new(), format!("c.n.check.resource.{}.{}", component.as_str(), resource.as_str()));
-        let Ok(names) = Names::new(connector, connector_name, component, resource) else {
+        let Ok(names) = Names::new([connector, connector_name, component, resource]) else {
             return Ok(());
         };
         let event = Event {
