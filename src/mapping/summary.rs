@@ -427,37 +427,25 @@ mod tests {
     fn alerts_and_groups_of_one_entity_are_listed_with_the_labels_that_differ() {
         let mut bare = alert("Bare", "minor", "x");
         bare["labels"].as_object_mut().unwrap().remove("device");
+        let first = [
+            alert("Disk", "major", "sda"),
+            alert("Disk", "minor", "sdb"),
+            alert("Disk", "major", "sdc"),
+            alert("Disk", "major", "sd\u{1b}d"),
+            alert("Load", "minor", ""),
+            alert("Load", "critical", ""),
+            alert("", "minor", ""),
+            json!(1),
+            bare,
+        ];
+        let second = [("Load", ""), ("Bare", "y"), ("Bare", "z")];
+        let second = second.map(|(name, device)| alert(name, "minor", device));
+        let third = [("Disk", "x"), ("Disk", "y"), ("", "y")];
+        let third = third.map(|(name, device)| suppressed(alert(name, "major", device)));
         let groups = json!([
-            group(
-                &json!({"job": "node"}),
-                &[
-                    alert("Disk", "major", "sda"),
-                    alert("Disk", "minor", "sdb"),
-                    alert("Disk", "major", "sdc"),
-                    alert("Disk", "major", "sd\u{1b}d"),
-                    alert("Load", "minor", ""),
-                    alert("Load", "critical", ""),
-                    alert("", "minor", ""),
-                    json!(1),
-                    bare,
-                ]
-            ),
-            group(
-                &json!({"job": "other", "team": "db"}),
-                &[
-                    alert("Load", "minor", ""),
-                    alert("Bare", "minor", "y"),
-                    alert("Bare", "minor", "z")
-                ]
-            ),
-            group(
-                &json!({}),
-                &[
-                    suppressed(alert("Disk", "major", "x")),
-                    suppressed(alert("Disk", "major", "y")),
-                    suppressed(alert("", "major", "y")),
-                ]
-            ),
+            group(&json!({"job": "node"}), &first),
+            group(&json!({"job": "other", "team": "db"}), &second),
+            group(&json!({}), &third),
         ]);
         let expected = r#"Summary of 15 alerts in 3 groups: 5 events, 5 merged, 3 rejected, 2 suppressed (silenced, inhibited or muted: not sent)
 
@@ -494,27 +482,19 @@ That is right for the severities of one problem.
         assert!(summary(&json!([alert("A", "minor", "")])).starts_with(flat));
         let none = "Summary of 0 alerts: 0 events\nThere are no alerts: none fires, or the receiver has another name.\n";
         assert_eq!(summary(&json!([])), none);
-        assert_eq!(
-            summary(&alert("A", "minor", "")),
-            "Summary of 1 alert: 1 event\n"
-        );
-        let mut groups = json!([
-            group(&json!({}), &[alert("A", "minor", "")]),
-            group(&json!({}), &[alert("A", "minor", "")]),
-        ]);
+        let alone = summary(&alert("A", "minor", ""));
+        assert_eq!(alone, "Summary of 1 alert: 1 event\n");
+        let one = group(&json!({}), &[alert("A", "minor", "")]);
+        let mut groups = json!([one, one]);
         let same = summary(&groups);
-        assert!(
-            same.ends_with("\n    \"A/host\": groups 1, 2\n        no label differs\n"),
-            "{same}"
-        );
+        let end = "\n    \"A/host\": groups 1, 2\n        no label differs\n";
+        assert!(same.ends_with(end), "{same}");
         groups[1]["receiver"]["name"] = json!("mail");
         let others = summary(&groups);
+        let receivers = "\nThese are the groups of 2 receivers.";
+        let end = "groups 1, 2\n        receiver: \"canopsis\", \"mail\"\n";
         assert!(
-            others.contains("\nThese are the groups of 2 receivers."),
-            "{others}"
-        );
-        assert!(
-            others.ends_with("groups 1, 2\n        receiver: \"canopsis\", \"mail\"\n"),
+            others.contains(receivers) && others.ends_with(end),
             "{others}"
         );
     }
@@ -545,37 +525,31 @@ That is right for the severities of one problem.
 
     #[test]
     fn a_summary_of_many_alerts_is_short() {
-        let alerts: Vec<Value> = (0..2_000)
-            .map(|number| {
-                let mut alert = alert(&format!("A{}", number % 500), "minor", &number.to_string());
-                let labels = alert["labels"].as_object_mut().unwrap();
-                for name in 0..20 {
-                    labels.insert(format!("l{name}"), number.to_string().into());
-                }
-                labels.insert(format!("m{}", number % 500 / 15), number.to_string().into());
-                if number % 10 == 9 {
-                    labels.remove("instance");
-                }
-                alert
-            })
-            .collect();
+        let alerts = (0..2_000).map(|number| {
+            let mut alert = alert(&format!("A{}", number % 500), "minor", &number.to_string());
+            let labels = alert["labels"].as_object_mut().unwrap();
+            for name in 0..20 {
+                labels.insert(format!("l{name}"), number.to_string().into());
+            }
+            labels.insert(format!("m{}", number % 500 / 15), number.to_string().into());
+            if number % 10 == 9 {
+                labels.remove("instance");
+            }
+            alert
+        });
+        let alerts: Vec<Value> = alerts.collect();
         let groups = alerts.chunks(1_000).zip(["a", "b"]);
-        let groups: Vec<Value> = groups
-            .map(|(alerts, name)| group(&json!({"x": name}), alerts))
-            .collect();
+        let groups = groups.map(|(alerts, name)| group(&json!({"x": name}), alerts));
+        let groups: Vec<Value> = groups.collect();
         let text = summary(&Value::from(groups));
         assert!(text.lines().count() < 150, "{text}");
-        let others =
-            "\n        and 16 more labels\n        and 27 more entities with the same labels\n";
-        assert!(text.contains(others), "{text}");
-        assert!(
-            text.contains("    and 24 more combinations of labels\n"),
-            "{text}"
-        );
-        assert!(
-            text.contains("    10, 20, 30, 40, 50, 60 and 194 more: required field component"),
-            "{text}"
-        );
+        for expected in [
+            "\n        and 16 more labels\n        and 27 more entities with the same labels\n",
+            "    and 24 more combinations of labels\n",
+            "    10, 20, 30, 40, 50, 60 and 194 more: required field component",
+        ] {
+            assert!(text.contains(expected), "{expected}: {text}");
+        }
         assert!(text.lines().all(|line| line.len() < 600));
     }
 

@@ -3,12 +3,14 @@
 
 use gotemplate::{Map, Shape, Value as TemplateValue};
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::dot::Data;
 use super::keys::{ALERT, NOTIFICATION};
 use super::*;
 use crate::alertmanager::{Alert, Notification};
+use crate::config::{Config, Environment, Overrides};
+use crate::text::tests::rows;
 
 /// 2026-11-22T15:10:49Z, an hour after the start of the sample's alert.
 pub const NOW: Timestamp = Timestamp::constant(1_795_360_249, 0);
@@ -72,33 +74,22 @@ pub fn resolved() -> Sample {
 
 /// A mapping whose required names are fine, and a few lines more.
 pub fn mapping(lines: &str) -> Mapping {
-    let defaults = [
-        ("connector:", "connector: prometheus"),
-        ("connector_name:", "connector_name: p1"),
-        (
-            "component:",
-            "component: {type: copy, value: labels.instance}",
-        ),
-        (
-            "resource:",
-            "resource: {type: copy, value: labels.alertname}",
-        ),
-    ];
     let mut text = format!("http: {{bearer_token: t}}\n{lines}\n");
-    for (key, line) in defaults {
+    for line in [
+        "connector: prometheus",
+        "connector_name: p1",
+        "component: {type: copy, value: labels.instance}",
+        "resource: {type: copy, value: labels.alertname}",
+    ] {
+        let key = &line[..=line.find(':').unwrap()];
         if !text.lines().any(|line| line.starts_with(key)) {
             text.push_str(&format!("{line}\n"));
         }
     }
+    let (overrides, environment) = (Overrides::default(), Environment::default());
     let path = std::path::Path::new("test.yml");
-    crate::config::Config::from_text(
-        &text,
-        path,
-        &crate::config::Overrides::default(),
-        &crate::config::Environment::default(),
-    )
-    .unwrap()
-    .mapping
+    let config = Config::from_text(&text, path, &overrides, &environment);
+    config.unwrap().mapping
 }
 
 /// The event as its receiver reads it.
@@ -149,87 +140,57 @@ fn template_data_has_the_shape_that_templates_are_checked_against() {
 
 #[test]
 fn each_type_of_rule_has_its_value() {
-    for (rule, value) in [
-        ("plain", "plain"),
-        ("1.10", "1.10"),
-        ("{type: set, value: x}", "x"),
-        ("{type: copy, value: labels.severity}", "critical"),
-        (
-            "{type: template, value: '{{ uppercase .Field }}!', field: labels.severity}",
-            "CRITICAL!",
-        ),
-        (
-            "{type: template, value: '{{ .Field.severity }}', field: labels}",
-            "critical",
-        ),
-        (
-            "{type: template, value: '{{ .RegexMatch.h }}', field: labels.instance, regexp: '^(?P<h>[^:]+)'}",
-            "node_exporter",
-        ),
-        (
-            "{type: template, value: '{{ .Alert.labels.severity }} {{ .Alert.fingerprint }}'}",
-            "critical 86714e72c9c59990",
-        ),
-        (
-            "{type: template, value: '{{ .Notification.receiver }} {{ .Notification.truncatedAlerts }}'}",
-            "canopsis 3",
-        ),
-        (
-            "{type: template, value: '{{ json .Notification.novelty }}'}",
-            r#"{"deep":[1,2.5,true,null]}"#,
-        ),
-        (
-            "{type: template, value: '{{ index .Alert.labels \"a.dotted.name\" }}'}",
-            "dotted",
-        ),
-        (
-            "[{type: template, value: '{{ index .Field \"no.such\" }}', field: labels}, last]",
-            "last",
-        ),
-        (
-            "{type: template, value: '{{ index .Field \"a.dotted.name\" }}', field: labels}",
-            "dotted",
-        ),
-        (
-            "{type: map, field: labels.severity, values: {critical: bad}, default: odd}",
-            "bad",
-        ),
-        (
-            "{type: map, field: labels.alertname, values: {critical: bad}, default: odd}",
-            "odd",
-        ),
-        (
-            "[{type: copy, value: labels.nosuch}, {type: map, field: labels.severity, values: {a: b}}, last]",
-            "last",
-        ),
-        (
-            "[{type: template, value: '{{ .Field }}', field: labels.empty}, last]",
-            "last",
-        ),
-        (
-            "[{type: template, value: '{{ .RegexMatch.x }}', field: labels.severity, regexp: '(?P<x>z)'}, last]",
-            "last",
-        ),
+    for (rule, value) in rows(
+        r#"
+        plain
+            plain
+        1.10
+            1.10
+        {type: set, value: x}
+            x
+        {type: copy, value: labels.severity}
+            critical
+        {type: template, value: '{{ uppercase .Field }}!', field: labels.severity}
+            CRITICAL!
+        {type: template, value: '{{ .Field.severity }}', field: labels}
+            critical
+        {type: template, value: '{{ .RegexMatch.h }}', field: labels.instance, regexp: '^(?P<h>[^:]+)'}
+            node_exporter
+        {type: template, value: '{{ .Alert.labels.severity }} {{ .Alert.fingerprint }}'}
+            critical 86714e72c9c59990
+        {type: template, value: '{{ .Notification.receiver }} {{ .Notification.truncatedAlerts }}'}
+            canopsis 3
+        {type: template, value: '{{ json .Notification.novelty }}'}
+            {"deep":[1,2.5,true,null]}
+        {type: template, value: '{{ index .Alert.labels "a.dotted.name" }}'}
+            dotted
+        [{type: template, value: '{{ index .Field "no.such" }}', field: labels}, last]
+            last
+        {type: template, value: '{{ index .Field "a.dotted.name" }}', field: labels}
+            dotted
+        {type: map, field: labels.severity, values: {critical: bad}, default: odd}
+            bad
+        {type: map, field: labels.alertname, values: {critical: bad}, default: odd}
+            odd
+        [{type: copy, value: labels.nosuch}, {type: map, field: labels.severity, values: {a: b}}, last]
+            last
+        [{type: template, value: '{{ .Field }}', field: labels.empty}, last]
+            last
+        [{type: template, value: '{{ .RegexMatch.x }}', field: labels.severity, regexp: '(?P<x>z)'}, last]
+            last
         // Case counts in a regexp and in a table, and white space in a table.
-        (
-            "[{type: template, value: x, field: labels.severity, regexp: '^CRITICAL$'}, last]",
-            "last",
-        ),
-        (
-            "[{type: map, field: labels.severity, values: {Critical: a, ' critical': b}}, last]",
-            "last",
-        ),
-        (
-            "[{type: map, field: labels.alertname, values: {instancedown: a}}, last]",
-            "last",
-        ),
-        ("{type: template, value: x, field: '', regexp: ''}", "x"),
-    ] {
-        assert_eq!(
-            field("output", &format!("output: {rule}")),
-            (Value::from(value), Vec::new()),
-            "{rule}"
-        );
+        [{type: template, value: x, field: labels.severity, regexp: '^CRITICAL$'}, last]
+            last
+        [{type: map, field: labels.severity, values: {Critical: a, ' critical': b}}, last]
+            last
+        [{type: map, field: labels.alertname, values: {instancedown: a}}, last]
+            last
+        {type: template, value: x, field: '', regexp: ''}
+            x
+        "#,
+    ) {
+        let found = field("output", &format!("output: {rule}"));
+        assert_eq!(found, (Value::from(value), Vec::new()), "{rule}");
     }
 }
 
@@ -265,31 +226,29 @@ fn of_a_repeated_unknown_key_the_last_value_counts() {
 
 #[test]
 fn a_required_name_without_a_value_rejects_the_alert() {
-    for (lines, name, reason) in [
-        (
-            "component: {type: copy, value: labels.nosuch}",
-            "component",
-            "labels.nosuch is absent",
-        ),
-        (
-            "resource: {type: template, value: ' {{- \"\" -}} '}",
-            "resource",
-            "the template rendered an empty string",
-        ),
-        (
-            "connector_name: {type: template, value: '{{ .Field.nosuch }}', field: labels}",
-            "connector_name",
-            "labels has 5 entries: the template failed: at 1:4 of the template: map has no entry for key \"nosuch\"",
-        ),
-    ] {
-        let (event, _) = map(lines, sample());
+    for (line, reason) in rows(
+        r#"
+        component: {type: copy, value: labels.nosuch}
+            labels.nosuch is absent
+        resource: {type: template, value: ' {{- "" -}} '}
+            the template rendered an empty string
+        connector_name: {type: template, value: '{{ .Field.nosuch }}', field: labels}
+            labels has 5 entries: the template failed: at 1:4 of the template: map has no entry for key "nosuch"
+        "#,
+    ) {
+        let errors = map(line, sample()).0.unwrap_err();
+        let [
+            AlertError::NoValue {
+                field,
+                reason: found,
+            },
+        ] = &errors[..]
+        else {
+            panic!("{line}: {errors:?}");
+        };
         assert_eq!(
-            event,
-            Err(vec![AlertError::NoValue {
-                field: name,
-                reason: reason.to_owned()
-            }]),
-            "{lines}"
+            (*field, found.as_str()),
+            (line.split(':').next().unwrap(), reason)
         );
     }
 }
@@ -297,29 +256,19 @@ fn a_required_name_without_a_value_rejects_the_alert() {
 #[test]
 fn every_required_name_that_fails_is_named_and_what_fails_before_a_fallback_is_a_warning() {
     let failing = "{type: template, value: '{{ .Field.nosuch }}', field: labels}";
+    let absent = "{type: copy, value: labels.nosuch}";
     let lines = format!(
-        "component: ''\nresource: [{failing}, {{type: copy, value: labels.nosuch}}]\nconnector_name: [{failing}, p2]"
-    );
-    let lines = lines.replace(
-        "component: ''",
-        "component: {type: copy, value: labels.nosuch}",
+        "component: {absent}\nresource: [{failing}, {absent}]\nconnector_name: [{failing}, p2]"
     );
     let (event, warnings) = map(&lines, sample());
-    assert_eq!(
-        event
-            .unwrap_err()
-            .iter()
-            .map(AlertError::field)
-            .collect::<Vec<_>>(),
-        ["component", "resource"]
-    );
-    assert_eq!(
-        warnings
-            .iter()
-            .map(|warning| warning.field.as_str())
-            .collect::<Vec<_>>(),
-        ["connector_name"]
-    );
+    let errors = event.unwrap_err();
+    let fields: Vec<&str> = errors.iter().map(AlertError::field).collect();
+    assert_eq!(fields, ["component", "resource"]);
+    let fields: Vec<&str> = warnings
+        .iter()
+        .map(|warning| warning.field.as_str())
+        .collect();
+    assert_eq!(fields, ["connector_name"]);
 }
 
 #[test]
@@ -429,18 +378,20 @@ fn timestamps_and_tags() {
         let (timestamp, warnings) = field("timestamp", &format!("timestamp: {rule}"));
         assert_eq!((timestamp, !warnings.is_empty()), (value, warns), "{rule}");
     }
-    assert_eq!(
-        field("tags", "tags: {type: copy, value: groupLabels}").0,
-        serde_json::json!({"alertname": "InstanceDown"})
-    );
-    assert_eq!(
-        field("tags", "tags: {type: set, value: {a: 1.10}}").0,
-        serde_json::json!({"a": "1.10"})
-    );
-    assert_eq!(
-        field("tags", "tags: {type: copy, value: commonAnnotations}").0,
-        Value::Null
-    );
+    for (rule, expected) in [
+        (
+            "{type: copy, value: groupLabels}",
+            json!({"alertname": "InstanceDown"}),
+        ),
+        ("{type: set, value: {a: 1.10}}", json!({"a": "1.10"})),
+        ("{type: copy, value: commonAnnotations}", Value::Null),
+    ] {
+        assert_eq!(
+            field("tags", &format!("tags: {rule}")).0,
+            expected,
+            "{rule}"
+        );
+    }
 }
 
 #[test]
@@ -461,20 +412,16 @@ fn extra_informations_keep_their_type() {
     let lines = "extra_infos_prefix: x_\nextra_infos: {n: 1, b: true, t: '1', l: [1, a], m: {type: set, value: {a: {b: 1}}}, \
                  s: {type: copy, value: groupLabels}, none: {type: copy, value: labels.nosuch}}";
     // A list is a list of rules, also here.
-    assert_eq!(field("x_l", lines).0, serde_json::json!(1));
-    let event = map(
-        &lines.replace("[1, a]", "{type: set, value: [1, a]}"),
-        sample(),
-    )
-    .0
-    .unwrap();
+    assert_eq!(field("x_l", lines).0, json!(1));
+    let lines = lines.replace("[1, a]", "{type: set, value: [1, a]}");
+    let event = map(&lines, sample()).0.unwrap();
     for (name, value) in [
-        ("x_n", serde_json::json!(1)),
-        ("x_b", serde_json::json!(true)),
-        ("x_t", serde_json::json!("1")),
-        ("x_l", serde_json::json!([1, "a"])),
-        ("x_m", serde_json::json!({"a": {"b": 1}})),
-        ("x_s", serde_json::json!({"alertname": "InstanceDown"})),
+        ("x_n", json!(1)),
+        ("x_b", json!(true)),
+        ("x_t", json!("1")),
+        ("x_l", json!([1, "a"])),
+        ("x_m", json!({"a": {"b": 1}})),
+        ("x_s", json!({"alertname": "InstanceDown"})),
         ("x_none", Value::Null),
     ] {
         assert_eq!(event[name], value, "{name}");
@@ -484,71 +431,39 @@ fn extra_informations_keep_their_type() {
 /// [`sample`] with a label and an annotation of some length.
 fn large(length: usize) -> Sample {
     let mut sample = sample();
-    for labels in [&mut sample.alert.labels, &mut sample.alert.annotations] {
-        let large = [
-            ("alertname", "A"),
-            ("instance", "h"),
-            ("large", &*"x".repeat(length)),
-        ];
-        *labels = Labels::new(
-            large
-                .map(|(name, value)| (name.into(), value.to_owned().into()))
-                .into(),
-        );
+    let large = "x".repeat(length);
+    let labels = [("alertname", "A"), ("instance", "h"), ("large", &*large)];
+    let labels = labels.map(|(name, value)| (name.into(), value.to_owned().into()));
+    for of_alert in [&mut sample.alert.labels, &mut sample.alert.annotations] {
+        *of_alert = Labels::new(labels.clone().into());
     }
     sample
 }
 
 #[test]
 fn an_event_that_would_be_too_large_rejects_its_alert() {
-    let copy = |name: &str| format!("{{type: copy, value: {name}}}");
+    const LARGE: &str = "{type: copy, value: labels.large}";
     for (lines, length, fits) in [
+        ("output: LARGE", 2 << 20, true),
+        ("author: LARGE", (1 << 20) - 100, true),
+        ("author: LARGE", 1 << 20, false),
+        ("resource: LARGE", 2 << 20, false),
+        ("component: LARGE", 2 << 20, false),
+        ("tags: {type: copy, value: labels}", 1 << 20, false),
+        ("output: LARGE\noutput_length: 2000000", 1 << 20, false),
         (
-            format!("output: {}", copy("annotations.large")),
-            2 << 20,
-            true,
-        ),
-        (
-            format!("author: {}", copy("annotations.large")),
-            (1 << 20) - 100,
-            true,
-        ),
-        (
-            format!("author: {}", copy("annotations.large")),
-            1 << 20,
-            false,
-        ),
-        (
-            format!("resource: {}", copy("annotations.large")),
-            2 << 20,
-            false,
-        ),
-        (
-            format!("component: {}", copy("annotations.large")),
-            2 << 20,
-            false,
-        ),
-        (format!("tags: {}", copy("labels")), 1 << 20, false),
-        (
-            format!("output: {}\noutput_length: 2000000", copy("labels.large")),
-            1 << 20,
-            false,
-        ),
-        (
-            format!(
-                "extra_infos: {{a: {0}, b: {0}, c: {0}}}\nextra_infos_prefix: x_",
-                copy("labels.large")
-            ),
+            "extra_infos: {a: LARGE, b: LARGE, c: LARGE}\nextra_infos_prefix: x_",
             350 << 10,
             false,
         ),
     ] {
-        let (event, _) = map(&lines, large(length));
-        if fits {
-            assert!(event.is_ok(), "{lines}");
-        } else {
-            assert_eq!(event, Err(vec![AlertError::EventTooLarge]), "{lines}");
-        }
+        let (event, _) = map(&lines.replace("LARGE", LARGE), large(length));
+        let error = event.err();
+        assert_eq!(
+            error,
+            (!fits).then(|| vec![AlertError::EventTooLarge]),
+            "{lines}"
+        );
     }
 }
 
@@ -556,27 +471,24 @@ fn an_event_that_would_be_too_large_rejects_its_alert() {
 fn a_long_input_of_a_template_skips_its_rule() {
     let body = r#"{"version":"4","x":"LARGE","alerts":[{"status":"firing","labels":{"alertname":"A","instance":"h"},"x":"LARGE"}]}"#;
     let with = |length: usize| decoded(body.replace("LARGE", &"x".repeat(length)).leak());
+    let (short, long) = (250 << 10, 257 << 10);
     for (rule, sample, expected) in [
         (
             "field: labels.large, value: '{{ strlen .Field }}'",
-            large(250 << 10),
+            large(short),
             "256000",
         ),
-        ("field: labels.large, value: x", large(257 << 10), "last"),
+        ("field: labels.large, value: x", large(long), "last"),
         (
             "field: labels.large, regexp: x, value: x",
-            large(257 << 10),
+            large(long),
             "last",
         ),
-        ("field: labels, value: x", large(257 << 10), "last"),
-        ("value: '{{ .Alert.status }}'", with(250 << 10), "firing"),
-        ("value: '{{ .Alert.status }}'", with(257 << 10), "last"),
-        ("value: '{{ .Notification.version }}'", with(250 << 10), "4"),
-        (
-            "value: '{{ .Notification.version }}'",
-            with(257 << 10),
-            "last",
-        ),
+        ("field: labels, value: x", large(long), "last"),
+        ("value: '{{ .Alert.status }}'", with(short), "firing"),
+        ("value: '{{ .Alert.status }}'", with(long), "last"),
+        ("value: '{{ .Notification.version }}'", with(short), "4"),
+        ("value: '{{ .Notification.version }}'", with(long), "last"),
         // What a sender may add is limited further: as values it takes much more memory.
         ("value: '{{ .Alert.x }}'", with(63 << 10), "xxx"),
         ("value: '{{ .Alert.x }}'", with(65 << 10), "last"),

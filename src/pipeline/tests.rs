@@ -31,10 +31,6 @@ fn body(alerts: &[&str]) -> String {
     .replace("LARGE", &large)
 }
 
-fn resolved(alert: &str) -> String {
-    alert.replace("firing", "resolved")
-}
-
 struct Fixture {
     budget: Arc<Budget>,
     mapping: Mapping,
@@ -70,6 +66,11 @@ impl Fixture {
         self.encode_until(body, later())
     }
 
+    fn deliver(&self, body: &str, sink: &EventSink) -> Result<Outcome, PipelineError> {
+        let encoded = self.encode(body)?;
+        encoded.deliver(&self.reporter, sink, timeout(), &|| false)
+    }
+
     /// The samples of the alerts, those that are 0 left out.
     fn counted(&self) -> Vec<String> {
         let page = self.metrics.expose();
@@ -102,49 +103,25 @@ impl Write for Broken {
 #[test]
 fn alerts_without_an_event_are_rejected_alone_and_a_notification_is_counted_once() {
     let fixture = Fixture::new(64 << 20);
-    let encoded = fixture.encode(&body(&ALERTS)).unwrap();
     let (broken, working) = (EventSink::stream(Broken), EventSink::stream(io::sink()));
-    let failed = encoded.deliver(&fixture.reporter, &broken, timeout(), &|| false);
+    let failed = fixture.deliver(&body(&ALERTS), &broken);
     assert!(matches!(failed, Err(PipelineError::Delivery(_))));
-    assert_eq!(
-        fixture.counted(),
-        Vec::<String>::new(),
-        "it will be sent again"
-    );
+    assert_eq!(fixture.counted(), [""; 0], "it will be sent again");
 
-    let encoded = fixture.encode(&body(&ALERTS)).unwrap();
-    let outcome = encoded
-        .deliver(&fixture.reporter, &working, timeout(), &|| false)
-        .unwrap();
+    let outcome = fixture.deliver(&body(&ALERTS), &working).unwrap();
     assert_eq!((outcome.published, outcome.rejected.count), (1, 3));
-    let named: Vec<_> = outcome
-        .rejected
-        .named
-        .iter()
-        .map(|alert| {
-            (
-                &*alert.alertname,
-                &*alert.fingerprint,
-                alert.errors[0].to_string(),
-            )
-        })
-        .collect();
-    assert_eq!(
-        named,
-        [
-            (
-                "B",
-                "",
-                "malformed: invalid type: integer `1`, expected a string at line 1 column 57 of the alert".to_owned()
-            ),
-            (
-                "",
-                "f",
-                "required field resource has no value: labels.alertname is absent".to_owned()
-            ),
-            ("D", "", "the event is larger than 1024 KiB".to_owned()),
-        ]
-    );
+    let named = outcome.rejected.named.iter().map(|alert| {
+        format!(
+            "{:?} {:?} {}",
+            alert.alertname, alert.fingerprint, alert.errors[0]
+        )
+    });
+    let expected = [
+        r#""B" "" malformed: invalid type: integer `1`, expected a string at line 1 column 57 of the alert"#,
+        r#""" "f" required field resource has no value: labels.alertname is absent"#,
+        r#""D" "" the event is larger than 1024 KiB"#,
+    ];
+    assert_eq!(named.collect::<Vec<_>>(), expected);
     assert_eq!(
         fixture.counted(),
         [
@@ -161,8 +138,7 @@ fn alerts_without_an_event_are_rejected_alone_and_a_notification_is_counted_once
 fn only_a_firing_alert_without_any_event_is_a_failure() {
     let fixture = Fixture::new(64 << 20);
     let sink = EventSink::stream(io::sink());
-    let resolved_b = resolved(ALERTS[1]);
-    let resolved_c = resolved(ALERTS[2]);
+    let [resolved_b, resolved_c] = [ALERTS[1], ALERTS[2]].map(|a| a.replace("firing", "resolved"));
     for (alerts, firing, is_failure) in [
         (&[][..], 0, false),
         (&ALERTS[..1], 0, false),
@@ -173,15 +149,9 @@ fn only_a_firing_alert_without_any_event_is_a_failure() {
         (&[&resolved_b, ALERTS[2]], 1, true),
         (&[r#"{"status":"odd"}"#], 1, true),
     ] {
-        let encoded = fixture.encode(&body(alerts)).unwrap();
-        let outcome = encoded
-            .deliver(&fixture.reporter, &sink, timeout(), &|| false)
-            .unwrap();
-        assert_eq!(
-            (outcome.rejected.firing, outcome.is_failure()),
-            (firing, is_failure),
-            "{alerts:?}"
-        );
+        let outcome = fixture.deliver(&body(alerts), &sink).unwrap();
+        let found = (outcome.rejected.firing, outcome.is_failure());
+        assert_eq!(found, (firing, is_failure), "{alerts:?}");
     }
 }
 
@@ -216,46 +186,30 @@ fn an_entity_has_one_event_and_what_disappears_is_counted() {
     let mut fixture = Fixture::new(64 << 20);
     fixture.mapping = mapping("state: {type: copy, value: labels.severity}");
     let sink = EventSink::stream(io::sink());
-    let firing = |resource, severity| alert("firing", resource, severity);
+    // The alerts: the entity and the severity, and that some are resolved.
     for (alerts, events, merged) in [
-        (
-            vec![firing("A", "minor"), firing("A", "critical")],
-            "A 3",
-            1,
-        ),
-        (
-            vec![firing("A", "minor"), alert("resolved", "A", "critical")],
-            "A 1",
-            1,
-        ),
-        (
-            vec![
-                alert("resolved", "A", ""),
-                firing("A", "info"),
-                firing("B", "1"),
-            ],
-            "A 0, B 1",
-            1,
-        ),
-        (
-            vec![
-                firing("A", "2"),
-                firing("B", "2"),
-                firing("A", "2"),
-                firing("A", "2"),
-            ],
-            "A 2, B 2",
-            2,
-        ),
+        ("A minor, A critical", "A 3", 1),
+        ("A minor, A critical resolved", "A 1", 1),
+        ("A critical resolved, A info, B 1", "A 0, B 1", 1),
+        ("A 2, B 2, A 2, A 2", "A 2, B 2", 2),
     ] {
+        let alerts =
+            alerts
+                .split(", ")
+                .map(|words| match words.split(' ').collect::<Vec<_>>()[..] {
+                    [resource, severity] => alert("firing", resource, severity),
+                    [resource, severity, status] => alert(status, resource, severity),
+                    _ => panic!("{words}"),
+                });
+        let alerts: Vec<String> = alerts.collect();
         let found = deliver(&fixture, &sink, "", &alerts);
         assert_eq!(found, (events.to_owned(), merged), "{alerts:?}");
     }
     let counted = fixture.counted();
-    assert!(
-        counted.contains(&"sharing_entity_total 2".to_owned()),
-        "{counted:?}"
-    );
+    let shared = counted
+        .iter()
+        .find(|line| line.starts_with("sharing_entity_total "));
+    assert_eq!(shared.unwrap(), "sharing_entity_total 2");
     // A rejected critical alert takes no part in the choice.
     let large = ALERTS[3]
         .replace("\"D\"", "\"A\"")
@@ -264,7 +218,7 @@ fn an_entity_has_one_event_and_what_disappears_is_counted() {
         "state: {type: map, field: labels.severity, values: {minor: 1}, default: 3}\nextra_infos_prefix: x_\n\
          extra_infos: {large: {type: copy, value: annotations.large}}",
     );
-    let found = deliver(&fixture, &sink, "", &[large, firing("A", "minor")]);
+    let found = deliver(&fixture, &sink, "", &[large, alert("firing", "A", "minor")]);
     assert_eq!(found, ("A 1".to_owned(), 0));
 }
 
@@ -280,11 +234,8 @@ fn a_group_that_lowers_the_alarm_of_another_is_counted_once_it_is_delivered() {
             .find(|line| line.starts_with("canopsis_connector_groups_sharing_entity_total"));
         line.unwrap().rsplit(' ').next().unwrap().to_owned()
     };
-    let (high, low, over) = (
-        alert("firing", "A", "3"),
-        alert("firing", "A", "1"),
-        alert("resolved", "A", "3"),
-    );
+    let [high, low] = ["3", "1"].map(|severity| alert("firing", "A", severity));
+    let over = alert("resolved", "A", "3");
     for (sink, group, alerts, expected) in [
         (&working, "", vec![&high], "0"),
         (&working, "one", vec![&low], "0"),
@@ -309,9 +260,8 @@ fn a_group_that_lowers_the_alarm_of_another_is_counted_once_it_is_delivered() {
 
 #[test]
 fn what_a_notification_holds_is_charged_until_it_is_dropped() {
-    let alerts: Vec<String> = (0..2000)
-        .map(|number| ALERTS[0].replace('A', &format!("{number}")))
-        .collect();
+    let alerts = (0..2000).map(|number| ALERTS[0].replace('A', &format!("{number}")));
+    let alerts: Vec<String> = alerts.collect();
     let many = body(&alerts.iter().map(String::as_str).collect::<Vec<_>>());
     let fixture = Fixture::new(64 << 20);
     let encoded = fixture.encode(&many).unwrap();
@@ -329,10 +279,8 @@ fn what_a_notification_holds_is_charged_until_it_is_dropped() {
     for limit in [many.len() * 3 / 2, many.len() * 3] {
         let fixture = Fixture::new(limit);
         let error = fixture.encode(&many).unwrap_err();
-        assert!(
-            matches!(error, PipelineError::Memory(_)),
-            "{limit}: {error}"
-        );
+        let is_limit = matches!(error, PipelineError::Memory(_));
+        assert!(is_limit, "{limit}: {error}");
         assert_eq!(fixture.budget.used(), 0);
     }
 }
@@ -347,11 +295,9 @@ fn mapping_ends_at_its_limits() {
     ));
     let most = fixture.encode(&body(&vec!["{}"; MAX_ALERTS])).unwrap();
     assert_eq!(most.rejected.count, MAX_ALERTS);
-    let more = fixture
-        .encode(&body(&vec!["{}"; MAX_ALERTS + 1]))
-        .unwrap_err();
+    let more = fixture.encode(&body(&vec!["{}"; MAX_ALERTS + 1]));
     assert!(matches!(
-        more,
+        more.unwrap_err(),
         PipelineError::Decode(DecodeError::TooManyAlerts)
     ));
 }
@@ -360,18 +306,11 @@ fn mapping_ends_at_its_limits() {
 fn a_number_of_truncated_alerts_does_not_overflow_the_counter() {
     let fixture = Fixture::new(64 << 20);
     let sink = EventSink::stream(io::sink());
-    let body = format!(
-        r#"{{"version":"4","truncatedAlerts":{},"alerts":[]}}"#,
-        u64::MAX
-    );
+    let alerts = format!(r#""truncatedAlerts":{},"alerts":[]"#, u64::MAX);
     for _ in 0..2 {
-        let encoded = fixture.encode(&body).unwrap();
-        encoded
-            .deliver(&fixture.reporter, &sink, timeout(), &|| false)
-            .unwrap();
+        let delivered = fixture.deliver(&format!(r#"{{"version":"4",{alerts}}}"#), &sink);
+        delivered.unwrap();
     }
-    assert_eq!(
-        fixture.counted(),
-        [format!("truncated_total {}", 2 * u64::from(u32::MAX))]
-    );
+    let expected = format!("truncated_total {}", 2 * u64::from(u32::MAX));
+    assert_eq!(fixture.counted(), [expected]);
 }
