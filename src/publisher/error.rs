@@ -40,7 +40,7 @@ impl fmt::Display for CloseReason {
     }
 }
 
-/// Why events may not be in the queue. A retry goes on with those that are not confirmed.
+/// Why events may not be in the queue. A retry goes on with those that are not confirmed. Texts are RabbitMQ's code and reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeliveryError {
     /// The deadline has passed.
@@ -60,31 +60,14 @@ pub enum DeliveryError {
     #[error("RabbitMQ refused an event (nack): a queue is probably full; {0}")]
     Nacked(Progress),
     /// The exchange routed a message to no queue.
-    #[error("RabbitMQ returned an event ({reason}): no queue is bound to the exchange; {progress}")]
-    Returned {
-        /// RabbitMQ's code and text.
-        reason: String,
-        /// How far it got.
-        progress: Progress,
-    },
+    #[error("RabbitMQ returned an event ({0}): no queue is bound to the exchange; {1}")]
+    Returned(String, Progress),
     /// RabbitMQ refused a message for lack of a permission, and closed the channel.
-    #[error(
-        "RabbitMQ refused an event ({reason}): its user needs the permission to write; {progress}"
-    )]
-    AccessRefused {
-        /// RabbitMQ's code and text.
-        reason: String,
-        /// How far it got.
-        progress: Progress,
-    },
+    #[error("RabbitMQ refused an event ({0}): its user needs the permission to write; {1}")]
+    AccessRefused(String, Progress),
     /// RabbitMQ closed the channel because of a message.
-    #[error("RabbitMQ closed the channel because of an event: {reason}; {progress}")]
-    ChannelClosed {
-        /// RabbitMQ's code and text.
-        reason: String,
-        /// How far it got.
-        progress: Progress,
-    },
+    #[error("RabbitMQ closed the channel because of an event: {0}; {1}")]
+    ChannelClosed(String, Progress),
     /// The sender closed its connection before its events were confirmed.
     #[error("the sender closed the connection before the response")]
     SenderGone,
@@ -101,9 +84,9 @@ impl DeliveryError {
     pub(super) fn channel_closed(code: u16, message: &str, progress: Progress) -> Self {
         let reason = format!("{code} {message}");
         if code == ACCESS_REFUSED {
-            Self::AccessRefused { reason, progress }
+            Self::AccessRefused(reason, progress)
         } else {
-            Self::ChannelClosed { reason, progress }
+            Self::ChannelClosed(reason, progress)
         }
     }
 
@@ -123,9 +106,9 @@ impl DeliveryError {
             Self::Timeout { status, .. } => ("timeout", Some(status.failure_reason())),
             Self::MappingTimeout => ("mapping timeout", None),
             Self::Nacked(_) => ("nack", Some(FailureReason::Nack)),
-            Self::Returned { .. } => ("returned", Some(FailureReason::Returned)),
-            Self::AccessRefused { .. } => ("access refused", Some(FailureReason::AccessRefused)),
-            Self::ChannelClosed { .. } => ("channel closed", Some(FailureReason::Disconnected)),
+            Self::Returned(..) => ("returned", Some(FailureReason::Returned)),
+            Self::AccessRefused(..) => ("access refused", Some(FailureReason::AccessRefused)),
+            Self::ChannelClosed(..) => ("channel closed", Some(FailureReason::Disconnected)),
             Self::SenderGone => ("sender gone", None),
             Self::Output(_) => ("output", None),
             Self::Stopped => ("stopped", Some(FailureReason::Disconnected)),

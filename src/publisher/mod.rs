@@ -36,7 +36,7 @@ use crate::memory::Charge;
 use crate::metrics;
 use batch::Identity;
 use caller::Wait;
-use ledger::{Caller, Submission};
+use ledger::Caller;
 use thread::PublisherThread;
 
 /// Where to publish.
@@ -55,7 +55,7 @@ type VerdictSender = oneshot::Sender<Verdict>;
 
 /// For the publisher's thread.
 enum PublisherCommand {
-    Submit(Submission),
+    Submit((Batch, Charge), Caller),
     Reconfigure(BrokerSettings),
     Stop,
 }
@@ -121,16 +121,13 @@ impl Publisher {
         let (identity, events) = (batch.identity(), batch.len());
         let (sender, receiver) = oneshot::channel();
         let wait = Wait::new(timeout, Instant::now());
-        let submission = Submission {
-            batch,
-            charge,
-            caller: Caller {
-                verdict: sender,
-                progress: Arc::clone(&wait.progress),
-            },
+        let caller = Caller {
+            verdict: sender,
+            progress: Arc::clone(&wait.progress),
         };
         // Without the thread, the sender of the verdict is dropped, which ends the wait.
-        let _ = self.commands.send(PublisherCommand::Submit(submission));
+        let submit = PublisherCommand::Submit((batch, charge), caller);
+        let _ = self.commands.send(submit);
         let verdict = match wait.verdict(&receiver, sender_is_gone) {
             Some(Ok(())) if sender_is_gone() => Err(DeliveryError::SenderGone),
             Some(verdict) => verdict,

@@ -202,10 +202,10 @@ impl PublisherThread {
     fn execute(&mut self, command: Option<PublisherCommand>) {
         let now = Instant::now();
         match command {
-            Some(PublisherCommand::Submit(submission)) => {
+            Some(PublisherCommand::Submit(content, caller)) => {
                 // It may be the repetition of a notification whose sender has got the response.
                 self.take_heard();
-                let settled = self.ledger.submit(submission, now);
+                let settled = self.ledger.submit(content, caller, now);
                 self.metrics.settled_before_retry(settled);
             }
             Some(PublisherCommand::Reconfigure(settings)) if settings == self.settings => {}
@@ -282,8 +282,7 @@ impl PublisherThread {
             return Ok(());
         };
         let _one_write = connection.hold_writes();
-        while let Some(publication) = self.ledger.publish_next(Instant::now()) {
-            let (tag, message) = (publication.tag, publication.message);
+        while let Some((tag, message)) = self.ledger.publish_next(Instant::now()) {
             let id = format!("{}-{}-{tag}", self.instance, self.channels);
             connection.publish(message, id)?;
         }

@@ -4,21 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::memory::Charge;
-use crate::publisher::batch::{Batch, Identity, Message};
+use crate::publisher::VerdictSender;
+use crate::publisher::batch::{Batch, Identity};
 use crate::publisher::caller::SharedProgress;
 use crate::publisher::error::Progress;
-use crate::publisher::{Verdict, VerdictSender};
-
-/// A notification, and the caller that waits for its verdict.
-#[derive(Debug)]
-pub struct Submission {
-    /// Its events.
-    pub batch: Batch,
-    /// The memory they are charged to.
-    pub charge: Charge,
-    /// Who waits.
-    pub caller: Caller,
-}
 
 /// The ledger's end of a wait.
 #[derive(Debug)]
@@ -35,35 +24,22 @@ pub struct EventRef {
     /// The delivery.
     pub delivery: Identity,
     /// The index in its batch.
-    pub index: u32,
-}
-
-/// A message to publish now.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Publication<'l> {
-    /// Its delivery tag on the current channel.
-    pub tag: u64,
-    /// What to publish.
-    pub message: Message<'l>,
+    pub index: usize,
 }
 
 /// What has become of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventState {
-    /// To be published.
     ToDo,
-    /// Published and not confirmed.
     InFlight,
-    /// Confirmed, and an older event of its entity is not.
     Acked,
-    /// In the queue, behind all older events of its entity.
     Settled,
 }
 
 /// The bookkeeping of one delivery, besides a byte for each event.
 const DELIVERY_BYTES: usize = 300;
 
-/// A notification's events. It is *live* while a caller waits, and *parked* when none does.
+/// A notification's events.
 #[derive(Debug)]
 pub struct Delivery {
     /// The messages and the memory they are charged to; `None` while it is parked.
@@ -97,6 +73,11 @@ impl Delivery {
         self.content.is_some()
     }
 
+    /// It is parked, and has no event of which nobody knows whether it is in the queue.
+    pub fn is_forgettable(&self) -> bool {
+        !self.is_live() && self.in_doubt == 0
+    }
+
     /// The memory that it takes while it is parked.
     pub fn parked_bytes(&self) -> usize {
         DELIVERY_BYTES + self.states.len()
@@ -114,11 +95,11 @@ impl Delivery {
     }
 
     /// Moves the cursor to the next event to do, and returns it.
-    pub fn next_to_do(&mut self) -> Option<u32> {
+    pub fn next_to_do(&mut self) -> Option<usize> {
         let rest = self.states.get(self.cursor..)?;
         let skipped = rest.iter().position(|state| *state == EventState::ToDo);
         self.cursor += skipped.unwrap_or(rest.len());
-        skipped.and_then(|_| u32::try_from(self.cursor).ok())
+        skipped.map(|_| self.cursor)
     }
 
     pub fn add_caller(&mut self, caller: Caller) {
@@ -133,20 +114,13 @@ impl Delivery {
     }
 
     /// Settles an acked event.
-    pub fn settle(&mut self, index: u32, now: Instant) {
-        self.states[index as usize] = EventState::Settled;
+    pub fn settle(&mut self, index: usize, now: Instant) {
+        self.states[index] = EventState::Settled;
         self.in_doubt -= 1;
         self.settled += 1;
         self.changed_at = now;
         for caller in &self.callers {
             caller.progress.advance(self.settled, now);
-        }
-    }
-
-    /// Gives every caller the same verdict. One that is gone does not hear it.
-    pub fn answer(&mut self, verdict: &Verdict) {
-        for caller in self.callers.drain(..) {
-            let _ = caller.verdict.send(verdict.clone());
         }
     }
 }

@@ -3,32 +3,55 @@
 //! Pure: time comes in as an argument, confirms as numbers, and what is to be published goes out as bytes. It must know no
 //! thread, socket or clock, and nothing of amiquip.
 //!
-//! A notification that is submitted again attaches to its *delivery* and goes on where that was. A delivery without a
-//! waiting caller is *parked*: nothing of it is published. All deliveries take turns, a message each. Events of one entity
-//! are published and settled in the order of their submission; after the loss of a connection everything that is not
-//! settled is published again in that order, so that the last message of an entity is always the one submitted last.
+//! A notification is a *delivery*. One that is submitted again attaches to its delivery, and goes on where that was.
+//!
+//! | a delivery is | until | and then |
+//! | --- | --- | --- |
+//! | *live*: a caller waits, and it has its turn, a message each | all of its events are settled; the verdict is `Ok` | parked |
+//! | | one of them is refused; the verdict says why | parked |
+//! | | no caller waits any more | parked |
+//! | *parked*: nothing of it is published | it is submitted again | live |
+//! | | a sender gets the response that all is settled; or it is parked for too long, or too many are | forgotten |
+//!
+//! | an event is | until | and then |
+//! | --- | --- | --- |
+//! | *to do* | its turn has come, and the window accepts it | in flight |
+//! | *in flight*: published and not confirmed | the broker acks it | acked |
+//! | | the broker refuses it, or the channel ends | to do |
+//! | *acked*: confirmed before an older event of its entity | all older events of its entity are settled | settled |
+//! | | the channel ends | to do |
+//! | *settled*: in the queue, behind all older events of its entity | its delivery is forgotten | |
+//!
+//! Events of one entity are published and settled in the order of their submission. What is not settled when a channel ends is
+//! published again in that order: the last message of an entity is always the one submitted last.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 mod delivery;
-mod parking;
 #[cfg(test)]
 mod tests;
 mod window;
 
-pub use delivery::{Caller, EventRef, Publication, Submission};
+pub use delivery::{Caller, EventRef};
 pub use window::STALL_LIMIT;
 
 use super::Verdict;
-use super::batch::{Entity, Identity};
+use super::batch::{Batch, Entity, Identity, Message};
 use super::error::{CloseReason, DeliveryError, Progress};
+use crate::memory::Charge;
 use crate::metrics::LedgerStats;
 use delivery::{Delivery, EventState};
 use window::{InFlight, Window};
 
 /// How often [`Ledger::scan`] has to be called.
 pub const SCAN_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A parked delivery is forgotten after this time. Alertmanager retries after 90 s at most.
+const PARKING_LIMIT: Duration = Duration::from_mins(2);
+
+/// Memory for parked deliveries, in bytes; the oldest are forgotten beyond it. They are not charged to the budget.
+const MAX_PARKED_BYTES: usize = 2 << 20;
 
 /// All deliveries, and the unconfirmed messages of the current channel.
 #[derive(Debug, Default)]
@@ -49,13 +72,14 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Takes a notification. Returns the number of its events that an earlier attempt has settled.
-    pub fn submit(&mut self, submission: Submission, now: Instant) -> usize {
-        let Submission {
-            batch,
-            charge,
-            caller,
-        } = submission;
+    /// Takes a notification, and the caller that waits for its verdict. Returns the number of its events that an earlier
+    /// attempt has settled.
+    pub fn submit(
+        &mut self,
+        (batch, charge): (Batch, Charge),
+        caller: Caller,
+        now: Instant,
+    ) -> usize {
         let identity = batch.identity();
         let delivery = self.deliveries.entry(identity).or_insert_with(|| {
             let delivery = Delivery::new(batch.len(), now);
@@ -67,9 +91,9 @@ impl Ledger {
         if delivery.is_live() {
             return settled;
         }
-        for (index, state) in (0..).zip(&delivery.states) {
+        for (index, state) in delivery.states.iter().enumerate() {
             if *state == EventState::ToDo
-                && let Some(entity) = batch.entity(index as usize)
+                && let Some(entity) = batch.entity(index)
             {
                 let event = EventRef {
                     delivery: identity,
@@ -89,15 +113,6 @@ impl Ledger {
         settled
     }
 
-    /// Records that a sender gets the response to a settled notification. It is forgotten, so that a repetition is
-    /// published.
-    pub fn heard(&mut self, identity: Identity) {
-        let delivery = self.deliveries.get(&identity);
-        if delivery.is_some_and(|delivery| !delivery.is_live() && delivery.is_settled()) {
-            self.forget(identity);
-        }
-    }
-
     /// A channel has been opened.
     pub fn opened(&mut self, now: Instant) {
         self.window = Some(Window::new(now));
@@ -110,8 +125,9 @@ impl Ledger {
         }
     }
 
-    /// The next message to publish. From now on it counts as in flight. `None` if nothing may or has to be published.
-    pub fn publish_next(&mut self, now: Instant) -> Option<Publication<'_>> {
+    /// The next message to publish, with its delivery tag. From now on it counts as in flight. `None` if nothing may or has to
+    /// be published.
+    pub fn publish_next(&mut self, now: Instant) -> Option<(u64, Message<'_>)> {
         if !self.window.as_ref()?.accepts(0) {
             return None;
         }
@@ -119,13 +135,12 @@ impl Ledger {
         let window = self.window.as_mut()?;
         let delivery = self.deliveries.get_mut(&event.delivery)?;
         let (batch, _) = delivery.content.as_ref()?;
-        let index = event.index as usize;
-        let (message, entity) = (batch.get(index)?, batch.entity(index)?);
+        let (message, entity) = (batch.get(event.index)?, batch.entity(event.index)?);
         let bytes = message.body.len();
         if !window.accepts(bytes) {
             return None;
         }
-        delivery.states[index] = EventState::InFlight;
+        delivery.states[event.index] = EventState::InFlight;
         delivery.in_doubt += 1;
         let tag = window.push(InFlight {
             event,
@@ -135,12 +150,10 @@ impl Ledger {
             returned: None,
         });
         // Suspects are published before all others. The turn ends also where it was an older event of another delivery.
-        if self.suspects.is_empty()
-            && let Some(identity) = self.turns.pop_front()
-        {
-            self.turns.push_back(identity);
+        if self.suspects.is_empty() {
+            self.turns.rotate_left(1);
         }
-        Some(Publication { tag, message })
+        Some((tag, message))
     }
 
     /// The event that is to be published next, if the window accepts it. Deliveries that turn out to have no caller are
@@ -148,7 +161,7 @@ impl Ledger {
     fn next_event(&mut self, now: Instant) -> Option<EventRef> {
         loop {
             let event = self.next_suspect_or_turn()?;
-            let oldest = self.oldest_to_do(event);
+            let oldest = self.oldest_to_do(event)?;
             if self.deliveries.get_mut(&oldest.delivery)?.has_callers() {
                 return Some(oldest);
             }
@@ -166,13 +179,12 @@ impl Ledger {
             }
             self.suspects.pop_front();
         }
+        if self.is_idle {
+            return None;
+        }
         for _ in 0..self.turns.len() {
-            if self.is_idle {
-                break;
-            }
             let delivery = *self.turns.front()?;
-            let next_to_do = self.deliveries.get_mut(&delivery)?.next_to_do();
-            if let Some(index) = next_to_do {
+            if let Some(index) = self.deliveries.get_mut(&delivery)?.next_to_do() {
                 return Some(EventRef { delivery, index });
             }
             self.turns.rotate_left(1);
@@ -182,23 +194,18 @@ impl Ledger {
     }
 
     /// The oldest event to do of the same entity as an event to do.
-    fn oldest_to_do(&self, event: EventRef) -> EventRef {
-        let delivery = self.deliveries.get(&event.delivery);
-        let content = delivery.and_then(|delivery| delivery.content.as_ref());
-        let entity = content.and_then(|(batch, _)| batch.entity(event.index as usize));
-        let events = entity.and_then(|entity| self.entities.get(&entity));
-        let oldest = events.and_then(|events| {
-            let first = events.partition_point(|event| !self.is_to_do(*event));
-            events.get(first).copied()
-        });
-        oldest.unwrap_or(event)
+    fn oldest_to_do(&self, event: EventRef) -> Option<EventRef> {
+        let (batch, _) = self.deliveries.get(&event.delivery)?.content.as_ref()?;
+        let events = self.entities.get(&batch.entity(event.index)?)?;
+        let first = events.partition_point(|event| !self.is_to_do(*event));
+        events.get(first).copied()
     }
 
     /// The event is to do, and its delivery is live.
     fn is_to_do(&self, event: EventRef) -> bool {
         let delivery = self.deliveries.get(&event.delivery);
         delivery.is_some_and(|delivery| {
-            delivery.is_live() && delivery.states[event.index as usize] == EventState::ToDo
+            delivery.is_live() && delivery.states[event.index] == EventState::ToDo
         })
     }
 
@@ -224,17 +231,13 @@ impl Ledger {
         for message in messages {
             durations.push(now.saturating_duration_since(message.published_at));
             let InFlight { event, entity, .. } = message;
-            match message.returned {
-                Some(reason) => self.fail(event, entity, now, |progress| DeliveryError::Returned {
-                    reason,
-                    progress,
-                }),
-                None if is_ack => {
-                    if let Some(delivery) = self.deliveries.get_mut(&event.delivery) {
-                        delivery.states[event.index as usize] = EventState::Acked;
-                    }
-                }
-                None => self.fail(event, entity, now, DeliveryError::Nacked),
+            if let Some(reason) = message.returned {
+                let error = |progress| DeliveryError::Returned(reason, progress);
+                self.fail(event, entity, now, error);
+            } else if !is_ack {
+                self.fail(event, entity, now, DeliveryError::Nacked);
+            } else if let Some(delivery) = self.deliveries.get_mut(&event.delivery) {
+                delivery.states[event.index] = EventState::Acked;
             }
             self.settle(entity, now);
         }
@@ -248,27 +251,17 @@ impl Ledger {
                 self.entities.remove(&entity);
                 return;
             };
-            let Some(delivery) = self.deliveries.get_mut(&event.delivery) else {
-                events.pop_front();
-                continue;
-            };
-            if delivery.states[event.index as usize] != EventState::Acked {
+            let delivery = self.deliveries.get_mut(&event.delivery);
+            let is_acked = |one: &&mut Delivery| one.states[event.index] == EventState::Acked;
+            let Some(delivery) = delivery.filter(is_acked) else {
                 return;
-            }
+            };
             events.pop_front();
             delivery.settle(event.index, now);
             if delivery.is_live() && delivery.is_settled() {
                 self.conclude(event.delivery, &Ok(()), now);
             }
         }
-    }
-
-    /// Gives a delivery its verdict. It is parked: whether a sender gets the response is not known yet.
-    fn conclude(&mut self, identity: Identity, verdict: &Verdict, now: Instant) {
-        if let Some(delivery) = self.deliveries.get_mut(&identity) {
-            delivery.answer(verdict);
-        }
-        self.park(identity, now);
     }
 
     /// Takes a refused event back, and fails its delivery and no other one.
@@ -282,13 +275,96 @@ impl Ledger {
         if let Some(events) = self.entities.get_mut(&entity) {
             events.retain(|other| *other != event);
         }
-        let Some(delivery) = self.deliveries.get_mut(&event.delivery) else {
+        if let Some(delivery) = self.deliveries.get_mut(&event.delivery) {
+            delivery.states[event.index] = EventState::ToDo;
+            delivery.in_doubt -= 1;
+            let verdict = Err(error(delivery.progress()));
+            self.conclude(event.delivery, &verdict, now);
+        }
+    }
+
+    /// Gives every caller of a delivery the same verdict; one that is gone does not get it. The delivery is parked: whether a
+    /// sender gets the response is not known yet.
+    fn conclude(&mut self, identity: Identity, verdict: &Verdict, now: Instant) {
+        if let Some(delivery) = self.deliveries.get_mut(&identity) {
+            for caller in delivery.callers.drain(..) {
+                let _ = caller.verdict.send(verdict.clone());
+            }
+        }
+        self.park(identity, now);
+    }
+
+    /// Frees a live delivery's messages. What is to do gives up its place among the events of its entity.
+    fn park(&mut self, identity: Identity, now: Instant) {
+        let Some(delivery) = self.deliveries.get_mut(&identity) else {
             return;
         };
-        delivery.states[event.index as usize] = EventState::ToDo;
-        delivery.in_doubt -= 1;
-        let verdict = Err(error(delivery.progress()));
-        self.conclude(event.delivery, &verdict, now);
+        let Some((batch, _charge)) = delivery.content.take() else {
+            return;
+        };
+        self.turns.retain(|other| *other != identity);
+        self.parked_bytes += delivery.parked_bytes();
+        delivery.changed_at = now;
+        for (index, state) in delivery.states.iter().enumerate() {
+            if *state == EventState::ToDo
+                && let Some(entity) = batch.entity(index)
+                && let Some(events) = self.entities.get_mut(&entity)
+            {
+                events.retain(|event| event.delivery != identity);
+                if events.is_empty() {
+                    self.entities.remove(&entity);
+                }
+            }
+        }
+        self.limit_parked();
+    }
+
+    /// Forgets the oldest parked deliveries beyond [`MAX_PARKED_BYTES`].
+    fn limit_parked(&mut self) {
+        while self.parked_bytes > MAX_PARKED_BYTES {
+            let parked = self
+                .deliveries
+                .iter()
+                .filter(|(_, one)| one.is_forgettable());
+            let oldest = parked.min_by_key(|(_, delivery)| delivery.changed_at);
+            let Some(identity) = oldest.map(|(identity, _)| *identity) else {
+                return;
+            };
+            self.forget(identity);
+        }
+    }
+
+    fn forget(&mut self, identity: Identity) {
+        if let Some(delivery) = self.deliveries.remove(&identity) {
+            self.parked_bytes -= delivery.parked_bytes();
+        }
+    }
+
+    /// Records that a sender gets the response to a settled notification. It is forgotten, so that a repetition is
+    /// published.
+    pub fn heard(&mut self, identity: Identity) {
+        let delivery = self.deliveries.get(&identity);
+        if delivery.is_some_and(|delivery| !delivery.is_live() && delivery.is_settled()) {
+            self.forget(identity);
+        }
+    }
+
+    /// Parks the deliveries that have no caller left, and forgets those that have been parked for long.
+    pub fn scan(&mut self, now: Instant) {
+        for identity in self.turns.clone() {
+            let delivery = self.deliveries.get_mut(&identity);
+            if !delivery.is_some_and(Delivery::has_callers) {
+                self.park(identity, now);
+            }
+        }
+        self.deliveries.retain(|_, delivery| {
+            let age = now.saturating_duration_since(delivery.changed_at);
+            let is_kept = !delivery.is_forgettable() || age < PARKING_LIMIT;
+            if !is_kept {
+                self.parked_bytes -= delivery.parked_bytes();
+            }
+            is_kept
+        });
     }
 
     /// Ends the current channel: what is not settled becomes to do again, in order. Returns how many messages were in
@@ -314,9 +390,6 @@ impl Ledger {
             }
         }
         for delivery in self.deliveries.values_mut() {
-            if delivery.in_doubt == 0 {
-                continue;
-            }
             for state in &mut delivery.states {
                 if *state != EventState::Settled {
                     *state = EventState::ToDo;

@@ -201,7 +201,7 @@ mod tests {
     use super::*;
     use crate::publisher::batch::Identity;
 
-    fn message(index: u32, bytes: usize, published_at: Instant) -> InFlight {
+    fn message(index: usize, bytes: usize, published_at: Instant) -> InFlight {
         InFlight {
             event: EventRef {
                 delivery: Identity([0, 0]),
@@ -214,19 +214,19 @@ mod tests {
         }
     }
 
-    fn filled(count: u32, now: Instant) -> Window {
+    fn filled(count: usize, now: Instant) -> Window {
         let mut window = Window::new(now);
         for index in 0..count {
             assert_eq!(
                 window.push(message(index, 10, now)),
-                u64::from(index) + 1,
+                index as u64 + 1,
                 "the tag"
             );
         }
         window
     }
 
-    fn indices(settled: &[InFlight]) -> Vec<u32> {
+    fn indices(settled: &[InFlight]) -> Vec<usize> {
         settled.iter().map(|message| message.event.index).collect()
     }
 

@@ -4,11 +4,9 @@ use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
-use super::parking::{MAX_PARKED_BYTES, PARKING_LIMIT};
 use super::*;
 use crate::event::{Event, State};
 use crate::memory::Budget;
-use crate::publisher::batch::Batch;
 use crate::publisher::batch::tests::{batch_of, event};
 use crate::publisher::caller::{AnswerTimeout, Wait};
 
@@ -118,12 +116,8 @@ impl Waiter {
 
 fn submit(ledger: &mut Ledger, batch: Batch, now: Instant) -> Waiter {
     let (caller, waiter) = Waiter::new(now);
-    let submission = Submission {
-        batch,
-        charge: Budget::new(64 << 20).charge(),
-        caller,
-    };
-    ledger.submit(submission, now);
+    let charge = Budget::new(64 << 20).charge();
+    ledger.submit((batch, charge), caller, now);
     waiter
 }
 
@@ -141,8 +135,8 @@ fn deliveries_take_turns_message_by_message() {
     ledger.opened(now);
     let _callers = [7, 4, 5, 2].map(|notification| submit(&mut ledger, batch(notification), now));
     let order: Vec<usize> = std::iter::from_fn(|| {
-        let publication = ledger.publish_next(now)?;
-        Some(IDS[publication.message.body].0)
+        let (_, message) = ledger.publish_next(now)?;
+        Some(IDS[message.body].0)
     })
     .take(11)
     .collect();

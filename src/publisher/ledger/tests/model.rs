@@ -185,12 +185,7 @@ impl Model {
         }
         let settled = self.known_settled(notification);
         let (caller, waiter) = Waiter::new(self.now);
-        let submission = Submission {
-            batch,
-            charge,
-            caller,
-        };
-        let reported = self.ledger.submit(submission, self.now);
+        let reported = self.ledger.submit((batch, charge), caller, self.now);
         assert_eq!(reported, settled, "events settled before");
         if settled == NOTIFICATIONS[notification].len() {
             assert_eq!(
@@ -230,7 +225,7 @@ impl Model {
         let before = self.ledger.stats();
         let is_suspicious = !self.ledger.suspects.is_empty();
         let publication = self.ledger.publish_next(self.now);
-        let Some(publication) = publication else {
+        let Some((tag, message)) = publication else {
             let has_room = self.is_open && !self.is_blocked && before.in_flight < before.window;
             if has_room && (self.ledger.suspects.is_empty() || before.in_flight == 0) {
                 for notification in 0..NOTIFICATIONS.len() {
@@ -245,8 +240,8 @@ impl Model {
             }
             return false;
         };
-        let id = IDS[publication.message.body];
-        assert_eq!(publication.tag, self.next_tag);
+        let id = IDS[message.body];
+        assert_eq!(tag, self.next_tag);
         assert!(
             self.is_open && !self.is_blocked,
             "published without a channel, or while blocked"

@@ -1,7 +1,6 @@
 //! What has to hold after each step, whatever the broker and the senders have done.
 
 use super::*;
-use crate::publisher::error::Progress;
 
 impl Model {
     pub(super) fn check(&mut self) {
@@ -80,14 +79,14 @@ impl Model {
                     assert!(self.was_refused[notification].0, "the nack of another one");
                     progress_is_right(progress);
                 }
-                Err(DeliveryError::Returned { progress, .. }) => {
+                Err(DeliveryError::Returned(_, progress)) => {
                     assert!(
                         self.was_refused[notification].1,
                         "the return of another one"
                     );
                     progress_is_right(progress);
                 }
-                Err(DeliveryError::ChannelClosed { progress, .. }) => {
+                Err(DeliveryError::ChannelClosed(_, progress)) => {
                     assert_eq!(
                         notification, POISON,
                         "the channel was closed over another one"
@@ -174,7 +173,7 @@ impl Model {
         for events in ledger.entities.values() {
             let states: Vec<EventState> = events
                 .iter()
-                .map(|event| ledger.deliveries[&event.delivery].states[event.index as usize])
+                .map(|event| ledger.deliveries[&event.delivery].states[event.index])
                 .collect();
             assert_ne!(states.first(), None);
             assert_ne!(states.first(), Some(&EventState::Acked), "to be settled");
