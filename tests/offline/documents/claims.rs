@@ -157,9 +157,9 @@ docs/reliability.md
     5 s to connect, 10 s until the channel is open, 30 s
         src/publisher/connection.rs: OPEN_LIMIT: Duration = Duration::from_secs(10);
     remembers this for two minutes
-        src/publisher/ledger/parking.rs: PARKING_LIMIT: Duration = Duration::from_mins(2);
+        src/publisher/ledger/mod.rs: PARKING_LIMIT: Duration = Duration::from_mins(2);
     up to 2 MiB of such records
-        src/publisher/ledger/parking.rs: MAX_PARKED_BYTES: usize = 2 << 20;
+        src/publisher/ledger/mod.rs: MAX_PARKED_BYTES: usize = 2 << 20;
     | 4,096 each |
         src/alertmanager/labels.rs: MAX_ENTRIES: usize = 4096;
     1,000 rules
