@@ -31,30 +31,22 @@ impl SharedProgress {
         Self(Mutex::new((0, now)))
     }
 
-    /// Another event is settled.
+    /// Another event is settled, or the ledger has taken the notification, of which an earlier attempt may have settled events.
     pub fn advance(&self, settled: usize, now: Instant) {
         *self.0.lock() = (settled, now);
-    }
-
-    /// Events that an earlier attempt has settled. They do not count as progress of this one.
-    pub fn resume(&self, settled: usize) {
-        self.0.lock().0 = settled;
     }
 
     /// The number of settled events.
     pub fn settled(&self) -> usize {
         self.0.lock().0
     }
-
-    fn changed_at(&self) -> Instant {
-        self.0.lock().1
-    }
 }
 
 /// The wait of one caller.
 #[derive(Debug)]
 pub struct Wait {
-    since: Instant,
+    /// When it began.
+    pub since: Instant,
     timeout: AnswerTimeout,
     /// To be given to the ledger.
     pub progress: Arc<SharedProgress>,
@@ -91,15 +83,11 @@ impl Wait {
 
     /// How long to wait before the next look; `None` if the time is up.
     pub fn pause(&self, now: Instant) -> Option<Duration> {
-        let stalled = self.progress.changed_at() + self.timeout.without_progress;
+        let (_, changed_at) = *self.progress.0.lock();
+        let stalled = changed_at + self.timeout.without_progress;
         let deadline = stalled.min(self.since + self.timeout.in_all);
         let left = deadline.saturating_duration_since(now);
         (!left.is_zero()).then(|| left.min(LOOK_INTERVAL))
-    }
-
-    /// How long it has taken so far.
-    pub fn elapsed(&self) -> Duration {
-        self.since.elapsed()
     }
 }
 
@@ -147,7 +135,7 @@ mod tests {
     fn an_earlier_attempt_is_no_progress() {
         let start = Instant::now();
         let wait = Wait::new(TIMEOUT, start);
-        wait.progress.resume(7);
+        wait.progress.advance(7, start);
         assert_eq!(wait.progress.settled(), 7);
         assert_eq!(wait.pause(start + TIMEOUT.without_progress), None);
     }
@@ -163,7 +151,7 @@ mod tests {
             act(sender);
             let wait = Wait::new(timeout, Instant::now());
             let verdict = wait.verdict(&receiver, &|| sender_is_gone);
-            let is_up = wait.elapsed() >= limit;
+            let is_up = wait.since.elapsed() >= limit;
             assert_eq!(is_up, verdict.is_none(), "the time of the error message");
             verdict
         };

@@ -14,7 +14,7 @@ use amiquip::{
     AmqpProperties, Auth, Channel, Confirm, Connection, ConnectionBlockedNotification,
     ConnectionOptions, ConnectionTuning, Publish, Return,
 };
-use crossbeam_channel::{Receiver, never};
+use crossbeam_channel::Receiver;
 use log::info;
 use socket2::SockRef;
 
@@ -24,7 +24,7 @@ use super::error::{ACCESS_REFUSED, CloseReason};
 use super::frames::MAX_FRAME_BYTES;
 use super::stream::BoundedStream;
 use super::watchdog::CallWatchdog;
-use super::write_gate::{HoldGuard, WriteGate};
+use super::write_gate::WriteGate;
 use crate::amqp_url::{AmqpUrl, Login};
 use crate::tls::TlsError;
 
@@ -41,8 +41,6 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(3);
 const MAX_QUEUED_FRAMES: usize = 4096;
 
 const PERSISTENT: u8 = 2;
-/// AMQP's code for an exchange that does not exist.
-const NOT_FOUND: u16 = 404;
 const APP_ID: &str = env!("CARGO_PKG_NAME");
 
 /// The act that failed, and the cause. Holds no secret.
@@ -124,7 +122,6 @@ pub struct BrokerConnection {
     connection: Connection,
     channel: Channel,
     watchdog: Arc<CallWatchdog>,
-    write_gate: WriteGate,
     exchange: String,
     /// Where it leads to, for people.
     pub name: String,
@@ -132,6 +129,8 @@ pub struct BrokerConnection {
     pub confirmations: Confirmations,
     /// Memory and disk alarms.
     pub blocked: Receiver<ConnectionBlockedNotification>,
+    /// While it is held, amiquip writes nothing, and then everything at once.
+    pub write_gate: Arc<WriteGate>,
 }
 
 /// What the broker says of the messages of one channel.
@@ -141,16 +140,6 @@ pub struct Confirmations {
     pub confirms: Receiver<Confirm>,
     /// Messages routed to no queue. Each comes before its ack.
     pub returns: Receiver<Return>,
-}
-
-impl Confirmations {
-    /// Of no channel.
-    pub fn none() -> Self {
-        Self {
-            confirms: never(),
-            returns: never(),
-        }
-    }
 }
 
 impl BrokerConnection {
@@ -189,71 +178,39 @@ impl BrokerConnection {
     ) -> Result<Self, BrokerError> {
         let socket = Arc::new(connect(address).map_err(BrokerError::Connect)?);
         let step = Cell::new("TLS handshake");
-        let open = || Self::open_on(Arc::clone(&socket), name, url, settings, watchdog, &step);
+        let open = || {
+            let write_gate = Arc::new(WriteGate::default());
+            let connector = url.tls.then(|| settings.tls.connector()).transpose()?;
+            let tls = connector.as_ref().map(|connector| (connector, &*url.host));
+            let stream = BoundedStream::open(Arc::clone(&socket), tls, Arc::clone(&write_gate))
+                .map_err(BrokerError::TlsHandshake)?;
+            step.set("login");
+            let tuning = ConnectionTuning::default().mem_channel_bound(MAX_QUEUED_FRAMES);
+            let mut connection =
+                Connection::insecure_open_stream(stream, connection_options(url), tuning)
+                    .map_err(BrokerError::Login)?;
+            let blocked = connection
+                .listen_for_connection_blocked()
+                .map_err(BrokerError::OpenChannel)?;
+            step.set("checking the exchange");
+            check_exchange(&mut connection, &settings.exchange)?;
+            step.set("opening a channel");
+            let (channel, confirmations) =
+                open_channel(&mut connection).map_err(BrokerError::OpenChannel)?;
+            Ok(Self {
+                socket: ClosingSocket(Arc::clone(&socket)),
+                connection,
+                channel,
+                watchdog: Arc::clone(watchdog),
+                exchange: settings.exchange.clone(),
+                name: name.to_owned(),
+                confirmations,
+                blocked,
+                write_gate,
+            })
+        };
         let opened = watchdog.within(OPEN_LIMIT, &socket, open);
         opened.unwrap_or_else(|| Err(BrokerError::TooSlow(step.get(), OPEN_LIMIT)))
-    }
-
-    /// Logs in, checks that the exchange exists (passively: nothing is declared), and opens the channel.
-    fn open_on(
-        socket: Arc<TcpStream>,
-        name: &str,
-        url: &AmqpUrl,
-        settings: &BrokerSettings,
-        watchdog: &Arc<CallWatchdog>,
-        step: &Cell<&'static str>,
-    ) -> Result<Self, BrokerError> {
-        let write_gate = WriteGate::default();
-        let connector = url.tls.then(|| settings.tls.connector()).transpose()?;
-        let tls = connector.as_ref().map(|connector| (connector, &*url.host));
-        let stream = BoundedStream::open(Arc::clone(&socket), tls, write_gate.clone())
-            .map_err(BrokerError::TlsHandshake)?;
-        step.set("login");
-        let tuning = ConnectionTuning::default().mem_channel_bound(MAX_QUEUED_FRAMES);
-        let mut connection =
-            Connection::insecure_open_stream(stream, connection_options(url), tuning)
-                .map_err(BrokerError::Login)?;
-        step.set("checking the exchange");
-        // A channel for the check only: a refusal closes it.
-        let check = connection
-            .open_channel(None)
-            .map_err(BrokerError::OpenChannel)?;
-        match check.exchange_declare_passive(&settings.exchange) {
-            Ok(_) => {}
-            // The check requires a permission that publishing does not, in some versions of RabbitMQ.
-            Err(
-                error @ amiquip::Error::ServerClosedChannel {
-                    code: ACCESS_REFUSED,
-                    ..
-                },
-            ) => {
-                info!("cannot check the exchange, publishing without the check: {error}");
-            }
-            Err(error) => return Err(BrokerError::Exchange(error)),
-        }
-        drop(check);
-        step.set("opening a channel");
-        let (channel, confirmations) =
-            open_channel(&mut connection).map_err(BrokerError::OpenChannel)?;
-        let blocked = connection
-            .listen_for_connection_blocked()
-            .map_err(BrokerError::OpenChannel)?;
-        Ok(Self {
-            socket: ClosingSocket(socket),
-            connection,
-            channel,
-            watchdog: Arc::clone(watchdog),
-            write_gate,
-            exchange: settings.exchange.clone(),
-            name: name.to_owned(),
-            confirmations,
-            blocked,
-        })
-    }
-
-    /// amiquip writes nothing until the guard is dropped, and then everything at once.
-    pub fn hold_writes(&self) -> HoldGuard<'_> {
-        self.write_gate.hold()
     }
 
     /// Hands a message to amiquip. The broker returns it if no queue is bound for it. An error is why the channel is closed, if
@@ -283,20 +240,13 @@ impl BrokerConnection {
         known: Option<CloseReason>,
         may_reopen: bool,
     ) -> (CloseReason, Option<Self>) {
-        let Self {
-            socket,
-            mut connection,
-            channel,
-            ..
-        } = self;
+        let (socket, channel, mut connection) = (self.socket, self.channel, self.connection);
         let calls = || {
             // amiquip reports the cause of a failure once, in whichever call comes first.
             let found = channel.close().err().and_then(channel_close_reason);
             let reason = known.clone().or(found);
-            // Without the exchange, the broker would close another one, too.
-            let is_over_message = |reason: &CloseReason| matches!(reason, CloseReason::Channel { code, .. } if *code != NOT_FOUND);
             if may_reopen
-                && reason.as_ref().is_some_and(is_over_message)
+                && reason.as_ref().is_some_and(CloseReason::is_over_message)
                 && let Ok(opened) = open_channel(&mut connection)
             {
                 return (reason, Some((connection, opened)));
@@ -323,6 +273,27 @@ impl BrokerConnection {
             ..self
         });
         (reason, reopened)
+    }
+}
+
+/// Checks that the exchange exists. Nothing is declared.
+fn check_exchange(connection: &mut Connection, exchange: &str) -> Result<(), BrokerError> {
+    // A channel for the check only: a refusal closes it.
+    let channel = connection
+        .open_channel(None)
+        .map_err(BrokerError::OpenChannel)?;
+    match channel.exchange_declare_passive(exchange) {
+        // The check requires a permission that publishing does not, in some versions of RabbitMQ.
+        Err(
+            error @ amiquip::Error::ServerClosedChannel {
+                code: ACCESS_REFUSED,
+                ..
+            },
+        ) => {
+            info!("cannot check the exchange, publishing without the check: {error}");
+            Ok(())
+        }
+        checked => checked.map(drop).map_err(BrokerError::Exchange),
     }
 }
 

@@ -9,14 +9,20 @@ use crate::metrics::FailureReason;
 /// AMQP's code for a permission that the user does not have.
 pub const ACCESS_REFUSED: u16 = 403;
 
+/// AMQP's code for an exchange that does not exist.
+const NOT_FOUND: u16 = 404;
+
 /// Why a channel or its connection ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CloseReason {
     /// The connector's decision.
+    #[error("{0}")]
     Intended(&'static str),
-    /// The broker returned a message that was not published on the channel. No ack can be trusted.
+    /// No ack can be trusted.
+    #[error("RabbitMQ returned a message that was not published on it")]
     UnknownReturn,
     /// The broker closed the channel because of a method on it.
+    #[error("{code} {message}")]
     Channel {
         /// AMQP's reply code.
         code: u16,
@@ -24,19 +30,19 @@ pub enum CloseReason {
         message: String,
     },
     /// Any other reason.
+    #[error("{0}")]
     Connection(String),
 }
 
-impl fmt::Display for CloseReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Intended(reason) => f.write_str(reason),
-            Self::UnknownReturn => {
-                f.write_str("RabbitMQ returned a message that was not published on it")
-            }
-            Self::Channel { code, message } => write!(f, "{code} {message}"),
-            Self::Connection(reason) => f.write_str(reason),
-        }
+impl CloseReason {
+    /// The broker closed the channel over a message that is at fault: without the exchange, it would close another one, too.
+    pub fn is_over_message(&self) -> bool {
+        matches!(self, Self::Channel { code, .. } if *code != NOT_FOUND)
+    }
+
+    /// The broker closed the channel over an event for lack of a permission.
+    pub fn is_access_refused(&self) -> bool {
+        matches!(self, Self::Channel { code, .. } if *code == ACCESS_REFUSED)
     }
 }
 
@@ -81,12 +87,11 @@ pub enum DeliveryError {
 
 impl DeliveryError {
     /// For the notification over whose event the channel was closed.
-    pub(super) fn channel_closed(code: u16, message: &str, progress: Progress) -> Self {
-        let reason = format!("{code} {message}");
-        if code == ACCESS_REFUSED {
-            Self::AccessRefused(reason, progress)
+    pub(super) fn channel_closed(reason: &CloseReason, progress: Progress) -> Self {
+        if reason.is_access_refused() {
+            Self::AccessRefused(reason.to_string(), progress)
         } else {
-            Self::ChannelClosed(reason, progress)
+            Self::ChannelClosed(reason.to_string(), progress)
         }
     }
 
@@ -95,13 +100,8 @@ impl DeliveryError {
         self.reasons().0
     }
 
-    /// The reason to count the events under; `None` where no event failed.
-    pub(super) fn failure_reason(&self) -> Option<FailureReason> {
-        self.reasons().1
-    }
-
-    /// For the log, and for the metrics.
-    fn reasons(&self) -> (&'static str, Option<FailureReason>) {
+    /// For the log, and for the metrics; `None` where no event failed.
+    pub(super) fn reasons(&self) -> (&'static str, Option<FailureReason>) {
         match self {
             Self::Timeout { status, .. } => ("timeout", Some(status.failure_reason())),
             Self::MappingTimeout => ("mapping timeout", None),

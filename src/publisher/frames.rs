@@ -16,20 +16,21 @@ const MAX_METHOD_BYTES: u32 = (4 << 10) - OVERHEAD_BYTES;
 /// The only messages received are returned events.
 const MAX_MESSAGE_BYTES: u64 = 2 << 20;
 
-/// Type, channel and size.
-const HEADER_BYTES: usize = 7;
-
 /// Class, weight and the message's size, at the beginning of a content header.
 const CONTENT_HEADER_BYTES: usize = 12;
 
 /// Why the stream is not passed on any further.
 pub type Refusal = &'static str;
 
+const NOT_AMQP: Refusal =
+    "the server does not speak AMQP; this may not be the AMQP port (5672, 5671 with TLS)";
+const INVALID_FRAME: Refusal = "the server sent an invalid frame";
+
 /// Follows the frames of one connection.
 #[derive(Debug, Default)]
 pub struct FrameCheck {
-    header: [u8; HEADER_BYTES + CONTENT_HEADER_BYTES],
-    header_len: usize,
+    /// What has come of the current frame's header, or of a content header.
+    header: Vec<u8>,
     /// Bytes of the current frame behind its header, the end octet included.
     rest: usize,
     has_frame: bool,
@@ -48,8 +49,7 @@ impl FrameCheck {
                 accepted += part;
                 continue;
             }
-            self.header[self.header_len] = bytes[accepted];
-            self.header_len += 1;
+            self.header.push(bytes[accepted]);
             match self.check_header() {
                 Ok(()) => accepted += 1,
                 Err(refusal) => self.refusal = Some(refusal),
@@ -62,22 +62,17 @@ impl FrameCheck {
     }
 
     fn check_header(&mut self) -> Result<(), Refusal> {
-        let header = &self.header[..self.header_len];
-        match header {
+        match self.header.as_slice() {
             [1..=3 | 8] => return Ok(()),
             // The protocol header of the version that the server requires.
             [b'A'] if !self.has_frame => return Err("the server does not support AMQP 0-9-1"),
             // A TLS alert.
             [0x15] if !self.has_frame => return Err("the server requires TLS: use amqps://"),
-            [_] if !self.has_frame => {
-                return Err(
-                    "the server does not speak AMQP; this may not be the AMQP port (5672, 5671 with TLS)",
-                );
-            }
-            [_] => return Err("the server sent an invalid frame"),
+            [_] if !self.has_frame => return Err(NOT_AMQP),
+            [_] => return Err(INVALID_FRAME),
             _ => {}
         }
-        let &[kind, _, _, a, b, c, d, ref content @ ..] = header else {
+        let &[kind, _, _, a, b, c, d, ref content @ ..] = self.header.as_slice() else {
             return Ok(());
         };
         let size = u32::from_be_bytes([a, b, c, d]);
@@ -93,20 +88,18 @@ impl FrameCheck {
         let mut read = 0;
         if kind == 2 {
             if size < CONTENT_HEADER_BYTES {
-                return Err("the server sent an invalid frame");
+                return Err(INVALID_FRAME);
             }
-            let &[_, _, _, _, ref message_size @ ..] = content else {
+            let Some(message_size) = content.get(4..).and_then(<[u8]>::first_chunk) else {
                 return Ok(());
             };
-            let Ok(message_size) = <[u8; 8]>::try_from(message_size) else {
-                return Ok(());
-            };
-            if u64::from_be_bytes(message_size) > MAX_MESSAGE_BYTES {
+            if u64::from_be_bytes(*message_size) > MAX_MESSAGE_BYTES {
                 return Err("the server sent a message above the size of any event");
             }
             read = CONTENT_HEADER_BYTES;
         }
-        (self.rest, self.header_len, self.has_frame) = (size - read + 1, 0, true);
+        (self.rest, self.has_frame) = (size - read + 1, true);
+        self.header.clear();
         Ok(())
     }
 }

@@ -3,11 +3,10 @@
 //! A caller hands over a [`Batch`] and waits for its verdict. The [ledger] decides what is published and every verdict; one
 //! thread connects it to a broker. This module must know nothing of HTTP, alerts or mapping rules.
 
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender};
 use parking_lot::Mutex;
 
 mod backoff;
@@ -31,13 +30,11 @@ pub use status::BrokerStatus;
 pub use tls::TlsFiles;
 
 use crate::amqp_url::AmqpUrl;
-use crate::liveness::Heartbeat;
 use crate::memory::Charge;
 use crate::metrics;
 use batch::Identity;
 use caller::Wait;
 use ledger::Caller;
-use thread::PublisherThread;
 
 /// Where to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,39 +70,6 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Starts the thread, which connects, and reconnects until it is stopped.
-    pub fn start(
-        settings: BrokerSettings,
-        metrics: metrics::BrokerMetrics,
-        heartbeat: Heartbeat,
-    ) -> io::Result<Self> {
-        let (commands, inbox) = unbounded();
-        let (heard, heard_inbox) = unbounded();
-        let (stopped_sender, stopped) = bounded(0);
-        let status = Arc::new(Mutex::new(BrokerStatus::default()));
-        let thread = PublisherThread::new(
-            settings,
-            inbox,
-            heard_inbox,
-            Arc::clone(&status),
-            metrics.clone(),
-            heartbeat,
-        );
-        std::thread::Builder::new()
-            .name("publisher".to_owned())
-            .spawn(move || {
-                thread.run();
-                drop(stopped_sender);
-            })?;
-        Ok(Self {
-            commands,
-            heard,
-            status,
-            metrics,
-            stopped,
-        })
-    }
-
     /// Publishes all messages, and waits until the broker has confirmed every one of them and routed it to a queue. The
     /// charge covers the batch and is given back with it.
     pub fn deliver(
@@ -132,7 +96,7 @@ impl Publisher {
             Some(Ok(())) if sender_is_gone() => Err(DeliveryError::SenderGone),
             Some(verdict) => verdict,
             None => Err(DeliveryError::Timeout {
-                after: wait.elapsed(),
+                after: wait.since.elapsed(),
                 progress: Progress {
                     confirmed: wait.progress.settled(),
                     of: events,
@@ -146,7 +110,7 @@ impl Publisher {
                 self.metrics.published(events);
             }
             Err(error) => {
-                if let Some(reason) = error.failure_reason() {
+                if let (_, Some(reason)) = error.reasons() {
                     self.metrics.failed(reason, events);
                 }
             }

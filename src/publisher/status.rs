@@ -26,12 +26,14 @@ impl Refusals {
         (self.confirmed_at, self.refused_at) = (Some(now), None);
     }
 
-    /// An event has been refused.
-    pub fn refused(&mut self, now: Instant) {
+    /// An event has been refused. False if others are accepted.
+    pub fn refused(&mut self, now: Instant) -> bool {
         let is_recent = |at| now.saturating_duration_since(at) < ACCEPTED_FOR;
-        if !self.confirmed_at.is_some_and(is_recent) {
+        let counts = !self.confirmed_at.is_some_and(is_recent);
+        if counts {
             self.refused_at = Some(now);
         }
+        counts
     }
 
     /// The connector is not ready for this reason.
@@ -63,19 +65,9 @@ impl BrokerStatus {
         *self == Self::Connected
     }
 
-    /// A connection is open, and RabbitMQ has blocked publishing on it.
-    pub fn is_blocked(&self) -> bool {
-        matches!(self, Self::Blocked(_))
-    }
-
-    /// RabbitMQ refuses events for lack of a permission.
-    pub fn is_refused(&self) -> bool {
-        matches!(self, Self::Refused(_))
-    }
-
     /// A connection is open, whether events are accepted or not.
     pub fn is_connected(&self) -> bool {
-        self.is_ready() || self.is_blocked() || self.is_refused()
+        !matches!(self, Self::Connecting | Self::Disconnected(_))
     }
 
     /// The reason to count for events that were not confirmed in time.
@@ -126,12 +118,12 @@ mod tests {
         refusals.refused(start + 300 * second);
         refusals.confirmed(start + 301 * second);
         assert!(!refusals.is_refused(start + 301 * second));
-        refusals.refused(start + 360 * second);
         assert!(
-            !refusals.is_refused(start + 360 * second),
+            !refusals.refused(start + 360 * second),
             "other topics are permitted"
         );
-        refusals.refused(start + 361 * second);
+        assert!(!refusals.is_refused(start + 360 * second));
+        assert!(refusals.refused(start + 361 * second));
         assert!(refusals.is_refused(start + 361 * second));
     }
 }

@@ -14,6 +14,9 @@ use super::tls::TlsConnector;
 use super::write_gate::WriteGate;
 use crate::tls;
 
+/// The errors of a socket that does not block, or is interrupted.
+const TEMPORARY: [io::ErrorKind; 2] = [io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted];
+
 /// A socket whose write errors show only as the end of what can be read: amiquip would stop reading at a write error, and
 /// lose the confirms that have already arrived.
 #[derive(Debug)]
@@ -34,7 +37,7 @@ impl Write for Socket {
             return Ok(buffer.len());
         }
         match (&*self.inner).write(buffer) {
-            Err(error) if !is_temporary(&error) => {
+            Err(error) if !TEMPORARY.contains(&error.kind()) => {
                 self.has_failed = true;
                 // In case the broker would wait for more: it closes the connection now.
                 let _ = self.inner.shutdown(Shutdown::Write);
@@ -49,13 +52,6 @@ impl Write for Socket {
     }
 }
 
-fn is_temporary(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-    )
-}
-
 /// The socket, with TLS or without.
 trait Transport: Read + Write + Send {}
 
@@ -66,7 +62,7 @@ pub struct BoundedStream {
     socket: Arc<TcpStream>,
     transport: Box<dyn Transport>,
     check: FrameCheck,
-    write_gate: WriteGate,
+    write_gate: Arc<WriteGate>,
 }
 
 impl BoundedStream {
@@ -74,7 +70,7 @@ impl BoundedStream {
     pub fn open(
         socket: Arc<TcpStream>,
         tls: Option<(&TlsConnector, &str)>,
-        write_gate: WriteGate,
+        write_gate: Arc<WriteGate>,
     ) -> io::Result<Self> {
         let inner = Socket {
             inner: Arc::clone(&socket),

@@ -3,6 +3,7 @@
 //! It decides when to connect and when a connection is given up. What is published, and every verdict, is the ledger's
 //! decision.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
@@ -10,18 +11,18 @@ use std::time::{Duration, Instant, SystemTime};
 use std::{iter, mem};
 
 use amiquip::{Confirm, ConnectionBlockedNotification, Return};
-use crossbeam_channel::{Receiver, never, select};
-use log::{debug, error, info, warn};
+use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
+use log::{Level, debug, error, info, log, warn};
 use parking_lot::Mutex;
 
 use super::backoff::Backoff;
 use super::batch::Identity;
 use super::connection::{BrokerConnection, Confirmations};
-use super::error::{ACCESS_REFUSED, CloseReason};
+use super::error::CloseReason;
 use super::ledger::{Ledger, SCAN_INTERVAL, STALL_LIMIT};
 use super::status::{BrokerStatus, Refusals};
 use super::watchdog::{CallWatchdog, in_background};
-use super::{BrokerSettings, PublisherCommand};
+use super::{BrokerSettings, Publisher, PublisherCommand};
 use crate::liveness::Heartbeat;
 use crate::logging::{LogLimiter, LogRate};
 use crate::metrics::BrokerMetrics;
@@ -58,7 +59,7 @@ enum Link {
 }
 
 /// The thread's state.
-pub struct PublisherThread {
+struct PublisherThread {
     settings: BrokerSettings,
     commands: Receiver<PublisherCommand>,
     heard: Receiver<Identity>,
@@ -85,27 +86,26 @@ pub struct PublisherThread {
     heartbeat: Heartbeat,
 }
 
-impl PublisherThread {
-    pub(super) fn new(
+impl Publisher {
+    /// Starts the thread, which connects, and reconnects until it is stopped.
+    pub fn start(
         settings: BrokerSettings,
-        commands: Receiver<PublisherCommand>,
-        heard: Receiver<Identity>,
-        status: Arc<Mutex<BrokerStatus>>,
         metrics: BrokerMetrics,
         heartbeat: Heartbeat,
-    ) -> Self {
-        let started = SystemTime::UNIX_EPOCH
-            .elapsed()
-            .map_or(0, |elapsed| elapsed.as_nanos());
-        Self {
+    ) -> io::Result<Self> {
+        let (commands, inbox) = unbounded();
+        let (heard, heard_inbox) = unbounded();
+        let (ended, stopped) = bounded(0);
+        let status: Arc<Mutex<BrokerStatus>> = Arc::default();
+        let (now, since_epoch) = (Instant::now(), SystemTime::UNIX_EPOCH.elapsed());
+        let nanoseconds = since_epoch.map_or(0, |elapsed| elapsed.as_nanos());
+        let thread = PublisherThread {
             settings,
-            commands,
-            heard,
+            commands: inbox,
+            heard: heard_inbox,
             is_stopping: false,
             watchdog: Arc::default(),
-            link: Link::Down {
-                retry_at: Instant::now(),
-            },
+            link: Link::Down { retry_at: now },
             outdated_since: None,
             url_index: 0,
             backoff: Backoff::default(),
@@ -113,17 +113,31 @@ impl PublisherThread {
             log_limiter: LogLimiter::default(),
             refusals: Refusals::default(),
             ledger: Ledger::default(),
-            next_scan: Instant::now(),
+            next_scan: now,
             channels: 0,
-            instance: format!("{started:x}-{:x}", std::process::id()),
+            instance: format!("{nanoseconds:x}-{:x}", std::process::id()),
+            status: Arc::clone(&status),
+            metrics: metrics.clone(),
+            heartbeat,
+        };
+        let run = move || thread.run(ended);
+        thread::Builder::new()
+            .name("publisher".to_owned())
+            .spawn(run)?;
+        Ok(Self {
+            commands,
+            heard,
             status,
             metrics,
-            heartbeat,
-        }
+            stopped,
+        })
     }
+}
 
-    /// Runs until it is stopped. A panic costs the connection and the callers' verdicts, not the thread.
-    pub(super) fn run(mut self) {
+impl PublisherThread {
+    /// Runs until it is stopped, which the channel's end shows. A panic costs the connection and the callers' verdicts, not the
+    /// thread.
+    fn run(mut self, _ended: Sender<()>) {
         while !self.is_done() {
             if catch_unwind(AssertUnwindSafe(|| self.step())).is_err() {
                 error!("internal error: publisher thread panicked; reconnecting (please report)");
@@ -151,20 +165,19 @@ impl PublisherThread {
             self.scan(now);
         }
         self.drive_link(now);
-        let mut confirmations = Confirmations::none();
-        let (mut blocked, mut opened, mut ended) = (never(), never(), never());
+        let (mut confirms, mut returns, mut blocked) = (never(), never(), never());
+        let (mut opened, mut ended) = (never(), never());
         // What has a limit of some seconds may take until the next scan longer.
         let mut due = self.next_scan;
         match &self.link {
             Link::Down { retry_at } => due = due.min(*retry_at),
             Link::Opening(result) => opened = result.clone(),
             Link::Up(connection) => {
-                confirmations = connection.confirmations.clone();
+                Confirmations { confirms, returns } = connection.confirmations.clone();
                 blocked = connection.blocked.clone();
             }
             Link::Closing { ended: result, .. } => ended = result.clone(),
         }
-        let Confirmations { confirms, returns } = confirmations;
         select! {
             recv(confirms) -> confirm => match confirm {
                 Ok(first) => {
@@ -208,7 +221,6 @@ impl PublisherThread {
                 let settled = self.ledger.submit(content, caller, now);
                 self.metrics.settled_before_retry(settled);
             }
-            Some(PublisherCommand::Reconfigure(settings)) if settings == self.settings => {}
             Some(PublisherCommand::Reconfigure(settings)) => {
                 (self.settings, self.url_index) = (settings, 0);
                 self.outdated_since = Some(now);
@@ -216,13 +228,9 @@ impl PublisherThread {
                     *retry_at = now;
                 }
             }
-            // Or every handle is dropped.
-            Some(PublisherCommand::Stop) | None => {
-                self.is_stopping = true;
-                if command.is_none() {
-                    self.commands = never();
-                }
-            }
+            Some(PublisherCommand::Stop) => self.is_stopping = true,
+            // Every handle is dropped.
+            None => (self.is_stopping, self.commands) = (true, never()),
         }
     }
 
@@ -238,33 +246,34 @@ impl PublisherThread {
         self.take_heard();
         self.ledger.scan(now);
         self.metrics.set_ledger(self.ledger.stats());
-        self.show_refusal(now);
+        let is_shown = matches!(*self.status.lock(), BrokerStatus::Refused(_));
+        if is_shown && !self.refusals.is_refused(now) {
+            self.set_status(BrokerStatus::Connected);
+        }
     }
 
     /// Opens a connection, publishes on it, or ends it.
     fn drive_link(&mut self, now: Instant) {
         let is_drained = |since| since + DRAIN_LIMIT <= now || self.ledger.in_flight() == 0;
-        match &self.link {
-            Link::Down { retry_at } if *retry_at <= now => self.connect(),
+        let reason = match &self.link {
+            Link::Down { retry_at } if *retry_at <= now => return self.connect(),
             Link::Up(_) if self.is_stopping && !self.ledger.has_callers() => {
-                self.end_session(Some(CloseReason::Intended(
-                    "the connector is shutting down",
-                )));
+                Some(CloseReason::Intended("the connector is shutting down"))
             }
             Link::Up(_) if self.outdated_since.is_some_and(is_drained) => {
-                self.end_session(Some(CloseReason::Intended("broker settings have changed")));
+                Some(CloseReason::Intended("broker settings have changed"))
             }
             Link::Up(_) if self.ledger.stalls_at().is_some_and(|time| time <= now) => {
                 let reason = format!("no confirm for {STALL_LIMIT:?}");
-                self.end_session(Some(CloseReason::Connection(reason)));
+                Some(CloseReason::Connection(reason))
             }
-            Link::Up(_) if self.outdated_since.is_none() => {
-                if let Err(reason) = self.fill_window() {
-                    self.end_session(reason);
-                }
-            }
-            _ => {}
-        }
+            Link::Up(_) if self.outdated_since.is_none() => match self.fill_window() {
+                Ok(()) => return,
+                Err(reason) => reason,
+            },
+            _ => return,
+        };
+        self.end_session(reason);
     }
 
     fn connect(&mut self) {
@@ -281,7 +290,7 @@ impl PublisherThread {
         let Link::Up(connection) = &self.link else {
             return Ok(());
         };
-        let _one_write = connection.hold_writes();
+        let _one_write = connection.write_gate.hold();
         while let Some((tag, message)) = self.ledger.publish_next(Instant::now()) {
             let id = format!("{}-{}-{tag}", self.instance, self.channels);
             connection.publish(message, id)?;
@@ -343,7 +352,6 @@ impl PublisherThread {
     fn opened(&mut self, connection: BrokerConnection) {
         self.metrics.attempted(true);
         let name = connection.name.clone();
-        // Before anything that might panic: a link that stays `Opening` would wait forever.
         self.start_channel(connection);
         // Otherwise the settings have changed meanwhile, and the connection is closed again.
         if self.outdated_since.is_none() {
@@ -401,8 +409,9 @@ impl PublisherThread {
     }
 
     fn set_status(&self, status: BrokerStatus) {
-        let (is_connected, is_blocked) = (status.is_connected(), status.is_blocked());
-        self.metrics.set_connection(is_connected, is_blocked);
+        let is_blocked = matches!(status, BrokerStatus::Blocked(_));
+        self.metrics
+            .set_connection(status.is_connected(), is_blocked);
         *self.status.lock() = status;
     }
 
@@ -440,7 +449,17 @@ impl PublisherThread {
         let in_flight = self.ledger.channel_ended(reason, now);
         if let Some(connection) = reopened {
             self.start_channel(connection);
-            self.channel_reopened(&name, reason, in_flight, now);
+            // The notification has its verdict, or will have it soon; the response to a refused one is logged.
+            let is_refused = reason.is_access_refused();
+            let level = if is_refused {
+                Level::Debug
+            } else {
+                Level::Warn
+            };
+            log!(level, broker:% = name, in_flight; "RabbitMQ closed the channel, opened another one: {reason}");
+            if is_refused && self.refusals.refused(now) {
+                self.set_status(BrokerStatus::Refused(reason.to_string()));
+            }
         } else if let CloseReason::Intended(reason) = reason {
             self.disconnected(reason);
             info!(broker:% = name, in_flight; "connection closed: {reason}");
@@ -448,38 +467,6 @@ impl PublisherThread {
             error!(broker:% = name, in_flight; "lost connection to RabbitMQ: {reason}");
             self.disconnected(&format!("{name}: {reason}"));
             self.retry();
-        }
-    }
-
-    /// The broker has closed a channel over a message, whose notification has its verdict or will have it soon.
-    fn channel_reopened(
-        &mut self,
-        name: &str,
-        reason: &CloseReason,
-        in_flight: usize,
-        now: Instant,
-    ) {
-        if !matches!(
-            reason,
-            CloseReason::Channel {
-                code: ACCESS_REFUSED,
-                ..
-            }
-        ) {
-            return warn!(broker:% = name, in_flight; "RabbitMQ closed the channel, opened another one: {reason}");
-        }
-        // The response to the notification is logged.
-        debug!(broker:% = name, in_flight; "RabbitMQ closed the channel, opened another one: {reason}");
-        self.refusals.refused(now);
-        if self.refusals.is_refused(now) {
-            self.set_status(BrokerStatus::Refused(reason.to_string()));
-        }
-    }
-
-    /// Ends the status that events are refused.
-    fn show_refusal(&mut self, now: Instant) {
-        if !self.refusals.is_refused(now) && self.status.lock().is_refused() {
-            self.set_status(BrokerStatus::Connected);
         }
     }
 }

@@ -5,7 +5,6 @@
 //! the gate is held, that thread waits before it writes; after the release it writes what it had, and then, in one write,
 //! everything that has been handed over since.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -14,11 +13,8 @@ use parking_lot::{Condvar, Mutex};
 const MAX_WAIT: Duration = Duration::from_millis(20);
 
 /// Shared by the publisher's thread, which holds the gate, and the socket, whose writes wait for it.
-#[derive(Debug, Clone, Default)]
-pub struct WriteGate(Arc<GateCell>);
-
 #[derive(Debug, Default)]
-struct GateCell {
+pub struct WriteGate {
     is_held: Mutex<bool>,
     released: Condvar,
 }
@@ -30,7 +26,7 @@ pub struct HoldGuard<'g>(&'g WriteGate);
 impl WriteGate {
     /// Makes writes wait until the guard is dropped.
     pub fn hold(&self) -> HoldGuard<'_> {
-        *self.0.is_held.lock() = true;
+        *self.is_held.lock() = true;
         HoldGuard(self)
     }
 
@@ -40,17 +36,16 @@ impl WriteGate {
     }
 
     fn wait_for(&self, limit: Duration) {
-        let mut is_held = self.0.is_held.lock();
-        let released = &self.0.released;
-        released.wait_while_for(&mut is_held, |is_held| *is_held, limit);
+        let mut is_held = self.is_held.lock();
+        self.released
+            .wait_while_for(&mut is_held, |is_held| *is_held, limit);
     }
 }
 
 impl Drop for HoldGuard<'_> {
     fn drop(&mut self) {
-        let WriteGate(cell) = self.0;
-        *cell.is_held.lock() = false;
-        cell.released.notify_one();
+        *self.0.is_held.lock() = false;
+        self.0.released.notify_one();
     }
 }
 
@@ -58,7 +53,7 @@ impl Drop for HoldGuard<'_> {
 mod tests {
     use std::io::Write;
     use std::net::{TcpListener, TcpStream};
-    use std::sync::mpsc;
+    use std::sync::{Arc, mpsc};
     use std::thread;
 
     use super::super::stream::BoundedStream;
@@ -66,17 +61,17 @@ mod tests {
 
     #[test]
     fn a_writer_waits_until_the_release() {
-        let (gate, (done, is_done)) = (WriteGate::default(), mpsc::channel());
+        let (gate, (done, is_done)) = (Arc::new(WriteGate::default()), mpsc::channel());
         let held = gate.hold();
         let writer = {
-            let gate = gate.clone();
+            let gate = Arc::clone(&gate);
             thread::spawn(move || {
                 gate.wait_for(Duration::from_hours(1));
                 done.send(()).unwrap();
             })
         };
         // It goes on waiting when it is woken while the gate is held.
-        while !gate.0.released.notify_one() {
+        while !gate.released.notify_one() {
             thread::yield_now();
         }
         assert!(is_done.try_recv().is_err());
@@ -90,8 +85,8 @@ mod tests {
     fn the_writes_of_a_stream_wait_for_the_gate() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let gate = WriteGate::default();
-        let mut stream = BoundedStream::open(Arc::new(socket), None, gate.clone()).unwrap();
+        let gate = Arc::new(WriteGate::default());
+        let mut stream = BoundedStream::open(Arc::new(socket), None, Arc::clone(&gate)).unwrap();
         let held = gate.hold();
         thread::scope(|scope| {
             // Held, each waits 20 ms.
@@ -100,7 +95,7 @@ mod tests {
                     stream.write_all(b"x").unwrap();
                 }
             });
-            while !gate.0.released.notify_one() {
+            while !gate.released.notify_one() {
                 let is_late = writer.is_finished();
                 assert!(
                     !is_late,

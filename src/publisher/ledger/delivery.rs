@@ -7,7 +7,6 @@ use crate::memory::Charge;
 use crate::publisher::VerdictSender;
 use crate::publisher::batch::{Batch, Identity};
 use crate::publisher::caller::SharedProgress;
-use crate::publisher::error::Progress;
 
 /// The ledger's end of a wait.
 #[derive(Debug)]
@@ -87,24 +86,12 @@ impl Delivery {
         self.settled == self.states.len()
     }
 
-    pub fn progress(&self) -> Progress {
-        Progress {
-            confirmed: self.settled,
-            of: self.states.len(),
-        }
-    }
-
     /// Moves the cursor to the next event to do, and returns it.
     pub fn next_to_do(&mut self) -> Option<usize> {
         let rest = self.states.get(self.cursor..)?;
         let skipped = rest.iter().position(|state| *state == EventState::ToDo);
         self.cursor += skipped.unwrap_or(rest.len());
         skipped.map(|_| self.cursor)
-    }
-
-    pub fn add_caller(&mut self, caller: Caller) {
-        caller.progress.resume(self.settled);
-        self.callers.push(caller);
     }
 
     /// Forgets the callers that are gone. False if none is left.

@@ -86,7 +86,8 @@ impl Ledger {
             self.parked_bytes += delivery.parked_bytes();
             delivery
         });
-        delivery.add_caller(caller);
+        caller.progress.advance(delivery.settled, now);
+        delivery.callers.push(caller);
         let settled = delivery.settled;
         if delivery.is_live() {
             return settled;
@@ -278,7 +279,10 @@ impl Ledger {
         if let Some(delivery) = self.deliveries.get_mut(&event.delivery) {
             delivery.states[event.index] = EventState::ToDo;
             delivery.in_doubt -= 1;
-            let verdict = Err(error(delivery.progress()));
+            let verdict = Err(error(Progress {
+                confirmed: delivery.settled,
+                of: delivery.states.len(),
+            }));
             self.conclude(event.delivery, &verdict, now);
         }
     }
@@ -374,14 +378,10 @@ impl Ledger {
             return 0;
         };
         let in_flight: Vec<InFlight> = window.into_messages().collect();
-        if let CloseReason::Channel {
-            code,
-            message: text,
-        } = reason
-        {
+        if matches!(reason, CloseReason::Channel { .. }) {
             if let [message] = in_flight.as_slice() {
                 self.fail(message.event, message.entity, now, |progress| {
-                    DeliveryError::channel_closed(*code, text, progress)
+                    DeliveryError::channel_closed(reason, progress)
                 });
             } else {
                 // There were no others: a suspect is alone in flight.
@@ -411,7 +411,7 @@ impl Ledger {
 
     /// The number of messages published and not confirmed.
     pub fn in_flight(&self) -> usize {
-        self.window.as_ref().map_or(0, Window::len)
+        self.window.as_ref().map_or(0, |window| window.len)
     }
 
     /// A caller waits, as far as is known.
@@ -432,7 +432,7 @@ impl Ledger {
             parked: self.deliveries.len() - self.turns.len(),
             to_settle: live.map(|one| one.states.len() - one.settled).sum(),
             in_flight: self.in_flight(),
-            window: self.window.as_ref().map_or(0, Window::limit),
+            window: self.window.as_ref().map_or(0, |window| window.limit),
         }
     }
 }

@@ -57,9 +57,11 @@ pub struct Window {
     /// The delivery tag of the first slot.
     first_tag: u64,
     slots: VecDeque<Option<InFlight>>,
-    len: usize,
+    /// The number of unconfirmed messages.
+    pub len: usize,
+    /// The number of messages that may be unconfirmed now.
+    pub limit: usize,
     bytes: usize,
-    limit: usize,
     is_blocked: bool,
     fastest: Duration,
     halved_at: Instant,
@@ -120,25 +122,15 @@ impl Window {
             return Vec::new();
         };
         let start = if multiple { 0 } else { end };
-        let confirmed: Vec<InFlight> = self
-            .slots
-            .iter_mut()
-            .take(end + 1)
-            .skip(start)
-            .filter_map(Option::take)
-            .collect();
+        let slots = self.slots.range_mut(start..=end);
+        let confirmed: Vec<InFlight> = slots.filter_map(Option::take).collect();
         // A window that was not needed has shown nothing: only one that is half full grows.
         let is_needed = self.len * 2 >= self.limit;
         for message in &confirmed {
             self.len -= 1;
             self.bytes -= message.bytes;
-            self.adapt(
-                now.saturating_duration_since(message.published_at),
-                is_needed,
-                now,
-            );
-        }
-        if !confirmed.is_empty() {
+            let latency = now.saturating_duration_since(message.published_at);
+            self.adapt(latency, is_needed, now);
             self.active_at = now;
         }
         while let Some(None) = self.slots.front() {
@@ -172,16 +164,6 @@ impl Window {
     /// All unconfirmed messages, in the order of publishing.
     pub fn into_messages(self) -> impl Iterator<Item = InFlight> {
         self.slots.into_iter().flatten()
-    }
-
-    /// The number of unconfirmed messages.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// The number of messages that may be unconfirmed now.
-    pub fn limit(&self) -> usize {
-        self.limit
     }
 
     /// A memory or disk alarm has begun, or it has ended: the broker can confirm again from now on.
@@ -248,17 +230,14 @@ mod tests {
                 "{tag}"
             );
         }
-        assert_eq!((window.len(), window.bytes), (2, 20));
+        assert_eq!((window.len, window.bytes), (2, 20));
         assert!(window.mark_returned(6, "no route".to_owned()));
         assert!(!window.mark_returned(1, String::new()) && !window.mark_returned(7, String::new()));
         assert!(window.take_confirmed(u64::MAX, true, now).is_empty());
         let rest = window.take_confirmed(6, true, now);
         assert_eq!(indices(&rest), [4, 5]);
         assert_eq!(rest[1].returned.as_deref(), Some("no route"));
-        assert_eq!(
-            (window.len(), window.bytes, window.stalls_at()),
-            (0, 0, None)
-        );
+        assert_eq!((window.len, window.bytes, window.stalls_at()), (0, 0, None));
         assert_eq!(window.push(message(6, 1, now)), 7);
         assert_eq!(indices(&window.take_confirmed(7, false, now)), [6]);
     }
@@ -282,9 +261,9 @@ mod tests {
             }
             tag += 1;
             window.take_confirmed(tag, false, now);
-            assert!((MIN_MESSAGES..=MAX_MESSAGES).contains(&window.limit()));
+            assert!((MIN_MESSAGES..=MAX_MESSAGES).contains(&window.limit));
         }
-        window.limit()
+        window.limit
     }
 
     #[test]
@@ -310,7 +289,7 @@ mod tests {
         for tag in 2..=101 {
             window.take_confirmed(tag, false, start + 3 * TOO_SLOW);
         }
-        assert_eq!(window.limit(), MAX_MESSAGES / 2);
+        assert_eq!(window.limit, MAX_MESSAGES / 2);
     }
 
     #[test]
@@ -321,11 +300,11 @@ mod tests {
             window.push(message(0, 1, now));
             window.take_confirmed(tag, false, now);
         }
-        assert_eq!(window.limit(), MIN_MESSAGES);
+        assert_eq!(window.limit, MIN_MESSAGES);
         window.limit = MAX_MESSAGES;
         now += IDLE * 2;
         window.push(message(0, 1, now));
-        assert_eq!(window.limit(), MIN_MESSAGES);
+        assert_eq!(window.limit, MIN_MESSAGES);
         assert_eq!(
             window.fastest,
             Duration::MAX,
