@@ -16,18 +16,12 @@ const RESERVED_PART: usize = 4;
 /// Why a charge was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BudgetError {
-    /// Other notifications use the memory now: a later attempt may succeed.
-    #[error("memory for notifications is used up ({0} MiB)", .limit >> 20)]
-    Full {
-        /// The limit that is reached.
-        limit: usize,
-    },
-    /// It is more than one notification may ever use.
-    #[error("notification needs more than {0} MiB of memory", .limit >> 20)]
-    NeverFits {
-        /// The limit for one notification.
-        limit: usize,
-    },
+    /// Other notifications use the memory now, up to this limit: a later attempt may succeed.
+    #[error("memory for notifications is used up ({} MiB)", .0 >> 20)]
+    Full(usize),
+    /// It is more than this limit for one notification.
+    #[error("notification needs more than {} MiB of memory", .0 >> 20)]
+    NeverFits(usize),
 }
 
 /// The limit, and how much of it is used.
@@ -96,9 +90,9 @@ impl Charge {
         if added.is_err() && more > 0 {
             self.budget.refused.fetch_add(1, Ordering::Relaxed);
             return Err(if bytes > limit {
-                BudgetError::NeverFits { limit }
+                BudgetError::NeverFits(limit)
             } else {
-                BudgetError::Full { limit }
+                BudgetError::Full(limit)
             });
         }
         self.bytes = bytes;
@@ -164,9 +158,9 @@ mod tests {
         if more == 0 || others.saturating_add(new) <= limit {
             Ok(())
         } else if new > limit {
-            Err(BudgetError::NeverFits { limit })
+            Err(BudgetError::NeverFits(limit))
         } else {
-            Err(BudgetError::Full { limit })
+            Err(BudgetError::Full(limit))
         }
     }
 
@@ -226,7 +220,7 @@ mod tests {
         assert_eq!(large.grow(0), Ok(()), "what it has already is refused");
         let limit = LIMIT_OF_LARGE;
         let another = budget.charge().grow(limit);
-        assert_eq!(another, Err(BudgetError::Full { limit }), "a retry fits");
+        assert_eq!(another, Err(BudgetError::Full(limit)), "a retry fits");
     }
 
     #[test]

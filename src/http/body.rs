@@ -274,13 +274,13 @@ mod tests {
             (
                 "more than the memory",
                 with_length(200_000, &body),
-                (|error| matches!(error, BodyError::Memory(BudgetError::NeverFits { .. })))
+                (|error| matches!(error, BodyError::Memory(BudgetError::NeverFits(_))))
                     as fn(&BodyError) -> bool,
             ),
             (
                 "chunks that are more than the memory",
                 chunked(&[&body]),
-                |error| matches!(error, BodyError::Memory(BudgetError::NeverFits { .. })),
+                |error| matches!(error, BodyError::Memory(BudgetError::NeverFits(_))),
             ),
             (
                 "longer than the limit",

@@ -129,8 +129,8 @@ impl HttpError {
             Self::Reload(ReloadError::Unfinished) => (503, Unlimited),
             Self::Body(BodyError::Memory(error)) | Self::Pipeline(PipelineError::Memory(error)) => {
                 match error {
-                    BudgetError::NeverFits { .. } => (413, Outage("memory")),
-                    BudgetError::Full { .. } => (503, Outage("memory")),
+                    BudgetError::NeverFits(_) => (413, Outage("memory")),
+                    BudgetError::Full(_) => (503, Outage("memory")),
                 }
             }
             Self::Body(BodyError::Incomplete(_)) => (503, Outage("incomplete body")),
@@ -258,15 +258,11 @@ mod tests {
                 Some(("Retry-After", "5")),
             ),
             (
-                HttpError::Body(BudgetError::Full { limit: 1 }.into()),
+                HttpError::Body(BudgetError::Full(1).into()),
                 503,
                 Some(("Retry-After", "5")),
             ),
-            (
-                HttpError::Body(BudgetError::NeverFits { limit: 1 }.into()),
-                413,
-                None,
-            ),
+            (HttpError::Body(BudgetError::NeverFits(1).into()), 413, None),
             (HttpError::MappingBusy, 503, Some(("Retry-After", "5"))),
             (HttpError::Saturated(8), 503, Some(("Retry-After", "5"))),
             (HttpError::Body(BodyError::Malformed("x")), 400, None),
@@ -324,7 +320,7 @@ mod tests {
     #[test]
     fn what_needs_no_token_and_what_an_outage_repeats_is_logged_within_limits() {
         use LogLimit::{Anonymous, Debug, Outage, Unlimited};
-        let full = || BudgetError::Full { limit: 1 };
+        let full = || BudgetError::Full(1);
         let stopped = DeliveryError::Stopped;
         let reason = stopped.reason();
         for (error, limit) in [
