@@ -219,7 +219,7 @@ impl ReloadController<'_> {
         }
         let broker_changed = config.publisher != self.broker;
         if broker_changed {
-            if let EventSink::Broker(publisher) = self.application.sink() {
+            if let EventSink::Broker(publisher) = &self.application.sink {
                 publisher.reconfigure(config.publisher.clone());
             }
             self.broker = config.publisher;

@@ -257,7 +257,7 @@ fn serve(cli: &Cli, config: Config) -> Result<(), RunError> {
     if unanswered > 0 {
         warn!("shutdown timeout: {unanswered} in-flight requests got no response");
     }
-    if let EventSink::Broker(publisher) = application.sink() {
+    if let EventSink::Broker(publisher) = &application.sink {
         let left = deadline.saturating_duration_since(Instant::now());
         publisher.stop(left.max(CLOSE_TIMEOUT));
     }
@@ -272,6 +272,6 @@ fn status(address: SocketAddr, application: &Application, reload_failed: &Atomic
     } else {
         ""
     };
-    let sink = application.sink().headline();
+    let sink = application.sink.headline();
     format!("listening on {address}; {sink}{note}")
 }

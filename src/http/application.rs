@@ -51,7 +51,8 @@ pub enum ReloadError {
 /// Everything that responses depend on.
 pub struct Application {
     config: RwLock<Arc<ActiveConfig>>,
-    sink: EventSink,
+    /// Where events go.
+    pub sink: EventSink,
     metrics: Metrics,
     reporter: MappingReporter,
     reload: Reload,
@@ -101,11 +102,6 @@ impl Application {
     /// The configuration for a request that starts now.
     pub fn config(&self) -> Arc<ActiveConfig> {
         Arc::clone(&self.config.read())
-    }
-
-    /// Where events go.
-    pub fn sink(&self) -> &EventSink {
-        &self.sink
     }
 
     /// Changes the configuration for requests that start from now on.

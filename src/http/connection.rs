@@ -86,16 +86,13 @@ impl Connection {
     ) -> io::Result<()> {
         let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&Timestamp::now());
         let mut bytes = format!(
-            concat!(
-                "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nDate: {}\r\nServer: ",
-                env!("CARGO_PKG_NAME"),
-                "\r\n"
-            ),
+            "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nDate: {}\r\nServer: {}\r\n",
             response.status,
             reason_phrase(response.status),
             response.content_type,
             response.body.len(),
             date.unwrap_or_default(),
+            env!("CARGO_PKG_NAME"),
         );
         for (name, value) in &response.headers {
             bytes.push_str(&format!("{name}: {value}\r\n"));

@@ -73,6 +73,8 @@ pub enum InvalidRequest {
     Expectation,
 }
 
+type Headers<'h> = &'h [httparse::Header<'h>];
+
 /// Parses a head, and returns it with its length; `None` where it is not complete yet.
 pub fn parse(bytes: &[u8]) -> Result<Option<(RequestHead, usize)>, InvalidRequest> {
     if bytes.first() == Some(&TLS_HANDSHAKE) {
@@ -110,10 +112,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(RequestHead, usize)>, InvalidReques
 }
 
 /// The values of every header line with this name.
-fn values<'h>(
-    headers: &'h [httparse::Header<'_>],
-    name: &'static str,
-) -> impl Iterator<Item = &'h [u8]> {
+fn values<'h>(headers: Headers<'h>, name: &'static str) -> impl Iterator<Item = &'h [u8]> {
     headers
         .iter()
         .filter(move |header| header.name.eq_ignore_ascii_case(name))
@@ -121,10 +120,7 @@ fn values<'h>(
 }
 
 /// The items of a header whose value is a comma-separated list, on one line or on several.
-fn list<'h>(
-    headers: &'h [httparse::Header<'_>],
-    name: &'static str,
-) -> impl Iterator<Item = &'h [u8]> {
+fn list<'h>(headers: Headers<'h>, name: &'static str) -> impl Iterator<Item = &'h [u8]> {
     values(headers, name)
         .flat_map(|value| value.split(|byte| *byte == b','))
         .map(<[u8]>::trim_ascii)
@@ -132,7 +128,7 @@ fn list<'h>(
 
 /// The value of a header that may be there once.
 fn single<'h>(
-    headers: &'h [httparse::Header<'_>],
+    headers: Headers<'h>,
     name: &'static str,
     repeated: InvalidRequest,
 ) -> Result<Option<&'h [u8]>, InvalidRequest> {
@@ -158,7 +154,7 @@ fn path(target: &str) -> &str {
 }
 
 /// RFC 9112, section 3.2. The name itself has no meaning here.
-fn require_host(headers: &[httparse::Header<'_>], version: u8) -> Result<(), InvalidRequest> {
+fn require_host(headers: Headers<'_>, version: u8) -> Result<(), InvalidRequest> {
     let is_part = |byte: &u8| byte.is_ascii_graphic() && !b"/?#@\\".contains(byte);
     let repeated = InvalidRequest::Malformed("more than one Host header");
     match single(headers, "host", repeated)? {
@@ -169,19 +165,19 @@ fn require_host(headers: &[httparse::Header<'_>], version: u8) -> Result<(), Inv
     }
 }
 
-fn is_encoded(headers: &[httparse::Header<'_>]) -> bool {
+fn is_encoded(headers: Headers<'_>) -> bool {
     list(headers, "content-encoding")
         .any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))
 }
 
-fn authorization(headers: &[httparse::Header<'_>]) -> Result<Option<String>, InvalidRequest> {
+fn authorization(headers: Headers<'_>) -> Result<Option<String>, InvalidRequest> {
     let repeated = InvalidRequest::Malformed("more than one Authorization header");
     let value = single(headers, "authorization", repeated)?;
     // A value that is not UTF-8 differs from a missing one, and equals no token.
     Ok(value.map(|value| String::from_utf8_lossy(value).into_owned()))
 }
 
-fn framing(headers: &[httparse::Header<'_>], version: u8) -> Result<Framing, InvalidRequest> {
+fn framing(headers: Headers<'_>, version: u8) -> Result<Framing, InvalidRequest> {
     let not_chunked = InvalidRequest::Framing("Transfer-Encoding is not chunked");
     let lengths = InvalidRequest::Framing("more than one Content-Length header");
     let encoding = single(headers, "transfer-encoding", not_chunked)?;
@@ -206,12 +202,12 @@ fn framing(headers: &[httparse::Header<'_>], version: u8) -> Result<Framing, Inv
     }
 }
 
-fn keep_alive(headers: &[httparse::Header<'_>], version: u8) -> bool {
+fn keep_alive(headers: Headers<'_>, version: u8) -> bool {
     version == 1 && !list(headers, "connection").any(|option| option.eq_ignore_ascii_case(b"close"))
 }
 
 /// An expectation in HTTP/1.0 is ignored (RFC 9110, section 10.1.1): its sender would not understand an interim response.
-fn expects_continue(headers: &[httparse::Header<'_>], version: u8) -> Result<bool, InvalidRequest> {
+fn expects_continue(headers: Headers<'_>, version: u8) -> Result<bool, InvalidRequest> {
     match values(headers, "expect").next() {
         None => Ok(false),
         Some(value) if value.eq_ignore_ascii_case(b"100-continue") => Ok(version == 1),

@@ -130,32 +130,23 @@ impl Server {
                     self.serve(socket, (peer.ip().to_canonical(), peer.port()).into())
                 }
                 Err(error)
-                    if is_timeout(&error)
-                        || matches!(
-                            error.kind(),
-                            io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
-                        ) =>
+                    if is_timeout(&error) || error.kind() == io::ErrorKind::ConnectionAborted =>
                 {
                     continue;
                 }
                 Err(error) => Err(error),
             };
-            match result {
-                Ok(()) => {
-                    if std::mem::take(&mut is_failure_logged) {
-                        info!("accepting connections again");
-                    }
+            if let Err(error) = result {
+                if let Some(suppressed) = log_limiter.allow("accept", LogRate::REPEATED) {
+                    is_failure_logged = true;
+                    let connections = self.slots.usage().connections;
+                    error!(connections, suppressed; "cannot accept a connection: {error}; closing the longest idle one and retrying");
                 }
-                Err(error) => {
-                    if let Some(suppressed) = log_limiter.allow("accept", LogRate::REPEATED) {
-                        is_failure_logged = true;
-                        let connections = self.slots.usage().connections;
-                        error!(connections, suppressed; "cannot accept a connection: {error}; closing the longest idle one and retrying");
-                    }
-                    // It may hold the missing resource.
-                    self.slots.evict_longest_idle();
-                    thread::sleep(ACCEPT_PAUSE);
-                }
+                // It may hold the missing resource.
+                self.slots.evict_longest_idle();
+                thread::sleep(ACCEPT_PAUSE);
+            } else if std::mem::take(&mut is_failure_logged) {
+                info!("accepting connections again");
             }
         }
     }
@@ -185,14 +176,9 @@ impl Server {
 
 /// Listens on the first address that is available.
 fn bind(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
-    let mut result = Err(io::ErrorKind::AddrNotAvailable.into());
-    for address in addresses {
-        result = listen(*address);
-        if result.is_ok() {
-            break;
-        }
-    }
-    result
+    let none = Err(io::ErrorKind::AddrNotAvailable.into());
+    let addresses = addresses.iter();
+    addresses.fold(none, |bound, address| bound.or_else(|_| listen(*address)))
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {

@@ -181,10 +181,7 @@ fn uninterrupted<T>(mut act: impl FnMut() -> io::Result<T>) -> io::Result<T> {
 
 /// Whether a read or write failed at its deadline.
 pub fn is_timeout(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-    )
+    error.kind() == io::ErrorKind::WouldBlock
 }
 
 #[cfg(test)]
