@@ -241,7 +241,8 @@ fn systemd_is_notified_of_each_state() {
     assert_eq!(connector.get("/-/healthy").status, 200);
     systemd.wait_for(&["STATUS=listening on", "; connected to RabbitMQ"]);
     for _ in 0..3 {
-        systemd.wait_for(&["WATCHDOG=1"]);
+        let is_fed = systemd.is_notified_of("WATCHDOG=1");
+        assert!(is_fed, "systemd kills a connector that works");
     }
     broker.kill();
     let disconnected = systemd.wait_for(&["; not connected to RabbitMQ: "]);

@@ -20,7 +20,6 @@ impl Systemd {
     pub fn new() -> Self {
         let path = temp_path("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
-        socket.set_read_timeout(Some(TIMEOUT)).unwrap();
         Self { socket, path }
     }
 
@@ -35,6 +34,7 @@ impl Systemd {
 
     pub fn next(&self) -> String {
         let mut message = [0; 4096];
+        self.socket.set_read_timeout(Some(TIMEOUT)).unwrap();
         let length = self
             .socket
             .recv(&mut message)
@@ -60,13 +60,15 @@ impl Systemd {
         }
     }
 
-    /// Skips messages until one contains all of the texts.
+    /// Skips messages until one contains all of the texts. Those for the watchdog never end.
     pub fn wait_for(&self, texts: &[&str]) -> String {
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let message = self.next();
             if texts.iter().all(|text| message.contains(text)) {
                 return message;
             }
+            assert!(Instant::now() < deadline, "no message with {texts:?}");
         }
     }
 }

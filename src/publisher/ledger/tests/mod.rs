@@ -173,6 +173,8 @@ fn parking_forgets_the_oldest_beyond_the_limit_but_none_with_a_message_in_flight
     assert!(ledger.publish_next(now).is_some());
     caller.leave();
     ledger.scan(now);
+    // Of an attempt before.
+    ledger.heard(IDENTITIES[0]);
     let later = now + SCAN_INTERVAL;
     let mut number = 0;
     while ledger.parked_bytes + 1_000 < MAX_PARKED_BYTES {

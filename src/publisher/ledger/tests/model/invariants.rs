@@ -163,6 +163,10 @@ impl Model {
         }
         let numbers = ledger.stats();
         assert_eq!((numbers.live, numbers.to_settle), (live, to_settle));
+        assert_eq!(numbers.parked, ledger.deliveries.len() - live);
+        assert_eq!(ledger.has_callers(), live > 0, "a stop waits for callers");
+        let may_stall = numbers.in_flight > 0 && !self.is_blocked;
+        assert_eq!(ledger.stalls_at().is_some(), may_stall, "a stall");
         assert_eq!(ledger.parked_bytes, parked);
         assert_eq!(self.budget.used(), bytes, "the budget");
         assert_eq!(ledger.turns.len(), live, "a turn of a parked one");
