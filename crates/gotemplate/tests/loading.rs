@@ -1,16 +1,59 @@
 //! What is said of a template when it is loaded.
 
+#[path = "support/table.rs"]
+mod table;
+
 use std::collections::BTreeMap;
 
 use gotemplate::{NameKind, Template};
+use table::rows;
 
 #[test]
 fn what_go_refuses_is_refused_with_its_place_and_a_hint() {
-    for (source, message) in [
-        (
-            "{{ /* note */ }}",
-            "1:4 of the template: unexpected \"/\" in command: a comment begins with",
-        ),
+    for (source, message) in rows(
+        r#"
+        {{ /* note */ }}
+            1:4 of the template: unexpected "/" in command: a comment begins with
+        {{ .a | "n/a" }}
+            1:9 of the template: non executable command in pipeline stage 2
+        {{ .. }}
+            unexpected "." in operand
+        {{ true.x }}
+            unexpected . after term "true"
+        {{ if .a }}{{ define "t" }}{{ end }}{{ end }}
+            unexpected <define> in command
+        {{ replace "\d+" "" .a }}
+            1:12 of the template: invalid syntax: "\d+" has the escape \d
+        {{ if .a }}x
+            1:4 of the template: unexpected EOF: the {{end}} of this if is missing
+        {{ end }}
+            unexpected {{end}}
+        {{ if .a }}{{ else }}{{ else }}{{ end }}
+            expected end; found {{else}}
+        {{ with .a }}{{ else if .b }}{{ end }}
+            write {{else}}{{if …}} and one more {{end}}
+        {{ upercase .a }}
+            function "upercase" not defined
+        {{ $value := 1 }}{{ $valeu }}
+            undefined variable "$valeu"
+        {{ break }}
+            {{break}} outside {{range}}
+        {{ range .a }}{{ else }}{{ continue }}{{ end }}
+            {{continue}} outside {{range}}
+        {{ $a, $b := .a }}
+            too many declarations in command
+        {{ 1i }}
+            imaginary numbers are not supported
+        {{ }}
+            missing value for command
+        {{ .a .b := 1 }}
+            unexpected ":=" in operand: only a variable can be given a value
+        {{ define "t" }}1{{ end }}{{ define "t" }}2{{ end }}
+            multiple definition of template "t"
+        "#,
+    )
+    .into_iter()
+    .chain([
         (
             "x\né{{/* c */ }}",
             "2:4 of the template: comment ends before closing delimiter",
@@ -19,55 +62,7 @@ fn what_go_refuses_is_refused_with_its_place_and_a_hint() {
             "{{ .a\u{a0}}}",
             "bad character U+00A0 (a space other than blank, tab and line break)",
         ),
-        (
-            "{{ .a | \"n/a\" }}",
-            "1:9 of the template: non executable command in pipeline stage 2",
-        ),
-        ("{{ .. }}", "unexpected \".\" in operand"),
-        ("{{ true.x }}", "unexpected . after term \"true\""),
-        (
-            "{{ if .a }}{{ define \"t\" }}{{ end }}{{ end }}",
-            "unexpected <define> in command",
-        ),
-        (
-            "{{ replace \"\\d+\" \"\" .a }}",
-            "1:12 of the template: invalid syntax: \"\\d+\" has the escape \\d",
-        ),
-        (
-            "{{ if .a }}x",
-            "1:4 of the template: unexpected EOF: the {{end}} of this if is missing",
-        ),
-        ("{{ end }}", "unexpected {{end}}"),
-        (
-            "{{ if .a }}{{ else }}{{ else }}{{ end }}",
-            "expected end; found {{else}}",
-        ),
-        (
-            "{{ with .a }}{{ else if .b }}{{ end }}",
-            "write {{else}}{{if …}} and one more {{end}}",
-        ),
-        ("{{ upercase .a }}", "function \"upercase\" not defined"),
-        (
-            "{{ $value := 1 }}{{ $valeu }}",
-            "undefined variable \"$valeu\"",
-        ),
-        ("{{ break }}", "{{break}} outside {{range}}"),
-        (
-            "{{ range .a }}{{ else }}{{ continue }}{{ end }}",
-            "{{continue}} outside {{range}}",
-        ),
-        ("{{ $a, $b := .a }}", "too many declarations in command"),
-        ("{{ 1i }}", "imaginary numbers are not supported"),
-        ("{{ }}", "missing value for command"),
-        (
-            "{{ .a .b := 1 }}",
-            "unexpected \":=\" in operand: only a variable can be given a value",
-        ),
-        (
-            "{{ define \"t\" }}1{{ end }}{{ define \"t\" }}2{{ end }}",
-            "multiple definition of template \"t\"",
-        ),
-    ] {
+    ]) {
         let error = Template::parse(source).expect_err(source).to_string();
         assert!(error.contains(message), "{source}: {error}");
     }

@@ -3,12 +3,15 @@
 #![allow(dead_code, reason = "of the shared module only a part is used")]
 
 mod support;
+#[path = "support/table.rs"]
+mod table;
 
 use std::collections::BTreeMap;
 
 use gotemplate::{MapShape, RegexpBudget, Shape, Template, Value};
 use proptest::prelude::*;
 use support::{Dot, closed};
+use table::rows;
 
 fn entry(name: &str, shape: Shape) -> (String, Result<Shape, String>) {
     (name.to_owned(), Ok(shape))
@@ -42,97 +45,74 @@ fn parse(source: &str) -> Template {
 
 #[test]
 fn what_the_data_never_fit_always_fails() {
-    for (source, message) in [
-        (
-            "{{ .Labels.job }}",
-            "at 1:4 of the template: .Labels: no such field",
-        ),
-        ("{{ .match.host }}", ".match: the rule has no regexp"),
-        ("{{ .text.x }}", ".text.x: .text is a string, not a map"),
-        (
-            "{{ .labels.job.x }}",
-            ".labels.job.x: .labels.job is a string, not a map",
-        ),
-        ("{{ .groups.hsot }}", ".groups.hsot: no such field"),
-        ("{{ $.nosuch }}", "$.nosuch: no such field"),
-        (
-            "{{ with $x := .text }}{{ end }}{{ $x := .text }}{{ $x.y }}",
-            "$x.y: $x is a string",
-        ),
-        ("{{ (index .labels \"a\").b }}", "(…).b: (…) is a string"),
-        (
-            "{{ index .labels 1 }}",
-            "index: a map is indexed with a name, such as \"instance\", not with a value of type int",
-        ),
-        (
-            "{{ index .groups 1 }}",
-            "index: a map is indexed with a name",
-        ),
-        (
-            "{{ 1 | index .alert.labels }}",
-            "index: a map is indexed with a name",
-        ),
-        (
-            "{{ index .alert \"labels\" 1 }}",
-            "index: a map is indexed with a name",
-        ),
-        (
-            "{{ index .text \"a\" }}",
-            "index: cannot index slice/array with type string",
-        ),
-        (
-            "{{ index .number 1 }}",
-            "index: can't index item of type float64",
-        ),
-        (
-            "{{ slice .labels 1 }}",
-            "slice: can't slice item of type map[string]string",
-        ),
-        (
-            "{{ slice .text .text }}",
-            "slice: cannot index slice/array with type string",
-        ),
-        ("{{ len .number }}", "len: len of type float64"),
-        (
-            "{{ if gt .labels.value 5 }}{{ end }}",
-            "gt: incompatible types for comparison: string and int",
-        ),
-        (
-            "{{ lt .number 5 }}",
-            "lt: incompatible types for comparison: float64 and int",
-        ),
-        ("{{ le .yes .any }}", "le: incompatible types"),
-        (
-            "{{ eq .text 1 \"a\" }}",
-            "eq: incompatible types for comparison: string and int",
-        ),
-        ("{{ ne .labels .groups }}", "ne: non-comparable type map"),
-        ("{{ add .text 1 }}", "add: string is not an integer"),
-        (
-            "{{ strjoin .labels \", \" }}",
-            "strjoin: it joins a list, not a map[string]string",
-        ),
-        ("{{ pairs .text }}", "pairs: it takes a map, not a string"),
-        (
-            "{{ substr .labels 0 1 }}",
-            "expected string; got map[string]string",
-        ),
-        (
-            "{{ .labels | strlen }}",
-            "expected string; got map[string]string",
-        ),
-        ("{{ split \":\" .text .text }}", "expected int; got string"),
-        (
-            "{{ range .text }}{{ end }}",
-            "range can't iterate over a string",
-        ),
-        ("{{ if .text.x }}{{ end }}", ".text.x: .text is a string"),
-        (
-            "{{ template \"t\" .text.x }}{{ define \"t\" }}{{ end }}",
-            ".text.x: .text is a string",
-        ),
-        ("{{ and .text.x .text }}", ".text.x: .text is a string"),
-    ] {
+    for (source, message) in rows(
+        r#"
+        {{ .Labels.job }}
+            at 1:4 of the template: .Labels: no such field
+        {{ .match.host }}
+            .match: the rule has no regexp
+        {{ .text.x }}
+            .text.x: .text is a string, not a map
+        {{ .labels.job.x }}
+            .labels.job.x: .labels.job is a string, not a map
+        {{ .groups.hsot }}
+            .groups.hsot: no such field
+        {{ $.nosuch }}
+            $.nosuch: no such field
+        {{ with $x := .text }}{{ end }}{{ $x := .text }}{{ $x.y }}
+            $x.y: $x is a string
+        {{ (index .labels "a").b }}
+            (…).b: (…) is a string
+        {{ index .labels 1 }}
+            index: a map is indexed with a name, such as "instance", not with a value of type int
+        {{ index .groups 1 }}
+            index: a map is indexed with a name
+        {{ 1 | index .alert.labels }}
+            index: a map is indexed with a name
+        {{ index .alert "labels" 1 }}
+            index: a map is indexed with a name
+        {{ index .text "a" }}
+            index: cannot index slice/array with type string
+        {{ index .number 1 }}
+            index: can't index item of type float64
+        {{ slice .labels 1 }}
+            slice: can't slice item of type map[string]string
+        {{ slice .text .text }}
+            slice: cannot index slice/array with type string
+        {{ len .number }}
+            len: len of type float64
+        {{ if gt .labels.value 5 }}{{ end }}
+            gt: incompatible types for comparison: string and int
+        {{ lt .number 5 }}
+            lt: incompatible types for comparison: float64 and int
+        {{ le .yes .any }}
+            le: incompatible types
+        {{ eq .text 1 "a" }}
+            eq: incompatible types for comparison: string and int
+        {{ ne .labels .groups }}
+            ne: non-comparable type map
+        {{ add .text 1 }}
+            add: string is not an integer
+        {{ strjoin .labels ", " }}
+            strjoin: it joins a list, not a map[string]string
+        {{ pairs .text }}
+            pairs: it takes a map, not a string
+        {{ substr .labels 0 1 }}
+            expected string; got map[string]string
+        {{ .labels | strlen }}
+            expected string; got map[string]string
+        {{ split ":" .text .text }}
+            expected int; got string
+        {{ range .text }}{{ end }}
+            range can't iterate over a string
+        {{ if .text.x }}{{ end }}
+            .text.x: .text is a string
+        {{ template "t" .text.x }}{{ define "t" }}{{ end }}
+            .text.x: .text is a string
+        {{ and .text.x .text }}
+            .text.x: .text is a string
+        "#,
+    ) {
         let template = parse(source);
         let faults = template.analysis().faults();
         let [fault] = faults else {
@@ -150,35 +130,28 @@ fn what_the_data_never_fit_always_fails() {
 
 #[test]
 fn what_may_not_be_reached_or_may_not_fail_is_no_certain_fault() {
-    for (source, message) in [
-        (
-            "{{ if .any }}{{ .text.x }}{{ end }}",
-            "1:17 of the template: fails where it is reached: .text.x: .text",
-        ),
-        (
-            "{{ with .alert }}{{ .status.x }}{{ end }}",
-            ".status.x: .status is a string",
-        ),
-        ("{{ range .labels }}{{ .x }}{{ end }}", ".x: . is a string"),
-        (
-            "{{ range $k, $v := .labels }}{{ $v }}{{ else }}{{ .x }}{{ end }}",
-            ".x: no such field",
-        ),
-        ("{{ and .any .nosuch }}", ".nosuch: no such field"),
-        ("{{ .alert.lables }}", ".alert.lables: not sent"),
-        (
-            "{{ with .alert }}{{ .Labels }}{{ end }}",
-            ".Labels: not sent",
-        ),
-        (
-            "{{ block \"t\" . }}{{ .match.x }}{{ end }}",
-            ".match: the rule has no regexp",
-        ),
-        (
-            "{{ replace \"(\" \"\" .text }}",
-            "replace gives an empty text",
-        ),
-    ] {
+    for (source, message) in rows(
+        r#"
+        {{ if .any }}{{ .text.x }}{{ end }}
+            1:17 of the template: fails where it is reached: .text.x: .text
+        {{ with .alert }}{{ .status.x }}{{ end }}
+            .status.x: .status is a string
+        {{ range .labels }}{{ .x }}{{ end }}
+            .x: . is a string
+        {{ range $k, $v := .labels }}{{ $v }}{{ else }}{{ .x }}{{ end }}
+            .x: no such field
+        {{ and .any .nosuch }}
+            .nosuch: no such field
+        {{ .alert.lables }}
+            .alert.lables: not sent
+        {{ with .alert }}{{ .Labels }}{{ end }}
+            .Labels: not sent
+        {{ block "t" . }}{{ .match.x }}{{ end }}
+            .match: the rule has no regexp
+        {{ replace "(" "" .text }}
+            replace gives an empty text
+        "#,
+    ) {
         let template = parse(source);
         let faults = template.analysis().faults();
         let [fault] = faults else {
@@ -227,79 +200,27 @@ fn what_the_data_may_lack_is_named() {
     }
 }
 
+fn words(text: &'static str) -> impl Strategy<Value = &'static str> {
+    prop::sample::select(text.split(' ').collect::<Vec<_>>())
+}
+
 /// Operands, of which some use what others declare. Most of them never fail: where one does, the others prove nothing.
 fn operand() -> impl Strategy<Value = String> {
-    const SAFE: &[&str] = &[
-        ".",
-        ".text",
-        ".any",
-        ".labels",
-        ".labels.a",
-        ".alert",
-        ".groups",
-        "$x",
-        "$y",
-        "1",
-        "\"a\"",
-        "true",
-        "(and .any ($y := .labels))",
-        "(or .any ($x = .labels))",
-        "($x = .any)",
-        "($y := .text)",
-    ];
-    const RISKY: &[&str] = &[
-        "$",
-        ".number",
-        ".yes",
-        ".labels.b",
-        ".alert.status",
-        ".alert.labels.a",
-        ".alert.other",
-        ".groups.host",
-        ".match",
-        "$.text",
-        "$.labels.a",
-        "1.5",
-        "nil",
-        "(.alert).status",
-    ];
+    const SAFE: &str = "., .text, .any, .labels, .labels.a, .alert, .groups, $x, $y, 1, \"a\", true, (and .any ($y := .labels)), \
+                        (or .any ($x = .labels)), ($x = .any), ($y := .text)";
+    const RISKY: &str = "$, .number, .yes, .labels.b, .alert.status, .alert.labels.a, .alert.other, .groups.host, .match, $.text, \
+                         $.labels.a, 1.5, nil, (.alert).status";
+    let of = |list: &'static str| prop::sample::select(list.split(", ").collect::<Vec<_>>());
     let simple = prop_oneof![
-        6 => prop::sample::select(SAFE),
-        3 => prop::sample::select(&["$x.a", "$y.a", ".a"][..]),
-        1 => prop::sample::select(RISKY),
+        6 => of(SAFE),
+        3 => words("$x.a $y.a .a"),
+        1 => of(RISKY),
     ];
     let simple = simple.prop_map(str::to_owned);
     simple.prop_recursive(2, 6, 3, |inner| {
         let (one, two) = (inner.clone(), inner.clone());
-        let unary = prop::sample::select(
-            &[
-                "print",
-                "html",
-                "json",
-                "not",
-                "len",
-                "uppercase",
-                "strlen",
-                "pairs",
-            ][..],
-        );
-        let binary = prop::sample::select(
-            &[
-                "and",
-                "or",
-                "print",
-                "map_has_key",
-                "eq",
-                "ne",
-                "lt",
-                "ge",
-                "index",
-                "slice",
-                "strjoin",
-                "add",
-                "printf",
-            ][..],
-        );
+        let unary = words("print html json not len uppercase strlen pairs");
+        let binary = words("and or print map_has_key eq ne lt ge index slice strjoin add printf");
         prop_oneof![
             (unary, inner.clone()).prop_map(|(name, value)| format!("({name} {value})")),
             (binary, one, two).prop_map(|(name, one, two)| format!("({name} {one} {two})")),
@@ -317,23 +238,14 @@ fn template() -> impl Strategy<Value = String> {
     ];
     let nodes = action.prop_recursive(2, 8, 3, |inner| {
         let body = prop::collection::vec(inner, 0..3).prop_map(|nodes| nodes.concat());
-        let opening = prop::sample::select(
-            &[
-                "if ",
-                "with ",
-                "range ",
-                "with $y := ",
-                "if $x := ",
-                "range $x := ",
-                "range $y, $x := ",
-            ][..],
-        );
+        let openings = "if |with |range |with $y := |if $x := |range $x := |range $y, $x := ";
+        let opening = prop::sample::select(openings.split('|').collect::<Vec<_>>());
         (opening, operand(), body.clone(), body).prop_map(|(opening, value, body, otherwise)| {
             format!("{{{{ {opening}{value} }}}}{body}{{{{ else }}}}{otherwise}{{{{ end }}}}")
         })
     });
     let root = prop::collection::vec(nodes, 1..3).prop_map(|nodes| nodes.concat());
-    let first = || prop::sample::select(&[".text", ".any", ".labels", ".alert", "1", "$"][..]);
+    let first = || words(".text .any .labels .alert 1 $");
     (first(), first(), root).prop_map(|(x, y, root)| {
         let definition = "{{ define \"t\" }}{{ . }}{{ $ }}{{ end }}";
         format!("{definition}{{{{ $x := {x} }}}}{{{{ $y := {y} }}}}{root}")
