@@ -213,79 +213,41 @@ impl fmt::Display for AmqpUrl {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::text::tests::rows;
 
     #[test]
     fn addresses() {
-        for (text, shown, login, vhost) in [
-            (
-                "amqp://cpsrabbit:canopsis@localhost/canopsis",
-                "amqp://cpsrabbit@localhost:5672/canopsis",
-                Some(("cpsrabbit", "canopsis")),
-                "canopsis",
-            ),
-            (
-                "amqp://u:p@localhost/canopsis/",
-                "amqp://u@localhost:5672/canopsis",
-                Some(("u", "p")),
-                "canopsis",
-            ),
-            (
-                "AMQP://localhost",
-                "amqp://guest@localhost:5672/%2F",
-                Some(("guest", "guest")),
-                "/",
-            ),
-            (
-                "amqp://localhost/",
-                "amqp://guest@localhost:5672/%2F",
-                Some(("guest", "guest")),
-                "/",
-            ),
-            (
-                "amqp://localhost/%2f",
-                "amqp://guest@localhost:5672/%2F",
-                Some(("guest", "guest")),
-                "/",
-            ),
-            (
-                "amqps://u:p%40s%23@[::1]:1234/a%2Fb?heartbeat=5",
-                "amqps://u@[::1]:1234/a%2Fb",
-                Some(("u", "p@s#")),
-                "a/b",
-            ),
-            (
-                "amqp://u:p@h/%2Fteam%2Fa",
-                "amqp://u@h:5672/%2Fteam%2Fa",
-                Some(("u", "p")),
-                "/team/a",
-            ),
-            (
-                "amqp://a%40b%3A:p@h/50%25%20%23%3F",
-                "amqp://a%40b%3A@h:5672/50%25%20%23%3F",
-                Some(("a@b:", "p")),
-                "50% #?",
-            ),
-            (
-                "amqp://u:p@ss@h/v",
-                "amqp://u@h:5672/v",
-                Some(("u", "p@ss")),
-                "v",
-            ),
-            (
-                "amqps://h/v?auth_mechanism=EXTERNAL",
-                "amqps://h:5671/v",
-                None,
-                "v",
-            ),
-        ] {
+        // The URL; as it is shown, the virtual host, the user and the password.
+        for (text, expected) in rows(
+            "
+            amqp://cpsrabbit:canopsis@localhost/canopsis
+                amqp://cpsrabbit@localhost:5672/canopsis | canopsis | cpsrabbit | canopsis
+            amqp://u:p@localhost/canopsis/
+                amqp://u@localhost:5672/canopsis | canopsis | u | p
+            AMQP://localhost
+                amqp://guest@localhost:5672/%2F | / | guest | guest
+            amqp://localhost/
+                amqp://guest@localhost:5672/%2F | / | guest | guest
+            amqp://localhost/%2f
+                amqp://guest@localhost:5672/%2F | / | guest | guest
+            amqps://u:p%40s%23@[::1]:1234/a%2Fb?heartbeat=5
+                amqps://u@[::1]:1234/a%2Fb | a/b | u | p@s#
+            amqp://u:p@h/%2Fteam%2Fa
+                amqp://u@h:5672/%2Fteam%2Fa | /team/a | u | p
+            amqp://a%40b%3A:p@h/50%25%20%23%3F
+                amqp://a%40b%3A@h:5672/50%25%20%23%3F | 50% #? | a@b: | p
+            amqp://u:p@ss@h/v
+                amqp://u@h:5672/v | v | u | p@ss
+            amqps://h/v?auth_mechanism=EXTERNAL
+                amqps://h:5671/v | v
+            ",
+        ) {
             let url = AmqpUrl::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
-            assert_eq!(url.to_string(), shown);
-            assert_eq!(url.vhost, vhost);
-            let expected = login.map_or(Login::External, |(user, password)| Login::Plain {
-                user: user.to_owned(),
-                password: Secret::new(password),
-            });
-            assert_eq!(url.login, expected, "{text}");
+            let mut found = vec![url.to_string(), url.vhost];
+            if let Login::Plain { user, password } = url.login {
+                found.extend([user, password.expose().to_owned()]);
+            }
+            assert_eq!(found.join(" | "), expected, "{text}");
         }
         assert_eq!(AmqpUrl::parse("amqp://h?heartbeat=5").unwrap().heartbeat, 5);
     }

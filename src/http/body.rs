@@ -270,42 +270,35 @@ mod tests {
     #[test]
     fn what_is_not_a_whole_body_is_refused_and_ends_the_connection() {
         let body = vec![b'x'; 200_000];
-        for (what, request, is_expected) in [
+        let start = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let cut = |rest: &str| format!("{start}{rest}").into_bytes();
+        for (what, request, error) in [
             (
                 "more than the memory",
                 with_length(200_000, &body),
-                (|error| matches!(error, BodyError::Memory(BudgetError::NeverFits(_))))
-                    as fn(&BodyError) -> bool,
+                "Memory(NeverFits",
             ),
             (
-                "chunks that are more than the memory",
+                "chunks, more than the memory",
                 chunked(&[&body]),
-                |error| matches!(error, BodyError::Memory(BudgetError::NeverFits(_))),
+                "Memory(NeverFits",
             ),
             (
                 "longer than the limit",
                 with_length((1 << 20) + 1, b"x"),
-                |error| matches!(error, BodyError::TooLong(_)),
+                "TooLong(",
             ),
-            (
-                "one chunk that is longer",
-                b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n100001\r\nx"
-                    .to_vec(),
-                |error| matches!(error, BodyError::TooLong(_)),
-            ),
+            ("one chunk that is longer", cut("100001\r\nx"), "TooLong("),
             (
                 "chunks that are longer",
                 chunked(&[&body[..70_000]; 16]),
-                |error| matches!(error, BodyError::TooLong(_)),
+                "TooLong(",
             ),
-            ("the end is missing", with_length(1000, b"x"), |error| {
-                matches!(error, BodyError::Incomplete(_))
-            }),
+            ("the end is missing", with_length(1000, b"x"), "Incomplete("),
             (
                 "the last chunk is missing",
-                b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"
-                    .to_vec(),
-                |error| matches!(error, BodyError::Incomplete(_)),
+                cut("1\r\nx\r\n"),
+                "Incomplete(",
             ),
         ] {
             let limit = if what.contains("memory") {
@@ -315,9 +308,9 @@ mod tests {
             };
             let budget = Budget::new(limit);
             let (result, is_finished) = read(&request, &budget);
-            let error = result.err();
-            let is_refused = error.as_ref().is_some_and(is_expected);
-            assert!(is_refused, "{what} is accepted, or: {error:?}");
+            let found = format!("{:?}", result.err());
+            let is_refused = found.starts_with(&format!("Some({error}"));
+            assert!(is_refused, "{what} is accepted, or: {found}");
             assert!(!is_finished, "{what}: its rest would be the next request");
             assert_eq!(budget.used(), 0, "{what}: the charge is not given back");
         }

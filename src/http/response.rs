@@ -231,7 +231,13 @@ mod tests {
 
     #[test]
     fn each_error_has_its_status_and_headers() {
-        let incomplete = || BodyError::Incomplete(std::io::ErrorKind::TimedOut.into());
+        const LATER: Option<(&str, &str)> = Some(("Retry-After", "5"));
+        let full: BodyError = BudgetError::Full(1).into();
+        let never: BodyError = BudgetError::NeverFits(1).into();
+        let incomplete = BodyError::Incomplete(std::io::ErrorKind::TimedOut.into());
+        let decode = PipelineError::Decode(DecodeError::FromPrometheus);
+        let delivery = PipelineError::Delivery(DeliveryError::Stopped);
+        let unauthorized = Some(("WWW-Authenticate", "Bearer"));
         for (error, status, header) in [
             (HttpError::NotFound, 404, None),
             (HttpError::NotAnAlertmanager, 404, None),
@@ -240,80 +246,40 @@ mod tests {
                 405,
                 Some(("Allow", "GET, HEAD")),
             ),
-            (
-                HttpError::Unauthorized(Unauthorized::Missing),
-                401,
-                Some(("WWW-Authenticate", "Bearer")),
-            ),
+            (Unauthorized::Missing.into(), 401, unauthorized),
             (
                 HttpError::ContentEncoding,
                 415,
                 Some(("Accept-Encoding", "identity")),
             ),
-            (HttpError::Body(BodyError::TooLong(9)), 413, None),
+            (BodyError::TooLong(9).into(), 413, None),
             (PipelineError::TooLarge(9).into(), 413, None),
-            (
-                HttpError::Body(incomplete()),
-                503,
-                Some(("Retry-After", "5")),
-            ),
-            (
-                HttpError::Body(BudgetError::Full(1).into()),
-                503,
-                Some(("Retry-After", "5")),
-            ),
-            (HttpError::Body(BudgetError::NeverFits(1).into()), 413, None),
-            (HttpError::MappingBusy, 503, Some(("Retry-After", "5"))),
-            (HttpError::Saturated(8), 503, Some(("Retry-After", "5"))),
-            (HttpError::Body(BodyError::Malformed("x")), 400, None),
-            (HttpError::RequestHead(InvalidRequest::Tls), 400, None),
-            (
-                HttpError::RequestHead(InvalidRequest::ProxyProtocol),
-                400,
-                None,
-            ),
-            (HttpError::RequestHead(InvalidRequest::TooLong), 431, None),
-            (
-                HttpError::RequestHead(InvalidRequest::Expectation),
-                417,
-                None,
-            ),
+            (incomplete.into(), 503, LATER),
+            (full.into(), 503, LATER),
+            (never.into(), 413, None),
+            (HttpError::MappingBusy, 503, LATER),
+            (HttpError::Saturated(8), 503, LATER),
+            (BodyError::Malformed("x").into(), 400, None),
+            (InvalidRequest::Tls.into(), 400, None),
+            (InvalidRequest::ProxyProtocol.into(), 400, None),
+            (InvalidRequest::TooLong.into(), 431, None),
+            (InvalidRequest::Expectation.into(), 417, None),
             (HttpError::HeadTooSlow, 408, None),
-            (
-                PipelineError::Decode(DecodeError::FromPrometheus).into(),
-                400,
-                None,
-            ),
-            (
-                PipelineError::Delivery(DeliveryError::Stopped).into(),
-                503,
-                Some(("Retry-After", "5")),
-            ),
-            (
-                HttpError::NotReady(String::new()),
-                503,
-                Some(("Retry-After", "5")),
-            ),
+            (decode.into(), 400, None),
+            (delivery.into(), 503, LATER),
+            (HttpError::NotReady(String::new()), 503, LATER),
             (ReloadError::Rejected(Vec::new()).into(), 500, None),
-            (
-                ReloadError::Unfinished.into(),
-                503,
-                Some(("Retry-After", "5")),
-            ),
-            (HttpError::Stopping, 503, Some(("Retry-After", "5"))),
+            (ReloadError::Unfinished.into(), 503, LATER),
+            (HttpError::Stopping, 503, LATER),
             (HttpError::Internal, 500, None),
         ] {
             let response = error.response();
-            let first = response
-                .headers
-                .first()
-                .map(|(name, value)| (*name, &**value));
+            let first = response.headers.first();
+            let first = first.map(|(name, value)| (*name, &**value));
             assert_eq!((response.status, first), (status, header), "{error:?}");
-            assert!(
-                response.body.starts_with("{\"error\":\"") && response.body.ends_with("}\n"),
-                "{}",
-                response.body
-            );
+            let body = &response.body;
+            let is_json = body.starts_with("{\"error\":\"") && body.ends_with("}\n");
+            assert!(is_json, "{body}");
         }
     }
 

@@ -281,7 +281,8 @@ mod tests {
     use super::*;
 
     /// Both ends of a connection.
-    fn connection(listener: &TcpListener) -> (Arc<TcpStream>, TcpStream) {
+    fn connection() -> (Arc<TcpStream>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         (Arc::new(listener.accept().unwrap().0), stream)
     }
@@ -303,9 +304,8 @@ mod tests {
 
     #[test]
     fn the_oldest_connection_without_a_notification_is_evicted() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let slots = Arc::new(ConnectionSlots::new(4));
-        let sockets: Vec<_> = (0..6).map(|_| connection(&listener)).collect();
+        let sockets: Vec<_> = (0..6).map(|_| connection()).collect();
         let enter = |index: usize| slots.take(&sockets[index].0).unwrap();
         let (notifying, notified, first, second) = (enter(0), enter(1), enter(2), enter(3));
         assert!(notifying.begin_notification().is_ok());
@@ -326,9 +326,8 @@ mod tests {
 
     #[test]
     fn a_handshake_does_not_keep_a_new_connection_out() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let slots = Arc::new(ConnectionSlots::new(2));
-        let sockets: Vec<_> = (0..3).map(|_| connection(&listener)).collect();
+        let sockets: Vec<_> = (0..3).map(|_| connection()).collect();
         let held = [&sockets[0], &sockets[1]].map(|(socket, _)| {
             let slot = slots.take(socket).unwrap();
             slot.begin_handshake();
@@ -345,8 +344,7 @@ mod tests {
     #[test]
     fn only_a_notification_renews_the_age_of_a_connection() {
         use SlotState::{Handshaking, Leaving, Notifying, Waiting};
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (socket, _peer) = connection(&listener);
+        let (socket, _peer) = connection();
         let accepted = Instant::now();
         let now = accepted + MIN_IDLE;
         for (old, new, state, since) in [
@@ -370,9 +368,8 @@ mod tests {
 
     #[test]
     fn the_oldest_of_too_many_handshakes_is_evicted() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let slots = Arc::new(ConnectionSlots::new(2000));
-        let (socket, _peer) = connection(&listener);
+        let (socket, _peer) = connection();
         let enter = || slots.take(&socket).unwrap();
         let (idle, first) = (enter(), enter());
         first.begin_handshake();
@@ -394,9 +391,8 @@ mod tests {
 
     #[test]
     fn a_handshake_waits_for_others_to_end_before_one_is_evicted() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let slots = Arc::new(ConnectionSlots::new(2000));
-        let (socket, _peer) = connection(&listener);
+        let (socket, _peer) = connection();
         let has_waited = || {
             let enter = |_| slots.take(&socket).unwrap();
             let held: Vec<_> = (0..MAX_HANDSHAKES).map(enter).collect();
@@ -419,8 +415,7 @@ mod tests {
 
     #[test]
     fn no_more_connections_are_evicted_than_needed_and_none_that_is_new() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (socket, _peer) = connection(&listener);
+        let (socket, _peer) = connection();
         let start = Instant::now();
         let at = |time: u32| start + time * MIN_IDLE;
         // For each connection since when it has been idle. It is 4 now, and 1 is the shortest time after which one is evicted.
@@ -445,40 +440,35 @@ mod tests {
             assert_eq!(retry_at, next.map(at), "{times:?}");
             let leaving = table.taken.iter();
             let leaving = leaving.filter(|(_, slot)| slot.state == SlotState::Leaving);
-            assert!(
-                leaving.map(|(id, _)| *id).eq(evicted.iter().copied()),
-                "{times:?}"
-            );
+            let leaving: Vec<_> = leaving.map(|(id, _)| *id).collect();
+            assert_eq!(leaving, evicted, "{times:?}");
         }
     }
 
     #[test]
     fn one_idle_connection_is_evicted_at_a_time() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let slots = Arc::new(ConnectionSlots::new(4));
-        let (socket, _peer) = connection(&listener);
+        let (socket, _peer) = connection();
         let guards = [(); 3].map(|()| slots.take(&socket).unwrap());
         guards[0].begin_notification().unwrap();
         for expected in [[false, true, false], [false, true, true]] {
             slots.evict_longest_idle();
             let table = slots.table.lock();
-            let states = table.taken.values().map(|slot| slot.state);
-            assert!(
-                states.map(|state| state == SlotState::Leaving).eq(expected),
-                "{table:?}"
-            );
+            let leaving = table
+                .taken
+                .values()
+                .map(|slot| slot.state == SlotState::Leaving);
+            assert_eq!(leaving.collect::<Vec<_>>(), expected);
         }
     }
 
     #[test]
     fn a_lower_limit_holds_for_the_next_connection() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let slots = Arc::new(ConnectionSlots::new(5));
-        let sockets: Vec<_> = (0..6).map(|_| connection(&listener)).collect();
-        let threads: Vec<_> = sockets[1..]
-            .iter()
-            .map(|(socket, _)| leave_when_closed(socket, slots.take(socket).unwrap()))
-            .collect();
+        let sockets: Vec<_> = (0..6).map(|_| connection()).collect();
+        let leave =
+            |(socket, _): &(Arc<_>, _)| leave_when_closed(socket, slots.take(socket).unwrap());
+        let threads: Vec<_> = sockets[1..].iter().map(leave).collect();
         for slot in slots.table.lock().taken.values_mut() {
             slot.since -= MIN_IDLE;
         }
@@ -486,8 +476,9 @@ mod tests {
         let newcomer = slots.take(&sockets[0].0);
         assert!(newcomer.is_some());
         let is_leaving = slots.table.lock().count(SlotState::Leaving) > 0;
+        let found = (used(&slots), is_leaving);
         assert_eq!(
-            (used(&slots), is_leaving),
+            found,
             ((4, 0), false),
             "more or less than the excess is evicted"
         );
@@ -499,9 +490,8 @@ mod tests {
 
     #[test]
     fn notifications_leave_slots_for_others() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (socket, _peer) = connection(&listener);
-        for (max, notifications) in [
+        let (socket, _peer) = connection();
+        let limits = [
             (0, 1),
             (1, 1),
             (2, 1),
@@ -510,12 +500,11 @@ mod tests {
             (15, 8),
             (16, 8),
             (17, 9),
-            (1024, 1016),
-        ] {
+        ];
+        for (max, notifications) in limits.into_iter().chain([(1024, 1016)]) {
             let slots = Arc::new(ConnectionSlots::new(max));
-            let guards: Vec<_> = (0..max.max(2))
-                .map(|_| slots.take(&socket).unwrap())
-                .collect();
+            let guards = (0..max.max(2)).map(|_| slots.take(&socket).unwrap());
+            let guards: Vec<_> = guards.collect();
             let received = guards
                 .iter()
                 .filter(|slot| slot.begin_notification().is_ok());
@@ -529,9 +518,8 @@ mod tests {
 
     #[test]
     fn a_connection_that_does_not_leave_delays_a_new_one_for_a_limited_time() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let slots = Arc::new(ConnectionSlots::new(2));
-        let (socket, _peer) = connection(&listener);
+        let (socket, _peer) = connection();
         let guards = [slots.take(&socket).unwrap(), slots.take(&socket).unwrap()];
         assert!(slots.take(&socket).is_none());
         // The evicted one stays evicted.
@@ -543,9 +531,8 @@ mod tests {
 
     #[test]
     fn draining_ends_the_input_and_waits_for_notifications() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let slots = Arc::new(ConnectionSlots::new(4));
-        let (idle, notifying) = (connection(&listener), connection(&listener));
+        let (idle, notifying) = (connection(), connection());
         let _idle_slot = slots.take(&idle.0).unwrap();
         let slot = slots.take(&notifying.0).unwrap();
         slot.begin_notification().unwrap();
