@@ -200,12 +200,8 @@ fn check_root(root: &NodeRef<'_>, diagnostics: &mut Diagnostics) {
 impl fmt::Display for Config {
     /// The summary that `--check` prints, without secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let urls: Vec<String> = self
-            .publisher
-            .urls
-            .iter()
-            .map(ToString::to_string)
-            .collect();
+        let urls = self.publisher.urls.iter().map(ToString::to_string);
+        let urls: Vec<String> = urls.collect();
         writeln!(f, "broker:       {}", urls.join(", "))?;
         writeln!(f, "exchange:     {}", visible(&self.publisher.exchange))?;
         writeln!(f, "listen:       {}", self.http.listen)?;
@@ -218,12 +214,10 @@ impl fmt::Display for Config {
         writeln!(f, "connector:    {connector}")?;
         let infos = self.mapping.extra_infos.iter();
         let names: Vec<_> = infos.map(|(name, _)| visible(name.as_str())).collect();
-        let names = if names.is_empty() {
-            "none".to_owned()
-        } else {
-            names.join(", ")
-        };
-        write!(f, "extra infos:  {names}")
+        match names.join(", ").as_str() {
+            "" => write!(f, "extra infos:  none"),
+            names => write!(f, "extra infos:  {names}"),
+        }
     }
 }
 

@@ -63,14 +63,9 @@ pub fn write(
 }
 
 fn heading(alert: &Alert<'_>) -> String {
-    let name = alert.labels.get("alertname").map(quote);
-    format!(
-        "{}{}{}, fingerprint {}",
-        name.as_deref().unwrap_or_default(),
-        if name.is_some() { ", " } else { "" },
-        alert.status.as_str(),
-        quote(&alert.fingerprint)
-    )
+    let name = alert.labels.get("alertname").map(|name| quote(name) + ", ");
+    let (name, status) = (name.unwrap_or_default(), alert.status.as_str());
+    format!("{name}{status}, fingerprint {}", quote(&alert.fingerprint))
 }
 
 /// How one alert's event gets its values.

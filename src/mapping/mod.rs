@@ -23,7 +23,7 @@ use crate::event::{
     self, Event, ExtraName, FieldValue, MAX_EVENT_BYTES, Name, Names, NamesError, State,
 };
 use crate::perf_data::PerfData;
-use crate::text::shorten;
+use crate::text::{shorten, split_at_chars};
 use explain::FieldTrace;
 use quote::quote;
 use rule::{Rule, SkipReason};
@@ -191,7 +191,11 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
         let connector = mapping.connector.borrowed();
         let names = Names::new([connector, connector_name, component, resource])
             .map_err(|error| vec![error.into()])?;
-        self.note_names(&names);
+        if self.trace.is_some() {
+            for warning in names.warnings() {
+                self.note(|| warning);
+            }
+        }
         let event = Event {
             state: self.state(mapping.state.as_ref()),
             output: self.truncated("output", mapping.output.as_ref()),
@@ -262,15 +266,6 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
         }
     }
 
-    /// Notes what works in Canopsis only in part.
-    fn note_names(&mut self, names: &Names<'_>) {
-        if self.trace.is_some() {
-            for warning in names.warnings() {
-                self.note(|| warning);
-            }
-        }
-    }
-
     /// Omits a field, or gives it the unknown state.
     fn warn(&mut self, field: &str, reason: String) {
         self.note(|| reason.clone());
@@ -308,13 +303,8 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
     fn truncated(&mut self, field: &str, rule: Option<&'a TruncatedRule>) -> Option<Cow<'a, str>> {
         let mut string = self.string(field, rule.map(|truncated| &truncated.rule))?;
         let length = rule?.length;
-        // A string has at most as many characters as bytes.
-        let end = if string.len() <= length {
-            None
-        } else {
-            string.char_indices().nth(length)
-        };
-        if let Some((end, _)) = end {
+        let end = split_at_chars(&string, length).0.len();
+        if end < string.len() {
             self.note(|| format!("cut to {length} of {} characters", string.chars().count()));
             match &mut string {
                 Cow::Borrowed(string) => *string = &string[..end],

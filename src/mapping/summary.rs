@@ -28,7 +28,8 @@ const MAX_VALUES: usize = 2;
 #[derive(Debug)]
 pub struct Summary<'n> {
     kind: InputKind,
-    groups: &'n [Group<'n>],
+    /// By the numbers of their groups.
+    notifications: BTreeMap<usize, &'n Notification<'n>>,
     alerts: usize,
     suppressed: usize,
     /// The numbers of the rejected alerts, by their reasons.
@@ -60,7 +61,10 @@ impl<'n> Summary<'n> {
     ) -> Result<Self, DecodeError> {
         let mut summary = Self {
             kind,
-            groups,
+            notifications: groups
+                .iter()
+                .map(|group| (group.number, &group.notification))
+                .collect(),
             alerts: 0,
             suppressed: 0,
             rejected: BTreeMap::new(),
@@ -192,13 +196,8 @@ impl<'n> Summary<'n> {
             entities.entry(entity).or_default().insert(*group);
         }
         entities.retain(|_, groups| groups.len() > 1);
-        let notifications: BTreeMap<usize, &Notification<'_>> = self
-            .groups
-            .iter()
-            .map(|group| (group.number, &group.notification))
-            .collect();
         let shared = |(entity, groups): (_, BTreeSet<usize>)| {
-            let found = groups.iter().filter_map(|group| notifications.get(group));
+            let found = groups.iter().map(|group| self.notifications[group]);
             let mut labels = differing(found.clone().map(|found| &found.group_labels));
             let receivers: BTreeSet<_> = found.map(|found| Some(&*found.receiver)).collect();
             if receivers.len() > 1 {
@@ -214,11 +213,8 @@ impl<'n> Summary<'n> {
     }
 
     fn write_notes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let receivers: BTreeSet<&str> = self
-            .groups
-            .iter()
-            .map(|group| &*group.notification.receiver)
-            .collect();
+        let notifications = self.notifications.values();
+        let receivers: BTreeSet<&str> = notifications.map(|group| &*group.receiver).collect();
         match self.kind {
             _ if self.alerts == 0 => writeln!(
                 f,
@@ -246,8 +242,8 @@ impl fmt::Display for Summary<'_> {
             .count();
         write!(f, "Summary of {}", count(self.alerts, "alert", "alerts"))?;
         if self.has_groups() {
-            let groups: BTreeSet<usize> = self.groups.iter().map(|group| group.number).collect();
-            write!(f, " in {}", count(groups.len(), "group", "groups"))?;
+            let groups = self.notifications.len();
+            write!(f, " in {}", count(groups, "group", "groups"))?;
         }
         write!(f, ": {}", count(events, "event", "events"))?;
         for (number, what) in [
