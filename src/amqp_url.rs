@@ -182,8 +182,8 @@ fn query(url: &Url) -> Result<(u16, bool), UrlError> {
     let (mut heartbeat, mut external) = (DEFAULT_HEARTBEAT_SECONDS, false);
     for (name, value) in url.query_pairs() {
         match (&*name, value.to_ascii_lowercase().as_str()) {
-            ("heartbeat", seconds) if seconds.parse::<u16>().is_ok() => {
-                heartbeat = seconds.parse().unwrap_or(heartbeat);
+            ("heartbeat", seconds) => {
+                heartbeat = seconds.parse().map_err(|_| UrlError::Query)?;
             }
             ("auth_mechanism", "external") => external = true,
             ("auth_mechanism", "plain") => external = false,

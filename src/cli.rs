@@ -154,7 +154,10 @@ impl Cli {
                 return Err(UsageError::UnexpectedValue(name.to_owned()));
             }
             return Err(if name.starts_with('-') {
-                UsageError::UnknownOption(name.to_owned(), did_you_mean(name, FLAGS))
+                UsageError::UnknownOption(
+                    name.to_owned(),
+                    did_you_mean(name, FLAGS.iter().copied()),
+                )
             } else {
                 UsageError::Positional
             });
@@ -196,14 +199,12 @@ fn or_variable<T>(
 }
 
 fn host(text: &str) -> Result<String, &'static str> {
-    let text = text
+    let bare = text
         .strip_prefix('[')
-        .and_then(|text| text.strip_suffix(']'))
-        .unwrap_or(text);
-    if text.is_empty() {
-        Err("--host takes an address")
-    } else {
-        Ok(text.to_owned())
+        .and_then(|text| text.strip_suffix(']'));
+    match bare.unwrap_or(text) {
+        "" => Err("--host takes an address"),
+        host => Ok(host.to_owned()),
     }
 }
 
@@ -220,7 +221,12 @@ fn level(text: &str) -> Result<LevelFilter, &'static str> {
 }
 
 fn format(text: &str) -> Result<Format, &'static str> {
-    Format::parse(text).ok_or("--log-format takes text, json or auto")
+    match text {
+        "auto" => Ok(Format::Auto),
+        "text" => Ok(Format::Text),
+        "json" => Ok(Format::Json),
+        _ => Err("--log-format takes text, json or auto"),
+    }
 }
 
 #[cfg(test)]

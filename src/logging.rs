@@ -28,18 +28,6 @@ pub enum Format {
     Json,
 }
 
-impl Format {
-    /// Parses the value of `--log-format`.
-    pub fn parse(text: &str) -> Option<Self> {
-        match text {
-            "auto" => Some(Self::Auto),
-            "text" => Some(Self::Text),
-            "json" => Some(Self::Json),
-            _ => None,
-        }
-    }
-}
-
 /// Sets up the log and logs panics. A second call changes nothing.
 pub fn start(level: LevelFilter, format: Format) {
     let under_journal = std::env::var_os("JOURNAL_STREAM").is_some();
@@ -194,18 +182,14 @@ impl LogLimiter {
 
     fn allow_at(&self, subject: &str, rate: LogRate, now: Instant) -> Option<u64> {
         let mut buckets = self.0.lock();
-        if let Some(bucket) = buckets.get_mut(subject) {
-            return bucket.allow(rate, now);
-        }
-        if buckets.len() == MAX_SUBJECTS {
+        if buckets.len() == MAX_SUBJECTS && !buckets.contains_key(subject) {
             buckets.clear();
         }
-        let bucket = Bucket {
+        let bucket = buckets.entry(subject.to_owned()).or_insert(Bucket {
             left: rate.burst,
             refilled: now,
             suppressed: 0,
-        };
-        let bucket = buckets.entry(subject.to_owned()).or_insert(bucket);
+        });
         bucket.allow(rate, now)
     }
 }

@@ -89,15 +89,7 @@ impl RunError {
     pub fn exit_status(&self) -> u8 {
         match self {
             Self::Usage(_) | Self::Config(_) => 2,
-            Self::Listen(_)
-            | Self::Publisher(_)
-            | Self::Signals(_)
-            | Self::Read { .. }
-            | Self::Input(_)
-            | Self::Decode(_)
-            | Self::Encode(_)
-            | Self::Rejected(..)
-            | Self::Stdout(_) => 1,
+            _ => 1,
         }
     }
 }

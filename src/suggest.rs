@@ -30,13 +30,13 @@ pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Opti
 }
 
 /// `; did you mean "x"?` for the nearest known word; empty where none is near.
-pub fn did_you_mean(word: &str, known: &[&str]) -> String {
-    nearest(word, known.iter().copied())
-        .map_or_else(String::new, |meant| format!("; did you mean \"{meant}\"?"))
+pub fn did_you_mean<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> String {
+    nearest(word, known).map_or_else(String::new, |meant| format!("; did you mean \"{meant}\"?"))
 }
 
 /// What to write instead of a name that a template uses and that nothing has: what it is called here, or the nearest known name.
-pub fn for_template(unknown: &UnknownName) -> Option<String> {
+/// Empty where neither is known.
+pub fn for_template(unknown: &UnknownName) -> String {
     let known = || unknown.known.iter().map(String::as_str);
     let name = unknown.name.as_str();
     let (counterpart, same) = match unknown.kind {
@@ -54,13 +54,11 @@ pub fn for_template(unknown: &UnknownName) -> Option<String> {
         NameKind::Template | NameKind::TimeZone => (None, None),
     };
     match (same, counterpart) {
-        (None, Some(Counterpart::Is(expression))) => Some(format!("; here it is {expression}")),
-        (None, Some(Counterpart::Instead(advice))) => Some(format!("; {advice} instead")),
-        (None, Some(Counterpart::None)) => Some("; it has no counterpart here".to_owned()),
-        (same, _) => {
-            let meant = same.or_else(|| nearest(name, known()))?;
-            Some(format!("; did you mean \"{meant}\"?"))
-        }
+        (None, Some(Counterpart::Is(expression))) => format!("; here it is {expression}"),
+        (None, Some(Counterpart::Instead(advice))) => format!("; {advice} instead"),
+        (None, Some(Counterpart::None)) => "; it has no counterpart here".to_owned(),
+        (Some(same), _) => did_you_mean(name, [same]),
+        (None, None) => did_you_mean(name, known()),
     }
 }
 
@@ -100,7 +98,7 @@ mod tests {
         ] {
             assert_eq!(nearest(word, known), meant, "{word:.20}");
         }
-        assert_eq!(did_you_mean("lsten", &known), "; did you mean \"listen\"?");
-        assert_eq!(did_you_mean("port", &known), "");
+        assert_eq!(did_you_mean("lsten", known), "; did you mean \"listen\"?");
+        assert_eq!(did_you_mean("port", known), "");
     }
 }

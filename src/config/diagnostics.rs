@@ -184,7 +184,7 @@ pub fn hint(key: &str, known: &[&str]) -> String {
             None => MISSING_SPACE.to_owned(),
         };
     }
-    let hint = did_you_mean(&without_hidden(key), known);
+    let hint = did_you_mean(&without_hidden(key), known.iter().copied());
     format!("{hint}{}", hidden_hint(key))
 }
 

@@ -145,7 +145,7 @@ impl<'c> RuleReader<'c> {
             "template" => self.template(node),
             "map" => self.lookup(node, kind),
             other => {
-                let hint = did_you_mean(other, &types);
+                let hint = did_you_mean(other, types);
                 let message = format!("unknown type {other:?}{hint} (known: {known})");
                 self.error(&type_node, message)
             }
@@ -311,7 +311,7 @@ impl<'c> RuleReader<'c> {
         let template = match Template::parse_for(source, shape, &mut self.regexps) {
             Ok(template) => template,
             Err(error) => {
-                let hint = error.unknown.as_ref().and_then(suggest::for_template);
+                let hint = error.unknown.as_ref().map(suggest::for_template);
                 let hint = hint.unwrap_or_default();
                 return self.error(
                     node,
@@ -320,19 +320,20 @@ impl<'c> RuleReader<'c> {
             }
         };
         for fault in template.analysis().faults() {
-            let hint = fault.unknown.as_ref().and_then(suggest::for_template);
-            let message = match (&fault.unknown, hint) {
-                // The sender may have added it.
-                (Some(unknown), None) if unknown.kind == NameKind::PossibleField => continue,
-                (_, hint) if fault.always => {
-                    format!(
-                        "the template always fails: {fault}{}",
-                        hint.unwrap_or_default()
-                    )
-                }
-                (_, hint) => format!("{fault}{}", hint.unwrap_or_default()),
+            let hint = fault.unknown.as_ref().map(suggest::for_template);
+            let hint = hint.unwrap_or_default();
+            let kind = fault.unknown.as_ref().map(|unknown| unknown.kind);
+            // The sender may have added it.
+            if kind == Some(NameKind::PossibleField) && hint.is_empty() {
+                continue;
+            }
+            let always = if fault.always {
+                "the template always fails: "
+            } else {
+                ""
             };
-            self.diagnostics.warn(node, message);
+            self.diagnostics
+                .warn(node, format!("{always}{fault}{hint}"));
         }
         Some(template)
     }
@@ -365,12 +366,10 @@ impl<'c> RuleReader<'c> {
     }
 
     fn required_key<'d>(&mut self, node: &NodeRef<'d>, key: &str) -> Option<NodeRef<'d>> {
-        let value = node.get(key);
-        if value.is_none() {
-            self.diagnostics
-                .error(node, format!("missing key \"{key}\""));
+        match node.get(key) {
+            None => self.error(node, format!("missing key \"{key}\"")),
+            value => value,
         }
-        value
     }
 
     /// A scalar as it is written.
@@ -416,7 +415,7 @@ impl<'c> RuleReader<'c> {
         };
         let hint = match &error {
             PathError::UnknownRoot(root) => meant_path(text).map_or_else(
-                || did_you_mean(root, &roots().collect::<Vec<_>>()),
+                || did_you_mean(root, roots()),
                 |path| format!("; did you mean \"{path}\"?"),
             ),
             PathError::NotAMap(_) | PathError::NameMissing => String::new(),
