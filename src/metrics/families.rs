@@ -2,6 +2,7 @@
 //!
 //! Each type is one module's handle. It must not know what the module does beyond what it counts.
 
+use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -153,6 +154,14 @@ metrics! {
     }
 }
 
+/// Adds to a counter, which exists from then on, also at 0.
+fn add<L>(family: &Family<L, Counter>, labels: &L, count: u64)
+where
+    L: Clone + Hash + Eq,
+{
+    family.get_or_create(labels).inc_by(count);
+}
+
 fn outcome(success: bool) -> Label<&'static str> {
     [("outcome", if success { "success" } else { "failure" })]
 }
@@ -217,7 +226,7 @@ impl HttpMetrics {
         let new = Self::registered(registry);
         for code in [200, 400, 401, 413, 415, 422, 503] {
             let route = "/webhook";
-            let _ = new.requests.get_or_create(&RequestLabels { route, code });
+            add(&new.requests, &RequestLabels { route, code }, 0);
         }
         new
     }
@@ -225,16 +234,12 @@ impl HttpMetrics {
     /// Counts input that is not a valid request, and was answered with this code.
     pub fn refused(&self, code: u16) {
         let route = "other";
-        self.requests
-            .get_or_create(&RequestLabels { route, code })
-            .inc();
+        add(&self.requests, &RequestLabels { route, code }, 1);
     }
 
     /// Counts a request that was answered.
     pub fn answered(&self, route: &'static str, code: u16, after: Duration) {
-        self.requests
-            .get_or_create(&RequestLabels { route, code })
-            .inc();
+        add(&self.requests, &RequestLabels { route, code }, 1);
         self.durations
             .get_or_create(&[("route", route)])
             .observe(after.as_secs_f64());
@@ -245,16 +250,14 @@ impl HttpMetrics {
 
     /// Counts a request with the token at this position, which is not the first.
     pub fn token_used(&self, position: u64) {
-        self.later_tokens
-            .get_or_create(&[("position", position)])
-            .inc();
+        add(&self.later_tokens, &[("position", position)], 1);
     }
 
     /// Starts the counts for tokens other than the first at 0, so that `increase()` sees the first request. There is always
     /// one, so that the metric is there before a second token is.
     pub fn preregister(&self, tokens: usize) {
         for position in 2..=(tokens as u64).max(2) {
-            let _ = self.later_tokens.get_or_create(&[("position", position)]);
+            add(&self.later_tokens, &[("position", position)], 0);
         }
     }
 
@@ -288,10 +291,10 @@ impl AlertMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let new = Self::registered(registry);
         for status in ["firing", "resolved"] {
-            let _ = new.received.get_or_create(&[("status", status)]);
+            add(&new.received, &[("status", status)], 0);
         }
         for field in ["connector_name", "component", "resource", "event", "alert"] {
-            let _ = new.rejected.get_or_create(&field_label(field));
+            add(&new.rejected, &field_label(field), 0);
         }
         for field in [
             "state",
@@ -309,23 +312,17 @@ impl AlertMetrics {
 
     /// Counts alerts, `firing` or `resolved`.
     pub fn received(&self, status: &'static str, alerts: u64) {
-        self.received
-            .get_or_create(&[("status", status)])
-            .inc_by(alerts);
+        add(&self.received, &[("status", status)], alerts);
     }
 
     /// Counts alerts without an event: this required field has no value, or the whole `event` or `alert` is at fault.
     pub fn rejected(&self, field: &str, alerts: u64) {
-        self.rejected
-            .get_or_create(&field_label(field))
-            .inc_by(alerts);
+        add(&self.rejected, &field_label(field), alerts);
     }
 
     /// Counts an event that lacks this field.
     pub fn dropped(&self, field: &str, events: u64) {
-        self.dropped
-            .get_or_create(&field_label(field))
-            .inc_by(events);
+        add(&self.dropped, &field_label(field), events);
     }
 
     /// Notes the time of a valid notification.
@@ -335,7 +332,7 @@ impl AlertMetrics {
 
     /// Starts the count of events that lack this field at 0, so that `increase()` sees the first one.
     pub fn preregister(&self, field: &str) {
-        let _ = self.dropped.get_or_create(&field_label(field));
+        add(&self.dropped, &field_label(field), 0);
     }
 
     /// Counts firing alerts that are merged into another one with the same state.
@@ -363,10 +360,10 @@ impl BrokerMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let new = Self::registered(registry);
         for reason in FailureReason::ALL {
-            let _ = new.failed.get_or_create(&reason.label());
+            add(&new.failed, &reason.label(), 0);
         }
         for success in [true, false] {
-            let _ = new.attempts.get_or_create(&outcome(success));
+            add(&new.attempts, &outcome(success), 0);
         }
         new
     }
@@ -378,9 +375,7 @@ impl BrokerMetrics {
 
     /// Counts events that are not known to be in the queue.
     pub fn failed(&self, reason: FailureReason, events: usize) {
-        self.failed
-            .get_or_create(&reason.label())
-            .inc_by(saturating(events));
+        add(&self.failed, &reason.label(), saturating(events));
     }
 
     /// Counts events that a retry need not publish again.
@@ -390,7 +385,7 @@ impl BrokerMetrics {
 
     /// Counts an attempt to connect.
     pub fn attempted(&self, success: bool) {
-        self.attempts.get_or_create(&outcome(success)).inc();
+        add(&self.attempts, &outcome(success), 1);
     }
 
     /// Records how long a confirm took.
@@ -426,7 +421,7 @@ impl ReloadMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let new = Self::registered(registry);
         for success in [true, false] {
-            let _ = new.outcomes.get_or_create(&outcome(success));
+            add(&new.outcomes, &outcome(success), 0);
         }
         new.loaded(true);
         new
@@ -434,7 +429,7 @@ impl ReloadMetrics {
 
     /// Counts a reload.
     pub fn reloaded(&self, success: bool) {
-        self.outcomes.get_or_create(&outcome(success)).inc();
+        add(&self.outcomes, &outcome(success), 1);
         self.loaded(success);
     }
 
