@@ -164,29 +164,26 @@ impl BatchBuilder {
     pub fn finish(self) -> MergedBatch {
         let (mut batch, events) = (self.batch, self.candidates);
         let chosen = choose_events(&events);
-        let (mut states, mut hidden, mut places) = (Vec::new(), Vec::new(), Vec::new());
-        for (position, &in_place) in chosen.iter().enumerate() {
-            places.push(states.len());
-            if position == in_place {
-                states.push((events[position].entity, events[position].state));
-            } else if events[position].is_hidden_by(&events[in_place]) {
-                hidden.push(in_place);
-            }
+        let is_kept = |position: &usize| chosen[*position] == *position;
+        let (kept, merged): (Vec<_>, Vec<_>) = (0..events.len()).partition(is_kept);
+        let states = kept
+            .iter()
+            .map(|&one| (events[one].entity, events[one].state));
+        let is_hidden = |one: &&usize| events[**one].is_hidden_by(&events[chosen[**one]]);
+        let hidden = merged.iter().filter(is_hidden);
+        let hiding = hidden.filter_map(|&one| kept.binary_search(&chosen[one]).ok());
+        if !merged.is_empty() {
+            batch.retain(|position| is_kept(&position));
         }
-        let merged = events.len() - states.len();
-        if merged > 0 {
-            batch.retain(|position| chosen[position] == position);
-        }
-        if merged > 0 || batch.bytes() > SHRINK_ABOVE {
+        if !merged.is_empty() || batch.bytes() > SHRINK_ABOVE {
             batch.bodies.shrink_to_fit();
             batch.texts.shrink_to_fit();
             batch.entries.shrink_to_fit();
         }
-        let hiding = hidden.into_iter().map(|position| places[position]);
         MergedBatch {
             batch,
-            states,
-            merged,
+            states: states.collect(),
+            merged: merged.len(),
             hiding: hiding.collect(),
         }
     }

@@ -52,7 +52,7 @@ type VerdictSender = oneshot::Sender<Verdict>;
 
 /// For the publisher's thread.
 enum PublisherCommand {
-    Submit((Batch, Charge), Caller),
+    Submit(Identity, (Batch, Charge), Caller),
     Reconfigure(BrokerSettings),
     Stop,
 }
@@ -90,7 +90,7 @@ impl Publisher {
             progress: Arc::clone(&wait.progress),
         };
         // Without the thread, the sender of the verdict is dropped, which ends the wait.
-        let submit = PublisherCommand::Submit((batch, charge), caller);
+        let submit = PublisherCommand::Submit(identity, (batch, charge), caller);
         let _ = self.commands.send(submit);
         let verdict = match wait.verdict(&receiver, sender_is_gone) {
             Some(Ok(())) if sender_is_gone() => Err(DeliveryError::SenderGone),

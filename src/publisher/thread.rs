@@ -215,10 +215,10 @@ impl PublisherThread {
     fn execute(&mut self, command: Option<PublisherCommand>) {
         let now = Instant::now();
         match command {
-            Some(PublisherCommand::Submit(content, caller)) => {
+            Some(PublisherCommand::Submit(identity, content, caller)) => {
                 // It may be the repetition of a notification whose sender has got the response.
                 self.take_heard();
-                let settled = self.ledger.submit(content, caller, now);
+                let settled = self.ledger.submit(identity, content, caller, now);
                 self.metrics.settled_before_retry(settled);
             }
             Some(PublisherCommand::Reconfigure(settings)) => {

@@ -72,15 +72,15 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Takes a notification, and the caller that waits for its verdict. Returns the number of its events that an earlier
+    /// Takes a notification with its identity, and the caller that waits for its verdict. Returns the number of its events that an earlier
     /// attempt has settled.
     pub fn submit(
         &mut self,
+        identity: Identity,
         (batch, charge): (Batch, Charge),
         caller: Caller,
         now: Instant,
     ) -> usize {
-        let identity = batch.identity();
         let delivery = self.deliveries.entry(identity).or_insert_with(|| {
             let delivery = Delivery::new(batch.len(), now);
             self.parked_bytes += delivery.parked_bytes();
@@ -252,11 +252,12 @@ impl Ledger {
                 self.entities.remove(&entity);
                 return;
             };
-            let delivery = self.deliveries.get_mut(&event.delivery);
-            let is_acked = |one: &&mut Delivery| one.states[event.index] == EventState::Acked;
-            let Some(delivery) = delivery.filter(is_acked) else {
+            let Some(delivery) = self.deliveries.get_mut(&event.delivery) else {
                 return;
             };
+            if delivery.states[event.index] != EventState::Acked {
+                return;
+            }
             events.pop_front();
             delivery.settle(event.index, now);
             if delivery.is_live() && delivery.is_settled() {

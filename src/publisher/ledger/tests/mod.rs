@@ -117,7 +117,7 @@ impl Waiter {
 fn submit(ledger: &mut Ledger, batch: Batch, now: Instant) -> Waiter {
     let (caller, waiter) = Waiter::new(now);
     let charge = Budget::new(64 << 20).charge();
-    ledger.submit((batch, charge), caller, now);
+    ledger.submit(batch.identity(), (batch, charge), caller, now);
     waiter
 }
 

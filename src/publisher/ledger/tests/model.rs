@@ -185,7 +185,10 @@ impl Model {
         }
         let settled = self.known_settled(notification);
         let (caller, waiter) = Waiter::new(self.now);
-        let reported = self.ledger.submit((batch, charge), caller, self.now);
+        let identity = IDENTITIES[notification];
+        let reported = self
+            .ledger
+            .submit(identity, (batch, charge), caller, self.now);
         assert_eq!(reported, settled, "events settled before");
         if settled == NOTIFICATIONS[notification].len() {
             assert_eq!(
