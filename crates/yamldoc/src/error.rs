@@ -221,94 +221,106 @@ mod tests {
 
     #[test]
     fn invalid_yaml_is_reported_with_its_position_and_a_hint() {
-        check(&[
-            (
-                "a: [1\nb: 2\n",
-                2,
-                2,
-                "or ']'; the [ or { at line 1, column 4 is not closed, or a value in it has a colon,",
-            ),
-            ("a: 1\n---\nb: 2\n", 0, 0, "more than one document"),
-            (
-                "a: !S3cret\n",
-                1,
-                4,
-                "a value that begins with ! must be quoted",
-            ),
-            (
-                "a: !S3cret!x\n",
-                1,
-                4,
-                "a value that begins with ! must be quoted",
-            ),
-            (
-                "a: !<x\n",
-                1,
-                7,
-                "a value that begins with ! must be quoted",
-            ),
-            ("a: @x\n", 1, 4, "a value that begins with @ must be quoted"),
-            ("a: `x\n", 1, 4, "a value that begins with ` must be quoted"),
-            ("a: %x\n", 1, 4, "a value that begins with % must be quoted"),
-            ("a: *x\n", 1, 4, "a value that begins with * must be quoted"),
-            ("a: *\n", 1, 5, "a value that begins with * must be quoted"),
-            (
-                "a: & x\n",
-                1,
-                5,
-                "a value that begins with & must be quoted",
-            ),
-            ("a:\n\tb: 1\n", 2, 1, "indent with spaces, not with tabs"),
-            (
-                "a:\n  b: 1\n\tc: 1\n",
-                3,
-                1,
-                "indent with spaces, not with tabs",
-            ),
-            ("a: {{ .Field }}\n", 1, 5, "{{ .Field }}, must be quoted"),
-            ("a: x: y\n", 1, 5, "a colon and a space must be quoted"),
-            ("a: !!int x\n", 1, 4, "does not match its tag"),
-            ("a: \"\\d\"\n", 1, 5, "write \\\\ for a backslash"),
-            ("a: 'it's'\n", 1, 8, "the quoted text ends here"),
+        check_all(
+            r#"
+            a: [1\nb: 2
+                2:2 or ']'; the [ or { at line 1, column 4 is not closed, or a value in it has a colon,
+            a: 1\n---\nb: 2
+                0:0 more than one document
+            a: !S3cret
+                1:4 a value that begins with ! must be quoted
+            a: !S3cret!x
+                1:4 a value that begins with ! must be quoted
+            a: !<x
+                1:7 a value that begins with ! must be quoted
+            a: @x
+                1:4 a value that begins with @ must be quoted
+            a: `x
+                1:4 a value that begins with ` must be quoted
+            a: %x
+                1:4 a value that begins with % must be quoted
+            a: *x
+                1:4 a value that begins with * must be quoted
+            a: *
+                1:5 a value that begins with * must be quoted
+            a: & x
+                1:5 a value that begins with & must be quoted
+            a:\n\tb: 1
+                2:1 indent with spaces, not with tabs
+            a:\n  b: 1\n\tc: 1
+                3:1 indent with spaces, not with tabs
+            a: {{ .Field }}
+                1:5 {{ .Field }}, must be quoted
+            a: x: y
+                1:5 a colon and a space must be quoted
+            a: !!int x
+                1:4 does not match its tag
+            a: "\d"
+                1:5 write \\ for a backslash
+            a: 'it's'
+                1:8 the quoted text ends here
             // Not where the file ends.
-            ("a: 1\nb: 'x\nc: y\n", 2, 4, "has no closing one"),
-            ("a: [x, \"y\nb: z\n", 1, 8, "has no closing one"),
-            ("a: 'x\n--- \n", 1, 4, "has no closing one"),
-            ("'a: x\nb: y\n", 1, 1, "has no closing one"),
-        ]);
+            a: 1\nb: 'x\nc: y
+                2:4 has no closing one
+            a: [x, "y\nb: z
+                1:8 has no closing one
+            a: 'x\n---\s
+                1:4 has no closing one
+            'a: x\nb: y
+                1:1 has no closing one
+            "#,
+        );
         assert!(Document::parse("").unwrap().root().entries().is_empty());
     }
 
     #[test]
     fn what_people_leave_out_is_named_where_it_is_missing() {
-        check(&[
+        check_all(
+            r#"
             // A space: the parser notices it one line later.
-            (
-                "a: 1\nb:x\nc: 2\n",
-                2,
-                1,
-                "a space is missing after the colon",
-            ),
-            ("a: 1\nb:x\n", 2, 1, "a space is missing after the colon"),
-            ("a:x\nb: 1\n", 1, 1, "a space is missing after the colon"),
-            (
-                "a:x\nb:y\nc: 1\n",
-                1,
-                1,
-                "a space is missing after the colon",
-            ),
-            (
-                "a:\n  b: 1\n  c:'x'\n",
-                3,
-                3,
-                "a space is missing after the colon",
-            ),
-            (
-                "a:\n  b:x\n  c: 1\n",
-                2,
-                3,
-                "a space is missing after the colon",
-            ),
+            a: 1\nb:x\nc: 2
+                2:1 a space is missing after the colon
+            a: 1\nb:x
+                2:1 a space is missing after the colon
+            a:x\nb: 1
+                1:1 a space is missing after the colon
+            a:x\nb:y\nc: 1
+                1:1 a space is missing after the colon
+            a:\n  b: 1\n  c:'x'
+                3:3 a space is missing after the colon
+            a:\n  b:x\n  c: 1
+                2:3 a space is missing after the colon
+            // A list without dashes.
+            a:\n  {b: 1}\n  {b: 2}
+                3:3 an item of a list begins with a dash and a space
+            a:\n  - {b: 1}\n  {b: 2}
+                3:3 an item of a list begins with a dash and a space
+            a:\n  [b]\n  [c]
+                3:3 an item of a list begins with a dash and a space
+            a:\n  - b\n  c
+                3:3 neither a key with a colon and a space (KEY: value) nor an item of a list (- value)
+            a: {b: 1}, {b: 2}
+                1:10 several values are a list in brackets
+            a:\n  -{b: 1, c: 2}
+                2:3 a space is missing after the dash
+            a: 1\nb\nc: 2
+                2:1 neither a key
+            // Indentation.
+            a:\n  b: 1\n c: 2
+                3:2 check the indentation of this line
+            a:\n  - b\n c: 2
+                3:2 check the indentation of this line
+            a: 1\n  b: 2
+                2:3 indented more than the one above
+            \s\sa: 1\nb: 2
+                2:1 indented less than the first key
+            a: x y\n  z: 2
+                2:3 indented more than the one above
+            a: [x, "y\nb: "z"]
+                2:5 the quoted text ends here
+            "#,
+        );
+        for (text, line, column, message) in [
             (
                 "a: 1\nb:\u{a0}x\nc: 2\n",
                 2,
@@ -322,60 +334,6 @@ mod tests {
                 "\\u{a0} follows the colon instead of a space",
             ),
             ("a: 1\nb:\u{3000}x\n", 2, 1, "\\u{3000} follows the colon"),
-            // A list without dashes.
-            (
-                "a:\n  {b: 1}\n  {b: 2}\n",
-                3,
-                3,
-                "an item of a list begins with a dash and a space",
-            ),
-            (
-                "a:\n  - {b: 1}\n  {b: 2}\n",
-                3,
-                3,
-                "an item of a list begins with a dash and a space",
-            ),
-            (
-                "a:\n  [b]\n  [c]\n",
-                3,
-                3,
-                "an item of a list begins with a dash and a space",
-            ),
-            (
-                "a:\n  - b\n  c\n",
-                3,
-                3,
-                "neither a key with a colon and a space (KEY: value) nor an item of a list (- value)",
-            ),
-            (
-                "a: {b: 1}, {b: 2}\n",
-                1,
-                10,
-                "several values are a list in brackets",
-            ),
-            (
-                "a:\n  -{b: 1, c: 2}\n",
-                2,
-                3,
-                "a space is missing after the dash",
-            ),
-            ("a: 1\nb\nc: 2\n", 2, 1, "neither a key"),
-            // Indentation.
-            (
-                "a:\n  b: 1\n c: 2\n",
-                3,
-                2,
-                "check the indentation of this line",
-            ),
-            (
-                "a:\n  - b\n c: 2\n",
-                3,
-                2,
-                "check the indentation of this line",
-            ),
-            ("a: 1\n  b: 2\n", 2, 3, "indented more than the one above"),
-            ("  a: 1\nb: 2\n", 2, 1, "indented less than the first key"),
-            ("a: x y\n  z: 2\n", 2, 3, "indented more than the one above"),
             (
                 "a: 1\n\nb: \u{1}\n",
                 3,
@@ -388,17 +346,31 @@ mod tests {
                 5,
                 "the control character \\u{9b} is not allowed",
             ),
-            ("a: [x, \"y\nb: \"z\"]\n", 2, 5, "the quoted text ends here"),
-        ]);
+        ] {
+            check(text, line, column, message);
+        }
     }
 
-    /// Each text with the line and the column of its fault, and a part of the message.
-    fn check(texts: &[(&str, usize, usize, &str)]) {
-        for (text, line, column, message) in texts.iter().copied() {
-            let error = Document::parse(text).unwrap_err();
-            let position = (line > 0).then_some(Position { line, column });
-            assert_eq!(error.position, position, "{text:?}: {error:?}");
-            assert!(error.message.contains(message), "{text:?}: {error:?}");
+    /// Checks each row of a table: a text, and below it the line and the column of its fault, and a part of the message.
+    fn check_all(table: &str) {
+        let lines = table.lines().map(str::trim);
+        let lines = lines.filter(|line| !line.is_empty() && !line.starts_with("//"));
+        for row in lines.collect::<Vec<_>>().chunks(2) {
+            let text = row[0]
+                .replace(r"\n", "\n")
+                .replace(r"\t", "\t")
+                .replace(r"\s", " ");
+            let (place, message) = row[1].split_once(' ').unwrap();
+            let (line, column) = place.split_once(':').unwrap();
+            let (line, column) = (line.parse().unwrap(), column.parse().unwrap());
+            check(&format!("{text}\n"), line, column, message);
         }
+    }
+
+    fn check(text: &str, line: usize, column: usize, message: &str) {
+        let error = Document::parse(text).unwrap_err();
+        let position = (line > 0).then_some(Position { line, column });
+        assert_eq!(error.position, position, "{text:?}: {error:?}");
+        assert!(error.message.contains(message), "{text:?}: {error:?}");
     }
 }
