@@ -394,4 +394,5 @@ fn write_entry(json: &mut impl Write, key: &str, value: Option<impl Serialize>) 
 }
 
 #[cfg(test)]
-mod tests;
+#[allow(missing_docs, clippy::missing_panics_doc)]
+pub mod tests;

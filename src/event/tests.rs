@@ -9,10 +9,11 @@ fn names(names: [&str; 4]) -> Result<Names<'_>, NamesError> {
     Names::new(names.map(|name| Name::new(name).unwrap()))
 }
 
-fn event(resource: &str) -> Event<'_> {
+/// An event of a resource on the component `host`, with nothing optional.
+pub fn event(resource: &str, state: State) -> Event<'_> {
     Event {
-        names: names(["prometheus", "p1", "host", resource]).unwrap(),
-        state: State::Major,
+        names: names(["c", "n", "host", resource]).unwrap(),
+        state,
         output: None,
         long_output: None,
         author: None,
@@ -26,16 +27,9 @@ fn event(resource: &str) -> Event<'_> {
 #[test]
 fn names_that_canopsis_discards_cannot_be_built() {
     assert!(Name::new("").is_none());
-    for name in [
-        "",
-        "state",
-        "_id",
-        "state_setting_updated",
-        "tags",
-        "ack_resources",
-        "perf_data_array",
-        "ticket_resources",
-    ] {
+    let reserved =
+        "state _id state_setting_updated tags ack_resources perf_data_array ticket_resources";
+    for name in reserved.split(' ').chain([""]) {
         assert!(ExtraName::new(name).is_none(), "{name}");
     }
     assert!(ExtraName::new("prom_state").is_some());
@@ -51,15 +45,15 @@ fn an_event_is_one_json_object() {
     let in_json = serde_json::json!({"a\"": "\n", "n": "5", "b": "true", "z": "null"});
     let constant = serde_json::json!([1, {"x": null}]);
     let names = ["x_\"\\\n", "x_labels", "x_constant"].map(|name| ExtraName::new(name).unwrap());
-    let mut event = event("a\"b\\c\u{0}é");
+    let mut event = event("a\"b\\c\u{0}é", State::Major);
     let json = |event: &Event<'_>| {
         let mut json = b"before ".to_vec();
         event.write_json(&mut json).unwrap();
         serde_json::from_slice::<Value>(&json[7..]).unwrap()
     };
     let mut expected = serde_json::json!({
-        "event_type": "check", "source_type": "resource", "connector": "prometheus", "connector_name": "p1",
-        "component": "host", "resource": "a\"b\\c\u{0}é", "state": 2, "author": "prometheus.p1",
+        "event_type": "check", "source_type": "resource", "connector": "c", "connector_name": "n",
+        "component": "host", "resource": "a\"b\\c\u{0}é", "state": 2, "author": "c.n",
     });
     assert_eq!(json(&event), expected);
 
@@ -210,16 +204,13 @@ fn states() {
 #[test]
 fn a_long_routing_key_is_cut_between_characters() {
     let mut key = String::new();
-    event("r").write_routing_key(&mut key);
-    event("s").write_routing_key(&mut key);
-    assert_eq!(
-        key,
-        "prometheus.p1.check.resource.host.rprometheus.p1.check.resource.host.s"
-    );
+    event("r", State::Ok).write_routing_key(&mut key);
+    event("s", State::Ok).write_routing_key(&mut key);
+    assert_eq!(key, "c.n.check.resource.host.rc.n.check.resource.host.s");
     for length in 60..90 {
         let resource = format!("{}{}", "x".repeat(length), "日".repeat(200));
         let mut key = String::new();
-        event(&resource).write_routing_key(&mut key);
+        event(&resource, State::Ok).write_routing_key(&mut key);
         let bytes = key.len();
         assert!(
             (253..=255).contains(&bytes),

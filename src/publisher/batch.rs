@@ -281,24 +281,10 @@ impl Write for LimitedWriter<'_> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::event::tests::event;
     use crate::event::{Name, Names, State};
 
     const NEVER: &str = "0001-01-01T00:00:00Z";
-
-    pub fn event(resource: &str, state: State) -> Event<'_> {
-        let names = ["c", "n", "host", resource].map(|text| Name::new(text).unwrap());
-        Event {
-            names: Names::new(names).unwrap(),
-            state,
-            output: None,
-            long_output: None,
-            author: None,
-            timestamp: None,
-            tags: None,
-            perf_data: None,
-            extra: Vec::new(),
-        }
-    }
 
     /// A batch of some firing alerts' events.
     pub fn batch_of<'e>(events: impl IntoIterator<Item = Event<'e>>) -> Batch {
@@ -330,66 +316,40 @@ pub(super) mod tests {
         assert_eq!(batch.iter().count(), 3);
         assert!(batch.get(3).is_none() && batch.entity(3).is_none());
         for (message, name) in batch.iter().zip(names) {
-            assert_eq!(
-                message.routing_key,
-                format!("c.n.check.resource.host.{name}")
-            );
+            let key = format!("c.n.check.resource.host.{name}");
+            assert_eq!(message.routing_key, key);
             assert_eq!(message.entity_id, format!("{name}/host"));
             let event: serde_json::Value = serde_json::from_slice(message.body).unwrap();
             assert_eq!(event["resource"], name);
             assert_eq!(event["author"], "c.n");
         }
-        let texts = batch
-            .iter()
-            .map(|m| m.routing_key.len() + m.entity_id.len() + m.body.len());
-        assert!(batch.bytes() >= texts.sum());
+        let length = |m: Message<'_>| m.routing_key.len() + m.entity_id.len() + m.body.len();
+        assert!(batch.bytes() >= batch.iter().map(length).sum());
     }
 
     #[test]
     fn an_entity_has_one_message_and_a_retry_has_the_same_identity() {
         let (minor, resolved) = (("r", State::Minor, "1", NEVER), ("r", State::Ok, "1", "2"));
-        let (full, full_too) = (
-            ("s", State::Major, "1", NEVER),
-            ("s", State::Major, "2", NEVER),
-        );
+        let [full, full_too] = ["1", "2"].map(|starts_at| ("s", State::Major, starts_at, NEVER));
         let other = ("t", State::Ok, "1", "2");
         let events = [resolved, full, minor, other, full_too, full_too];
         let result = merged(&events);
-        let published: Vec<(String, u64)> = result
-            .batch
-            .iter()
-            .map(|message| {
-                let event: serde_json::Value = serde_json::from_slice(message.body).unwrap();
-                let resource = event["resource"].as_str().unwrap().to_owned();
-                assert!(message.routing_key.ends_with(&format!(".{resource}")));
-                assert_eq!(message.entity_id, format!("{resource}/host"));
-                (resource, event["state"].as_u64().unwrap())
-            })
-            .collect();
-        let expected = [("s", 2), ("r", 1), ("t", 0)];
-        assert_eq!(
-            published,
-            expected.map(|(resource, state)| (resource.to_owned(), state))
-        );
+        let published = result.batch.iter().map(|message| {
+            let event: serde_json::Value = serde_json::from_slice(message.body).unwrap();
+            let resource = event["resource"].as_str().unwrap();
+            assert!(message.routing_key.ends_with(&format!(".{resource}")));
+            assert_eq!(message.entity_id, format!("{resource}/host"));
+            format!("{resource} {}", event["state"])
+        });
+        assert_eq!(published.collect::<Vec<_>>(), ["s 2", "r 1", "t 0"]);
         assert_eq!((result.merged, result.hiding), (3, vec![0, 0]));
-        let entities: Vec<_> = (0..3)
-            .map(|index| result.batch.entity(index).unwrap())
-            .collect();
-        let states = [State::Major, State::Minor, State::Ok];
-        assert_eq!(
-            result.states,
-            entities.into_iter().zip(states).collect::<Vec<_>>()
-        );
+        let entities = (0..3).map(|index| result.batch.entity(index).unwrap());
+        let states = entities.zip([State::Major, State::Minor, State::Ok]);
+        assert_eq!(result.states, states.collect::<Vec<_>>());
         assert_eq!(result.batch.identity(), identity(&events));
         // The time of an alert whose event is not published.
-        let later = [
-            ("r", State::Ok, "1", "3"),
-            full,
-            minor,
-            other,
-            full_too,
-            full_too,
-        ];
+        let mut later = events;
+        later[0] = ("r", State::Ok, "1", "3");
         assert_ne!(result.batch.identity(), identity(&later));
     }
 
@@ -398,9 +358,8 @@ pub(super) mod tests {
         let mut builder = BatchBuilder::with_capacity(10_000, 1 << 20);
         assert!(builder.bytes() > 1 << 20);
         for _ in 0..10_000 {
-            builder
-                .push(&event("r", State::Major), true, "", "")
-                .unwrap();
+            let event = event("r", State::Major);
+            builder.push(&event, true, "", "").unwrap();
         }
         let batch = builder.finish().batch;
         assert!(
@@ -408,13 +367,8 @@ pub(super) mod tests {
             "{}",
             batch.bytes()
         );
-        assert_eq!(
-            BatchBuilder::with_capacity(10_000, 1 << 20)
-                .finish()
-                .batch
-                .bytes(),
-            0
-        );
+        let unused = BatchBuilder::with_capacity(10_000, 1 << 20).finish();
+        assert_eq!(unused.batch.bytes(), 0);
     }
 
     #[test]
@@ -458,11 +412,8 @@ pub(super) mod tests {
         let long = "é".repeat(10_000);
         let batch = batch_of([event("c", &long), event(&long, "c")]);
         assert_eq!(batch.len(), 2);
-        assert!(
-            batch
-                .iter()
-                .all(|message| message.entity_id.len() >= SHOWN_ID_BYTES - 1)
-        );
+        let mut shown = batch.iter().map(|message| message.entity_id.len());
+        assert!(shown.all(|length| length >= SHOWN_ID_BYTES - 1));
     }
 
     #[test]
@@ -495,9 +446,8 @@ pub(super) mod tests {
         let rejected = builder.push(&event(&format!("{fits}x"), State::Ok), true, "", "");
         assert!(matches!(rejected, Err(EventTooLarge)));
         assert_eq!(builder.written(), written);
-        builder
-            .push(&event(&fits, State::Ok), true, "", "")
-            .unwrap();
+        let event = event(&fits, State::Ok);
+        builder.push(&event, true, "", "").unwrap();
         assert_eq!(builder.finish().batch.len(), 2);
     }
 }

@@ -16,7 +16,10 @@ use crate::support::packaging::{Dir, NAME, commit, copy_project, is_root, run, t
 fn the_archive_is_reproducible_and_gives_a_package_that_runs() {
     let dir = Dir::new("package");
     let (one, two) = (dir.join("one"), dir.join("another-clone/of-it"));
-    copy_and_tag_project(&one);
+    fs::create_dir_all(&one).unwrap();
+    copy_project(&one);
+    tag(&one, "v9");
+    commit(&one);
     let version = version(&one, "upstream");
     assert!(is_after(&version, "v9", 1), "{version}");
 
@@ -40,13 +43,6 @@ fn the_archive_is_reproducible_and_gives_a_package_that_runs() {
     assert_same_binary_as_from_git(&binary, &two);
     assert_runs(&binary, &root, &version, &one);
     assert_unit_is_valid(&root);
-}
-
-fn copy_and_tag_project(path: &Path) {
-    fs::create_dir_all(path).unwrap();
-    copy_project(path);
-    tag(path, "v9");
-    commit(path);
 }
 
 /// From two clones in different directories, with different owners and umasks.

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 use super::*;
+use crate::event::tests::event;
 use crate::event::{Event, State};
 use crate::memory::Budget;
-use crate::publisher::batch::tests::{batch_of, event};
+use crate::publisher::batch::tests::batch_of;
 use crate::publisher::caller::{AnswerTimeout, Wait};
 
 mod model;
