@@ -188,7 +188,6 @@ fn a_long_value_does_not_occupy_a_regexp() {
         let response = connector.client().with_timeout(10).post(&body);
         response.unwrap().assert(200, "published");
     }
-    connector.terminate();
     let events = connector.into_stdout();
     assert_eq!(events.lines().count(), 4);
     assert!(!events.contains("x_copied"), "{events}");

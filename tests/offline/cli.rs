@@ -315,7 +315,6 @@ fn stdout_serves_without_a_broker() {
         (response.status, response.json()),
         (200, json!({"published": 2}))
     );
-    connector.terminate();
     let lines = connector.into_stdout();
     let events = lines
         .lines()

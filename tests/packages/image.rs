@@ -179,9 +179,8 @@ fn a_container_delivers_every_notification_and_stops_on_sigterm() {
 
 #[test]
 fn tls_works_with_a_ca_file_and_with_the_bundled_certificates() {
-    let mut broker = Broker::prepare();
-    let tls = broker.make_certificates();
-    broker.run();
+    let broker = Broker::shared_with_tls();
+    let tls = broker.dir.join("tls");
     let dir = TempDir::new("image");
     let files = "ca_file: /tls/ca.pem, cert_file: /tls/client.pem, key_file: /tls/client-key.pem";
     let tls = tls.display();

@@ -205,7 +205,6 @@ That is right for the severities of one problem.
     let none = dry_run(&printed(&none));
     assert!(text(&none.stderr).contains("\nThere are no alerts: "));
 
-    connector.terminate();
     let sent = connector.into_stdout();
     assert_eq!(sorted(text(&events.stdout)), sorted(&sent), "{groups}");
 }

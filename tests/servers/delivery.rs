@@ -8,7 +8,7 @@ use crate::support::load::{post_all, statuses};
 use crate::support::{free_port, notification, wait_until};
 
 #[test]
-fn the_connector_starts_and_responds_without_a_broker() {
+fn the_connector_starts_and_responds_without_a_broker_and_waits_for_it() {
     let mut broker = Broker::prepare();
     let text = config(&broker.url("v0"), "answer_timeout: 500ms", MAPPING);
     let connector = Connector::with(&text, &[]);
@@ -20,22 +20,17 @@ fn the_connector_starts_and_responds_without_a_broker() {
     let hidden = "not ready: the reason is shown with the token only";
     assert_eq!(anonymous["error"], hidden);
     assert_eq!(connector.get("/-/healthy").status, 200);
-    broker.run();
-    connector.wait_until_ready();
-    assert_eq!(connector.post(&notification(&["in time"])).status, 200);
-    assert_eq!(broker.admin("v0").drain_resources(), ["in time"]);
-}
-
-#[test]
-fn a_notification_waits_for_the_broker_until_its_deadline() {
-    let mut broker = Broker::prepare();
+    // Another one waits for the broker, for longer.
     let text = config(&broker.url("v0"), "answer_timeout: 60s", MAPPING);
-    let connector = Connector::with(&text, &[]);
-    let sender = connector.post_in_background(notification(&["patient"]));
-    wait_until("the notification waits", || connector.received() == 1);
+    let waiting = Connector::with(&text, &[]);
+    let sender = waiting.post_in_background(notification(&["patient"]));
+    wait_until("the notification waits", || waiting.received() == 1);
     broker.run();
     assert_eq!(sender.join().unwrap().unwrap().status, 200);
-    assert_eq!(broker.admin("v0").drain_resources(), ["patient"]);
+    connector.wait_until_ready();
+    assert_eq!(connector.post(&notification(&["in time"])).status, 200);
+    let received = broker.admin("v0").drain_resources();
+    assert_eq!(received, ["patient", "in time"]);
 }
 
 #[test]

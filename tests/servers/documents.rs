@@ -268,15 +268,12 @@ amqp canopsis@127.0.0.1:CLOSING/v0 | the server closed the connection; this may 
 fn faults_of_the_connection_are_logged_as_documented() {
     let admin = Admin::fresh();
     admin.delete_exchange();
-    let mut tls_broker = Broker::prepare();
-    tls_broker.make_certificates();
-    tls_broker.run();
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut faults = FAULTS.replace("EMPTY", &admin.vhost);
     for (name, port) in [
         ("CLOSED", free_port()),
         ("PLAIN", admin.port),
-        ("SECURE", tls_broker.port),
+        ("SECURE", Broker::shared_with_tls().port),
         // As Alertmanager's port.
         ("SILENT", silent.local_addr().unwrap().port()),
         (

@@ -44,6 +44,26 @@ impl Broker {
         })
     }
 
+    /// A node for TLS that tests share. It requires client certificates; `tls` in its directory has `client`, and `server-auth`, which
+    /// is none for clients.
+    pub fn shared_with_tls() -> &'static Self {
+        static SHARED: OnceLock<Broker> = OnceLock::new();
+        SHARED.get_or_init(|| {
+            let mut broker = Self::prepare();
+            let (tls, root) = (broker.dir.join("tls"), Identity::root("test authority"));
+            root.write(&tls, "ca");
+            for name in ["server", "client", "server-auth"] {
+                let subject = Subject {
+                    for_servers_only: name == "server-auth",
+                    ..Subject::host("localhost")
+                };
+                root.issue(subject).write(&tls, name);
+            }
+            broker.run();
+            broker
+        })
+    }
+
     /// A virtual host that no other test uses.
     pub fn fresh_vhost(&self) -> String {
         let number = self.vhosts_taken.fetch_add(1, Ordering::SeqCst);
@@ -165,21 +185,6 @@ impl Broker {
 
     pub fn admin(&self, vhost: &str) -> Admin {
         Admin::connect(self.port, vhost)
-    }
-
-    /// Creates a CA, a server's and a client's certificate, and one that clients must not use. The node uses TLS from its next start.
-    pub fn make_certificates(&self) -> PathBuf {
-        let tls = self.dir.join("tls");
-        let root = Identity::root("test authority");
-        root.write(&tls, "ca");
-        for name in ["server", "client", "server-auth"] {
-            let subject = Subject {
-                for_servers_only: name == "server-auth",
-                ..Subject::host("localhost")
-            };
-            root.issue(subject).write(&tls, name);
-        }
-        tls
     }
 }
 

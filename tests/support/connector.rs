@@ -359,8 +359,9 @@ impl Connector {
         status
     }
 
-    /// Waits for the end of the process, and returns its standard output.
+    /// Ends the process, and returns its standard output.
     pub fn into_stdout(mut self) -> String {
+        self.terminate();
         self.wait();
         self.stdout.take().unwrap().join().unwrap()
     }

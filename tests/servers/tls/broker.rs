@@ -6,10 +6,9 @@ use crate::support::{notification, wait_until};
 
 #[test]
 fn only_a_broker_with_a_trusted_certificate_gets_events() {
-    let mut broker = Broker::prepare();
-    let tls = broker.make_certificates();
+    let broker = Broker::shared_with_tls();
+    let tls = broker.dir.join("tls");
     let file = |name: &str| tls.join(name).to_str().unwrap().to_owned();
-    broker.run();
     let identity = |name: &str| {
         let (cert, key) = (format!("{name}.pem"), format!("{name}-key.pem"));
         format!("cert_file: '{}', key_file: '{}'", file(&cert), file(&key))
