@@ -293,7 +293,7 @@ fn tokens(section: &mut Section<'_, '_>) -> Vec<Token> {
             continue;
         }
         let token = Token::new(setting.text.as_str());
-        if token.is_published() {
+        if token.is_published {
             let message = format!(
                 "is a published placeholder: nothing is expanded here, and it is accepted from loopback addresses only; set a secret token here or with {variable}"
             );

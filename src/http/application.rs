@@ -167,11 +167,8 @@ impl Application {
         response
     }
 
-    /// Counts and logs a failed TLS handshake. One without a single byte, as of a port check, is not worth an entry.
+    /// Counts and logs a failed TLS handshake.
     pub fn handshake_failed(&self, error: &HandshakeError, peer: SocketAddr) {
-        if matches!(error, HandshakeError::Silent(_)) {
-            return debug!(peer:% = peer; "{error}");
-        }
         self.metrics.http.handshake_failed();
         if let Some(suppressed) = self.is_allowed(LogLimit::Anonymous) {
             warn!(peer:% = peer, suppressed; "{error}");
@@ -387,5 +384,9 @@ mod tests {
         assert_eq!(statuses, ["500", "200", "404", "400"], "{received}");
         let ids: HashSet<&str> = lines("X-Request-Id: ").collect();
         assert_eq!(ids.len(), requests.len(), "{received}");
+        // As RFC 9110 requires: Sun, 06 Nov 1994 08:49:37 GMT.
+        let is_date = |date: &&str| date.len() == 29 && date.ends_with(" GMT");
+        let dates = lines("Date: ").filter(is_date);
+        assert_eq!(dates.count(), requests.len(), "{received}");
     }
 }

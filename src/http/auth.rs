@@ -23,7 +23,8 @@ const PUBLISHED_TOKENS: [&str; 5] = [
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token {
     text: Secret,
-    is_published: bool,
+    /// Whether everyone knows or guesses it, so that it is accepted from loopback addresses only.
+    pub is_published: bool,
 }
 
 impl Token {
@@ -34,11 +35,6 @@ impl Token {
             is_published: PUBLISHED_TOKENS.contains(&&*text) || is_placeholder(&text),
             text: Secret::new(text),
         }
-    }
-
-    /// Whether everyone knows or guesses it, so that it is accepted from loopback addresses only.
-    pub fn is_published(&self) -> bool {
-        self.is_published
     }
 }
 
@@ -193,7 +189,7 @@ mod tests {
 
     fn accepted_from_loopback_addresses_only(token: &str) {
         let tokens = [Token::new(token), Token::new("own")];
-        assert!(tokens[0].is_published() && !tokens[1].is_published());
+        assert!(tokens[0].is_published && !tokens[1].is_published);
         let header = format!("Bearer {token}");
         for (peer, result) in [
             ("127.0.0.1", Ok(1)),

@@ -21,7 +21,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// After the last response, input is still read and discarded for this time and up to this size: closing a socket with
 /// unread input sends a reset, which can destroy the response before the sender has read it.
-const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
+pub const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_LINGER_BYTES: u64 = 64 << 20;
 
 /// The input of a connection is read in steps of this size, unless it is a body. A request with one alert fits.
@@ -113,14 +113,9 @@ impl Connection {
         self.reader.get_mut().write_all(bytes)
     }
 
-    /// Closes the connection at once.
-    pub fn end(self) {
-        let _ = self.reader.into_inner().end_output(Duration::ZERO);
-    }
-
-    /// Closes the connection after the sender has had time to read the last response.
-    pub fn close(self) {
-        if let Ok(socket) = self.reader.into_inner().end_output(LINGER_TIMEOUT) {
+    /// Closes the connection. The sender has some time to read the last response before that.
+    pub fn close(self, linger: Duration) {
+        if let Ok(socket) = self.reader.into_inner().end_output(linger) {
             let _ = io::copy(&mut socket.take(MAX_LINGER_BYTES), &mut io::sink());
         }
     }

@@ -186,14 +186,10 @@ impl Response {
 
     /// The response to a notification whose mapped events are all in the queue.
     pub fn to_notification(outcome: &Outcome) -> Self {
-        let Outcome {
-            published,
-            merged,
-            rejected,
-        } = outcome;
+        let (published, rejected) = (outcome.published, &outcome.rejected);
         let mut body = json!({ "published": published });
-        if *merged > 0 {
-            body["merged"] = json!(merged);
+        if outcome.merged > 0 {
+            body["merged"] = json!(outcome.merged);
         }
         if rejected.count == 0 {
             return Self::json(200, &body);
@@ -213,7 +209,7 @@ impl Response {
         } else {
             (200, "warning")
         };
-        let alerts = rejected.count + merged + published;
+        let alerts = rejected.count + outcome.merged + published;
         let summary = format!(
             "rejected {} of {alerts} alerts; published {published}",
             rejected.count

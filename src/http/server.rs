@@ -13,11 +13,11 @@ use log::{debug, error, info};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::body::BodyReader;
-use super::connection::{Connection, HEAD_TIMEOUT};
-use super::request::InvalidRequest;
+use super::connection::{Connection, HEAD_TIMEOUT, LINGER_TIMEOUT};
+use super::request::{InvalidRequest, TLS_HANDSHAKE};
 use super::slots::{ConnectionSlots, SlotGuard};
 use super::stream::{DeadlineSocket, Stream, is_timeout};
-use super::{Application, HandshakeError, HttpError, ListenAddress, Request};
+use super::{Application, HttpError, ListenAddress, Request};
 use crate::liveness::Heartbeat;
 use crate::logging::{LogLimiter, LogRate};
 
@@ -208,13 +208,14 @@ impl ConnectionHandler {
         let Some(mut connection) = self.open(socket) else {
             return;
         };
-        match self.handle_requests(&mut connection) {
-            Ok(()) => connection.close(),
+        let linger = match self.handle_requests(&mut connection) {
+            Ok(()) => LINGER_TIMEOUT,
             Err(error) => {
                 debug!(peer:% = self.peer; "connection closed: {error}");
-                connection.end();
+                Duration::ZERO
             }
-        }
+        };
+        connection.close(linger);
     }
 
     fn handle_requests(&self, connection: &mut Connection) -> io::Result<()> {
@@ -234,20 +235,24 @@ impl ConnectionHandler {
             return Some(Connection::new(Stream::Plain(socket)));
         };
         self.slot.begin_handshake();
-        match tls.accept(socket) {
-            Ok(stream) => {
-                self.slot.wait();
-                return Some(Connection::new(Stream::Tls(stream)));
-            }
-            Err(HandshakeError::NotTls(socket)) => {
+        match socket.peek_first() {
+            Ok(TLS_HANDSHAKE) => match tls.accept(socket) {
+                Ok(stream) => {
+                    self.slot.wait();
+                    return Some(Connection::new(Stream::Tls(stream)));
+                }
+                Err(error) => self.application.handshake_failed(&error, self.peer),
+            },
+            Ok(_) => {
                 let error = HttpError::RequestHead(InvalidRequest::NotTls);
                 let response = self.application.reject(&error, self.peer);
                 let mut connection = Connection::new(Stream::Plain(socket));
                 if connection.write(&response, false, true).is_ok() {
-                    connection.close();
+                    connection.close(LINGER_TIMEOUT);
                 }
             }
-            Err(error) => self.application.handshake_failed(&error, self.peer),
+            // A port check, for example: it is not worth a warning.
+            Err(error) => debug!(peer:% = self.peer; "no TLS handshake: {error}"),
         }
         None
     }

@@ -29,18 +29,17 @@ const HANDSHAKE_WAIT: Duration = Duration::from_millis(200);
 const TAKE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The slots of a server.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct ConnectionSlots {
     table: Mutex<SlotTable>,
     /// A slot became free or changed its state.
     changed: Condvar,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct SlotTable {
     max: usize,
     taken: BTreeMap<u64, Slot>,
-    next_id: u64,
 }
 
 #[derive(Debug)]
@@ -86,15 +85,9 @@ pub struct SlotGuard {
 impl ConnectionSlots {
     /// A number of free slots; at least 2, so that one can process notifications and another one is left.
     pub fn new(max: usize) -> Self {
-        let table = SlotTable {
-            max: max.max(2),
-            taken: BTreeMap::new(),
-            next_id: 0,
-        };
-        Self {
-            table: Mutex::new(table),
-            changed: Condvar::new(),
-        }
+        let slots = Self::default();
+        slots.resize(max);
+        slots
     }
 
     /// Changes the number of slots. Open connections keep theirs until they are evicted.
@@ -127,8 +120,8 @@ impl ConnectionSlots {
             self.changed
                 .wait_while_until(&mut table, |table| table.is_full(), until);
         }
-        let id = table.next_id;
-        table.next_id += 1;
+        let last = table.taken.last_key_value();
+        let id = last.map_or(0, |(last, _)| last + 1);
         let slot = Slot {
             socket: Arc::clone(socket),
             state: SlotState::Waiting,
@@ -434,7 +427,6 @@ mod tests {
             let mut table = SlotTable {
                 max: 2,
                 taken: (0..).zip(times.iter().map(slot)).collect(),
-                next_id: 0,
             };
             let retry_at = table.evict(count, MIN_IDLE, at(4));
             assert_eq!(retry_at, next.map(at), "{times:?}");

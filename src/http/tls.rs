@@ -1,6 +1,6 @@
 //! TLS with senders: the certificate and the demands of the listener, and the handshake.
 //!
-//! Knows certificates and the first byte of a connection, and nothing of HTTP. OpenSSL allocates what a handshake message
+//! Knows certificates, and nothing of HTTP. OpenSSL allocates what a handshake message
 //! announces, up to 128 KiB, before anything of it has arrived: the number of handshakes is limited (`slots.rs`). Sessions are
 //! not resumed, so that neither side keeps any, and a changed certificate or authority counts for every new connection.
 
@@ -13,7 +13,6 @@ use openssl::ssl::{
 };
 
 use super::connection::HEAD_TIMEOUT;
-use super::request::TLS_HANDSHAKE;
 use super::stream::{DeadlineSocket, is_timeout};
 use crate::tls::{self, OwnCertificate, TlsError};
 
@@ -36,12 +35,6 @@ pub struct ServerTls {
 /// Why TLS was not established.
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
-    /// The sender closed the connection before it sent anything, or sent nothing in time.
-    #[error("no TLS handshake: {0}")]
-    Silent(io::Error),
-    /// The sender does not speak TLS.
-    #[error("not a TLS handshake")]
-    NotTls(DeadlineSocket),
     /// The handshake was not complete at the deadline.
     #[error("TLS handshake not complete within {HEAD_TIMEOUT:?}")]
     TooSlow,
@@ -99,10 +92,6 @@ impl ServerTls {
         &self,
         socket: DeadlineSocket,
     ) -> Result<SslStream<DeadlineSocket>, HandshakeError> {
-        let first = socket.peek_first().map_err(HandshakeError::Silent)?;
-        if first != TLS_HANDSHAKE {
-            return Err(HandshakeError::NotTls(socket));
-        }
         let ssl = Ssl::new(&self.context).map_err(io::Error::from);
         let accepted = ssl.and_then(|ssl| ssl.accept(socket).map_err(tls::handshake_error));
         accepted.map_err(|error| {
