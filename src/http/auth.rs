@@ -138,6 +138,21 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_says_what_to_set() {
+        let setting = "in Alertmanager, set http_config.authorization.credentials";
+        for (error, hint) in [
+            (Unauthorized::Missing, setting),
+            (Unauthorized::Wrong, setting),
+            (
+                Unauthorized::PublishedToken,
+                "set a secret one in http.bearer_token",
+            ),
+        ] {
+            assert!(error.to_string().contains(hint), "{error}");
+        }
+    }
+
+    #[test]
     fn without_tokens_nothing_is_authorized() {
         for header in ["Bearer ", "Bearer x", "Bearer 0", "x"] {
             for peer in [REMOTE, "127.0.0.1"] {

@@ -162,10 +162,12 @@ fn alert(status: &str, resource: &str, severity: &str) -> String {
     )
 }
 
-/// Delivers a group's notification. Returns the resource and the state of each event, and the number of merged alerts.
+/// Delivers the notification of a group, `KEY` or `RECEIVER/KEY`. Returns the resource and the state of each event, and the number of
+/// merged alerts.
 fn deliver(fixture: &Fixture, sink: &EventSink, group: &str, alerts: &[String]) -> (String, usize) {
+    let (receiver, group) = group.split_once('/').unwrap_or(("r", group));
     let body = format!(
-        r#"{{"version":"4","receiver":"r","groupKey":"{group}","groupLabels":{{"g":"{group}"}},"alerts":[{}]}}"#,
+        r#"{{"version":"4","receiver":"{receiver}","groupKey":"{group}","groupLabels":{{"g":"{group}"}},"alerts":[{}]}}"#,
         alerts.join(",")
     );
     let encoded = fixture.encode(&body).unwrap();
@@ -251,6 +253,8 @@ fn a_group_that_lowers_the_alarm_of_another_is_counted_once_it_is_delivered() {
         // Without a group, nothing is known.
         (&working, "one", vec![&high], "1"),
         (&working, "", vec![&over], "1"),
+        // Two Alertmanagers may have the same routes.
+        (&working, "other/one", vec![&over], "2"),
     ] {
         let alerts: Vec<String> = alerts.into_iter().cloned().collect();
         deliver(&fixture, sink, group, &alerts);

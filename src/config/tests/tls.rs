@@ -109,6 +109,7 @@ fn the_listeners_certificate_is_checked_at_load() {
             "nameless",
             "http.tls.cert_file: the certificate has no host name or address as subjectAltName",
         ),
+        ("nameless", "issue it again with subjectAltName=DNS:NAME"),
     ] {
         let config = load(&with(pair(
             &format!("{name}.pem"),

@@ -223,6 +223,8 @@ mod tests {
             (2, true, vec![]),
             (0, true, vec![]),
             (99, false, vec![]),
+            // The next one.
+            (7, true, vec![]),
         ] {
             assert_eq!(
                 indices(&window.take_confirmed(tag, multiple, now)),
@@ -290,6 +292,28 @@ mod tests {
             window.take_confirmed(tag, false, start + 3 * TOO_SLOW);
         }
         assert_eq!(window.limit, MAX_MESSAGES / 2);
+    }
+
+    #[test]
+    fn the_limit_follows_the_time_and_the_number_of_confirms() {
+        let start = Instant::now();
+        for (latency, limit) in [
+            (SLOW / 2, 101),
+            (SLOW, 100),
+            (TOO_SLOW, 100),
+            (TOO_SLOW * 2, 50),
+        ] {
+            let mut window = Window::new(start);
+            (window.limit, window.fastest) = (100, Duration::ZERO);
+            window.adapt(latency, true, start + HALVE_INTERVAL);
+            assert_eq!(window.limit, limit, "{latency:?}");
+        }
+        // A window that is half full grows with each of them.
+        for (count, limit) in [(7, MIN_MESSAGES), (8, MIN_MESSAGES + 8)] {
+            let mut window = filled(count, start);
+            window.take_confirmed(count as u64, true, start);
+            assert_eq!(window.limit, limit, "{count}");
+        }
     }
 
     #[test]
