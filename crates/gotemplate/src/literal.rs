@@ -297,22 +297,9 @@ mod tests {
         ] {
             assert_eq!(number(text), Ok(Number { integer, ideal }), "{text}");
         }
-        for text in [
-            "089",
-            "0x",
-            "1__0",
-            "_1",
-            "1_",
-            "1e",
-            "1e999",
-            "0x1.8",
-            ".",
-            "-",
-            "1i",
-            "0b2",
-            "18446744073709551616",
-            "-9223372036854775809",
-        ] {
+        let malformed =
+            "089 0x 1__0 _1 1_ 1e 1e999 0x1.8 . - 1i 0b2 18446744073709551616 -9223372036854775809";
+        for text in malformed.split(' ') {
             assert!(number(text).is_err(), "{text}");
         }
     }
