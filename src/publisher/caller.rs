@@ -27,10 +27,6 @@ pub struct AnswerTimeout {
 pub struct SharedProgress(Mutex<(usize, Instant)>);
 
 impl SharedProgress {
-    fn new(now: Instant) -> Self {
-        Self(Mutex::new((0, now)))
-    }
-
     /// Another event is settled, or the ledger has taken the notification, of which an earlier attempt may have settled events.
     pub fn advance(&self, settled: usize, now: Instant) {
         *self.0.lock() = (settled, now);
@@ -58,7 +54,7 @@ impl Wait {
         Self {
             since: now,
             timeout,
-            progress: Arc::new(SharedProgress::new(now)),
+            progress: Arc::new(SharedProgress(Mutex::new((0, now)))),
         }
     }
 
