@@ -114,28 +114,20 @@ impl Diagnostics {
         self.warnings.push(Diagnostic::new(place, message));
     }
 
-    /// Adds errors about a value that is not a mapping, and about unknown keys.
-    pub fn check_keys(&mut self, node: &NodeRef<'_>, known: &[&str]) {
-        self.check_keys_with(node, known, |key| hint(key, known));
-    }
-
-    /// Like [`Diagnostics::check_keys`], with another hint for an unknown key.
-    pub fn check_keys_with(
+    /// Adds errors about a value that is not a mapping, and about its unknown keys: the message of each, such as [`unknown_key`].
+    pub fn check_keys(
         &mut self,
         node: &NodeRef<'_>,
         known: &[&str],
-        hint: impl Fn(&str) -> String,
+        message: impl Fn(&str) -> String,
     ) {
         if !matches!(node.node, Node::Map(_)) {
-            self.error(
-                node,
-                format!("must be a mapping{}", mapping_hint(node, known)),
-            );
-            return;
+            let hint = mapping_hint(node, known);
+            self.error(node, format!("must be a mapping{hint}"));
         }
         for (key, value) in node.entries() {
             if !known.contains(&key) {
-                self.error(&value, format!("unknown key{}", hint(key)));
+                self.error(&value, message(key));
             }
         }
     }
@@ -173,19 +165,19 @@ pub fn more_than_listed(list: &[Diagnostic]) -> Option<String> {
     Some(format!("and {more} more"))
 }
 
-/// The likely intention behind an unknown key, and what is wrong with its characters.
-pub fn hint(key: &str, known: &[&str]) -> String {
-    if let Some((_, value)) = key.split_once(':') {
-        return match value.chars().next().filter(|c| is_hidden(*c)) {
-            Some(c) => format!(
-                "; {} follows the colon instead of a space",
-                c.escape_default()
-            ),
-            None => MISSING_SPACE.to_owned(),
-        };
+/// An unknown key, the likely intention behind it, and what is wrong with its characters.
+pub fn unknown_key(key: &str, known: &[&str]) -> String {
+    let Some((_, value)) = key.split_once(':') else {
+        let hint = did_you_mean(&without_hidden(key), known.iter().copied());
+        return format!("unknown key{hint}{}", hidden_hint(key));
+    };
+    match value.chars().next().filter(|c| is_hidden(*c)) {
+        Some(hidden) => {
+            let hidden = hidden.escape_default();
+            format!("unknown key; {hidden} follows the colon instead of a space")
+        }
+        None => format!("unknown key{MISSING_SPACE}"),
     }
-    let hint = did_you_mean(&without_hidden(key), known.iter().copied());
-    format!("{hint}{}", hidden_hint(key))
 }
 
 /// A key without characters that cannot be seen, and without blanks around it.

@@ -125,14 +125,11 @@ impl Fields<'_, '_> {
     }
 
     fn state(&mut self) -> Option<Rule> {
-        let Some(node) = self.root.get("state") else {
+        if self.root.get("state").is_none() {
             let message = "not set; every firing alert gets 3 (critical)";
-            self.rules
-                .diagnostics
-                .warn(Place::missing("state"), message);
-            return None;
-        };
-        self.rules.rule(&node, FieldKind::State)
+            (self.rules.diagnostics).warn(Place::missing("state"), message);
+        }
+        self.optional("state", FieldKind::State)
     }
 
     fn truncated(&mut self, key: &str, length_key: &str, default: usize) -> Option<TruncatedRule> {
@@ -182,7 +179,13 @@ impl Fields<'_, '_> {
         for (key, value) in node.entries() {
             let name = match self.rules.first_line(&value, key) {
                 "" => self.rules.error(&value, "the name is blank"),
-                name => self.extra_name(&value, &format!("{prefix}{name}")),
+                name => {
+                    let name = format!("{prefix}{name}");
+                    let message = format!(
+                        "the name {name:?} is reserved by Canopsis; choose another name or prefix"
+                    );
+                    ExtraName::new(name).or_else(|| self.rules.error(&value, message))
+                }
             };
             let is_known = || infos.iter().any(|(known, _)| Some(known) == name.as_ref());
             if written.insert(key) && is_known() {
@@ -193,16 +196,5 @@ impl Fields<'_, '_> {
             infos.extend(name.zip(rule));
         }
         infos
-    }
-
-    fn extra_name(&mut self, node: &NodeRef<'_>, full_name: &str) -> Option<ExtraName> {
-        let name = ExtraName::new(full_name);
-        if name.is_none() {
-            let message = format!(
-                "the name {full_name:?} is reserved by Canopsis; choose another name or prefix"
-            );
-            self.rules.diagnostics.error(node, message);
-        }
-        name
     }
 }

@@ -26,9 +26,10 @@ use crate::mapping::Mapping;
 use crate::text::visible;
 use crate::{http, publisher};
 use diagnostics::{
-    Diagnostics, MAX_LISTED, hidden_hint, hint, mapping_hint, more_than_listed, without_hidden,
+    Diagnostics, MAX_LISTED, hidden_hint, mapping_hint, more_than_listed, unknown_key,
+    without_hidden,
 };
-use yamldoc::{Document, Node, NodeRef};
+use yamldoc::{Document, Node};
 
 /// The configuration file of an RPM installation.
 pub const DEFAULT_PATH: &str = "/etc/canopsis-connectors/prometheus/config.yml";
@@ -153,7 +154,8 @@ impl Config {
             let message = format!("duplicate key{}", rules::duplicate_hint(&duplicate));
             diagnostics.error(&duplicate, message);
         }
-        check_root(&root, &mut diagnostics);
+        let known = root_keys();
+        diagnostics.check_keys(&root, &known, |key| unknown_root_key(key, &known));
         for (name, meant) in environment.misspelt() {
             let message = format!("is not read; did you mean {meant}?");
             diagnostics.warn(Place::Variable(name.to_owned()), message);
@@ -178,22 +180,17 @@ fn root_keys() -> Vec<&'static str> {
     [&["amqp", "http"], event::KEYS].concat()
 }
 
-fn check_root(root: &NodeRef<'_>, diagnostics: &mut Diagnostics) {
-    let known = root_keys();
-    for (key, value) in root.entries() {
-        let message = match key {
-            key if known.contains(&key) => continue,
-            "event_type" => "cannot be set; it is always check".to_owned(),
-            "source_type" => "cannot be set; it is always resource".to_owned(),
-            _ => match settings::section_of(&without_hidden(key)) {
-                Some(full_key) => {
-                    let hidden = hidden_hint(key);
-                    format!("unknown key; did you mean \"{full_key}\"?{hidden}")
-                }
-                None => format!("unknown key{}", hint(key, &known)),
-            },
-        };
-        diagnostics.error(&value, message);
+fn unknown_root_key(key: &str, known: &[&str]) -> String {
+    match key {
+        "event_type" => "cannot be set; it is always check".to_owned(),
+        "source_type" => "cannot be set; it is always resource".to_owned(),
+        _ => match settings::section_of(&without_hidden(key)) {
+            Some(full_key) => {
+                let hidden = hidden_hint(key);
+                format!("unknown key; did you mean \"{full_key}\"?{hidden}")
+            }
+            None => unknown_key(key, known),
+        },
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use gotemplate::{NameKind, Regexp, RegexpBudget, Shape, Template};
 use serde_json::Value;
 
-use super::diagnostics::{Diagnostics, Place, hint};
+use super::diagnostics::{Diagnostics, Place, unknown_key};
 use crate::alertmanager::Labels;
 use crate::event::{MAX_ENTITY_ID, SLASH_IN_NAME, State, parse_timestamp};
 use crate::mapping::MAX_SECONDS;
@@ -35,8 +35,8 @@ fn keys_of(kind: &str) -> Option<&'static [&'static str]> {
     Some(keys)
 }
 
-/// A hint for an unknown key of a rule: the type of rule that has it, or a similar key.
-fn key_hint(key: &str, known: &[&str]) -> String {
+/// An unknown key of a rule, with the type of rule that has it, or a similar key.
+fn unknown_rule_key(key: &str, known: &[&str]) -> String {
     let has_key = |(_, keys): &&(&str, &[&str])| keys.contains(&key);
     let types: Vec<&str> = RULE_KEYS
         .iter()
@@ -44,11 +44,12 @@ fn key_hint(key: &str, known: &[&str]) -> String {
         .map(|(kind, _)| *kind)
         .collect();
     if !types.is_empty() {
-        format!("; it belongs to a rule of type {}", types.join(" or "))
+        let types = types.join(" or ");
+        format!("unknown key; it belongs to a rule of type {types}")
     } else if keys_of(key).is_some() {
-        format!("; did you mean \"type: {key}\"?")
+        format!("unknown key; did you mean \"type: {key}\"?")
     } else {
-        hint(key, known)
+        unknown_key(key, known)
     }
 }
 
@@ -130,25 +131,29 @@ impl<'c> RuleReader<'c> {
             return self.error(node, format!("a rule must have a type ({known})"));
         };
         let name = self.technical(&type_node)?;
+        let Some(keys) = keys_of(name) else {
+            let hint = did_you_mean(name, types);
+            let message = format!("unknown type {name:?}{hint} (known: {known})");
+            return self.error(&type_node, message);
+        };
+        (self.diagnostics).check_keys(node, keys, |key| unknown_rule_key(key, keys));
         if kind == FieldKind::Timestamp && ["copy", "template"].contains(&name) {
             self.warn_of_alert_time(node);
         }
         match name {
-            "set" => self.set(node, kind),
+            "set" => {
+                let value = self.required_key(node, "value")?;
+                self.constant(&value, kind)
+            }
             "copy" => self.copy(node, kind),
-            name @ ("template" | "map") if kind == FieldKind::Labels => {
+            _ if kind == FieldKind::Labels => {
                 let message = format!(
                     "a rule of type {name} yields a string, but this field takes a mapping: use copy or set"
                 );
                 self.error(node, message)
             }
             "template" => self.template(node),
-            "map" => self.lookup(node, kind),
-            other => {
-                let hint = did_you_mean(other, types);
-                let message = format!("unknown type {other:?}{hint} (known: {known})");
-                self.error(&type_node, message)
-            }
+            _ => self.lookup(node, kind),
         }
     }
 
@@ -259,14 +264,7 @@ impl<'c> RuleReader<'c> {
         true
     }
 
-    fn set(&mut self, node: &NodeRef<'_>, kind: FieldKind) -> Option<Rule> {
-        self.check_keys(node, "set");
-        let value = self.required_key(node, "value")?;
-        self.constant(&value, kind)
-    }
-
     fn copy(&mut self, node: &NodeRef<'_>, kind: FieldKind) -> Option<Rule> {
-        self.check_keys(node, "copy");
         let value = self.required_key(node, "value")?;
         let path = match kind {
             FieldKind::Labels | FieldKind::Anything => self.path(&value)?,
@@ -281,7 +279,6 @@ impl<'c> RuleReader<'c> {
     }
 
     fn template(&mut self, node: &NodeRef<'_>) -> Option<Rule> {
-        self.check_keys(node, "template");
         let given = |key: &str| node.get(key).filter(|node| node.text() != Some(""));
         let (field_node, regexp_node) = (given("field"), given("regexp"));
         let field = field_node.as_ref().and_then(|node| match &regexp_node {
@@ -339,30 +336,19 @@ impl<'c> RuleReader<'c> {
     }
 
     fn lookup(&mut self, node: &NodeRef<'_>, kind: FieldKind) -> Option<Rule> {
-        self.check_keys(node, "map");
         let field_node = self.required_key(node, "field");
         let field = field_node.and_then(|node| self.string_path(&node, "a lookup"));
         let values_node = self.required_key(node, "values");
         let values = values_node.and_then(|node| self.texts(&node, kind));
-        let default_node = node.get("default");
-        let default = default_node
-            .as_ref()
-            .and_then(|node| self.value_text(node, kind));
-        if default.is_none() && default_node.is_some() {
-            return None;
-        }
+        let default = match node.get("default") {
+            Some(node) => Some(self.value_text(&node, kind)?),
+            None => None,
+        };
         Some(Rule::Lookup {
             field: field?,
             values: values?,
             default,
         })
-    }
-
-    /// Checks the keys of a rule of this type.
-    fn check_keys(&mut self, node: &NodeRef<'_>, kind: &str) {
-        let known = keys_of(kind).unwrap_or_default();
-        self.diagnostics
-            .check_keys_with(node, known, |key| key_hint(key, known));
     }
 
     fn required_key<'d>(&mut self, node: &NodeRef<'d>, key: &str) -> Option<NodeRef<'d>> {

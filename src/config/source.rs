@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::diagnostics::{Diagnostics, Place};
+use super::diagnostics::{Diagnostics, Place, unknown_key};
 use super::environment::Environment;
 use crate::placeholder;
 use yamldoc::{Node, NodeRef};
@@ -72,7 +72,7 @@ impl<'d, 'e> Section<'d, 'e> {
         diagnostics: &'e mut Diagnostics,
     ) -> Self {
         if let Some(node) = &node {
-            diagnostics.check_keys(node, keys.keys);
+            diagnostics.check_keys(node, keys.keys, |key| unknown_key(key, keys.keys));
         }
         Self {
             keys,
@@ -148,11 +148,9 @@ impl<'d, 'e> Section<'d, 'e> {
         let mut settings = Vec::new();
         for setting in texts {
             // A token may contain anything; its checks are elsewhere.
-            if form == Form::List {
-                settings.push(setting);
-                continue;
+            if form != Form::List {
+                self.warn_of_placeholder(&setting);
             }
-            self.warn_of_placeholder(&setting);
             match form {
                 Form::Words => settings.extend(self.words(&setting)),
                 Form::One | Form::List => settings.push(setting),
@@ -211,17 +209,15 @@ impl<'d, 'e> Section<'d, 'e> {
             Node::List(items) if form != Form::One && !items.is_empty() => node.items(),
             Node::Scalar(..) | Node::List(_) | Node::Map(_) => vec![node],
         };
+        let requirement = match form {
+            Form::One => "must be one value, neither a list nor a mapping",
+            Form::List | Form::Words => "must be a string or a list of strings",
+        };
         let mut settings = Vec::new();
         for node in nodes {
             match node.text() {
                 Some(text) => settings.extend(self.setting((&node).into(), text)),
-                None if form == Form::One => {
-                    self.diagnostics
-                        .error(&node, "must be one value, neither a list nor a mapping");
-                }
-                None => self
-                    .diagnostics
-                    .error(&node, "must be a string or a list of strings"),
+                None => self.diagnostics.error(&node, requirement),
             }
         }
         Some(settings)
