@@ -155,10 +155,10 @@ fn dry_run(config: &Config, path: &Path, log_level: LevelFilter) -> Result<(), R
             now,
             deadline,
         )?;
-        mapped += encoded.batch.len() + encoded.merged;
+        mapped += encoded.events.batch.len() + encoded.events.merged;
         rejected += encoded.rejected.count;
         if !body.is_suppressed {
-            pipeline::write_lines(&mut io::stdout().lock(), &encoded.batch)?;
+            pipeline::write_lines(&mut io::stdout().lock(), &encoded.events.batch)?;
         }
     }
     // It maps all alerts once more.
@@ -178,7 +178,7 @@ fn explain_file(config: &Config, config_path: &Path, path: &Path) -> Result<(), 
     writeln!(out, "{} is valid", config_path.display())?;
     explain::write(&mut out, &config.mapping, &groups, now, &summary)?;
     out.flush()?;
-    all_mapped(summary.rejected(), summary.alerts())
+    all_mapped(summary.rejected(), summary.alerts)
 }
 
 fn all_mapped(rejected: usize, alerts: usize) -> Result<(), RunError> {

@@ -39,11 +39,11 @@ fuzz_target!(|body: &[u8]| {
     replace_lone_surrogates(&mut body);
     let notification = Notification::decode(&body).expect("it has been decoded before");
     assert_eq!(
-        encoded.batch.len() + encoded.rejected.count,
+        encoded.events.batch.len() + encoded.rejected.count,
         notification.alerts().count()
     );
     let mut states = HashMap::new();
-    for message in encoded.batch.iter() {
+    for message in encoded.events.batch.iter() {
         let json: serde_json::Value =
             serde_json::from_slice(message.body).expect("an event is JSON");
         for name in ["connector", "connector_name", "component", "resource"] {

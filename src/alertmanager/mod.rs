@@ -95,8 +95,9 @@ pub struct Alert<'b> {
     /// Identifies the alert: a hash of its labels.
     #[serde(borrow, default, deserialize_with = "string")]
     pub fingerprint: Cow<'b, str>,
+    /// The whole of it.
     #[serde(skip)]
-    json: &'b str,
+    pub json: &'b str,
 }
 
 /// Whether an alert is active or over.
@@ -231,13 +232,8 @@ impl<'b> Notification<'b> {
 }
 
 impl<'b> Alert<'b> {
-    /// The length of the alert's JSON, in bytes.
-    pub fn json_len(&self) -> usize {
-        self.json.len()
-    }
-
-    /// Every key with its JSON, also those that only newer versions of Alertmanager or Grafana send. None where [`Alert::json_len`]
-    /// is above [`MAX_OBJECT`].
+    /// Every key with its JSON, also those that only newer versions of Alertmanager or Grafana send. None where
+    /// [`Alert::json`] is longer than [`MAX_OBJECT`].
     pub fn entries(&self) -> Entries<'b> {
         entries(self.json, self.json.len())
     }

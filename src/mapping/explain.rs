@@ -36,7 +36,7 @@ pub fn write(
         }
         let context = NotificationContext::new(notification, received_at, &|| false);
         for (alert, number) in notification.alerts().zip(numbers.by_ref()) {
-            write!(out, "\nAlert {number} of {}", summary.alerts())?;
+            write!(out, "\nAlert {number} of {}", summary.alerts)?;
             if summary.has_groups() {
                 write!(out, ", group {}", group.number)?;
             }

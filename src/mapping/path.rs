@@ -117,13 +117,14 @@ impl Path {
         &self.source
     }
 
-    /// Whether every alert has a value there, or nearly every one.
-    pub fn is_always_there(&self) -> bool {
-        match &self.target {
+    /// The path itself, unless every alert has a value there, or nearly every one.
+    pub fn if_optional(&self) -> Option<String> {
+        let is_always_there = match &self.target {
             Target::Whole(Field::Texts(_)) => self.source == "labels",
             Target::Whole(_) => self.source != "generatorURL",
             Target::Entry(..) => self.source == "labels.alertname",
-        }
+        };
+        (!is_always_there).then(|| self.source.clone())
     }
 
     /// Whether the value is a whole map, rather than a string.

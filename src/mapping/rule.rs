@@ -164,11 +164,11 @@ impl Rule {
     pub fn needs(&self) -> Option<String> {
         match self {
             Self::String(_) | Self::Constant(_) | Self::Labels(_) => None,
-            Self::Copy(path) => (!path.is_always_there()).then(|| path.to_string()),
-            Self::Lookup { field, default, .. } if default.is_some() => {
-                (!field.is_always_there()).then(|| field.to_string())
-            }
-            Self::Lookup { field, .. } => Some(format!("{field} in the table")),
+            Self::Copy(path) => path.if_optional(),
+            Self::Lookup { field, default, .. } => match default {
+                Some(_) => field.if_optional(),
+                None => Some(format!("{field} in the table")),
+            },
             Self::Template(rule) => rule.needs(),
             Self::First(rules) => {
                 let mut last = None;
@@ -232,10 +232,8 @@ impl RuleValue<'_> {
 type RuleResult<'a> = Result<RuleValue<'a>, SkipReason<'a>>;
 
 fn read<'a>(context: &Context<'a>, path: &'a Path) -> Result<RuleInput<'a>, SkipReason<'a>> {
-    match path.find(context) {
-        Ok(value) => Ok(RuleInput { path, value }),
-        Err(missing) => Err(SkipReason::Missing(path, missing)),
-    }
+    let found = path.find(context).map(|value| RuleInput { path, value });
+    found.map_err(|missing| SkipReason::Missing(path, missing))
 }
 
 fn copy<'a>(context: &Context<'a>, path: &'a Path) -> RuleResult<'a> {
@@ -275,10 +273,11 @@ fn look_up<'a>(
 
 impl TemplateRule {
     fn needs(&self) -> Option<String> {
-        match (&self.field, &self.regexp) {
-            (Some(path), Some(_)) => return Some(format!("a match of the regexp in {path}")),
-            (Some(path), None) if !path.is_always_there() => return Some(path.to_string()),
-            _ => {}
+        if let (Some(path), Some(_)) = (&self.field, &self.regexp) {
+            return Some(format!("a match of the regexp in {path}"));
+        }
+        if let Some(path) = self.field.as_ref().and_then(Path::if_optional) {
+            return Some(path);
         }
         let mut optional = self.template.analysis().optional();
         let missing = optional
@@ -302,13 +301,30 @@ impl TemplateRule {
         {
             return Err(SkipReason::InputTooLong(path.as_str()));
         }
-        match (self.text(context, value), input) {
-            (None, input) => Err(SkipReason::NoMatch(input)),
-            (Some(Ok(text)), input) => Ok(RuleValue {
+        let regex_match = match (&self.regexp, value) {
+            (Some(regexp), Some(PathValue::String(text))) if self.uses.groups => {
+                match regexp.groups(text) {
+                    None => return Err(SkipReason::NoMatch(input)),
+                    groups => groups,
+                }
+            }
+            (Some(regexp), Some(PathValue::String(text))) if !regexp.is_match(text) => {
+                return Err(SkipReason::NoMatch(input));
+            }
+            _ => None,
+        };
+        let dot = Dot {
+            field: value,
+            regex_match,
+            alert: Data::of_alert(context),
+            notification: Data::of_notification(context),
+        };
+        match self.template.render(&dot, &|| context.shared.is_late()) {
+            Ok(text) => Ok(RuleValue {
                 value: FieldValue::String(Cow::Owned(text)),
                 source: ValueSource::Template(input),
             }),
-            (Some(Err(error)), input) => Err(SkipReason::Failed {
+            Err(error) => Err(SkipReason::Failed {
                 template: &self.template,
                 input,
                 error: Box::new(error),
@@ -318,35 +334,13 @@ impl TemplateRule {
 
     fn check_input_lengths<'a>(&'a self, context: &Context<'a>) -> Result<(), SkipReason<'a>> {
         let notification = context.shared.notification;
-        if self.uses.alert && context.alert.json_len() > MAX_INPUT {
+        if self.uses.alert && context.alert.json.len() > MAX_INPUT {
             return Err(SkipReason::InputTooLong(".Alert"));
         }
         if self.uses.notification && notification.json_len() > MAX_INPUT {
             return Err(SkipReason::InputTooLong(".Notification"));
         }
         Ok(())
-    }
-
-    /// What the template renders; `None` if the regexp does not match.
-    fn text(
-        &self,
-        context: &Context<'_>,
-        field: Option<&PathValue<'_>>,
-    ) -> Option<Result<String, RenderError>> {
-        let regex_match = match (&self.regexp, field) {
-            (Some(regexp), Some(PathValue::String(text))) if self.uses.groups => {
-                Some(regexp.groups(text)?)
-            }
-            (Some(regexp), Some(PathValue::String(text))) if !regexp.is_match(text) => return None,
-            _ => None,
-        };
-        let dot = Dot {
-            field,
-            regex_match,
-            alert: Data::of_alert(context),
-            notification: Data::of_notification(context),
-        };
-        Some(self.template.render(&dot, &|| context.shared.is_late()))
     }
 }
 

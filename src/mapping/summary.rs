@@ -30,7 +30,8 @@ pub struct Summary<'n> {
     kind: InputKind,
     /// By the numbers of their groups.
     notifications: BTreeMap<usize, &'n Notification<'n>>,
-    alerts: usize,
+    /// How many alerts there are.
+    pub alerts: usize,
     suppressed: usize,
     /// The numbers of the rejected alerts, by their reasons.
     rejected: BTreeMap<String, Vec<usize>>,
@@ -116,11 +117,6 @@ impl<'n> Summary<'n> {
     /// Of the alert that was counted last.
     fn reject(&mut self, reason: String) {
         self.rejected.entry(reason).or_default().push(self.alerts);
-    }
-
-    /// The number of alerts.
-    pub fn alerts(&self) -> usize {
-        self.alerts
     }
 
     /// The number of rejected alerts.

@@ -11,12 +11,10 @@ use parking_lot::Mutex;
 use crate::alertmanager::{
     Alert, DecodeError, MAX_ALERTS, Notification, Status, replace_lone_surrogates,
 };
-use crate::event::State;
 use crate::mapping::{AlertError, Context, Mapping, NotificationContext};
 use crate::memory::{BudgetError, Charge};
 use crate::publisher::{
-    AnswerTimeout, Batch, BatchBuilder, DeliveryError, Entity, EventTooLarge, MergedBatch,
-    Publisher,
+    AnswerTimeout, Batch, BatchBuilder, DeliveryError, EventTooLarge, MergedBatch, Publisher,
 };
 use crate::text::shorten;
 
@@ -121,14 +119,10 @@ const EVENT_BOOKKEEPING: usize = 120;
 /// The events of a notification, encoded. What it holds is charged to the budget until it is dropped.
 #[derive(Debug)]
 pub struct EncodedNotification {
-    /// One event for each entity, in the order of their alerts.
-    pub batch: Batch,
-    /// How many alerts gave way to another one of their entity.
-    pub merged: usize,
+    /// One event for each entity, in the order of their alerts. For a notification without a group, no states are kept.
+    pub events: MergedBatch,
     /// The alerts without an event.
     pub rejected: RejectedAlerts,
-    /// What the notification's group says of each entity; empty for a notification without a group.
-    states: Vec<(Entity, State)>,
     group: Group,
     counts: AlertCounts,
     charge: Charge,
@@ -156,11 +150,8 @@ impl EncodedNotification {
         };
         let mut encoded = run.encode(bytes, received_at, deadline)?;
         drop(body);
-        let held = held_bytes(
-            encoded.batch.bytes(),
-            encoded.batch.len(),
-            &encoded.rejected,
-        );
+        let batch = &encoded.events.batch;
+        let held = held_bytes(batch.bytes(), batch.len(), &encoded.rejected);
         encoded.charge.shrink_to(held);
         Ok(encoded)
     }
@@ -173,13 +164,13 @@ impl EncodedNotification {
         timeout: AnswerTimeout,
         sender_is_gone: &dyn Fn() -> bool,
     ) -> Result<Outcome, PipelineError> {
-        let published = self.batch.len();
-        sink.deliver(self.batch, self.charge, timeout, sender_is_gone)?;
+        let published = self.events.batch.len();
+        sink.deliver(self.events.batch, self.charge, timeout, sender_is_gone)?;
         reporter.count(&self.counts);
-        reporter.record(self.group, &self.states);
+        reporter.record(self.group, &self.events.states);
         Ok(Outcome {
             published,
-            merged: self.merged,
+            merged: self.events.merged,
             rejected: self.rejected,
         })
     }
@@ -222,7 +213,7 @@ impl Encoder<'_> {
             if number > MAX_ALERTS {
                 return Err(DecodeError::TooManyAlerts.into());
             }
-            self.charge(decoded_bytes + alert.as_ref().map_or(0, Alert::json_len))?;
+            self.charge(decoded_bytes + alert.as_ref().map_or(0, |alert| alert.json.len()))?;
             match alert {
                 Ok(alert) => self.map(&alert, &context.with_alert(&alert)),
                 Err(alert) => {
@@ -249,31 +240,29 @@ impl Encoder<'_> {
 
     /// Keeps one event for each entity, and reports entities that alerts or groups share.
     fn finish(mut self, notification: &Notification<'_>) -> EncodedNotification {
-        let MergedBatch {
-            batch,
-            mut states,
-            merged,
-            hiding,
-        } = self.builder.finish();
-        self.counts.sharing_entity = hiding.len();
-        if let Some(first) = hiding.first().and_then(|index| batch.get(*index)) {
-            self.reporter.hidden(hiding.len(), first.entity_id);
+        let mut events = self.builder.finish();
+        let hiding = events.hiding.len();
+        self.counts.sharing_entity = hiding;
+        if let Some(first) = events
+            .hiding
+            .first()
+            .and_then(|index| events.batch.get(*index))
+        {
+            self.reporter.hidden(hiding, first.entity_id);
         }
         let group = self.reporter.group(notification);
         if notification.group_key.is_empty() {
-            states.clear();
+            events.states.clear();
         }
-        let lowered = self.reporter.lowered(group, &states);
+        let lowered = self.reporter.lowered(group, &events.states);
         self.counts.lowered_by_group = lowered.len();
-        if let Some(first) = lowered.first().and_then(|index| batch.get(*index)) {
+        if let Some(first) = lowered.first().and_then(|index| events.batch.get(*index)) {
             self.reporter
                 .shared_by_groups(notification, first.entity_id);
         }
         EncodedNotification {
-            batch,
-            merged,
+            events,
             rejected: self.rejected,
-            states,
             group,
             counts: self.counts,
             charge: self.charge,
@@ -295,7 +284,9 @@ impl Encoder<'_> {
         let (event, warnings) = self.mapping.map(context);
         for warning in warnings {
             self.reporter.warned(subject, &warning);
-            self.counts.warned(warning);
+            if warning.dropped {
+                *self.counts.dropped.entry(warning.field).or_default() += 1;
+            }
         }
         let is_firing = alert.status == Status::Firing;
         let pushed = event.and_then(|event| {
@@ -313,7 +304,7 @@ impl Encoder<'_> {
         counts.received(status);
         for error in &errors {
             self.reporter.rejected(alert, error);
-            counts.rejected(error);
+            *counts.rejected.entry(error.field()).or_default() += 1;
         }
         rejected.count += 1;
         rejected.firing += usize::from(status == Status::Firing);

@@ -36,31 +36,20 @@ pub(super) struct Subject<'a> {
 /// What the metrics count of a notification. Its failed attempts are not counted: Alertmanager sends it again.
 #[derive(Debug, Default)]
 pub(super) struct AlertCounts {
-    firing: u64,
-    resolved: u64,
+    /// By status.
+    received: BTreeMap<&'static str, u64>,
     pub truncated: u64,
     pub sharing_entity: usize,
     pub lowered_by_group: usize,
-    rejected: BTreeMap<&'static str, u64>,
-    dropped: BTreeMap<String, u64>,
+    /// By the field that is at fault.
+    pub rejected: BTreeMap<&'static str, u64>,
+    /// By the field that events lack.
+    pub dropped: BTreeMap<String, u64>,
 }
 
 impl AlertCounts {
     pub fn received(&mut self, status: Status) {
-        match status {
-            Status::Firing => self.firing += 1,
-            Status::Resolved => self.resolved += 1,
-        }
-    }
-
-    pub fn rejected(&mut self, error: &AlertError) {
-        *self.rejected.entry(error.field()).or_default() += 1;
-    }
-
-    pub fn warned(&mut self, warning: Warning) {
-        if warning.dropped {
-            *self.dropped.entry(warning.field).or_default() += 1;
-        }
+        *self.received.entry(status.as_str()).or_default() += 1;
     }
 }
 
@@ -183,8 +172,9 @@ impl MappingReporter {
 
     /// Counts a notification that is delivered.
     pub(super) fn count(&self, counts: &AlertCounts) {
-        self.metrics.received("firing", counts.firing);
-        self.metrics.received("resolved", counts.resolved);
+        for (status, alerts) in &counts.received {
+            self.metrics.received(status, *alerts);
+        }
         self.metrics.truncated(counts.truncated);
         self.metrics.sharing_entity(counts.sharing_entity);
         self.metrics.lowered_by_group(counts.lowered_by_group);

@@ -171,7 +171,7 @@ fn deliver(fixture: &Fixture, sink: &EventSink, group: &str, alerts: &[String]) 
         alerts.join(",")
     );
     let encoded = fixture.encode(&body).unwrap();
-    let events = encoded.batch.iter().map(|message| {
+    let events = encoded.events.batch.iter().map(|message| {
         let event: serde_json::Value = serde_json::from_slice(message.body).unwrap();
         format!("{} {}", event["resource"].as_str().unwrap(), event["state"])
     });
@@ -269,7 +269,7 @@ fn what_a_notification_holds_is_charged_until_it_is_dropped() {
     let many = body(&alerts.iter().map(String::as_str).collect::<Vec<_>>());
     let fixture = Fixture::new(64 << 20);
     let encoded = fixture.encode(&many).unwrap();
-    let held = encoded.batch.bytes() + 2000 * EVENT_BOOKKEEPING;
+    let held = encoded.events.batch.bytes() + 2000 * EVENT_BOOKKEEPING;
     assert_eq!(fixture.budget.used(), held, "the body is not held any more");
     drop(encoded);
     assert_eq!(fixture.budget.used(), 0);

@@ -28,7 +28,7 @@ pub fn bodies(config: &Config, notification: &Value) -> Vec<Vec<u8>> {
         NOW.parse().unwrap(),
         Instant::now() + Duration::from_hours(1),
     );
-    let batch = encoded.unwrap().batch;
+    let batch = encoded.unwrap().events.batch;
     batch.iter().map(|message| message.body.to_vec()).collect()
 }
 
