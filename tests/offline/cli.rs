@@ -151,41 +151,6 @@ fn hostile_files_end_check_with_status_2() {
 }
 
 #[test]
-fn paths_and_names_are_trimmed() {
-    let config = "
-http: {bearer_token: t}
-connector: >
-  prometheus
-connector_name: ' p1 '
-component:
-  type: copy
-  value: >
-    fingerprint
-resource: {type: ' copy', value: 'labels.alertname '}
-state: {type: map, field: \"labels.alertname\\t\", values: {a: 1}}
-output: {type: template, field: ' labels.alertname', value: '{{ .Field }} '}
-extra_infos_prefix: 'x_ '
-extra_infos: {' a': {type: copy, value: ' labels.alertname'}}
-tags: {type: copy, value: ' labels'}
-";
-    let printed = run_with_config(config, "--dry-run -", &notification(&["a"]));
-    assert_eq!(printed.stderr, "Summary of 1 alert: 1 event\n");
-    let event = printed.events().remove(0);
-    for (field, expected) in [
-        ("connector", json!("prometheus")),
-        ("connector_name", json!("p1")),
-        ("component", json!("a")),
-        ("resource", json!("a")),
-        ("state", json!(1)),
-        ("output", json!("a ")),
-        ("x_a", json!("a")),
-    ] {
-        assert_eq!(event[field], expected, "{field}");
-    }
-    assert_eq!(event["tags"]["alertname"], "a");
-}
-
-#[test]
 fn dry_run_prints_each_event_on_a_line() {
     let mixed = payload("mixed-resolved-and-firing");
     let shipped = run_with_config(include_str!("../../config.yml"), "--dry-run -", &mixed);
@@ -194,39 +159,13 @@ fn dry_run_prints_each_event_on_a_line() {
     let states: Vec<&Value> = events.iter().map(|event| &event["state"]).collect();
     assert_eq!(states, [&json!(0), &json!(3)]);
     let config = config_without_broker();
-    let rejecting = run_with_config(&config, "--dry-run -", &notification(&["a", "", "c"]));
+    // One without a name, and two of one entity.
+    let body = notification(&["a", "", "c", "a"]);
+    let rejecting = run_with_config(&config, "--dry-run -", &body);
     assert_eq!((rejecting.status, rejecting.events().len()), (Some(1), 2));
-    for part in ["field=resource", "rejected 1 of 3 alerts"] {
+    for part in ["field=resource", "1 merged", "rejected 1 of 4 alerts"] {
         assert!(rejecting.stderr.contains(part), "{}", rejecting.stderr);
     }
-}
-
-#[test]
-fn alerts_that_share_an_entity_are_merged_and_shown() {
-    let config = config_without_broker();
-    let body = notification(&["DiskFull", "Other", "DiskFull"]);
-    let mut body: Value = serde_json::from_str(&body).unwrap();
-    for resolved in [1, 2] {
-        body["alerts"][resolved]["status"] = json!("resolved");
-    }
-    let body = body.to_string();
-    let printed = run_with_config(&config, "--dry-run -", &body);
-    assert_eq!(printed.status, Some(0), "{}", printed.stderr);
-    let events = printed.events();
-    let states = events
-        .iter()
-        .map(|event| json!([event["resource"], event["state"]]));
-    assert_eq!(
-        states.collect::<Value>(),
-        json!([["DiskFull", 3], ["Other", 0]])
-    );
-    let explained = run_with_config(&config, "--explain -", &body).stdout;
-    let merged = "\nMerged into alert 1 of the entity \"DiskFull/host:9100\", which decides the state of their alarm\n";
-    let before = explained.split_once(merged).map(|(before, _)| before);
-    assert!(
-        before.is_some_and(|text| text.contains("\nAlert 3 of 3: ")),
-        "{explained}"
-    );
 }
 
 #[test]

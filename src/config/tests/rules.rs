@@ -214,8 +214,40 @@ fn white_space_around_what_is_technical_does_not_count() {
         assert_eq!(of(lines), [""; 0], "{lines}");
         assert_eq!(event(lines)["output"], "node_exporter:9100", "{lines}");
     }
-    let lines = "extra_infos_prefix: |\n  prom_\nextra_infos:\n  ? |\n    a\n  : 1\n";
-    assert_eq!(event(lines)["prom_a"], 1);
+    let lines = "
+connector: >
+  prometheus
+connector_name: ' p1 '
+component:
+  type: copy
+  value: >
+    fingerprint
+resource: {type: ' copy', value: 'labels.alertname '}
+state: {type: map, field: \"labels.alertname\\t\", values: {InstanceDown: 1}}
+output: {type: template, field: ' labels.alertname', value: '{{ .Field }} '}
+extra_infos_prefix: |
+  x_
+extra_infos:
+  ? |
+    a
+  : {type: copy, value: ' labels.alertname'}
+tags: {type: copy, value: ' labels'}
+";
+    let event = event(lines);
+    for (field, expected) in [
+        ("connector", "prometheus"),
+        ("connector_name", "p1"),
+        ("component", "86714e72c9c59990"),
+        ("resource", "InstanceDown"),
+        ("output", "InstanceDown "),
+        ("x_a", "InstanceDown"),
+    ] {
+        assert_eq!(event[field], expected, "{field}");
+    }
+    assert_eq!(
+        (&event["state"], &event["tags"]["severity"]),
+        (&1.into(), &"critical".into())
+    );
 }
 
 #[test]
