@@ -259,6 +259,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::text::tests::rows;
 
     /// The bodies of an input, with their groups and whether they are suppressed.
     fn bodies_of(input: &str) -> (InputKind, Vec<(usize, bool, Value)>) {
@@ -292,14 +293,12 @@ mod tests {
     #[test]
     fn a_group_becomes_the_notification_that_alertmanager_would_send() {
         let group = |alerts: &[Value]| json!({"labels": {"job": "j"}, "receiver": {"name": "a.b"}, "alerts": alerts});
+        let first = [("A", "active"), ("S", "suppressed"), ("B", "unprocessed")];
+        let first = first.map(|(name, state)| listed(name, state));
         let groups = json!([
-            group(&[
-                listed("A", "active"),
-                listed("S", "suppressed"),
-                listed("B", "unprocessed")
-            ]),
+            group(&first),
             group(&[listed("T", "suppressed")]),
-            group(&[]),
+            group(&[])
         ]);
         let body = |alerts: &[Value]| json!({"version": "4", "status": "firing", "receiver": "a\\.b", "groupLabels": {"job": "j"}, "alerts": alerts});
         let expected = vec![
@@ -307,10 +306,8 @@ mod tests {
             (1, true, body(&[sent("S")])),
             (2, true, body(&[sent("T")])),
         ];
-        assert_eq!(
-            bodies_of(&groups.to_string()),
-            (InputKind::Groups, expected)
-        );
+        let found = bodies_of(&groups.to_string());
+        assert_eq!(found, (InputKind::Groups, expected));
     }
 
     #[test]
@@ -391,52 +388,40 @@ mod tests {
     #[test]
     fn what_is_no_list_says_why() {
         let deep = "[".repeat(100_000);
-        for (input, reason) in [
+        let table = rows(
+            r#"
+            404 page not found
+                not an Alertmanager notification: expected an object
+            <html>
+                not an Alertmanager notification: expected an object
+            [{"labels":{}}
+                not a list of alerts as Alertmanager's API prints it: EOF while parsing
+            {"status":"success","data":{"alerts":[]}}
+                its alerts lack the external labels and the relabelling of alerts; use GET /api/v2/alerts/groups of Alertmanager
+            [{"labels":{},"activeAt":"x","state":"firing"}]
+                the response of Prometheus's API
+            {"labels":{},"activeAt":"x"}
+                the response of Prometheus's API
+            [{"labels":{},"receiver":{"name":"r"},"alerts":[]},{"labels":{}}]
+                group 2 of the list is malformed: missing field `receiver`
+            [{"labels":{},"receiver":{"name":"r"},"alerts":"x"}]
+                group 1 of the list is malformed: invalid type: string "x"
+            [{"labels":1,"receiver":{"name":"r"},"alerts":[{}]}]
+                not an Alertmanager notification: invalid type
+            {"alerts":[]}
+                missing field `version`
+            "#,
+        );
+        let others = [
             (
                 "",
                 "the input is empty: has the command that prints it failed?",
             ),
             (" \n", "the input is empty"),
-            (
-                "404 page not found",
-                "not an Alertmanager notification: expected an object",
-            ),
-            (
-                "<html>",
-                "not an Alertmanager notification: expected an object",
-            ),
-            (
-                "[{\"labels\":{}}",
-                "not a list of alerts as Alertmanager's API prints it: EOF while parsing",
-            ),
             (&deep, "not a list of alerts"),
-            (
-                r#"{"status":"success","data":{"alerts":[]}}"#,
-                "its alerts lack the external labels and the relabelling of alerts; use GET /api/v2/alerts/groups of Alertmanager",
-            ),
-            (
-                r#"[{"labels":{},"activeAt":"x","state":"firing"}]"#,
-                "the response of Prometheus's API",
-            ),
-            (
-                r#"{"labels":{},"activeAt":"x"}"#,
-                "the response of Prometheus's API",
-            ),
-            (
-                r#"[{"labels":{},"receiver":{"name":"r"},"alerts":[]},{"labels":{}}]"#,
-                "group 2 of the list is malformed: missing field `receiver`",
-            ),
-            (
-                r#"[{"labels":{},"receiver":{"name":"r"},"alerts":"x"}]"#,
-                "group 1 of the list is malformed: invalid type: string \"x\"",
-            ),
-            (
-                r#"[{"labels":1,"receiver":{"name":"r"},"alerts":[{}]}]"#,
-                "not an Alertmanager notification: invalid type",
-            ),
-            ("{\"alerts\":[]}", "missing field `version`"),
             ("\u{feff}[]", "byte order mark"),
-        ] {
+        ];
+        for (input, reason) in table.into_iter().chain(others) {
             let read = Input::read(input.into());
             let error = match &read {
                 Ok(input) => input.groups().unwrap_err().to_string(),
@@ -445,9 +430,7 @@ mod tests {
             assert!(error.contains(reason), "{input:.60}: {error}");
         }
         let error = Input::read(b"[\"\xff\"]".to_vec()).unwrap_err();
-        assert!(
-            error.to_string().contains("invalid unicode code point"),
-            "{error}"
-        );
+        let expected = "invalid unicode code point";
+        assert!(error.to_string().contains(expected), "{error}");
     }
 }
