@@ -1,4 +1,5 @@
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use super::*;
@@ -317,4 +318,28 @@ fn a_number_of_truncated_alerts_does_not_overflow_the_counter() {
     }
     let expected = format!("truncated_total {}", 2 * u64::from(u32::MAX));
     assert_eq!(fixture.counted(), [expected]);
+}
+
+#[test]
+fn a_reader_of_events_that_stops_does_not_hold_senders() {
+    let sink = Arc::new(EventSink::stream(io::sink()));
+    let EventSink::Stream(stream) = &*sink else {
+        unreachable!()
+    };
+    // Another notification is being written.
+    let _writing = stream.lock();
+    let (done, is_done) = mpsc::channel();
+    let waiting = Arc::clone(&sink);
+    thread::spawn(move || {
+        let timeout = AnswerTimeout {
+            without_progress: Duration::from_millis(1),
+            ..timeout()
+        };
+        let batch = BatchBuilder::with_capacity(0, 0).finish().batch;
+        let charge = Budget::new(1 << 20).charge();
+        done.send(waiting.deliver(batch, charge, timeout, &|| false))
+    });
+    let delivered = is_done.recv_timeout(Duration::from_secs(50));
+    let delivered = delivered.expect("a sender waits for a reader that does not read");
+    assert!(matches!(delivered, Err(DeliveryError::Output(_))));
 }
