@@ -315,7 +315,7 @@ impl Application {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use std::collections::HashSet;
     use std::io::{self, Read, Write};
     use std::net::TcpStream;
@@ -337,14 +337,13 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_panic_is_answered_and_each_response_has_an_id() {
+    /// An application whose token is `t`, and which panics once it has an event.
+    pub fn application() -> Application {
         let text = "http: {listen: '127.0.0.1:0', bearer_token: t}\nconnector: c\nconnector_name: n\n\
                     component: x\nresource: r\nstate: 1\n";
         let path = std::path::Path::new("test.yml");
         let config =
             Config::from_text(text, path, &Overrides::default(), &Environment::default()).unwrap();
-        let listen = config.http.listen.clone();
         let active = ActiveConfig {
             settings: config.http,
             mapping: config.mapping,
@@ -352,7 +351,13 @@ mod tests {
         let budget = Budget::new(1 << 20);
         let sink = EventSink::stream(PanickingWriter);
         let reload = Box::new(|| Ok(()));
-        let application = Application::new(active, sink, Metrics::new(), budget, reload);
+        Application::new(active, sink, Metrics::new(), budget, reload)
+    }
+
+    #[test]
+    fn a_panic_is_answered_and_each_response_has_an_id() {
+        let application = application();
+        let listen = application.config().settings.listen.clone();
         let server = Server::start(
             &listen,
             10,

@@ -283,7 +283,70 @@ impl ConnectionHandler {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+
+    use super::super::application::tests::application;
     use super::*;
+
+    #[test]
+    fn each_phase_of_a_connection_has_its_own_time() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut sender = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (socket, peer) = listener.accept().unwrap();
+        let socket = Arc::new(socket);
+        let handler = ConnectionHandler {
+            application: Arc::new(application()),
+            peer,
+            slot: Arc::new(ConnectionSlots::new(2)).take(&socket).unwrap(),
+        };
+        let (head, body, idle) = (10, 30, 360);
+        // Each read is limited to what is left of the time of its phase.
+        let wait_for_phase = |seconds: u64, what: &str| {
+            let give_up = Instant::now() + Duration::from_secs(5);
+            let seconds = Duration::from_secs(seconds);
+            let is_of_phase =
+                |timeout| timeout <= seconds && timeout + Duration::from_secs(6) > seconds;
+            while !socket.read_timeout().unwrap().is_some_and(is_of_phase) {
+                assert!(
+                    Instant::now() < give_up,
+                    "{what}: {:?}",
+                    socket.read_timeout()
+                );
+                thread::yield_now();
+            }
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| handler.handle_connection(Arc::clone(&socket)));
+            wait_for_phase(head, "the first head");
+            sender
+                .write_all(b"GET /-/healthy HTTP/1.1\r\nHost: h\r\n\r\n")
+                .unwrap();
+            assert!(sender.read(&mut [0; 1000]).unwrap() > 0);
+            wait_for_phase(idle, "between two requests");
+            sender.write_all(b"POST /webhook HTTP/1.1\r\n").unwrap();
+            wait_for_phase(head, "a later head");
+            sender
+                .write_all(b"Host: h\r\nAuthorization: Bearer t\r\nContent-Length: 9\r\n")
+                .unwrap();
+            sender.write_all(b"Expect: 100-continue\r\n\r\n").unwrap();
+            wait_for_phase(body, "a body");
+            sender.write_all(b"no JSON!!").unwrap();
+            // The interim response may come before it.
+            let mut received = String::new();
+            while !received.contains(" 400 ") {
+                let mut part = [0; 1000];
+                let count = sender.read(&mut part).unwrap();
+                assert!(count > 0, "{received}");
+                received += &String::from_utf8_lossy(&part[..count]);
+            }
+            let written = socket.write_timeout().unwrap().unwrap();
+            assert!(
+                written <= Duration::from_secs(10),
+                "a response: {written:?}"
+            );
+            drop(sender);
+        });
+    }
 
     #[test]
     fn without_a_host_it_listens_on_every_address_of_both_families() {
