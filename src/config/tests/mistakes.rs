@@ -25,16 +25,16 @@ pub fn reported(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
 }
 
 /// A file that is removed with its guard.
-struct SecretFile(PathBuf);
+pub struct SecretFile(PathBuf);
 
 impl SecretFile {
-    fn new(name: &str, content: impl AsRef<[u8]>) -> Self {
+    pub fn new(name: &str, content: impl AsRef<[u8]>) -> Self {
         let path = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
         fs::write(&path, content).unwrap();
         Self(path)
     }
 
-    fn path(&self) -> &str {
+    pub fn path(&self) -> &str {
         self.0.to_str().unwrap()
     }
 }
@@ -180,33 +180,6 @@ fn several_tokens_are_a_list() {
     let several = load(&MINIMAL.replace("sesame-word", "[one, two, three]")).unwrap();
     let expected = ["one", "two", "three"].map(crate::http::Token::new);
     assert_eq!(several.http.tokens, expected);
-}
-
-#[test]
-fn a_line_end_of_windows_is_no_part_of_any_variable() {
-    let file = SecretFile::new("windows", "amqps://h\r\n");
-    let path = format!("{}\r", file.path());
-    let variables = [
-        ("CPS_AMQP_URL_FILE", &*path),
-        ("CPS_AMQP_EXCHANGE", "e\r"),
-        ("PROMETHEUS_LISTEN", "[::1]:9\r\n"),
-        ("PROMETHEUS_BEARER_TOKEN", "token-x\r"),
-        ("PROMETHEUS_MAX_BODY_BYTES", "2048\r"),
-        ("PROMETHEUS_MAX_CONNECTIONS", "7\r"),
-        ("PROMETHEUS_ANSWER_TIMEOUT", "3s\r"),
-        ("PROMETHEUS_METRICS_REQUIRE_TOKEN", "true\r"),
-    ];
-    let config = load_with(MINIMAL, &variables, &Overrides::default()).unwrap();
-    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
-    assert_eq!(config.publisher.urls[0].host, "h");
-    assert_eq!(config.publisher.exchange, "e");
-    assert_eq!(config.http.listen.to_string(), "[::1]:9");
-    assert_eq!(config.http.tokens, [crate::http::Token::new("token-x")]);
-    assert_eq!(
-        (config.http.max_body_bytes, config.http.max_connections),
-        (2048, 7)
-    );
-    assert!(config.http.metrics_require_token);
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! Values, and where they come from.
 
-use std::fs;
-
+use super::mistakes::SecretFile;
 use super::*;
 
 #[test]
@@ -53,53 +52,53 @@ fn command_line_over_environment_over_file() {
 }
 
 #[test]
-fn every_key_of_the_settings_has_a_variable() {
-    let path = std::env::temp_dir().join(format!("url-{}", std::process::id()));
-    fs::write(&path, "amqp://in-a-file amqp://second\n").unwrap();
-    let in_a_file = path.to_str().unwrap();
-    let variables = [
-        ("CPS_AMQP_URL_FILE", in_a_file),
-        ("CPS_AMQP_EXCHANGE", "other"),
-        ("CPS_AMQP_CA_FILE", "/ca"),
-        ("CPS_AMQP_CERT_FILE", "/cert"),
-        ("CPS_AMQP_KEY_FILE", "/key"),
-        ("PROMETHEUS_LISTEN", "[::1]:9"),
-        ("PROMETHEUS_MAX_BODY_BYTES", "2048"),
-        ("PROMETHEUS_MAX_CONNECTIONS", "7"),
-        ("PROMETHEUS_ANSWER_TIMEOUT", "3s"),
-        ("PROMETHEUS_METRICS_REQUIRE_TOKEN", "true"),
-    ];
-    let config = load_with(MINIMAL, &variables, &Overrides::default()).unwrap();
-    let from_the_file = load(&format!("{MINIMAL}amqp: {{url_file: {in_a_file}}}")).unwrap();
-    fs::remove_file(&path).unwrap();
-    let hosts = |config: &Config| {
-        let urls = config.publisher.urls.iter();
-        urls.map(|url| url.host.clone()).collect::<Vec<_>>()
-    };
-    for config in [&config, &from_the_file] {
-        assert_eq!(hosts(config), ["in-a-file", "second"]);
+fn every_key_of_the_settings_has_a_variable_whose_line_end_does_not_count() {
+    for end in ["", "\r", "\r\n"] {
+        let file = SecretFile::new("url", format!("amqp://in-a-file amqp://second{end}"));
+        let variables = [
+            ("CPS_AMQP_URL_FILE", file.path()),
+            ("CPS_AMQP_EXCHANGE", "other"),
+            ("CPS_AMQP_CA_FILE", "/ca"),
+            ("CPS_AMQP_CERT_FILE", "/cert"),
+            ("CPS_AMQP_KEY_FILE", "/key"),
+            ("PROMETHEUS_LISTEN", "[::1]:9"),
+            ("PROMETHEUS_BEARER_TOKEN", "token-x"),
+            ("PROMETHEUS_MAX_BODY_BYTES", "2048"),
+            ("PROMETHEUS_MAX_CONNECTIONS", "7"),
+            ("PROMETHEUS_ANSWER_TIMEOUT", "3s"),
+            ("PROMETHEUS_METRICS_REQUIRE_TOKEN", "true"),
+        ];
+        let ended = variables.map(|(name, value)| (name, format!("{value}{end}")));
+        let ended: Vec<_> = ended
+            .iter()
+            .map(|(name, value)| (*name, &**value))
+            .collect();
+        let config = load_with(MINIMAL, &ended, &Overrides::default()).unwrap();
+        assert_eq!(config.warnings.len(), 1, "no TLS: {:?}", config.warnings);
+        let from_the_file = load(&with(&format!("amqp: {{url_file: {}}}", file.path()))).unwrap();
+        for config in [&config, &from_the_file] {
+            let hosts = config.publisher.urls.iter().map(|url| &*url.host);
+            assert_eq!(hosts.collect::<Vec<_>>(), ["in-a-file", "second"]);
+        }
+        let (http, tls) = (config.http, config.publisher.tls);
+        let files = [tls.ca, tls.cert, tls.key];
+        assert_eq!(
+            files,
+            ["/ca", "/cert", "/key"].map(|path| Some(PathBuf::from(path)))
+        );
+        assert_eq!(config.publisher.exchange, "other");
+        assert_eq!(http.listen.to_string(), "[::1]:9");
+        assert_eq!(http.tokens, [crate::http::Token::new("token-x")]);
+        let limits = (
+            http.max_body_bytes,
+            http.max_connections,
+            http.answer_timeout.as_secs(),
+        );
+        assert_eq!(limits, (2048, 7, 3));
+        assert!(http.metrics_require_token);
+        // Other tests set the remaining three: the URL, the token's file, and TLS.
+        assert_eq!(AMQP.keys.len() + HTTP.keys.len(), variables.len() + 3);
     }
-    let tls = config.publisher.tls;
-    assert_eq!(
-        [tls.ca, tls.cert, tls.key],
-        ["/ca", "/cert", "/key"].map(|path| Some(PathBuf::from(path)))
-    );
-    assert_eq!(
-        (
-            config.publisher.exchange.as_str(),
-            config.http.listen.to_string().as_str()
-        ),
-        ("other", "[::1]:9")
-    );
-    let limits = (
-        config.http.max_body_bytes,
-        config.http.max_connections,
-        config.http.answer_timeout.as_secs(),
-    );
-    assert_eq!(limits, (2048, 7, 3));
-    assert!(config.http.metrics_require_token);
-    // Other tests set the remaining four: the URL, the token, the token's file, and TLS.
-    assert_eq!(AMQP.keys.len() + HTTP.keys.len(), variables.len() + 4);
 }
 
 #[test]
