@@ -138,3 +138,34 @@ impl Evented for BoundedStream {
         EventedFd(&self.socket.as_raw_fd()).deregister(poll)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn what_the_broker_has_sent_is_read_after_a_write_has_failed() {
+        const HEARTBEAT: [u8; 8] = [8, 0, 0, 0, 0, 0, 0, 0xce];
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+        let (mut broker, _) = listener.accept().unwrap();
+        broker.write_all(&HEARTBEAT).unwrap();
+        let mut received = [0; HEARTBEAT.len()];
+        // Waits for it.
+        socket.peek(&mut received).unwrap();
+        let mut stream = BoundedStream::open(Arc::clone(&socket), None, Arc::default()).unwrap();
+        socket.shutdown(Shutdown::Write).unwrap();
+        for _ in 0..2 {
+            let written = stream.write(b"frame").ok();
+            assert_eq!(
+                written,
+                Some(5),
+                "amiquip stops reading, and loses confirms"
+            );
+        }
+        stream.read_exact(&mut received).unwrap();
+        assert_eq!(received, HEARTBEAT);
+    }
+}
