@@ -187,8 +187,14 @@ fn a_placeholder_that_nothing_expands_is_reported_with_its_place() {
     let url_file = SecretFile::new("placeholder-url", "amqp://u:${PASSWORD}@h/v");
     let token_file = SecretFile::new("placeholder-token", "abc${TOKEN}def");
     let (url_file, token_file) = (url_file.path(), token_file.path());
-    let in_file = |(line, place): (&str, &str)| (with(line), vec![], place.to_owned());
-    let in_file = rows(
+    let check = |text: &str, variables: &[(&str, &str)], place: &str| {
+        let reported = reported(text, variables);
+        let expected = format!("warning: {place}: contains a placeholder (");
+        assert_contains(&reported, &expected, &format!("{text} {variables:?}"));
+        let shows_secret = reported.concat().contains("PASS");
+        assert!(!shows_secret, "a part of a secret: {reported:?}");
+    };
+    for (line, place) in rows(
         "
         amqp: {url: 'amqp://${USER}:${PASS}@h/v'}
             line 8, column 8: amqp.url
@@ -211,45 +217,24 @@ fn a_placeholder_that_nothing_expands_is_reported_with_its_place() {
         http: {bearer_token: abc$(TOKEN)def}
             line 7, column 8: http.bearer_token
         ",
-    )
-    .into_iter()
-    .map(in_file);
-    let in_variables = [
+    ) {
+        check(&with(line), &[], place);
+    }
+    for (name, value) in [
         ("PROMETHEUS_BEARER_TOKEN", "abc%TOKEN%def"),
         ("PROMETHEUS_BEARER_TOKEN_FILE", token_file),
         ("PROMETHEUS_LISTEN", "<host>:18401"),
-    ]
-    .map(|variable| {
-        (
-            MINIMAL.to_owned(),
-            vec![variable],
-            format!("environment variable {}", variable.0),
-        )
-    });
-    let of_url_file = (
-        with(&format!("amqp: {{url_file: '{url_file}'}}")),
-        vec![],
-        "line 8, column 8: amqp.url_file".to_owned(),
-    );
-    for (text, variables, place) in in_file.chain(in_variables).chain([of_url_file]) {
-        let reported = reported(&text, &variables);
-        let expected = format!("warning: {place}: contains a placeholder (");
-        assert_contains(&reported, &expected, &format!("{text} {variables:?}"));
-        assert!(
-            !reported.concat().contains("PASS"),
-            "a part of a secret: {reported:?}"
+    ] {
+        check(
+            MINIMAL,
+            &[(name, value)],
+            &format!("environment variable {name}"),
         );
     }
-    for token in [
-        "${PROMETHEUS_BEARER_TOKEN}",
-        "<token>",
-        "CHANGE-ME",
-        "THE-TOKEN",
-        "token_example",
-        "$(TOKEN)",
-        "{{.token}}",
-        "%TOKEN%",
-    ] {
+    let with_url_file = with(&format!("amqp: {{url_file: '{url_file}'}}"));
+    check(&with_url_file, &[], "line 8, column 8: amqp.url_file");
+    let published = "${PROMETHEUS_BEARER_TOKEN} <token> CHANGE-ME THE-TOKEN token_example $(TOKEN) {{.token}} %TOKEN%";
+    for token in published.split(' ') {
         let reported = reported(&MINIMAL.replace("sesame-word", &format!("'{token}'")), &[]);
         let expected = "warning: line 2, column 8: http.bearer_token: is a published placeholder";
         assert_is(&reported, expected, token);
@@ -264,11 +249,9 @@ fn the_tokens_of_documents_and_examples_are_published() {
         include_str!("../../../config.yml").to_owned(),
     ];
     for directory in ["docs", "contrib", "man", "examples"] {
-        let files = fs::read_dir(directory)
-            .unwrap()
-            .map(|file| file.unwrap().path());
-        let files = files.filter(|path| path.is_file());
-        texts.extend(files.filter_map(|path| fs::read_to_string(path).ok()));
+        let entries = fs::read_dir(directory).unwrap();
+        let files = entries.filter_map(|entry| fs::read_to_string(entry.unwrap().path()).ok());
+        texts.extend(files);
     }
     let mut tokens = 0;
     for line in texts.iter().flat_map(|text| text.lines()) {

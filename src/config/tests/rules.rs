@@ -31,18 +31,8 @@ fn positions(field: &str, constant: &str) -> Vec<String> {
 
 #[test]
 fn a_constant_that_cannot_be_a_time_is_an_error_in_every_position() {
-    for constant in [
-        "startsAt",
-        "now",
-        "yesterday",
-        "'12:00'",
-        "2026-11-24",
-        "labels.time",
-        "'{{ .Alert.startsAt }}'",
-        "1.5",
-        "true",
-        "''''",
-    ] {
+    let wrong = "startsAt|now|yesterday|'12:00'|2026-11-24|labels.time|'{{ .Alert.startsAt }}'|1.5|true|''''";
+    for constant in wrong.split('|') {
         for line in positions("timestamp", constant) {
             let reported = of(&line);
             let expected = "is neither Unix seconds nor RFC 3339; without a timestamp";
@@ -52,11 +42,8 @@ fn a_constant_that_cannot_be_a_time_is_an_error_in_every_position() {
     }
     for constant in ["1795360249000", "0", "-5", "0001-01-01T00:00:00Z"] {
         let reported = of(&format!("timestamp: '{constant}'"));
-        assert!(
-            reported[0].starts_with("warning: ")
-                && reported[0].contains("out of range for Unix seconds"),
-            "{reported:?}"
-        );
+        assert_contains(&reported, "out of range for Unix seconds", constant);
+        assert!(reported[0].starts_with("warning: "), "{reported:?}");
     }
     for constant in [
         "1795360249",
@@ -68,30 +55,23 @@ fn a_constant_that_cannot_be_a_time_is_an_error_in_every_position() {
             assert_eq!(of(&line), [""; 0], "{line}");
         }
     }
-    let reported = of("timestamp: {type: map, field: labels.a, values: {b: 5,\n  a: now}}");
-    assert!(
-        reported[0].starts_with("line 9, column 3: timestamp.values.a: \"now\" is neither"),
-        "{reported:?}"
-    );
+    let line = "timestamp: {type: map, field: labels.a, values: {b: 5,\n  a: now}}";
+    let expected = "line 9, column 3: timestamp.values.a: \"now\" is neither";
+    assert_contains(&of(line), expected, line);
 }
 
 #[test]
 fn a_constant_that_is_no_state_is_reported_where_it_is_written() {
-    for line in positions("state", "9")
-        .into_iter()
-        .chain(positions("state", "warning"))
+    let expected = "is not a valid state; using 3 (critical). Valid are 0 to 3";
+    for line in ["9", "warning"]
+        .iter()
+        .flat_map(|constant| positions("state", constant))
     {
-        assert_is(
-            &of(&line),
-            "is not a valid state; using 3 (critical). Valid are 0 to 3",
-            &line,
-        );
+        assert_is(&of(&line), expected, &line);
     }
-    let reported = of("state: {type: map, field: labels.a, values: {b: 1,\n  a: warning}}");
-    assert!(
-        reported[0].starts_with("warning: line 8, column 3: state.values.a: \"warning\" is not"),
-        "{reported:?}"
-    );
+    let line = "state: {type: map, field: labels.a, values: {b: 1,\n  a: warning}}";
+    let expected = "warning: line 8, column 3: state.values.a: \"warning\" is not";
+    assert_contains(&of(line), expected, line);
 }
 
 #[test]
@@ -103,11 +83,8 @@ fn a_timestamp_that_copies_the_time_of_the_alert_is_warned_of_once() {
         "timestamp: {type: template, field: startsAt, value: '{{ .Field }}'}",
         "timestamp: {type: template, value: '{{ .Alert.startsAt }}'}",
     ] {
-        assert_is(
-            &of(line),
-            "is the time of the alert: dates jump in Canopsis",
-            line,
-        );
+        let expected = "is the time of the alert: dates jump in Canopsis";
+        assert_is(&of(line), expected, line);
     }
     for line in [
         "timestamp: {type: copy, value: annotations.at}",
@@ -153,25 +130,14 @@ fn a_text_that_looks_like_a_rule_is_warned_of_wherever_it_is_taken_as_written() 
             assert_is(&of(&line), &expected, &line);
         }
     }
-    for constant in ["${HOSTNAME}", "$(NAME)", "'%NAME%'", "CHANGE-ME"] {
-        for line in positions(
-            "connector_name",
-            &format!("'{}'", constant.trim_matches('\'')),
-        ) {
+    for constant in ["'${HOSTNAME}'", "'$(NAME)'", "'%NAME%'", "'CHANGE-ME'"] {
+        for line in positions("connector_name", constant) {
             assert_is(&of(&line), "nothing expands the placeholder", &line);
         }
     }
-    for constant in [
-        "status",
-        "receiver",
-        "db-1.example",
-        "'a{b}'",
-        "prometheus",
-        "10 % of labels",
-        "'.'",
-        "status.example.com",
-        "v1.2",
-    ] {
+    let texts =
+        "status|receiver|db-1.example|'a{b}'|prometheus|10 % of labels|'.'|status.example.com|v1.2";
+    for constant in texts.split('|') {
         for line in positions("output", constant) {
             assert_eq!(of(&line), [""; 0], "{line}");
         }
@@ -197,11 +163,8 @@ fn white_space_around_what_is_technical_does_not_count() {
     }
     for regexp in ["'^(.+)$ '", "' ^(.+)$'", "\"\\t^(.+)$\""] {
         let lines = block("regexp", regexp);
-        assert_is(
-            &of(&lines),
-            "white space around a regexp is ignored",
-            &lines,
-        );
+        let expected = "white space around a regexp is ignored";
+        assert_is(&of(&lines), expected, &lines);
         assert_eq!(event(&lines)["output"], "node_exporter:9100", "{lines}");
     }
     assert!(of(&block("regexp", "' '"))[0].contains("is blank; write [ ] or \\s"));
@@ -254,11 +217,8 @@ tags: {type: copy, value: ' labels'}
 fn a_constant_name_is_cut_at_a_line_break() {
     // Those of a table are not: names that differ must stay different.
     for line in &positions("resource", "\"a \\n b\"")[..3] {
-        assert_is(
-            &of(line),
-            "contains a line break; using \"a\", which is before it",
-            line,
-        );
+        let expected = "contains a line break; using \"a\", which is before it";
+        assert_is(&of(line), expected, line);
     }
     for line in positions("resource", "\"a\\n\"") {
         assert_eq!(of(&line), [""; 0], "{line}");
@@ -276,11 +236,7 @@ fn a_blank_constant_or_name_is_an_error() {
     ] {
         for blank in ["' '", "\"\\t\\n\"", "\"\\u00a0\"", "\"\\u3000 \\u2003\""] {
             for line in positions(field, blank) {
-                let line = if field.contains('{') {
-                    line + "}"
-                } else {
-                    line
-                };
+                let line = line + if field.contains('{') { "}" } else { "" };
                 assert_is(&of(&line), "is blank: white space only", &line);
             }
         }
@@ -288,19 +244,12 @@ fn a_blank_constant_or_name_is_an_error() {
     for name in ["''", "' '", "\"\\u00a0\"", "\"\\n\""] {
         for prefix in ["", "extra_infos_prefix: prom_\n"] {
             let reported = of(&format!("{prefix}extra_infos: {{{name}: 1}}"));
-            assert!(
-                reported
-                    .iter()
-                    .any(|line| line.ends_with(": the name is blank")),
-                "{name}: {reported:?}"
-            );
+            assert_contains(&reported, ": the name is blank", name);
         }
     }
     // In a table, an empty text has no value: the next rule applies.
-    assert_eq!(
-        of("output: [{type: map, field: labels.a, values: {a: ''}}, x]"),
-        [""; 0]
-    );
+    let empty = of("output: [{type: map, field: labels.a, values: {a: ''}}, x]");
+    assert_eq!(empty, [""; 0]);
 }
 
 #[test]
