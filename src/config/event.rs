@@ -43,31 +43,21 @@ pub fn compile_mapping(root: &NodeRef<'_>, diagnostics: &mut Diagnostics) -> Opt
     let connector_name = fields.connector_name();
     let component = fields.required("component", FieldKind::NameWithoutSlash);
     let resource = fields.required("resource", FieldKind::Name);
-    let state = fields.state();
-    let output = fields.truncated("output", "output_length", DEFAULT_OUTPUT_LENGTH);
-    let long_output = fields.truncated(
-        "long_output",
-        "long_output_length",
-        DEFAULT_LONG_OUTPUT_LENGTH,
-    );
-    let author = fields.optional("author", FieldKind::Text);
-    let timestamp = fields.optional("timestamp", FieldKind::Timestamp);
-    let tags = fields.optional("tags", FieldKind::Labels);
-    let perf_data = fields.optional("perf_data", FieldKind::Text);
-    let extra_infos = fields.extra_infos();
+    let default = DEFAULT_LONG_OUTPUT_LENGTH;
     Some(Mapping {
+        state: fields.state(),
+        output: fields.truncated("output", "output_length", DEFAULT_OUTPUT_LENGTH),
+        long_output: fields.truncated("long_output", "long_output_length", default),
+        author: fields.optional("author", FieldKind::Text),
+        timestamp: fields.optional("timestamp", FieldKind::Timestamp),
+        tags: fields.optional("tags", FieldKind::Labels),
+        perf_data: fields.optional("perf_data", FieldKind::Text),
+        extra_infos: fields.extra_infos(),
+        // Behind the others, whose errors are reported, too.
         connector: connector?,
         connector_name: connector_name?,
         component: component?,
         resource: resource?,
-        state,
-        output,
-        long_output,
-        author,
-        timestamp,
-        tags,
-        perf_data,
-        extra_infos,
     })
 }
 
