@@ -164,14 +164,11 @@ impl<'n> Summary<'n> {
             let states: BTreeSet<u8> = alerts.clone().map(|alert| alert.state as u8).collect();
             let states: Vec<String> = states.iter().rev().map(u8::to_string).collect();
             let numbers = positions.iter().map(|position| self.sent[*position].0);
+            let numbers = first(numbers, MAX_NUMBERS);
             let has_several = states.len() > 1;
             let shared = Shared {
                 entity: &chosen.entity.1,
-                members: format!(
-                    "alerts {}; state {}",
-                    first(numbers, MAX_NUMBERS),
-                    states.join(", ")
-                ),
+                members: format!("alerts {numbers}; state {}", states.join(", ")),
                 labels: differing(positions.iter().map(|position| &self.sent[*position].1)),
             };
             // One of them is the published one, which does not hide itself.
@@ -302,13 +299,9 @@ fn write_section(f: &mut fmt::Formatter<'_>, what: &str, shared: Vec<Shared<'_>>
     combinations.sort_by_key(|shared| std::cmp::Reverse(shared.len()));
     for shared in combinations.iter().take(MAX_ROWS) {
         writeln!(f, "    {}", shared[0])?;
-        match shared.len() - 1 {
-            0 => {}
-            others => writeln!(
-                f,
-                "        and {} the same labels",
-                count(others, "more entity with", "more entities with")
-            )?,
+        if let others @ 1.. = shared.len() - 1 {
+            let others = count(others, "more entity with", "more entities with");
+            writeln!(f, "        and {others} the same labels")?;
         }
     }
     write_more(f, combinations.len(), "combinations of labels")
@@ -323,12 +316,8 @@ fn write_more(f: &mut fmt::Formatter<'_>, rows: usize, what: &str) -> fmt::Resul
 
 impl fmt::Display for Shared<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}: {}",
-            quote_value(&Value::from(self.entity)),
-            self.members
-        )?;
+        let entity = quote_value(&Value::from(self.entity));
+        write!(f, "{entity}: {}", self.members)?;
         if self.labels.is_empty() {
             return f.write_str("\n        no label differs");
         }
@@ -339,14 +328,11 @@ impl fmt::Display for Shared<'_> {
             let texts = first(texts, MAX_VALUES);
             write!(f, "\n        {}: {texts}", visible(name))?;
         }
-        match self.labels.len().saturating_sub(MAX_LABELS) {
-            0 => Ok(()),
-            more => write!(
-                f,
-                "\n        and {}",
-                count(more, "more label", "more labels")
-            ),
+        if let more @ 1.. = self.labels.len().saturating_sub(MAX_LABELS) {
+            let more = count(more, "more label", "more labels");
+            write!(f, "\n        and {more}")?;
         }
+        Ok(())
     }
 }
 
@@ -354,11 +340,10 @@ impl fmt::Display for Shared<'_> {
 fn differing<'l>(
     alerts: impl Iterator<Item = &'l Labels<'l>> + Clone,
 ) -> BTreeMap<&'l str, BTreeSet<Option<&'l str>>> {
-    let names = alerts
-        .clone()
-        .flat_map(|labels| labels.iter().map(|(name, _)| name));
-    let mut labels: BTreeMap<&str, BTreeSet<Option<&str>>> =
-        names.map(|name| (name, BTreeSet::new())).collect();
+    let mut labels: BTreeMap<&str, BTreeSet<Option<&str>>> = BTreeMap::new();
+    for (name, _) in alerts.clone().flat_map(Labels::iter) {
+        labels.entry(name).or_default();
+    }
     for alert in alerts {
         for (name, values) in &mut labels {
             values.insert(alert.get(name));
