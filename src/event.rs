@@ -229,16 +229,13 @@ pub enum State {
 impl State {
     /// Parses the value of a state rule: `0` to `3`, or a state's name in any case.
     pub fn parse(value: &str) -> Option<Self> {
-        let value = value.trim();
-        let states = [
-            (Self::Ok, &["0", "ok", "info"][..]),
-            (Self::Minor, &["1", "minor"]),
-            (Self::Major, &["2", "major"]),
-            (Self::Critical, &["3", "critical"]),
-        ];
-        let is_meant = |word: &&str| word.eq_ignore_ascii_case(value);
-        let mut states = states.into_iter();
-        states.find_map(|(state, words)| words.iter().any(is_meant).then_some(state))
+        match value.trim().to_ascii_lowercase().as_str() {
+            "0" | "ok" | "info" => Some(Self::Ok),
+            "1" | "minor" => Some(Self::Minor),
+            "2" | "major" => Some(Self::Major),
+            "3" | "critical" => Some(Self::Critical),
+            _ => None,
+        }
     }
 }
 

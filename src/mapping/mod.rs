@@ -31,6 +31,9 @@ use rule::{Rule, SkipReason};
 /// The state of a firing alert whose rule has no valid value: an alarm is never lost to a spelling.
 const UNKNOWN_STATE: State = State::Critical;
 
+/// How many rules of a field are usually skipped: for the first allocation only.
+const TYPICAL_SKIPPED: usize = 8;
+
 /// A timestamp above this is not in seconds: it is in the year 5138.
 pub const MAX_SECONDS: i64 = 100_000_000_000;
 
@@ -170,7 +173,7 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
             context,
             errors: Vec::new(),
             warnings: Vec::new(),
-            skipped: Vec::new(),
+            skipped: Vec::with_capacity(TYPICAL_SKIPPED),
             text_len: 0,
             trace: None,
         }

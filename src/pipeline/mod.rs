@@ -277,13 +277,13 @@ impl Encoder<'_> {
     }
 
     fn map(&mut self, alert: &Alert<'_>, context: &Context<'_>) {
-        let subject = Subject {
+        let subject = || Subject {
             alertname: alert.labels.get("alertname").unwrap_or_default(),
             fingerprint: &alert.fingerprint,
         };
         let (event, warnings) = self.mapping.map(context);
         for warning in warnings {
-            self.reporter.warned(subject, &warning);
+            self.reporter.warned(subject(), &warning);
             if warning.dropped {
                 *self.counts.dropped.entry(warning.field).or_default() += 1;
             }
@@ -295,7 +295,7 @@ impl Encoder<'_> {
         });
         match pushed {
             Ok(()) => self.counts.received(alert.status),
-            Err(errors) => self.reject(subject, alert.status, errors),
+            Err(errors) => self.reject(subject(), alert.status, errors),
         }
     }
 

@@ -36,8 +36,8 @@ pub(super) struct Subject<'a> {
 /// What the metrics count of a notification. Its failed attempts are not counted: Alertmanager sends it again.
 #[derive(Debug, Default)]
 pub(super) struct AlertCounts {
-    /// By status.
-    received: BTreeMap<&'static str, u64>,
+    firing: u64,
+    resolved: u64,
     pub truncated: u64,
     pub sharing_entity: usize,
     pub lowered_by_group: usize,
@@ -49,7 +49,10 @@ pub(super) struct AlertCounts {
 
 impl AlertCounts {
     pub fn received(&mut self, status: Status) {
-        *self.received.entry(status.as_str()).or_default() += 1;
+        match status {
+            Status::Firing => self.firing += 1,
+            Status::Resolved => self.resolved += 1,
+        }
     }
 }
 
@@ -172,9 +175,8 @@ impl MappingReporter {
 
     /// Counts a notification that is delivered.
     pub(super) fn count(&self, counts: &AlertCounts) {
-        for (status, alerts) in &counts.received {
-            self.metrics.received(status, *alerts);
-        }
+        self.metrics.received("firing", counts.firing);
+        self.metrics.received("resolved", counts.resolved);
         self.metrics.truncated(counts.truncated);
         self.metrics.sharing_entity(counts.sharing_entity);
         self.metrics.lowered_by_group(counts.lowered_by_group);
