@@ -8,12 +8,12 @@ use crate::publisher::VerdictSender;
 use crate::publisher::batch::{Batch, Identity};
 use crate::publisher::caller::SharedProgress;
 
-/// The ledger's end of a wait.
+/// A caller that waits for a delivery's verdict.
 #[derive(Debug)]
 pub struct Caller {
     /// Closed when the caller does not wait any more.
     pub verdict: VerdictSender,
-    /// What the caller's time depends on.
+    /// How far the delivery is: each step gives the caller more time.
     pub progress: Arc<SharedProgress>,
 }
 
@@ -26,7 +26,7 @@ pub struct EventRef {
     pub index: usize,
 }
 
-/// What has become of an event.
+/// What has become of an event; see the table of the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventState {
     ToDo,
@@ -45,7 +45,7 @@ pub struct Delivery {
     pub content: Option<(Batch, Charge)>,
     pub states: Vec<EventState>,
     pub settled: usize,
-    /// Events in flight or acked: nobody knows whether they are in the queue.
+    /// Events in flight or acked. The window and the entities still refer to them.
     pub in_doubt: usize,
     /// No event before this one is to do.
     pub cursor: usize,
@@ -72,7 +72,7 @@ impl Delivery {
         self.content.is_some()
     }
 
-    /// It is parked, and has no event of which nobody knows whether it is in the queue.
+    /// It is parked, and nothing refers to its events.
     pub fn is_forgettable(&self) -> bool {
         !self.is_live() && self.in_doubt == 0
     }

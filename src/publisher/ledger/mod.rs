@@ -1,29 +1,34 @@
 //! Decides what is published next, and each notification's verdict.
 //!
-//! Pure: time comes in as an argument, confirms as numbers, and what is to be published goes out as bytes. It must know no
-//! thread, socket or clock, and nothing of amiquip.
+//! Never blocks: time comes in as an argument, confirms as numbers, and what is to be published goes out as bytes. It must know
+//! no thread, socket or clock, and nothing of amiquip.
 //!
-//! A notification is a *delivery*. One that is submitted again attaches to its delivery, and goes on where that was.
+//! A notification is a *delivery*. One that is submitted again attaches to its delivery, and goes on where that was. An event is
+//! *refused* if the broker nacks it, returns it as unroutable, or closes the channel while it alone is in flight.
 //!
 //! | a delivery is | until | and then |
 //! | --- | --- | --- |
-//! | *live*: a caller waits, and it has its turn, a message each | all of its events are settled; the verdict is `Ok` | parked |
+//! | *live*: a caller waits, and it has its turns, for one message each | all of its events are settled; the verdict is `Ok` | parked |
 //! | | one of them is refused; the verdict says why | parked |
 //! | | no caller waits any more | parked |
-//! | *parked*: nothing of it is published | it is submitted again | live |
-//! | | a sender gets the response that all is settled; or it is parked for too long, or too many are | forgotten |
+//! | *parked*: nothing more of it is published | it is submitted again | live |
+//! | | a sender gets the response that all is settled; or, with no event in doubt, it is parked for too long, or too many are | forgotten |
 //!
 //! | an event is | until | and then |
 //! | --- | --- | --- |
 //! | *to do* | its turn has come, and the window accepts it | in flight |
 //! | *in flight*: published and not confirmed | the broker acks it | acked |
 //! | | the broker refuses it, or the channel ends | to do |
-//! | *acked*: confirmed before an older event of its entity | all older events of its entity are settled | settled |
+//! | *acked*: confirmed, maybe before an older event of its entity | all older events of its entity are settled | settled |
 //! | | the channel ends | to do |
 //! | *settled*: in the queue, behind all older events of its entity | its delivery is forgotten | |
 //!
-//! Events of one entity are published and settled in the order of their submission. What is not settled when a channel ends is
-//! published again in that order: the last message of an entity is always the one submitted last.
+//! Events of one entity are published and settled in the order of their submission. What live deliveries have not settled when a
+//! channel ends is published again in that order: the last message of an entity is always the one submitted last. A refused or
+//! parked event gets a new place, the last one, when it is submitted again: its sender still means it.
+//!
+//! Where the broker closes the channel while several messages are in flight, any of them may be the cause. They become
+//! *suspects*, which are published one at a time before all others: the next close shows which it is.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -58,13 +63,13 @@ const MAX_PARKED_BYTES: usize = 2 << 20;
 pub struct Ledger {
     deliveries: HashMap<Identity, Delivery>,
     /// For each entity its events that are in flight, acked or (of live deliveries) to do, in the order of submission:
-    /// those that are to do come last.
+    /// those that are to do come last. A batch has an entity once, so there is at most one event of each delivery.
     entities: HashMap<Entity, VecDeque<EventRef>>,
-    /// Every live delivery once.
+    /// Every live delivery once; the first is next.
     turns: VecDeque<Identity>,
-    /// No delivery that has a turn has an event to do: looking for one takes a look at each.
-    is_idle: bool,
-    /// Events that were in flight when the broker closed a channel. They are published one at a time.
+    /// No live delivery has an event to do. Kept so that not each of them is searched for every message.
+    nothing_to_do: bool,
+    /// Events that were in flight when the broker closed a channel; see above.
     suspects: VecDeque<EventRef>,
     /// `None` without a channel.
     window: Option<Window>,
@@ -72,8 +77,8 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Takes a notification with its identity, and the caller that waits for its verdict. Returns the number of its events that an earlier
-    /// attempt has settled.
+    /// Takes a notification, and the caller that waits for its verdict. Returns how many of its events an earlier attempt has
+    /// settled. The identity is that of the batch: of two with the same one, the second is not needed.
     pub fn submit(
         &mut self,
         identity: Identity,
@@ -107,7 +112,7 @@ impl Ledger {
         delivery.content = Some((batch, charge));
         delivery.cursor = 0;
         self.turns.push_back(identity);
-        self.is_idle = false;
+        self.nothing_to_do = false;
         if delivery.is_settled() {
             self.conclude(identity, &Ok(()), now);
         }
@@ -150,7 +155,7 @@ impl Ledger {
             published_at: now,
             returned: None,
         });
-        // Suspects are published before all others. The turn ends also where it was an older event of another delivery.
+        // Suspects are published without a turn. A turn is used up also where it was an older event of another delivery.
         if self.suspects.is_empty() {
             self.turns.rotate_left(1);
         }
@@ -180,7 +185,7 @@ impl Ledger {
             }
             self.suspects.pop_front();
         }
-        if self.is_idle {
+        if self.nothing_to_do {
             return None;
         }
         for _ in 0..self.turns.len() {
@@ -190,7 +195,7 @@ impl Ledger {
             }
             self.turns.rotate_left(1);
         }
-        self.is_idle = true;
+        self.nothing_to_do = true;
         None
     }
 
@@ -216,7 +221,7 @@ impl Ledger {
         window.is_some_and(|window| window.mark_returned(tag, reason))
     }
 
-    /// Records an ack or a nack, and returns how long each message that it settles took.
+    /// Records an ack or a nack, and returns how long each message that it covers took.
     pub fn confirmed(
         &mut self,
         tag: u64,
@@ -252,6 +257,7 @@ impl Ledger {
                 self.entities.remove(&entity);
                 return;
             };
+            // None is forgotten while an event of it is in doubt.
             let Some(delivery) = self.deliveries.get_mut(&event.delivery) else {
                 return;
             };
@@ -345,8 +351,8 @@ impl Ledger {
         }
     }
 
-    /// Records that a sender gets the response to a settled notification. It is forgotten, so that a repetition is
-    /// published.
+    /// Records that a sender gets the response to a settled notification, which is forgotten. Until then the same notification is
+    /// a retry, of which nothing is published again; from then on it is a repetition.
     pub fn heard(&mut self, identity: Identity) {
         let delivery = self.deliveries.get(&identity);
         if delivery.is_some_and(|delivery| !delivery.is_live() && delivery.is_settled()) {
@@ -372,8 +378,8 @@ impl Ledger {
         });
     }
 
-    /// Ends the current channel: what is not settled becomes to do again, in order. Returns how many messages were in
-    /// flight. Every confirm that was received has to be recorded before.
+    /// Ends the current channel: what is not settled becomes to do again, in order, also what is acked. Returns how many messages
+    /// were in flight. Every confirm that was received has to be recorded before.
     pub fn channel_ended(&mut self, reason: &CloseReason, now: Instant) -> usize {
         let Some(window) = self.window.take() else {
             return 0;
@@ -385,7 +391,7 @@ impl Ledger {
                     DeliveryError::channel_closed(reason, progress)
                 });
             } else {
-                // There were no others: a suspect is alone in flight.
+                // There are no other suspects: while there are, one message is in flight at most.
                 let events = in_flight.iter().map(|message| message.event);
                 self.suspects.extend(events);
             }
@@ -398,7 +404,7 @@ impl Ledger {
             }
             (delivery.in_doubt, delivery.cursor) = (0, 0);
         }
-        self.is_idle = false;
+        self.nothing_to_do = false;
         let deliveries = &self.deliveries;
         self.entities.retain(|_, events| {
             events.retain(|event| {

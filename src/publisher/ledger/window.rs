@@ -1,7 +1,7 @@
 //! The unconfirmed messages of one channel, and how many of them the broker can handle.
 //!
 //! amiquip does not return delivery tags: they are counted here, from 1 on each channel, in the order of publishing.
-//! Confirms come out of order, and one with the `multiple` flag settles all messages up to its tag.
+//! Confirms come out of order, and one with the `multiple` flag covers all messages up to its tag.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -12,28 +12,28 @@ use crate::publisher::batch::Entity;
 /// Unconfirmed messages at once. More gain no throughput: 7,400/s with 1,000, 7,200/s with 5,000.
 const MAX_MESSAGES: usize = 1000;
 
-/// At the beginning, after a pause, and however slow the broker is: 16 messages at 20/s are 0.8 s, which each new message
-/// waits for those before it. A fast broker's window doubles with each round trip.
+/// Where the window begins, and the least that it is for the slowest broker: 16 messages at 20/s are 0.8 s, which each new
+/// message waits for those before it. A fast broker's window doubles with each round trip.
 const MIN_MESSAGES: usize = 16;
 
 /// Unconfirmed bytes at once, below the 16 MiB of unwritten bytes at which amiquip's calls begin to hang. An event has 1 MiB
 /// at most.
 const MAX_BYTES: usize = 8 << 20;
 
-/// Confirms that take this much longer than the fastest one let the window grow no more...
+/// A confirm that takes this much longer than the fastest one does not let the window grow.
 const SLOW: Duration = Duration::from_millis(500);
 
-/// ...and those that take this much longer halve it,
+/// A confirm that takes this much longer than the fastest one halves the window.
 const TOO_SLOW: Duration = Duration::from_secs(1);
 
-/// once in this time: the confirms of one round trip come together.
+/// The window is halved once in this time: the confirms of one round trip come together.
 const HALVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A pause without unconfirmed messages, after which what is known of the broker's speed is out of date.
 const IDLE: Duration = Duration::from_secs(1);
 
 /// A broker that has confirmed nothing for this long while messages are in flight is given up, also where heartbeats are
-/// off.
+/// off. Nor does it help to confirm only messages that are this much younger than the oldest one.
 pub const STALL_LIMIT: Duration = Duration::from_secs(30);
 
 /// An unconfirmed message.
@@ -65,7 +65,7 @@ pub struct Window {
     is_blocked: bool,
     fastest: Duration,
     halved_at: Instant,
-    /// The last confirm, the last publish into an empty window, or the end of the last alarm.
+    /// The last confirm of old messages, the last publish into an empty window, or the end of the last alarm.
     active_at: Instant,
 }
 
@@ -115,8 +115,8 @@ impl Window {
             .is_some()
     }
 
-    /// Removes the messages that a confirm is for, and adapts the limit to how long they took. None for a tag
-    /// that is unknown, or confirmed already.
+    /// Removes the messages that a confirm is for, and adapts the limit to how long they took. There are none for a tag that is
+    /// unknown, or confirmed already.
     pub fn take_confirmed(&mut self, tag: u64, multiple: bool, now: Instant) -> Vec<InFlight> {
         let Some(end) = self.index(tag) else {
             return Vec::new();
@@ -131,11 +131,17 @@ impl Window {
             self.bytes -= message.bytes;
             let latency = now.saturating_duration_since(message.published_at);
             self.adapt(latency, is_needed, now);
-            self.active_at = now;
         }
         while let Some(None) = self.slots.front() {
             self.slots.pop_front();
             self.first_tag += 1;
+        }
+        // One message that is never confirmed must not hold back its entity, or grow the slots behind it, for good.
+        let oldest = self.slots.front().and_then(Option::as_ref);
+        let late = oldest.map(|message| message.published_at + STALL_LIMIT);
+        let is_old = |message: &InFlight| late.is_none_or(|late| message.published_at < late);
+        if confirmed.iter().any(is_old) {
+            self.active_at = now;
         }
         confirmed
     }
@@ -171,7 +177,7 @@ impl Window {
         (self.is_blocked, self.active_at) = (is_blocked, now);
     }
 
-    /// When the broker counts as stalled, unless it confirms something before. `None` while nothing is unconfirmed, or the
+    /// When the broker counts as stalled, unless it confirms old messages before. `None` while nothing is unconfirmed, or the
     /// broker has blocked publishing.
     pub fn stalls_at(&self) -> Option<Instant> {
         (self.len > 0 && !self.is_blocked).then(|| self.active_at + STALL_LIMIT)
@@ -354,5 +360,32 @@ mod tests {
         assert_eq!(window.stalls_at(), None);
         window.push(message(3, 1, start + 90 * second));
         assert_eq!(window.stalls_at(), Some(start + 90 * second + STALL_LIMIT));
+    }
+
+    #[test]
+    fn confirms_of_younger_messages_do_not_hide_one_that_is_never_confirmed() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let mut window = filled(1, start);
+        for seconds in 1..3 * STALL_LIMIT.as_secs() {
+            let now = start + Duration::from_secs(seconds);
+            if window.stalls_at().is_some_and(|stalls_at| stalls_at <= now) {
+                break;
+            }
+            let tag = window.push(message(1, 1, now));
+            window.take_confirmed(tag, false, now);
+        }
+        let stalls_at = window.stalls_at().unwrap();
+        assert!(stalls_at > start + STALL_LIMIT, "others were confirmed");
+        assert!(
+            stalls_at <= start + 2 * STALL_LIMIT,
+            "its entity and the slots behind it are held back for good"
+        );
+        // A burst may take long on a slow link: each confirm of it is progress.
+        let mut burst = filled(10, start);
+        for tag in 1..=9 {
+            let now = start + 20 * second * u32::try_from(tag).unwrap();
+            burst.take_confirmed(tag, false, now);
+            assert_eq!(burst.stalls_at(), Some(now + STALL_LIMIT));
+        }
     }
 }

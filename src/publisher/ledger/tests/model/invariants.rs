@@ -154,7 +154,10 @@ impl Model {
                 queued += count(EventState::ToDo);
                 let turns = ledger.turns.iter().filter(|turn| *turn == identity);
                 assert_eq!(turns.count(), 1, "turns");
-                assert!(!ledger.is_idle || count(EventState::ToDo) == 0, "not idle");
+                assert!(
+                    !ledger.nothing_to_do || count(EventState::ToDo) == 0,
+                    "an event is to do"
+                );
                 assert!(!delivery.is_settled(), "settled, and without a verdict");
             } else {
                 parked += delivery.parked_bytes();
