@@ -114,18 +114,16 @@ mod tests {
     #[test]
     fn no_file_takes_much_time_or_memory() {
         const FILE: usize = 40_000;
+        let half = |text: &str| fill(text, FILE / 2);
         let aliases = |count: usize| {
-            let level =
-                |n: usize| format!("a{n}: &a{n} [{}]\n", fill(&format!("*a{},", n - 1), count));
-            format!(
-                "a0: &a0 [x]\n{}",
-                (1..30).map(level).collect::<Vec<String>>().concat()
-            )
+            let level = |n: usize| {
+                let items = fill(&format!("*a{},", n - 1), count);
+                format!("a{n}: &a{n} [{items}]\n")
+            };
+            let levels: Vec<String> = (1..30).map(level).collect();
+            format!("a0: &a0 [x]\n{}", levels.concat())
         };
-        let directives = (0..FILE / 18)
-            .map(|n| format!("%TAG !a{n}! x\n"))
-            .collect::<Vec<String>>()
-            .concat();
+        let directives: Vec<String> = (0..FILE / 18).map(|n| format!("%TAG !a{n}! x\n")).collect();
         let (deep, large) = ("nested too deeply", TOO_LARGE);
         for (text, message) in [
             (fill("[", FILE), deep),
@@ -135,52 +133,21 @@ mod tests {
             (fill("{[", FILE), "a key must be a scalar"),
             (fill("? ", FILE), "a key must be a scalar"),
             // Only the end of the file is deep, or a second document.
-            (
-                format!(
-                    "a: \"{}\"\nb: {}",
-                    fill("[", FILE / 2),
-                    fill("{a: ", FILE / 2)
-                ),
-                deep,
-            ),
+            (format!("a: \"{}\"\nb: {}", half("["), half("{a: ")), deep),
             (
                 format!("a: 1\n---\n{}", fill("{a: ", FILE)),
                 "more than one document",
             ),
-            (
-                format!("{}\nb: {}", aliases(12), fill("{a: ", FILE / 2)),
-                large,
-            ),
+            (format!("{}\nb: {}", aliases(12), half("{a: ")), large),
             ("&a [*a, *a]".to_owned(), deep),
             ("&a {b: *a, c: *a}".to_owned(), deep),
             (aliases(36), large),
-            (
-                format!(
-                    "- &a [{}]\n{}",
-                    fill("1,", FILE / 2),
-                    fill("- *a\n", FILE / 2)
-                ),
-                large,
-            ),
-            (
-                format!(
-                    "a: &a {}\n{}",
-                    fill("x", FILE / 2),
-                    fill("b: *a\n", FILE / 2)
-                ),
-                large,
-            ),
+            (format!("- &a [{}]\n{}", half("1,"), half("- *a\n")), large),
+            (format!("a: &a {}\n{}", half("x"), half("b: *a\n")), large),
             // A number whose text is long.
-            (
-                format!(
-                    "- &a 1.{}\n{}",
-                    fill("0", FILE / 2),
-                    fill("- *a\n", FILE / 2)
-                ),
-                large,
-            ),
+            (format!("- &a 1.{}\n{}", half("0"), half("- *a\n")), large),
             (format!("? {}\n: 1", fill("k", FILE)), "a key is longer"),
-            (directives + "--- 1", "lines begin with %"),
+            (directives.concat() + "--- 1", "lines begin with %"),
             (fill("x", MAX_FILE_BYTES + 1), "longer than"),
         ] {
             let start: String = text.chars().take(40).collect();
@@ -188,19 +155,16 @@ mod tests {
             assert!(error.message.contains(message), "{start}: {error:?}");
         }
         // libyaml does not read a deep end of the file.
-        let late = format!("{}a: {}", fill("# x\n", FILE / 2), fill("{a: ", FILE / 2));
+        let late = format!("{}a: {}", half("# x\n"), half("{a: "));
         assert_eq!(check_depth(&late).unwrap_err().message, deep);
         // Brackets in strings are not nested.
-        let quoted = format!("a: \"{}\"\nb: [[1]]\n", fill("[", FILE / 2));
+        let quoted = format!("a: \"{}\"\nb: [[1]]\n", half("["));
         Document::parse(&quoted).unwrap();
         // A large lookup table is valid.
-        let table = (0..30_000)
+        let table: Vec<String> = (0..30_000)
             .map(|n| format!("host-{n:05}: [team]\n"))
-            .collect::<Vec<String>>()
-            .concat();
-        assert_eq!(
-            Document::parse(&table).unwrap().root().entries().len(),
-            30_000
-        );
+            .collect();
+        let table = Document::parse(&table.concat()).unwrap();
+        assert_eq!(table.root().entries().len(), 30_000);
     }
 }
