@@ -196,6 +196,31 @@ fn a_connection_with_a_return_of_another_one_is_replaced() {
     connector.wait_for_log("RabbitMQ returned a message that was not published on it");
 }
 
+/// Without heartbeats, nothing else shows that the broker hangs.
+#[test]
+fn a_connection_on_which_nothing_is_confirmed_is_replaced() {
+    let broker = Broker::shared();
+    let vhost = broker.fresh_vhost();
+    let connect = |number| {
+        let to_client = move |frame: &[u8], mut client: &TcpStream| {
+            if number == 0 && frame_relay::acked_tag(frame).is_some() {
+                return Ok(());
+            }
+            client.write_all(frame)
+        };
+        Handlers {
+            to_client: Box::new(to_client),
+            ..Handlers::default()
+        }
+    };
+    let relay = frame_relay::start("127.0.0.1:0", broker.port, connect);
+    let url = format!("amqp://cpsrabbit:canopsis@{relay}/{vhost}?heartbeat=0");
+    let mut connector = Connector::with(&config(&url, "answer_timeout: 60s", MAPPING), &[]);
+    let response = connector.post(&notification(&["a"]));
+    assert_eq!(response.status, 200, "not given up: {}", response.body);
+    connector.wait_for_log("lost connection to RabbitMQ: no confirm for 30s");
+}
+
 /// Each session confirms an event, so that no failure follows another one.
 #[test]
 fn a_confirm_resets_the_pause_before_the_next_connection() {
