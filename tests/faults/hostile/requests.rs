@@ -9,7 +9,7 @@ use crate::support::tls::Authority;
 on_both_listeners!(
     malformed_requests_are_rejected_and_their_connections_closed,
     chunked_bodies_and_expect_continue_are_accepted,
-    an_incomplete_head_times_out,
+    an_incomplete_request_times_out,
 );
 
 /// Sends bytes until the server stops reading. Returns the status of the response (0 without one), and whether the server then
@@ -26,10 +26,11 @@ fn send_raw(connector: &Connector, bytes: &[u8]) -> (u16, bool) {
 fn malformed_requests_are_rejected_and_their_connections_closed(authority: Option<&Authority>) {
     let (connector, admin) = connector(authority);
     let smuggled = webhook_request(&notification(&["smuggled"]));
+    let huge = "Expect: 100-continue\r\nContent-Length: 900000000000000";
     let mut cases: Vec<(&str, Vec<u8>, u16)> = Vec::new();
     // With the token: lines of the head, and what follows it.
     for (what, lines, rest, status) in [
-        ("a huge length", "Content-Length: 900000000000000", "", 413),
+        ("a huge length", huge, "", 413),
         ("a negative length", "Content-Length: -1", "", 400),
         (
             "a length of letters",
@@ -82,8 +83,7 @@ fn malformed_requests_are_rejected_and_their_connections_closed(authority: Optio
     for (what, request, status) in [
         (
             "a huge length, no token",
-            "POST /webhook HTTP/1.1\r\nHost: h\r\nContent-Length: 900000000000000\r\n\r\n"
-                .to_owned(),
+            webhook_head(&format!("{huge}\r\n")).replace("Authorization", "X"),
             401,
         ),
         (
@@ -142,11 +142,15 @@ fn chunked_bodies_and_expect_continue_are_accepted(authority: Option<&Authority>
     assert_eq!(admin.drain_resources(), ["chunked"; 3]);
 }
 
-fn an_incomplete_head_times_out(authority: Option<&Authority>) {
+fn an_incomplete_request_times_out(authority: Option<&Authority>) {
     let (connector, _) = connector(authority);
-    let mut peer = connector.connect();
-    peer.send("GET /-/healthy HTTP/1.1\r\n").unwrap();
-    assert_eq!(peer.response().unwrap().status, 408);
-    let silent = connector.connect().rest().unwrap();
-    assert!(silent.is_empty(), "closed without a response");
+    let [mut body, mut head, mut silent] = [(); 3].map(|()| connector.connect());
+    body.send(webhook_head("Content-Length: 9\r\n")).unwrap();
+    head.send("GET /-/healthy HTTP/1.1\r\n").unwrap();
+    assert_eq!(head.response().unwrap().status, 408);
+    let rest = silent.rest().unwrap();
+    assert!(rest.is_empty(), "closed with a response");
+    body.send("{").unwrap();
+    let response = body.response().expect("the end of a body that stalls");
+    response.assert(503, "body not received within 30s");
 }
