@@ -217,6 +217,7 @@ fn a_shutdown_ends_uploads_and_idle_connections_and_waits_for_notifications() {
     // A waiting notification is not given up at the shutdown.
     let response = waiting.response().unwrap();
     response.assert(503, "not connected to RabbitMQ");
+    assert_eq!(response.header("connection"), Some("close"));
     assert_eq!(connector.wait().code(), Some(0));
     let log = connector.log();
     assert!(!log.contains("shutdown timeout"), "{log}");

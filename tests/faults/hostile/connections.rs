@@ -35,6 +35,13 @@ fn senders_that_do_not_read_block_no_others_and_do_not_flood_the_log(
 ) {
     let arguments = ["--log-level", "info"];
     let (mut connector, _) = connector_with(authority, "max_connections: 32", &arguments);
+    // One alone keeps its connection until a write takes too long.
+    let mut alone = connector.connect();
+    let page = "GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n";
+    alone.send(page.repeat(2000)).unwrap();
+    wait_until("the write times out", || {
+        connector.metric("http_connections") == 1
+    });
     // Each requests more responses than fit into the kernel's buffers, and reads none. Half of them request unknown paths.
     let health = "GET /-/healthy HTTP/1.1\r\nHost: h\r\n\r\n".repeat(200_000);
     let nothing = format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "x".repeat(8000)).repeat(1000);
