@@ -140,10 +140,10 @@ impl Server {
                 if let Some(suppressed) = log_limiter.allow("accept", LogRate::REPEATED) {
                     is_failure_logged = true;
                     let connections = self.slots.usage().connections;
-                    error!(connections, suppressed; "cannot accept a connection: {error}; closing the longest idle one and retrying");
+                    error!(connections, suppressed; "cannot accept a connection: {error}; closing the oldest one and retrying");
                 }
                 // It may hold the missing resource.
-                self.slots.evict_longest_idle();
+                self.slots.evict_oldest();
                 thread::sleep(ACCEPT_PAUSE);
             } else if std::mem::take(&mut is_failure_logged) {
                 info!("accepting connections again");
@@ -238,7 +238,7 @@ impl ConnectionHandler {
         match socket.peek_first() {
             Ok(TLS_HANDSHAKE) => match tls.accept(socket) {
                 Ok(stream) => {
-                    self.slot.wait();
+                    self.slot.end_work();
                     return Some(Connection::new(Stream::Tls(stream)));
                 }
                 Err(error) => self.application.handshake_failed(&error, self.peer),
@@ -276,7 +276,7 @@ impl ConnectionHandler {
             Err(error) => (self.application.reject(&error, self.peer), false, true),
         };
         connection.write(&response, keep_alive, with_body)?;
-        self.slot.wait();
+        self.slot.end_work();
         Ok(keep_alive)
     }
 }

@@ -1,7 +1,17 @@
 //! Limits the number of open connections, and how many of them may process notifications.
 //!
 //! A few connections are never used for notifications. So there is always one that can be evicted for a new connection, which
-//! then gets its response at once: a page of metrics, or a 503. This module knows sockets only in order to close them.
+//! then gets its response soon: a page of metrics, or a 503. This module knows sockets only in order to close them.
+//!
+//! | state of a connection | from | until |
+//! | --- | --- | --- |
+//! | *waiting* | it is accepted; its handshake, or the response to a notification, has ended | a handshake or a notification begins, or it is evicted |
+//! | *handshaking* | its TLS handshake begins | that has ended, or it is evicted |
+//! | *notifying* | a notification is authorized | its response has ended; it is never evicted |
+//! | *leaving* | it is evicted: its socket is shut down, which ends its thread soon | its thread ends |
+//!
+//! Other requests are answered while it is waiting. The oldest connection is evicted first. Its age counts from when it was
+//! accepted, or its last notification ended: requests that need no token do not renew it.
 
 use std::collections::BTreeMap;
 use std::net::{Shutdown, TcpStream};
@@ -10,18 +20,18 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-/// This number of connections, or half of them where they are few, is not used for notifications.
+/// This number of connections, or half of them (rounded down) where that is less, is not used for notifications.
 const RESERVED: usize = 8;
 
-/// A connection is not evicted earlier: its request may be on its way, or its thread may have had no processor yet. A burst of
-/// requests is answered one after the other, and does not evict itself.
-const MIN_IDLE: Duration = Duration::from_millis(50);
+/// A younger connection is not evicted for a new one: its request may be on its way, or its thread may not have run yet. A burst
+/// of requests is answered one after the other, and does not evict itself.
+const MIN_AGE: Duration = Duration::from_millis(50);
 
 /// The most TLS handshakes at once. Each holds 61 KiB in OpenSSL, or up to 196 KiB where the sender announces a long
 /// `ClientHello`, in the first or in the second one (measured).
 const MAX_HANDSHAKES: usize = 256;
 
-/// How long a handshake waits for others to end before the longest one is evicted: a burst of new connections, as of an
+/// How long a handshake waits for others to end before the oldest one is evicted: a burst of new connections, as of an
 /// Alertmanager that starts, does not evict itself.
 const HANDSHAKE_WAIT: Duration = Duration::from_millis(200);
 
@@ -32,7 +42,7 @@ const TAKE_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub struct ConnectionSlots {
     table: Mutex<SlotTable>,
-    /// A slot became free or changed its state.
+    /// A slot became free, or a handshake or a notification has ended.
     changed: Condvar,
 }
 
@@ -46,21 +56,16 @@ struct SlotTable {
 struct Slot {
     socket: Arc<TcpStream>,
     state: SlotState,
-    /// When it was accepted, or its last notification ended: the one with the earliest time is evicted first. Other requests,
-    /// which need no token, do not renew it.
+    /// When it was accepted, or its last notification ended.
     since: Instant,
 }
 
-/// What a connection does.
+/// What a connection does: see the table above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SlotState {
-    /// In a TLS handshake.
     Handshaking,
-    /// Idle, or with a request that is not known to be an authorized notification.
     Waiting,
-    /// From the head of an authorized notification to the end of its response: it is not evicted, and a shutdown waits for it.
     Notifying,
-    /// Evicted; its thread has not ended yet.
     Leaving,
 }
 
@@ -83,14 +88,15 @@ pub struct SlotGuard {
 }
 
 impl ConnectionSlots {
-    /// A number of free slots; at least 2, so that one can process notifications and another one is left.
+    /// A number of free slots.
     pub fn new(max: usize) -> Self {
         let slots = Self::default();
         slots.resize(max);
         slots
     }
 
-    /// Changes the number of slots. Open connections keep theirs until they are evicted.
+    /// Changes the number of slots; at least 2, so that one can process notifications and another one is left. Open connections
+    /// keep theirs until they close, or are evicted for new ones.
     pub fn resize(&self, max: usize) {
         self.table.lock().max = max.max(2);
     }
@@ -105,7 +111,8 @@ impl ConnectionSlots {
         }
     }
 
-    /// Takes a slot. Where all are taken, the longest idle connection is evicted. `None` where none was free in time.
+    /// Takes a slot. Where all are taken, the oldest connection is evicted. `None` where its thread has not ended within
+    /// [`TAKE_TIMEOUT`].
     pub fn take(self: &Arc<Self>, socket: &Arc<TcpStream>) -> Option<SlotGuard> {
         let deadline = Instant::now() + TAKE_TIMEOUT;
         let mut table = self.table.lock();
@@ -114,8 +121,9 @@ impl ConnectionSlots {
             if now >= deadline {
                 return None;
             }
+            // There may be more than one after the number was lowered.
             let excess = table.taken.len() + 1 - table.max;
-            let retry_at = table.evict(excess, MIN_IDLE, now);
+            let retry_at = table.evict(excess, MIN_AGE, now);
             let until = retry_at.map_or(deadline, |at| at.min(deadline));
             self.changed
                 .wait_while_until(&mut table, |table| table.is_full(), until);
@@ -134,15 +142,16 @@ impl ConnectionSlots {
         })
     }
 
-    /// Closes the connection that has been idle for the longest time.
-    pub fn evict_longest_idle(&self) {
+    /// Evicts the oldest connection, for a caller that lacks something else: a file descriptor or a thread.
+    pub fn evict_oldest(&self) {
         let mut table = self.table.lock();
         let leaving = table.count(SlotState::Leaving);
         table.evict(leaving + 1, Duration::ZERO, Instant::now());
     }
 
     /// Ends the input of every connection, and waits until no notification is being processed. Returns how many are left at
-    /// the deadline. A response can still be written.
+    /// the deadline. A response can still be written. A body that is incomplete fails; its sender gets a 503, and tries again. No
+    /// new connection or notification may begin any more.
     pub fn drain(&self, deadline: Instant) -> usize {
         let mut table = self.table.lock();
         for slot in table.taken.values() {
@@ -174,13 +183,13 @@ impl Slot {
 }
 
 impl SlotTable {
-    /// Closes the connections that have been idle for the longest time, until `count` connections are leaving. Where the next
-    /// one has not been idle for `min_idle` yet, this returns when it will have been.
-    fn evict(&mut self, count: usize, min_idle: Duration, now: Instant) -> Option<Instant> {
+    /// Evicts the oldest connections, until `count` are leaving. Where the next one is younger than `min_age`, this returns when
+    /// it can be evicted.
+    fn evict(&mut self, count: usize, min_age: Duration, now: Instant) -> Option<Instant> {
         let is_evictable = |state| matches!(state, SlotState::Handshaking | SlotState::Waiting);
         for _ in self.count(SlotState::Leaving)..count {
             let slot = self.oldest(is_evictable)?;
-            let evictable_at = slot.since + min_idle;
+            let evictable_at = slot.since + min_age;
             if now < evictable_at {
                 return Some(evictable_at);
             }
@@ -205,7 +214,7 @@ impl SlotTable {
         slots.filter(|slot| slot.state == state).count()
     }
 
-    /// Every change of a state except for an eviction. Returns the state, which is [`SlotState::Leaving`] where it was.
+    /// Every change of a state except for an eviction. Returns the state, which stays [`SlotState::Leaving`] where it was.
     fn enter(&mut self, id: u64, new: SlotState) -> Option<SlotState> {
         let slot = self.taken.get_mut(&id)?;
         slot.enter(new, Instant::now());
@@ -239,7 +248,8 @@ impl SlotGuard {
         }
     }
 
-    /// The body of an authorized notification is next. The error is the number of notifications that take all slots for them.
+    /// The body of an authorized notification is next. The error is the number of notifications in progress: they take all slots
+    /// for notifications, or this connection has been evicted, and its sender will not see the response.
     pub fn begin_notification(&self) -> Result<(), usize> {
         let mut table = self.slots.table.lock();
         let notifications = table.count(SlotState::Notifying);
@@ -252,7 +262,7 @@ impl SlotGuard {
     }
 
     /// The handshake or the response has ended.
-    pub fn wait(&self) {
+    pub fn end_work(&self) {
         self.slots.table.lock().enter(self.id, SlotState::Waiting);
         self.slots.changed.notify_all();
     }
@@ -303,9 +313,9 @@ mod tests {
         let (notifying, notified, first, second) = (enter(0), enter(1), enter(2), enter(3));
         assert!(notifying.begin_notification().is_ok());
         assert!(notified.begin_notification().is_ok());
-        notified.wait();
+        notified.end_work();
         // A request that needs no token does not renew the age.
-        first.wait();
+        first.end_work();
         let evicted = leave_when_closed(&sockets[2].0, first);
         let newcomer = enter(4);
         evicted.join().unwrap();
@@ -339,7 +349,7 @@ mod tests {
         use SlotState::{Handshaking, Leaving, Notifying, Waiting};
         let (socket, _peer) = connection();
         let accepted = Instant::now();
-        let now = accepted + MIN_IDLE;
+        let now = accepted + MIN_AGE;
         for (old, new, state, since) in [
             (Waiting, Handshaking, Handshaking, accepted),
             (Handshaking, Waiting, Waiting, accepted),
@@ -376,7 +386,7 @@ mod tests {
         let evicted = others.iter().chain([&idle]);
         assert!(evicted.map(state).all(|state| state != SlotState::Leaving));
         // A finished one makes space.
-        others[0].wait();
+        others[0].end_work();
         first.begin_handshake();
         idle.begin_handshake();
         assert_ne!(state(&others[1]), SlotState::Leaving);
@@ -397,7 +407,7 @@ mod tests {
                 while !slots.changed.notify_one() && !handshake.is_finished() {
                     thread::yield_now();
                 }
-                held[1].wait();
+                held[1].end_work();
             });
             slots.table.lock().count(SlotState::Leaving) == 0
         };
@@ -410,7 +420,7 @@ mod tests {
     fn no_more_connections_are_evicted_than_needed_and_none_that_is_new() {
         let (socket, _peer) = connection();
         let start = Instant::now();
-        let at = |time: u32| start + time * MIN_IDLE;
+        let at = |time: u32| start + time * MIN_AGE;
         // For each connection since when it has been idle. It is 4 now, and 1 is the shortest time after which one is evicted.
         for (times, count, evicted, next) in [
             (&[2, 0, 1, 3][..], 2, &[1, 2][..], None),
@@ -428,7 +438,7 @@ mod tests {
                 max: 2,
                 taken: (0..).zip(times.iter().map(slot)).collect(),
             };
-            let retry_at = table.evict(count, MIN_IDLE, at(4));
+            let retry_at = table.evict(count, MIN_AGE, at(4));
             assert_eq!(retry_at, next.map(at), "{times:?}");
             let leaving = table.taken.iter();
             let leaving = leaving.filter(|(_, slot)| slot.state == SlotState::Leaving);
@@ -444,7 +454,7 @@ mod tests {
         let guards = [(); 3].map(|()| slots.take(&socket).unwrap());
         guards[0].begin_notification().unwrap();
         for expected in [[false, true, false], [false, true, true]] {
-            slots.evict_longest_idle();
+            slots.evict_oldest();
             let table = slots.table.lock();
             let leaving = table
                 .taken
@@ -462,7 +472,7 @@ mod tests {
             |(socket, _): &(Arc<_>, _)| leave_when_closed(socket, slots.take(socket).unwrap());
         let threads: Vec<_> = sockets[1..].iter().map(leave).collect();
         for slot in slots.table.lock().taken.values_mut() {
-            slot.since -= MIN_IDLE;
+            slot.since -= MIN_AGE;
         }
         slots.resize(4);
         let newcomer = slots.take(&sockets[0].0);
@@ -501,7 +511,7 @@ mod tests {
                 .iter()
                 .filter(|slot| slot.begin_notification().is_ok());
             assert_eq!(received.count(), notifications, "{max}");
-            guards[0].wait();
+            guards[0].end_work();
             assert!(guards[max.max(2) - 1].begin_notification().is_ok(), "{max}");
             drop(guards);
             assert_eq!(used(&slots), (0, 0));
@@ -536,7 +546,7 @@ mod tests {
         }
         // The connection stays open.
         let worker = thread::spawn(move || {
-            slot.wait();
+            slot.end_work();
             slot
         });
         let deadline = Instant::now() + Duration::from_mins(1);

@@ -22,7 +22,7 @@ fn idle_connections_do_not_block_other_senders(authority: Option<&Authority>) {
         stream.send("POST /webhook HTTP/1.1\r\nHost: h").unwrap();
     }
     assert_survives(&connector, "900 connections held");
-    // More than max_connections: the longest idle ones are closed.
+    // More than max_connections: the oldest ones are closed.
     held.extend((0..600).map(|_| connector.connect()));
     assert_survives(&connector, "1500 connections held");
     drop(held);
