@@ -483,8 +483,6 @@ mod tests {
         let labels = format!(r#"{{"version":"4","alerts":[],"commonLabels":{{{labels}}}}}"#);
         for (body, reason) in rows(
             r#"
-            [ {"labels":{}} ]
-                as a Prometheus server sends it
             {"version":"3","alerts":[]}
                 version "3"; supported: "4" (Alertmanager) and "1" (Grafana Alerting)
             {"alerts":[]}
@@ -505,6 +503,7 @@ mod tests {
         .chain([
             ("", "EOF while parsing"),
             (&deep, "EOF while parsing"),
+            ("  [ {\"labels\":{}} ]", "as a Prometheus server sends it"),
             (&labels, "more than 4096 labels"),
         ]) {
             let error = Notification::decode(body.as_bytes())

@@ -69,7 +69,7 @@ fn a_reserved_name_is_found_across_prefix_and_name() {
     for (prefix, name) in [("", "state"), ("sta", "te"), ("_", "id"), (" sta", "te ")] {
         let lines = format!("extra_infos_prefix: {prefix:?}\nextra_infos: {{{name}: 1}}\n");
         let errors = errors(&format!("{MINIMAL}{lines}"), &[]);
-        assert_is(&errors, "is reserved by Canopsis", &lines);
+        assert_is(&errors, "is reserved by Canopsis…", &lines);
     }
 }
 
@@ -98,13 +98,13 @@ fn missing_keys_and_invalid_values_are_reported() {
     for (line, expected) in rows(
         r#"
         connector_name: ''
-            connector_name: must not be empty
+            line 7, column 1: connector_name: must not be empty
         component: {type: copy, value: .Alert.labels.instance}
             did you mean "labels.instance"?
         extra_infos: {a: ~}
             extra_infos.a: must not be null
         amqp: {url_file: /etc}
-            amqp.url_file: cannot read /etc: Is a directory
+            amqp.url_file: cannot read /etc: Is a directory…
         amqp: {url: 'amqp://u:p@h1,h2:5672/v'}
             line 8, column 8: amqp.url: the URL has several hosts; set several URLs instead: amqp.url takes a list
         "#,
@@ -121,7 +121,7 @@ fn missing_keys_and_invalid_values_are_reported() {
     }
     assert_contains(
         &errors("- a", &[]),
-        "the file must be a YAML mapping",
+        "the file must be a YAML mapping…",
         "a list",
     );
 }
@@ -131,31 +131,31 @@ fn invalid_variables_are_reported() {
     for (variables, expected) in rows(
         r"
         PROMETHEUS_BEARER_TOKEN=
-            environment variable PROMETHEUS_BEARER_TOKEN: is set but empty
+            environment variable PROMETHEUS_BEARER_TOKEN: is set but empty…
         PROMETHEUS_BEARER_TOKEN=two words
-            PROMETHEUS_BEARER_TOKEN: must consist of printable ASCII
+            PROMETHEUS_BEARER_TOKEN: must consist of printable ASCII…
         PROMETHEUS_BEARER_TOKEN=a; PROMETHEUS_BEARER_TOKEN_FILE=b
-            PROMETHEUS_BEARER_TOKEN_FILE: is set together with PROMETHEUS_BEARER_TOKEN; set only
+            PROMETHEUS_BEARER_TOKEN_FILE: is set together with PROMETHEUS_BEARER_TOKEN; set only…
         PROMETHEUS_BEARER_TOKEN_FILE=/no/such
-            PROMETHEUS_BEARER_TOKEN_FILE: cannot read the file (path not shown; it may be a secret): No such file
+            PROMETHEUS_BEARER_TOKEN_FILE: cannot read the file (path not shown; it may be a secret): No such file…
         PROMETHEUS_BEARER_TOKEN_FILE=hunter2
-            PROMETHEUS_BEARER_TOKEN_FILE: cannot read the file (path not shown
+            PROMETHEUS_BEARER_TOKEN_FILE: cannot read the file (path not shown…
         PROMETHEUS_BEARER_TOKEN_FILE=/etc/../hunter2
-            PROMETHEUS_BEARER_TOKEN_FILE: cannot read the file (path not shown
+            PROMETHEUS_BEARER_TOKEN_FILE: cannot read the file (path not shown…
         PROMETHEUS_BEARER_TOKEN_FILE=/etc/x amqp://u:hunter2@h
-            PROMETHEUS_BEARER_TOKEN_FILE: cannot read the file (path not shown
+            PROMETHEUS_BEARER_TOKEN_FILE: cannot read the file (path not shown…
         PROMETHEUS_BEARER_TOKEN_FILE=/etc/no/such
-            PROMETHEUS_BEARER_TOKEN_FILE: cannot read /etc/no/such: No such file
+            PROMETHEUS_BEARER_TOKEN_FILE: cannot read /etc/no/such: No such file…
         CPS_AMQP_URL=amqp://h amqp//x
-            CPS_AMQP_URL: the URL must begin with
+            CPS_AMQP_URL: the URL must begin with…
         CPS_AMQP_URL=amqp://h; CPS_AMQP_URL_FILE=b
-            CPS_AMQP_URL_FILE: is set together with CPS_AMQP_URL
+            CPS_AMQP_URL_FILE: is set together with CPS_AMQP_URL…
         CPS_AMQP_URL=BLANK
-            CPS_AMQP_URL: is set but empty
+            CPS_AMQP_URL: is set but empty…
         CPS_AMQP_URL_FILE=/dev/null
             CPS_AMQP_URL_FILE: the file is empty
         PROMETHEUS_LISTEN=here
-            PROMETHEUS_LISTEN: must be HOST:PORT
+            PROMETHEUS_LISTEN: must be HOST:PORT…
         PROMETHEUS_MAX_CONNECTIONS=many
             PROMETHEUS_MAX_CONNECTIONS: must be a whole number of connections, 2 to 4096
         ",
@@ -274,7 +274,7 @@ fn duplicate_keys_are_errors_wherever_they_are() {
     .into_iter()
     .chain([("author: x\nauthor: y", "line 9, column 1: author")])
     {
-        let expected = format!("{expected}: duplicate key");
+        let expected = format!("{expected}: duplicate key…");
         assert_contains(&errors(&with(line), &[]), &expected, line);
     }
 }
@@ -341,7 +341,7 @@ fn a_character_that_is_no_white_space_is_named() {
         ("author\u{200b}: y", "author\\u{200b}", "author"),
         (
             "\u{3000}\u{3000}listen: x",
-            "\\u{3000}listen",
+            "\\u{3000}\\u{3000}listen",
             "http.listen",
         ),
         (
@@ -357,7 +357,7 @@ fn a_character_that_is_no_white_space_is_named() {
     ] {
         let mut errors = errors(&with(line), &[]);
         errors.retain(|error| error.ends_with(REMOVE));
-        let expected = format!("{shown}: unknown key; did you mean \"{meant}\"? (\\u{{");
+        let expected = format!("{shown}: unknown key; did you mean \"{meant}\"? (\\u{{…");
         assert_contains(&errors, &expected, line);
     }
     for (text, expected) in rows(

@@ -134,17 +134,17 @@ fn several_tokens_are_a_list() {
         'new, old'
             printable ASCII characters without spaces, as in an HTTP header; several tokens are a YAML list: [NEW, OLD]
         'new old'
-            several tokens are a YAML list
+            several tokens are a YAML list…
         'new,old'
-            warning: line 2, column 8: http.bearer_token: has a comma or a semicolon, which is part of the token
+            warning: line 2, column 8: http.bearer_token: has a comma or a semicolon, which is part of the token…
         [new, 'old;']
-            warning: line 2, column 28: http.bearer_token[1]: has a comma or a semicolon
+            warning: line 2, column 28: http.bearer_token[1]: has a comma or a semicolon…
         '"new"'
-            warning: line 2, column 8: http.bearer_token: is in quotation marks, which are part of the token
+            warning: line 2, column 8: http.bearer_token: is in quotation marks, which are part of the token…
         'néw'
-            printable ASCII
+            printable ASCII…
         "new\u200b"
-            printable ASCII
+            printable ASCII…
         {a: b}
             must be a string or a list of strings
         []
@@ -189,7 +189,7 @@ fn a_placeholder_that_nothing_expands_is_reported_with_its_place() {
     let (url_file, token_file) = (url_file.path(), token_file.path());
     let check = |text: &str, variables: &[(&str, &str)], place: &str| {
         let reported = reported(text, variables);
-        let expected = format!("warning: {place}: contains a placeholder (");
+        let expected = format!("warning: {place}: contains a placeholder (…");
         assert_contains(&reported, &expected, &format!("{text} {variables:?}"));
         let shows_secret = reported.concat().contains("PASS");
         assert!(!shows_secret, "a part of a secret: {reported:?}");
@@ -236,9 +236,9 @@ fn a_placeholder_that_nothing_expands_is_reported_with_its_place() {
     let published = "${PROMETHEUS_BEARER_TOKEN} <token> CHANGE-ME THE-TOKEN token_example $(TOKEN) {{.token}} %TOKEN%";
     for token in published.split(' ') {
         let reported = reported(&MINIMAL.replace("sesame-word", &format!("'{token}'")), &[]);
-        let expected = "warning: line 2, column 8: http.bearer_token: is a published placeholder";
+        let expected = "warning: line 2, column 8: http.bearer_token: is a published placeholder…";
         assert_is(&reported, expected, token);
-        assert_is(&reported, "accepted from loopback addresses only", token);
+        assert_is(&reported, "accepted from loopback addresses only…", token);
     }
 }
 
@@ -299,7 +299,7 @@ fn a_setting_that_needs_another_one_is_reported() {
         assert_contains(&reported(&with(line), &[]), expected, line);
     }
     let variable = [("CPS_AMQP_URL", "amqps://h?auth_mechanism=external")];
-    let expected = "environment variable CPS_AMQP_URL: auth_mechanism=external";
+    let expected = "environment variable CPS_AMQP_URL: auth_mechanism=external…";
     assert_contains(&reported(MINIMAL, &variable), expected, "a variable");
 }
 
@@ -355,15 +355,15 @@ fn numbers_and_lists_in_the_wrong_place_are_reported() {
         max_connections: 0x10
             http.max_connections: must be a whole number of connections, 2 to 4096
         max_connections: 1e3
-            must be a whole number
+            must be a whole number…
         max_connections: [7]
             must be one value, neither a list nor a mapping
         listen: [':1', ':2']
-            must be one value
+            must be one value…
         listen: ':1, :2'
-            must be HOST:PORT
+            must be HOST:PORT…
         answer_timeout: {s: 8}
-            must be one value
+            must be one value…
         metrics_require_token: yes
             must be true or false
         metrics_require_token: ' '

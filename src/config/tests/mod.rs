@@ -58,14 +58,21 @@ fn warnings(text: &str) -> Vec<String> {
     config.warnings.iter().map(ToString::to_string).collect()
 }
 
-/// Asserts that one of the messages contains a text.
+/// Asserts that one of the messages ends with a text. Where the text ends with `…`, the message contains what is before it.
 #[track_caller]
 fn assert_contains(messages: &[String], expected: &str, of: &str) {
-    let is_there = messages.iter().any(|message| message.contains(expected));
-    assert!(is_there, "{of}: no {expected:?} in {messages:#?}");
+    let is_expected = |message: &String| match expected.strip_suffix('…') {
+        Some(part) => message.contains(part),
+        None => message.ends_with(expected),
+    };
+    let is_there = messages.iter().any(is_expected);
+    assert!(
+        is_there,
+        "{of}: no message is {expected:?} in {messages:#?}"
+    );
 }
 
-/// Asserts that there is one message, which contains a text.
+/// Asserts that there is one message, with an end as in [`assert_contains`].
 #[track_caller]
 fn assert_is(messages: &[String], expected: &str, of: &str) {
     assert_eq!(messages.len(), 1, "{of}: {messages:#?}");

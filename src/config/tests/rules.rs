@@ -35,14 +35,14 @@ fn a_constant_that_cannot_be_a_time_is_an_error_in_every_position() {
     for constant in wrong.split('|') {
         for line in positions("timestamp", constant) {
             let reported = of(&line);
-            let expected = "is neither Unix seconds nor RFC 3339; without a timestamp";
+            let expected = "is neither Unix seconds nor RFC 3339; without a timestamp…";
             assert_is(&reported, expected, &line);
             assert!(!reported[0].starts_with("warning"), "{line}: {reported:?}");
         }
     }
     for constant in ["1795360249000", "0", "-5", "0001-01-01T00:00:00Z"] {
         let reported = of(&format!("timestamp: '{constant}'"));
-        assert_contains(&reported, "out of range for Unix seconds", constant);
+        assert_contains(&reported, "out of range for Unix seconds…", constant);
         assert!(reported[0].starts_with("warning: "), "{reported:?}");
     }
     for constant in [
@@ -56,13 +56,13 @@ fn a_constant_that_cannot_be_a_time_is_an_error_in_every_position() {
         }
     }
     let line = "timestamp: {type: map, field: labels.a, values: {b: 5,\n  a: now}}";
-    let expected = "line 9, column 3: timestamp.values.a: \"now\" is neither";
+    let expected = "line 9, column 3: timestamp.values.a: \"now\" is neither…";
     assert_contains(&of(line), expected, line);
 }
 
 #[test]
 fn a_constant_that_is_no_state_is_reported_where_it_is_written() {
-    let expected = "is not a valid state; using 3 (critical). Valid are 0 to 3";
+    let expected = "is not a valid state; using 3 (critical). Valid are 0 to 3…";
     for line in ["9", "warning"]
         .iter()
         .flat_map(|constant| positions("state", constant))
@@ -70,7 +70,7 @@ fn a_constant_that_is_no_state_is_reported_where_it_is_written() {
         assert_is(&of(&line), expected, &line);
     }
     let line = "state: {type: map, field: labels.a, values: {b: 1,\n  a: warning}}";
-    let expected = "warning: line 8, column 3: state.values.a: \"warning\" is not";
+    let expected = "warning: line 8, column 3: state.values.a: \"warning\" is not…";
     assert_contains(&of(line), expected, line);
 }
 
@@ -83,7 +83,7 @@ fn a_timestamp_that_copies_the_time_of_the_alert_is_warned_of_once() {
         "timestamp: {type: template, field: startsAt, value: '{{ .Field }}'}",
         "timestamp: {type: template, value: '{{ .Alert.startsAt }}'}",
     ] {
-        let expected = "is the time of the alert: dates jump in Canopsis";
+        let expected = "is the time of the alert: dates jump in Canopsis…";
         assert_is(&of(line), expected, line);
     }
     for line in [
@@ -132,7 +132,7 @@ fn a_text_that_looks_like_a_rule_is_warned_of_wherever_it_is_taken_as_written() 
     }
     for constant in ["'${HOSTNAME}'", "'$(NAME)'", "'%NAME%'", "'CHANGE-ME'"] {
         for line in positions("connector_name", constant) {
-            assert_is(&of(&line), "nothing expands the placeholder", &line);
+            assert_is(&of(&line), "nothing expands the placeholder…", &line);
         }
     }
     let texts =
@@ -163,7 +163,7 @@ fn white_space_around_what_is_technical_does_not_count() {
     }
     for regexp in ["'^(.+)$ '", "' ^(.+)$'", "\"\\t^(.+)$\""] {
         let lines = block("regexp", regexp);
-        let expected = "white space around a regexp is ignored";
+        let expected = "white space around a regexp is ignored…";
         assert_is(&of(&lines), expected, &lines);
         assert_eq!(event(&lines)["output"], "node_exporter:9100", "{lines}");
     }
@@ -259,7 +259,7 @@ fn keys_that_differ_in_ignored_white_space_are_duplicates() {
         "extra_infos: {\"a\\n\": 1, a: 2}",
         "output: {type: map, field: labels.a, values: {b: 1, \"b\\n\": 2}}",
     ] {
-        assert_is(&of(line), ": duplicate key: ", line);
+        assert_is(&of(line), ": duplicate key: …", line);
     }
 }
 
@@ -338,7 +338,7 @@ fn what_has_no_effect_is_warned_of() {
     let many = "  - x\n".repeat(1001);
     assert_is(
         &of(&format!("output:\n{many}")),
-        ": more than 1000 rules; use lookup tables",
+        ": more than 1000 rules; use lookup tables…",
         &format!("output:\n{many}"),
     );
     let few = "  - x\n".repeat(900);

@@ -24,11 +24,11 @@ fn what_a_template_can_never_use_is_a_warning() {
         value: '{{ .RegexMatch.a }}', field: labels.a, regexp: a(b)
             (named groups: none)
         value: '{{ .RegexMatch.host.x }}', field: labels.instance, regexp: "(?P<host>[^:]+):(?P<port>.*)"
-            .RegexMatch.host is a string
+            .RegexMatch.host is a string…
         value: '{{ index .RegexMatch 1 }}', field: labels.instance, regexp: "(?P<host>[^:]+):(?P<port>.*)"
-            always fails: at 1:4 of the template: index: a map is indexed with a name
+            always fails: at 1:4 of the template: index: a map is indexed with a name…
         value: '{{ index .Alert.labels 1 }}'
-            index: a map is indexed with a name
+            index: a map is indexed with a name…
         value: '{{ .Feild.x }}', field: labels.instance
             .Feild: no such field (known: Field, RegexMatch, Alert, Notification); did you mean "Field"?
         value: '{{ $.Labels.job | lowercase }}'
@@ -46,17 +46,17 @@ fn what_a_template_can_never_use_is_a_warning() {
         value: '{{ .Alert.lables.job }}'
             .Alert.lables: Alertmanager does not send it; did you mean "labels"?
         value: '{{ .Alert.startsAt.Format }}'
-            .Alert.startsAt.Format: .Alert.startsAt is a string
+            .Alert.startsAt.Format: .Alert.startsAt is a string…
         value: '{{ len .Notification.alerts }}'
             .Notification.alerts: it comes without its alerts; use .Alert
         value: '{{ if gt .Alert.labels.value 5 }}x{{ end }}'
             gt: incompatible types for comparison: string and int
         value: '{{ with .Alert.labels }}{{ .job }}{{ else }}{{ .Alret }}{{ end }}'
-            .Alret: no such field
+            .Alret: no such field…
         value: '{{ block "t" . }}{{ .RegexMatch.x }}{{ end }}'
             .RegexMatch: the rule has no regexp
         value: '{{ replace "(" "" .Alert.status }}'
-            replace gives an empty text: its pattern does not compile
+            replace gives an empty text: its pattern does not compile…
         "#,
     ) {
         let faults = faults(rule);

@@ -16,7 +16,7 @@ const TOGETHER: &str = "cert_file and key_file must be set together";
 #[test]
 fn tls_files_are_checked_at_load() {
     for (files, expected) in [
-        ("ca_file: /no/ca", "cannot read /no/ca"),
+        ("ca_file: /no/ca", "cannot read /no/ca…"),
         ("cert_file: /no/cert", TOGETHER),
         (
             "ca_file: Cargo.toml",
@@ -96,11 +96,12 @@ fn the_listeners_certificate_is_checked_at_load() {
 
     for (name, warning) in [
         ("short", "the certificate expires in 10 days"),
-        ("expired", "the certificate has expired"),
+        ("expired", "the certificate has expired…"),
         ("chain", "the certificate expires in 20 days"),
         (
             "nameless",
-            "the certificate has no host name or address as subjectAltName",
+            "the certificate has no host name or address as subjectAltName: Alertmanager, Prometheus and Grafana refuse it, as \
+             they ignore the common name; issue it again with subjectAltName=DNS:NAME, where NAME is the host in the senders' URL",
         ),
     ] {
         let warnings = warnings(&with(pair(
@@ -118,19 +119,19 @@ fn the_listeners_certificate_is_checked_at_load() {
     let of_pairs = rows(
         "
         good.pem other-key.pem
-            http.tls.key_file: the key in
+            http.tls.key_file: the key in…
         reversed.pem good-key.pem
-            reversed.pem, not to the first one; put certificate 3 first
+            reversed.pem, not to the first one; put certificate 3 first…
         reversed.pem other-key.pem
-            does not belong to the certificate in
+            does not belong to the certificate in…
         good.pem good.pem
-            http.tls.key_file: cannot use the key in
+            http.tls.key_file: cannot use the key in…
         good.pem locked-key.pem
-            openssl pkey -in
+            openssl pkey -in…
         good-key.pem good-key.pem
             contains no PEM certificate
         good.pem /no/key
-            http.tls.key_file: cannot read /no/key
+            http.tls.key_file: cannot read /no/key…
         ",
     );
     let of_pairs = of_pairs.into_iter().map(|(files, expected)| {
@@ -138,7 +139,7 @@ fn the_listeners_certificate_is_checked_at_load() {
         (pair(cert, key), expected)
     });
     let others = [
-        (without_ca, "http.tls.client_ca_file: cannot read /no/ca"),
+        (without_ca, "http.tls.client_ca_file: cannot read /no/ca…"),
         (without_key, TOGETHER),
         (String::new(), TOGETHER),
         ("certfile: a".to_owned(), "did you mean \"cert_file\"?"),
