@@ -27,6 +27,8 @@ const RUNS: &str = r#"
 --explain /no/such.json | 1 | | cannot read the notification /no/such.json
 --explain - | 1 | | not an Alertmanager notification
 --dry-run - | 1 | | not an Alertmanager notification
+--dry-run /no/such.json | 1 | | cannot read the notification /no/such.json
+--dry-run tests/data/payloads/firing-one.json | 0 | "resource":" | Summary of 1 alert: 1 event
 --explain - --check | 2 | | --check, --explain, --dry-run and --stdout are mutually exclusive; see --help
 "#;
 

@@ -232,6 +232,7 @@ const REQUESTS: &str = r#"
 401 | a valid bearer token is required | TOKEN | other
 401 | a valid bearer token is required | Bearer | Basic
 401 | a valid bearer token is required | Authorization | X
+401 | a valid bearer token is required | Authorization: Bearer TOKEN | Content-Encoding: gzip
 401 | a valid bearer token is required | /webhook HTTP/1.1\r\nHost: h\r\nAuthorization | /-/reload HTTP/1.1\r\nHost: h\r\nX
 404 | POST /webhook | ALL | GET /nothing HTTP/1.1\r\nHost: h\r\n\r\n
 404 | no such path | /webhook | http://h
