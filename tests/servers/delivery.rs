@@ -88,6 +88,17 @@ fn events_for_a_full_queue_are_answered_503() {
     });
     connector.post(&notification(&["y"])).assert(503, "(nack)");
     assert!(!admin.drain_resources().contains(&"y".to_owned()));
+    // Of this one the queue refuses some events at a time.
+    let names: Vec<String> = (100..200).map(|number| number.to_string()).collect();
+    connector.post(&notification(&names)).assert(503, "(nack)");
+    let mut received = Vec::new();
+    wait_until("a retry delivers the refused events", || {
+        received.extend(admin.drain_resources());
+        connector.post(&notification(&names)).status == 200
+    });
+    received.extend(admin.drain_resources());
+    received.sort();
+    assert_eq!(received, names, "every event once");
     assert_eq!(connector.post(&notification(&["z"])).status, 200);
     assert_eq!(admin.drain_resources(), ["z"]);
 }

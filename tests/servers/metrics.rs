@@ -105,8 +105,11 @@ fn repeated_warnings_are_logged_once_and_each_request_has_an_id() {
     let response = connector.post(&notification(&names));
     assert_eq!(response.status, 200);
     let id = response.header("X-Request-Id").unwrap();
-    connector.wait_for_log(&format!("request request={id} "));
+    let request = format!("request request={id} ");
+    connector.wait_for_log(&request);
     let log = connector.log();
+    let line = log.lines().find(|line| line.contains(&request)).unwrap();
+    assert!(line.contains(" status=200 "), "another status: {line}");
     let warnings = log.matches("is neither Unix seconds nor RFC 3339");
     assert_eq!(warnings.count(), 1, "{log}");
 }

@@ -141,10 +141,13 @@ impl Peer {
         read_response(&mut self.0)
     }
 
-    /// What comes until the server closes the connection.
-    pub fn rest(&mut self) -> io::Result<Vec<u8>> {
+    /// What comes until the server closes the connection, or before the error.
+    pub fn rest(&mut self) -> Result<Vec<u8>, (Vec<u8>, io::Error)> {
         let mut rest = Vec::new();
-        self.0.read_to_end(&mut rest).map(|_| rest)
+        match self.0.read_to_end(&mut rest) {
+            Ok(_) => Ok(rest),
+            Err(error) => Err((rest, error)),
+        }
     }
 }
 

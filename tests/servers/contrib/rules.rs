@@ -112,8 +112,9 @@ fn alerts_map_to_distinct_events_with_their_states() {
         assert_eq!(event["component"], component, "{event}");
         let is_new = entities.insert((resource, component));
         assert!(is_new, "two alerts for one alarm: {event}");
-        if resource.trim() == "Watchdog" {
-            assert_eq!(component, "prometheus");
+        if labels["alertname"] == "Watchdog" {
+            let watched = ("Watchdog", "prometheus");
+            assert_eq!((resource, component), watched, "docs/canopsis.md");
             assert_eq!(state, 0);
         }
     }
