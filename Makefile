@@ -167,13 +167,15 @@ audit:
 
 # Pure modules: the unit tests of a module alone must find its faults. One that makes them hang is found, too.
 MODULES = event http/auth http/permits http/slots memory pipeline/groups publisher/batch publisher/caller publisher/ledger
+# Faults without effect: at such a bound, both sides are right.
+WITHOUT_EFFECT = BatchBuilder::finish EntityGroups::record Ledger::limit_parked Window::push
 # The time for the tests of one fault. An eighth of the usual cases of property tests: 32, and 1,280 for the ledger.
 TIMEOUT = 60
 mutants:
 	command -v cargo-mutants >/dev/null || cargo install --locked cargo-mutants
 	failed=; for module in $(MODULES); do out=$(TARGET)/mutants/$$module; mkdir -p $$out; \
 		PROPTEST_CASES=32 cargo mutants --timeout $(TIMEOUT) --output $$out --file "src/$$module.rs" --file "src/$$module/*.rs" \
-			--cargo-arg=--locked --cargo-arg=--lib -- "$$(echo "$$module" | sed 's|/|::|g')::" || \
+			$(WITHOUT_EFFECT:%=--exclude-re 'replace > with >= in %') --cargo-arg=--locked --cargo-arg=--lib -- "$$(echo "$$module" | sed 's|/|::|g')::" || \
 			{ test $$? -eq 3 && test ! -s $$out/mutants.out/missed.txt; } || failed="$$failed $$module"; \
 	done; test -z "$$failed" || { echo "make mutants: faults survived in$$failed" >&2; exit 1; }
 

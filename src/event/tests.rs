@@ -270,4 +270,5 @@ fn times_and_lengths_of_values() {
         assert_eq!(value.text_len(), length, "{value:?}");
     }
     assert_eq!(ExtraName::new("prom_x").unwrap().as_str(), "prom_x");
+    assert_eq!(MAX_EVENT_BYTES, 1_048_576, "the documented 1 MiB");
 }
