@@ -88,7 +88,10 @@ impl Field {
             Text(field) => Some(field(context).into()),
             Texts(field) => Some(TemplateValue::Map(field(context))),
             // An int in Alertmanager's own code; numbers of other keys are float64, as Go decodes them.
-            Count(field) => i64::try_from(field(context)).ok().map(TemplateValue::Int),
+            Count(field) => {
+                let count = i64::try_from(field(context));
+                Some(TemplateValue::Int(count.unwrap_or(i64::MAX)))
+            }
             Self::ReceivedAt => None,
         }
     }
