@@ -118,23 +118,21 @@ fn check_tls(settings: &publisher::BrokerSettings, section: &mut Section<'_, '_>
     let TlsFiles { ca, cert, key } = &settings.tls;
     let is_external = |url: &&AmqpUrl| url.login == Login::External;
     let place = section.place("url");
-    if settings.urls.iter().filter(is_external).any(|url| url.tls)
-        && cert.is_none()
-        && key.is_none()
-    {
+    let (secure, plain): (Vec<_>, Vec<_>) = settings.urls.iter().partition(|url| url.tls);
+    if secure.iter().any(is_external) && cert.is_none() && key.is_none() {
         let message = "auth_mechanism=external is a login with a client certificate: set cert_file and key_file";
         section.diagnostics.error(place, message);
-    } else if settings.urls.iter().filter(is_external).any(|url| !url.tls) {
+    } else if plain.iter().any(is_external) {
         let message =
             "auth_mechanism=external is a login with a client certificate, which requires amqps://";
         section.diagnostics.warn(place, message);
     }
-    if settings.urls.iter().any(|url| url.tls) {
+    if !secure.is_empty() {
         if let Err(error) = settings.tls.connector() {
             let files = [("key_file", key), ("cert_file", cert), ("ca_file", ca)];
             report(&error, files, section);
         }
-    } else if settings.tls != TlsFiles::default() && !settings.urls.is_empty() {
+    } else if settings.tls != TlsFiles::default() && !plain.is_empty() {
         section.diagnostics.warn(
             Place::missing("amqp"),
             "ca_file, cert_file and key_file have no effect without an amqps:// URL",
