@@ -1,7 +1,7 @@
 //! The guarantee under faults: every event that was answered with 200 is in the queue, every response comes within 10 s and is 200 or
 //! 503, and the connector recovers by itself and releases its threads and memory.
 //!
-//! Each test causes a real fault under load, on a private RabbitMQ node. The counts that the tests print are in the README.
+//! Each test causes a real fault under load, on a private RabbitMQ node. The counts that the tests print are in docs/reliability.md.
 
 use std::collections::HashSet;
 use std::net::TcpListener;

@@ -110,7 +110,7 @@ fn send(address: SocketAddr, sender: usize, state: &State) {
 
 impl LoadResult {
     /// Asserts that every alert that was answered with 200 is in the queue, and that every response was 200 or 503. Prints the counts
-    /// of the README's table.
+    /// of the table in docs/reliability.md.
     pub fn assert_no_loss(&self, what: &str, received: &[String]) {
         let distinct: HashSet<&String> = received.iter().collect();
         let confirmed = self.confirmed.iter();
