@@ -196,6 +196,8 @@ extra_infos:
   : {type: copy, value: ' labels.alertname'}
 tags: {type: copy, value: ' labels'}
 ";
+    let reported = reported(&format!("http: {{bearer_token: a-token}}{lines}"), &[]);
+    assert_eq!(reported, [""; 0], "{lines}");
     let event = event(lines);
     for (field, expected) in [
         ("connector", "prometheus"),
