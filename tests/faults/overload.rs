@@ -246,13 +246,9 @@ fn many_small_notifications_whose_events_are_long_do_not_fill_the_memory() {
     const SENDERS: usize = 900;
     raise_file_limit(8192);
     // Each event is three times as long as the URL.
-    let rule = "copied: {type: copy, value: externalURL}";
-    let rules = format!(
-        "{rule}, {}, {}",
-        rule.replace("copied", "b"),
-        rule.replace("copied", "c")
-    );
-    let mapping = copying_mapping("externalURL").replace(rule, &rules);
+    let rule = "{type: copy, value: externalURL}";
+    let rules = format!("extra_infos: {{a: {rule}, b: {rule}, c: {rule}}}");
+    let mapping = format!("{MAPPING}\nextra_infos_prefix: x_\n{rules}\n");
     let (broker, connector) = on_frozen_broker(&mapping);
     let bodies = (0..SENDERS).map(|sender| with_long_url(sender, 25, 7 << 10));
     let counts = keep_posting(&connector, bodies.collect());

@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 const BROKER: &str = "amqp://cpsrabbit:canopsis@localhost/canopsis";
 
 /// The arguments, the status, a part of standard output, and one of standard error; without a part, nothing is printed there. The
-/// configuration is valid, the input is "noise". The port `TAKEN` is in use, which matters where it is bound.
+/// configuration is valid, the input is "noise". The port `TAKEN` is in use, which matters where it is bound. In an argument, `_` is a
+/// space.
 const RUNS: &str = r#"
 --help | 0 | Usage: canopsis-connector-prometheus [OPTIONS] |
 --chekc | 2 | | unknown option --chekc; did you mean "--check"?; see --help

@@ -5,10 +5,11 @@ use canopsis_connector_prometheus::config::Config;
 use canopsis_connector_prometheus::event::{Event, Name, Names, ROUTING_KEY_BYTES, State};
 use canopsis_connector_prometheus::http::request;
 use canopsis_connector_prometheus::mapping::path::Path;
+use canopsis_connector_prometheus::pipeline::RejectedAlerts;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::support::mapping::{events, firing, load};
+use crate::support::mapping::{encode, firing, load};
 
 fn config(lines: &str) -> Result<Config, String> {
     load(&format!(
@@ -22,9 +23,12 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", escaped.collect::<Vec<_>>().concat())
 }
 
-/// The event of an alert, unless it is rejected.
-fn map(config: &Config, labels: &Value) -> Option<Value> {
-    events(config, &json!([firing(labels)])).pop()
+/// The event of an alert, or why it is rejected.
+fn map(config: &Config, labels: &Value) -> Result<Value, RejectedAlerts> {
+    let encoded = encode(config, &json!({"version": "4", "alerts": [firing(labels)]}));
+    let event = encoded.events.batch.iter().next();
+    let event = event.map(|message| serde_json::from_slice(message.body).unwrap());
+    event.ok_or(encoded.rejected)
 }
 
 /// Texts of characters with a meaning for one of the parsers, and of others.
@@ -109,13 +113,13 @@ proptest! {
         ))
         .unwrap();
         match map(&config, &json!({ "a": value })) {
-            Some(event) => {
+            Ok(event) => {
                 let name = Name::new(&value).unwrap();
                 prop_assert_eq!(event["component"].as_str().unwrap(), name.as_str());
                 let cut: String = value.chars().take(length).collect();
                 prop_assert_eq!(event["output"].as_str().unwrap(), cut);
             }
-            None => prop_assert!(value.trim().is_empty(), "rejected"),
+            Err(rejected) => prop_assert!(value.trim().is_empty(), "{rejected:?}"),
         }
     }
 

@@ -288,9 +288,10 @@ fn faults_of_the_connection_are_logged_as_documented() {
         faults = faults.replace(name, &port.to_string());
     }
     let page = document("docs/troubleshooting.md");
-    let rows = faults.lines().filter_map(|row| row.split_once(" | "));
+    let rows = faults.trim().lines();
     let connectors: Vec<(Connector, &str)> = rows
-        .map(|(url, message)| {
+        .map(|row| {
+            let (url, message) = row.split_once(" | ").unwrap();
             assert!(page.contains(&format!("`{message}`")), "{message}");
             let text = config(&url.replace(' ', "://cpsrabbit:"), "", MAPPING);
             (Connector::with(&text, &[]), message)

@@ -214,9 +214,9 @@ fn a_shutdown_ends_uploads_and_idle_connections_and_waits_for_notifications() {
     let response = upload.response().unwrap();
     response.assert(503, "body not received completely");
     let _ = upload.send(rest);
-    // A waiting notification is not given up at the shutdown.
     let response = waiting.response().unwrap();
-    response.assert(503, "not connected to RabbitMQ");
+    let is_kept = response.status == 503 && response.body.contains("not connected to RabbitMQ");
+    assert!(is_kept, "given up at the shutdown: {response:?}");
     assert_eq!(response.header("connection"), Some("close"));
     assert_eq!(connector.wait().code(), Some(0));
     let log = connector.log();

@@ -79,7 +79,8 @@ fn the_shipped_configuration_maps_every_captured_notification() {
         let sent: Value = serde_json::from_str(&body).unwrap();
         let response = connector.post(&body);
         assert_eq!(response.status, 200, "{name}: {}", response.body);
-        assert_eq!(response.json(), json!({"published": states.len()}));
+        let published = json!({"published": states.len()});
+        assert_eq!(response.json(), published, "{name}");
         let received = admin.drain();
         let found = received.iter().map(|one| one.event["state"].clone());
         assert_eq!(found.collect::<Vec<_>>(), states, "{name}");

@@ -53,8 +53,11 @@ impl Broker {
             let (tls, root) = (broker.dir.join("tls"), Identity::root("test authority"));
             root.write(&tls, "ca");
             for name in ["server", "client", "server-auth"] {
+                let for_servers_only = name == "server-auth";
                 let subject = Subject {
-                    for_servers_only: name == "server-auth",
+                    for_servers_only,
+                    // The other certificates of the tests have EC keys.
+                    rsa: !for_servers_only,
                     ..Subject::host("localhost")
                 };
                 root.issue(subject).write(&tls, name);

@@ -18,8 +18,8 @@ pub fn load(text: &str) -> Result<Config, String> {
     loaded.map_err(|error| error.to_string())
 }
 
-/// The bodies of the messages to which a notification is mapped.
-pub fn bodies(config: &Config, notification: &Value) -> Vec<Vec<u8>> {
+/// The events of a notification, and the alerts without one.
+pub fn encode(config: &Config, notification: &Value) -> EncodedNotification {
     let encoded = EncodedNotification::from_body(
         &config.mapping,
         &MappingReporter::unlimited(),
@@ -28,7 +28,12 @@ pub fn bodies(config: &Config, notification: &Value) -> Vec<Vec<u8>> {
         NOW.parse().unwrap(),
         Instant::now() + Duration::from_hours(1),
     );
-    let batch = encoded.unwrap().events.batch;
+    encoded.unwrap()
+}
+
+/// The bodies of the messages to which a notification is mapped.
+pub fn bodies(config: &Config, notification: &Value) -> Vec<Vec<u8>> {
+    let batch = encode(config, notification).events.batch;
     batch.iter().map(|message| message.body.to_vec()).collect()
 }
 

@@ -210,7 +210,7 @@ fn documented_statuses_match_the_program() {
 }
 
 /// A request and the response to it: the status, a part of the body, and the change of a valid notification, from a part of it to
-/// another. The part `ALL` is the whole request, `BODY` its body.
+/// another. The part `ALL` is the whole request, `BODY` its body, and `LONG` as long as a head may be. `\r\n` and `\ufeff` are characters.
 const REQUESTS: &str = r#"
 200 | {"published":1} | POST | PUT
 200 | {"published":1} | Bearer | bEARER
@@ -240,7 +240,7 @@ const REQUESTS: &str = r#"
 404 | not an Alertmanager | ALL | POST /api/v2/alerts HTTP/1.1\r\nHost: h\r\n\r\n
 405 | POST | POST | DELETE
 405 | GET | ALL | POST /-/healthy HTTP/1.1\r\nHost: h\r\n\r\n
-413 | exceeds 2048 bytes | BODY | LONG
+413 | exceeds 2048 bytes | BODY | 2049-BYTES
 415 | unsupported Content-Encoding | Content-Length | Content-Encoding: gzip\r\nContent-Length
 417 | Expect | Content-Length | Expect: something\r\nContent-Length
 422 | labels.instance is absent | "instance" | "other"
@@ -266,6 +266,7 @@ fn requests_get_the_documented_status() {
         let part = |text: &str| {
             let text = text.replace(r"\r\n", "\r\n").replace(r"\ufeff", "\u{feff}");
             text.replace("LONG", &"x".repeat(16 << 10))
+                .replace("2049-BYTES", &"x".repeat(2049))
                 .replace("BODY", &body)
         };
         let head = "POST /webhook HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer TOKEN\r\nContent-Length: LENGTH";
@@ -273,6 +274,7 @@ fn requests_get_the_documented_status() {
         let text = if from == "ALL" {
             part(to)
         } else {
+            assert!(text.contains(&part(from)), "{from} is not in {text}");
             text.replace(&part(from), &part(to))
         };
         let length = text

@@ -27,7 +27,7 @@ fn the_tools_accept_the_files() {
     ] {
         let command: Vec<&str> = command.split(' ').collect();
         let output = run_tool(&command);
-        assert!(output.contains(printed), "{output}");
+        assert!(output.contains(printed), "{command:?}: {output}");
     }
 }
 
