@@ -137,3 +137,44 @@ impl Publisher {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::batch::tests::batch_of;
+    use super::*;
+    use crate::event::State;
+    use crate::event::tests::event;
+    use crate::memory::Budget;
+
+    #[test]
+    fn a_delivery_is_forgotten_only_where_a_sender_gets_the_response() {
+        for (is_gone, expected) in [(false, Ok(())), (true, Err(DeliveryError::SenderGone))] {
+            let (commands, inbox) = crossbeam_channel::unbounded();
+            let (heard, heard_inbox) = crossbeam_channel::unbounded();
+            let publisher = Publisher {
+                commands,
+                heard,
+                status: Arc::default(),
+                metrics: metrics::Metrics::new().broker,
+                stopped: crossbeam_channel::never(),
+            };
+            // In the place of the thread.
+            std::thread::spawn(move || {
+                if let Ok(PublisherCommand::Submit(.., caller)) = inbox.recv() {
+                    caller.verdict.send(Ok(())).unwrap();
+                }
+            });
+            let limit = Duration::from_mins(1);
+            let timeout = AnswerTimeout {
+                without_progress: limit,
+                in_all: limit,
+            };
+            let charge = Budget::new(1 << 20).charge();
+            let batch = batch_of([event("r", State::Ok)]);
+            let verdict = publisher.deliver(batch, charge, timeout, &|| is_gone);
+            let is_forgotten = heard_inbox.try_recv().is_ok();
+            assert_eq!(is_forgotten, !is_gone, "a retry is published again");
+            assert_eq!(verdict, expected);
+        }
+    }
+}
