@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
+use log::error;
 use parking_lot::Mutex;
 
 /// Runs calls on a thread, and returns where their result comes. The channel ends without one where they panic, or no thread
@@ -15,7 +16,9 @@ pub fn in_background<T: Send + 'static>(calls: impl FnOnce() -> T + Send + 'stat
     let (sender, result) = bounded(1);
     // The publisher's thread may have ended.
     let work = move || drop(sender.send(calls()));
-    let _ = thread::Builder::new().name("dialer".to_owned()).spawn(work);
+    if let Err(error) = thread::Builder::new().name("dialer".to_owned()).spawn(work) {
+        error!("cannot start a thread for the connection to RabbitMQ: {error}");
+    }
     result
 }
 
