@@ -352,6 +352,7 @@ mod tests {
     }
 
     /// Checks each row of a table: a text, and below it the line and the column of its fault, and a part of the message.
+    /// `\n`, `\t` and `\s` (a space) are characters.
     fn check_all(table: &str) {
         let lines = table.lines().map(str::trim);
         let lines = lines.filter(|line| !line.is_empty() && !line.starts_with("//"));

@@ -160,6 +160,7 @@ fn invalid_variables_are_reported() {
             PROMETHEUS_MAX_CONNECTIONS: must be a whole number of connections, 2 to 4096
         ",
     ) {
+        // The table has no lines that end with a space.
         let text = variables.replace("BLANK", " ");
         let pairs: Vec<_> = text
             .split("; ")
