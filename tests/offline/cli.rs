@@ -40,10 +40,12 @@ fn each_mode_has_its_output_and_its_status() {
     let config = TempFile::new(&config_without_warning());
     for row in RUNS.replace("TAKEN", &port).lines().skip(1) {
         let cells: Vec<&str> = row.split('|').map(str::trim).collect();
-        let words = cells[0].split(' ').map(|word| word.replace('_', " "));
-        let words: Vec<String> = words.chain(["-c".to_owned(), config.to_string()]).collect();
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let output = run(&words, &[], "noise");
+        let words: Vec<String> = (cells[0].split(' '))
+            .map(|word| word.replace('_', " "))
+            .collect();
+        let mut arguments: Vec<&str> = words.iter().map(String::as_str).collect();
+        arguments.extend(["-c", &config]);
+        let output = run(&arguments, &[], "noise");
         assert_eq!(
             output.status.code(),
             cells[1].parse().ok(),

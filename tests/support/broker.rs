@@ -112,13 +112,12 @@ impl Broker {
         let (dir, log) = (self.dir.to_str().unwrap().to_owned(), self.log_path());
         let ports = [self.port, self.dist, self.epmd].map(|port| port.to_string());
         let vhosts = (0..self.vhosts).map(|number| format!("v{number}"));
-        let vhosts: Vec<String> = vhosts.collect();
-        let ports = ports.each_ref().map(String::as_str);
-        let vhosts: Vec<&str> = vhosts.iter().map(String::as_str).collect();
-        let environment = self.environment.clone();
-        let environment: Vec<&str> = environment.iter().map(String::as_str).collect();
-        let node = ["scripts/rabbitmq-node", &dir];
-        let command = [&["env"], &environment[..], &node, &ports, &vhosts].concat();
+        let mut words = vec!["env".to_owned()];
+        words.extend(self.environment.clone());
+        words.extend(["scripts/rabbitmq-node".to_owned(), dir.clone()]);
+        words.extend(ports.clone());
+        words.extend(vhosts);
+        let command: Vec<&str> = words.iter().map(String::as_str).collect();
         // epmd is a daemon that survives its node. The file keep prevents the removal of the directory between two runs.
         let cleanup = format!(
             "for try in 1 2 3 4 5; do ERL_EPMD_PORT={} epmd -kill >/dev/null 2>&1 && break; sleep 0.1; done; \

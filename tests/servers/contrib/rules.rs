@@ -139,10 +139,11 @@ fn alerts_of_a_failed_delivery_go_to_another_receiver() {
     ];
     for rule in rules() {
         let name = text(&rule["alert"]);
-        let labels = rule["labels"].as_object().unwrap().iter();
-        let labels = labels.map(|(label, value)| format!("{label}={}", text(value)));
-        let labels: Vec<String> = labels.chain([format!("alertname={name}")]).collect();
-        let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+        let mut matchers = vec![format!("alertname={name}")];
+        for (label, value) in rule["labels"].as_object().unwrap() {
+            matchers.push(format!("{label}={}", text(value)));
+        }
+        let labels: Vec<&str> = matchers.iter().map(String::as_str).collect();
         let cut_off = rule["labels"]["canopsis"] == "cut-off";
         let receivers = if cut_off {
             "beside-canopsis,canopsis"

@@ -165,12 +165,12 @@ fn certificates_are_rotated_by_a_reload_under_load() {
         assert_eq!(seen, now, "another certificate than the metric says");
         last = now;
     }
-    // The new certificate with the old key, as between two copies: nothing of it is used.
     let log = connector.log();
-    let logged = log.split("tls=\"on, certificate expires ").skip(1);
-    let logged: Vec<&str> = logged.map(|rest| &rest[..10]).collect();
-    assert!(logged.len() == 4 && logged.is_sorted(), "{logged:?}");
-    assert!(logged[0] < logged[1], "{logged:?}");
+    let expiries = log.split("tls=\"on, certificate expires ").skip(1);
+    let dates: Vec<&str> = expiries.map(|rest| &rest[..10]).collect();
+    assert!(dates.len() == 4 && dates.is_sorted(), "{dates:?}");
+    assert!(dates[0] < dates[1], "{dates:?}");
+    // The new certificate with the old key, as between two copies: nothing of it is used.
     let key_path = authority.dir.path().join("server-key.pem");
     let key = std::fs::read_to_string(&key_path).unwrap();
     authority.issue("server", host.valid_for(10));
