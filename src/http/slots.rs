@@ -440,10 +440,10 @@ mod tests {
             };
             let retry_at = table.evict(count, MIN_AGE, at(4));
             assert_eq!(retry_at, next.map(at), "{times:?}");
-            let leaving = table.taken.iter();
-            let leaving = leaving.filter(|(_, slot)| slot.state == SlotState::Leaving);
-            let leaving: Vec<_> = leaving.map(|(id, _)| *id).collect();
-            assert_eq!(leaving, evicted, "{times:?}");
+            let taken = table.taken.iter();
+            let leaving = taken.filter(|(_, slot)| slot.state == SlotState::Leaving);
+            let ids: Vec<_> = leaving.map(|(id, _)| *id).collect();
+            assert_eq!(ids, evicted, "{times:?}");
         }
     }
 

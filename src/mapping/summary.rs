@@ -515,9 +515,10 @@ That is right for the severities of one problem.
             alert
         });
         let alerts: Vec<Value> = alerts.collect();
-        let groups = alerts.chunks(1_000).zip(["a", "b"]);
-        let groups = groups.map(|(alerts, name)| group(&json!({"x": name}), alerts));
-        let groups: Vec<Value> = groups.collect();
+        let halves = alerts.chunks(1_000).zip(["a", "b"]);
+        let groups: Vec<Value> = halves
+            .map(|(alerts, name)| group(&json!({"x": name}), alerts))
+            .collect();
         let text = summary(&Value::from(groups));
         assert!(text.lines().count() < 150, "{text}");
         for expected in [

@@ -205,15 +205,15 @@ fn names_are_what_an_operator_calls_the_thing() {
         (r#""job": "team/app""#.to_owned(), ("team-app", "A job=team/app")),
         (r#""grafana_folder": "Hosts", "rulename": "Disk""#.to_owned(), ("Hosts", "A grafana_folder=Hosts rulename=Disk")),
     ];
-    let labels = cases
+    let texts = cases
         .iter()
         .map(|(labels, _)| format!(r#"{{"alertname": "A", {labels}}}"#));
-    let labels: Vec<Value> = labels
+    let labels: Vec<Value> = texts
         .map(|json| serde_json::from_str(&json).unwrap())
         .collect();
-    let labels: Vec<_> = labels.iter().enumerate().collect();
+    let numbered: Vec<_> = labels.iter().enumerate().collect();
     for (file, config) in configurations() {
-        let events = events(&load(&config).unwrap(), &labels);
+        let events = events(&load(&config).unwrap(), &numbered);
         for ((_, (component, resource)), event) in cases.iter().zip(events.values()) {
             let found = (&event["component"], &event["resource"]);
             assert_eq!(found, (&json!(component), &json!(resource)), "{file}");
@@ -239,9 +239,9 @@ fn the_component_is_the_host_of_the_instance() {
     let name = |instance: &str| format!("of {instance}");
     let labels =
         cases.map(|(instance, _)| json!({"alertname": name(instance), "instance": instance}));
-    let labels: Vec<_> = labels.iter().enumerate().collect();
+    let numbered: Vec<_> = labels.iter().enumerate().collect();
     for (file, config) in configurations() {
-        let events = events(&load(&config).unwrap(), &labels);
+        let events = events(&load(&config).unwrap(), &numbered);
         for ((instance, component), event) in cases.iter().zip(events.values()) {
             assert_eq!(event["component"], *component, "{file}: {instance:?}");
         }
@@ -272,13 +272,13 @@ fn severities_of_any_spelling_have_their_state() {
             .split(' ')
             .map(|switch| (switch, json!("critical"), 0)),
     );
-    let labels = (0..).zip(&cases).map(|(case, (alertname, severity, _))| {
+    let of_cases = (0..).zip(&cases).map(|(case, (alertname, severity, _))| {
         json!({"alertname": alertname, "severity": severity, "case": format!("c{case}")})
     });
-    let labels: Vec<Value> = labels.collect();
-    let labels: Vec<_> = labels.iter().enumerate().collect();
+    let labels: Vec<Value> = of_cases.collect();
+    let numbered: Vec<_> = labels.iter().enumerate().collect();
     for (file, config) in configurations() {
-        let events = events(&load(&config).unwrap(), &labels);
+        let events = events(&load(&config).unwrap(), &numbered);
         assert_eq!(events.len(), cases.len(), "{file}");
         for (case, event) in cases.iter().zip(events.values()) {
             assert_eq!(event["state"], case.2, "{file}: {case:?}");

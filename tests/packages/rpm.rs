@@ -31,12 +31,12 @@ pub fn assert_rpm_header(rpm: &Path, source_rpm: &Path) {
         run(Path::new("."), &script)
     };
     let ask = |format: &str| query(rpm, &format!("--queryformat '{format}'"));
-    let files = ask(
+    let listing = ask(
         "[%{FILEMODES:perms} %{FILEUSERNAME} %{FILEGROUPNAME} %{FILEFLAGS:fflags} %{FILENAMES}\n]",
     );
     // Some systems' rpm compresses manual pages.
-    let files = files.lines().map(|line| line.replace("  ", " "));
-    let files: Vec<String> = files
+    let lines = listing.lines().map(|line| line.replace("  ", " "));
+    let files: Vec<String> = lines
         .map(|line| line.trim_end_matches(".gz").to_owned())
         .collect();
     let mut expected = packaged_files("/usr");

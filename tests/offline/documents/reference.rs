@@ -165,10 +165,13 @@ fn documented_metrics_match_the_program() {
     // Histograms of requests appear with the first one.
     connector.get("/-/healthy");
     let page = connector.get("/metrics").body;
-    let exposed = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
-    let exposed = exposed.filter_map(|line| line.split_once(' '));
-    let owned = |(name, kind): (&str, &str)| (name.to_owned(), kind.to_owned());
-    let exposed: BTreeMap<String, String> = exposed.map(owned).collect();
+    let mut exposed = BTreeMap::new();
+    for line in page.lines() {
+        if let Some(row) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = row.split_once(' ').unwrap();
+            exposed.insert(name.to_owned(), kind.to_owned());
+        }
+    }
     let operations = document("docs/operations.md");
     let mut documented = BTreeMap::new();
     for cells in rows(section(&operations, "## Metrics")) {
@@ -199,10 +202,8 @@ fn documented_statuses_match_the_program() {
     // The responses to a notification that has been mapped.
     known.extend([200, 422]);
     let page = document("docs/http-api.md");
-    let documented = rows(section(&page, "## Responses")).into_iter();
-    let documented: BTreeSet<u16> = documented
-        .filter_map(|cells| cells[0].parse().ok())
-        .collect();
+    let rows = rows(section(&page, "## Responses")).into_iter();
+    let documented: BTreeSet<u16> = rows.filter_map(|cells| cells[0].parse().ok()).collect();
     assert_eq!(documented, known);
 }
 

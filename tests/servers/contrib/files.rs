@@ -51,13 +51,11 @@ fn compose_has_a_valid_variant_for_https() {
             .replace("/run/tls", dir)
             .replace("/run/secrets", dir),
     );
-    let environment = compose["services"]["connector"]["environment"]
-        .as_object()
-        .unwrap();
-    let environment = environment
-        .iter()
-        .map(|(name, value)| (name.as_str(), text(value)));
-    let environment: Vec<(&str, &str)> = environment.collect();
+    let variables = &compose["services"]["connector"]["environment"];
+    let variables = variables.as_object().unwrap().iter();
+    let environment: Vec<(&str, &str)> = variables
+        .map(|(name, value)| (name.as_str(), text(value)))
+        .collect();
     let check = || run(&["-c", "config.yml", "--check"], &environment, "");
     assert_success(&check(), "--check");
     fs::remove_file(key).unwrap();
