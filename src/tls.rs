@@ -117,18 +117,23 @@ pub fn use_identity(
     };
     let unusable = |stack| TlsError::content(cert, "the certificate", &stack);
     let (cert_path, key_path) = (cert.display(), key.display());
-    let reason = match chain.iter().position(is_of_key) {
+    let (path, reason) = match chain.iter().position(is_of_key) {
         Some(0) => return use_chain(context, &chain, &private).map_err(unusable),
-        Some(index) => format!(
-            "the key in {key_path} belongs to certificate {position} in {cert_path}, not to the first one; put certificate {position} first, and those of its issuers after it",
-            position = index + 1
-        ),
+        Some(index) => {
+            let position = index + 1;
+            let reason = format!(
+                "the key in {key_path} belongs to certificate {position} in {cert_path}, not to the first one; put certificate {position} first, and those of its issuers after it"
+            );
+            (cert, reason)
+        }
         None => {
             chain[0].public_key().map_err(unusable)?;
-            format!("the key in {key_path} does not belong to the certificate in {cert_path}")
+            let reason =
+                format!("the key in {key_path} does not belong to the certificate in {cert_path}");
+            (key, reason)
         }
     };
-    Err(TlsError::file(key, reason))
+    Err(TlsError::file(path, reason))
 }
 
 /// Where the system's policy rejects a certificate (a short key, SHA-1), this fails.

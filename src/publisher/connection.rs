@@ -241,38 +241,41 @@ impl BrokerConnection {
         may_reopen: bool,
     ) -> (CloseReason, Option<Self>) {
         let (socket, channel, mut connection) = (self.socket, self.channel, self.connection);
+        // Kept where the watchdog ends what follows.
+        let mut reason = known;
         let calls = || {
             // amiquip reports the cause of a failure once, in whichever call comes first.
             let found = channel.close().err().and_then(channel_close_reason);
-            let reason = known.clone().or(found);
+            reason = reason.take().or(found);
             if may_reopen
-                && reason.as_ref().is_some_and(CloseReason::is_over_message)
+                && let Some(reason) = reason.clone().filter(CloseReason::is_over_message)
                 && let Ok(opened) = open_channel(&mut connection)
             {
-                return (reason, Some((connection, opened)));
+                return Ok((reason, connection, opened));
             }
-            let found = match connection.close() {
+            Err(match connection.close() {
                 Ok(()) => {
                     // The broker has read everything: the usual end of a TCP connection instead of a reset.
                     let _ = SockRef::from(&*socket.0).set_linger(None);
                     "closed".to_owned()
                 }
                 Err(error) => error.to_string(),
-            };
-            (reason.or(Some(CloseReason::Connection(found))), None)
+            })
         };
         let ended = self.watchdog.within(CLOSE_LIMIT, &socket.0, calls);
-        let (found, reopened) = ended.unwrap_or_default();
-        let no_answer = || CloseReason::Connection("no answer to the close request".to_owned());
-        let reason = known.or(found).unwrap_or_else(no_answer);
-        let reopened = reopened.map(|(connection, (channel, confirmations))| Self {
-            socket,
-            connection,
-            channel,
-            confirmations,
-            ..self
-        });
-        (reason, reopened)
+        match ended.unwrap_or_else(|| Err("no answer to the close request".to_owned())) {
+            Ok((reason, connection, (channel, confirmations))) => {
+                let reopened = Self {
+                    socket,
+                    connection,
+                    channel,
+                    confirmations,
+                    ..self
+                };
+                (reason, Some(reopened))
+            }
+            Err(found) => (reason.unwrap_or(CloseReason::Connection(found)), None),
+        }
     }
 }
 

@@ -37,8 +37,8 @@ const MAX_CONFIRMS: usize = 1000;
 /// The time for outstanding confirms before a connection with outdated settings is closed.
 const DRAIN_LIMIT: Duration = Duration::from_secs(3);
 
-/// For a panic while a connection is opened or closed.
-const PANICKED: &str = "internal error (please report)";
+/// For calls that have no result: they panicked, or got no thread. Both are in the log.
+const NO_RESULT: &str = "no thread could be started, or internal error; see the log";
 
 /// The connection's state.
 enum Link {
@@ -201,11 +201,11 @@ impl PublisherThread {
             recv(opened) -> result => match result {
                 Ok(Ok(connection)) => self.opened(connection),
                 Ok(Err(reasons)) => self.not_opened(reasons),
-                Err(_) => self.not_opened(vec![PANICKED.to_owned()]),
+                Err(_) => self.not_opened(vec![NO_RESULT.to_owned()]),
             },
             recv(ended) -> result => {
-                let panicked = |_| (CloseReason::Connection(PANICKED.to_owned()), None);
-                let (reason, reopened) = result.unwrap_or_else(panicked);
+                let no_result = |_| (CloseReason::Connection(NO_RESULT.to_owned()), None);
+                let (reason, reopened) = result.unwrap_or_else(no_result);
                 self.channel_ended(&reason, reopened);
             }
             default(due.saturating_duration_since(Instant::now())) => {}

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use crate::support::broker::{Admin, Broker};
 use crate::support::connector::{BINARY, Connector, MAPPING, amqp_config, config, copying_mapping};
-use crate::support::frame_relay::{self, HEARTBEAT, Handlers};
+use crate::support::frame_relay::{self, HEARTBEAT, Handlers, close_channel};
 use crate::support::load::Load;
 use crate::support::tls::Authority;
 use crate::support::{notification, serve, wait_until, with_external_url};
@@ -194,6 +194,45 @@ fn a_connection_with_a_return_of_another_one_is_replaced() {
     assert_eq!(received, ["a", "b"], "answered 200, and not in the queue");
     assert_eq!(connections.load(Ordering::SeqCst), 2, "no reconnect");
     connector.wait_for_log("RabbitMQ returned a message that was not published on it");
+}
+
+/// As a node that becomes slow: what it has said of the event still counts.
+#[test]
+fn a_refused_event_has_its_verdict_where_no_other_channel_opens() {
+    let admin = Admin::fresh();
+    let connect = |number| {
+        if number > 0 {
+            return Handlers::default();
+        }
+        let published = Arc::new(AtomicBool::new(false));
+        let is_published = Arc::clone(&published);
+        // The message gives way to a heartbeat, which the broker answers.
+        let to_broker = move |frame: &[u8], mut broker: &TcpStream| {
+            published.fetch_or(frame_relay::is_publish(frame), Ordering::SeqCst);
+            let is_passed_on = !published.load(Ordering::SeqCst);
+            broker.write_all(if is_passed_on { frame } else { &HEARTBEAT })
+        };
+        let mut is_closed = false;
+        let to_client = move |frame: &[u8], mut client: &TcpStream| {
+            if !is_published.load(Ordering::SeqCst) {
+                return client.write_all(frame);
+            }
+            if !std::mem::replace(&mut is_closed, true) {
+                // Messages are published on the second channel.
+                client.write_all(&close_channel(&[1, 0, 2], 406, "PRECONDITION_FAILED"))?;
+            }
+            client.write_all(&HEARTBEAT)
+        };
+        Handlers::new(to_broker, to_client)
+    };
+    let url = frame_relay::url(&admin, connect) + "?heartbeat=2";
+    let mut connector = Connector::on(&url);
+    let refused = connector.post(&notification(&["a"]));
+    refused.assert(503, "closed the channel because of an event: 406");
+    connector.wait_for_log("lost connection to RabbitMQ: 406 PRECONDITION_FAILED");
+    connector.wait_until_ready();
+    assert_eq!(connector.post(&notification(&["a"])).status, 200);
+    assert_eq!(admin.drain_resources(), ["a"]);
 }
 
 /// Without heartbeats, nothing else shows that the broker hangs.
