@@ -411,9 +411,9 @@ mod tests {
             });
             slots.table.lock().count(SlotState::Leaving) == 0
         };
-        // A loaded machine may take longer than the wait, but not each time.
-        let is_saved = (0..20).any(|_| has_waited());
-        assert!(is_saved, "a burst of handshakes evicts itself");
+        // A loaded machine may take longer than the wait, but not most times.
+        let saved = (0..20).filter(|_| has_waited()).take(10).count();
+        assert_eq!(saved, 10, "a burst of handshakes evicts itself");
     }
 
     #[test]
