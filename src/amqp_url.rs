@@ -160,6 +160,9 @@ impl AmqpUrl {
             }
         };
         let port = url.port().unwrap_or(if tls { 5671 } else { 5672 });
+        if port == 0 {
+            return Err(UrlError::Syntax(url::ParseError::InvalidPort));
+        }
         Ok(Self {
             tls,
             host,
@@ -275,6 +278,7 @@ mod tests {
             "amqp://u:hunter2@",
             "amqp://u:hunter2%ff@h/v",
             "amqp://u:hunter2@h:99999/v",
+            "amqp://u:hunter2@h:0/v",
             "amqp://u:hunter2@h/v?frame_max=1",
             "amqp://u:hunter2@h/v?heartbeat=x",
             "amqp://u:hunter2?@h/v",
