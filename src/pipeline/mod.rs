@@ -47,9 +47,9 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Whether the sender has to learn of a failure. Alertmanager resolves only what it has been told is accepted: where an
-    /// event was published, a failure would leave its alarm open for good. Where none was, and no rejected alert fires, there
-    /// is nothing to send again.
+    /// Whether the sender has to learn of a failure. Alertmanager resolves only what was accepted: where an event was published,
+    /// a failure would leave its alarm open for good. Where none was, and no rejected alert fires, there is nothing to send
+    /// again.
     pub fn is_failure(&self) -> bool {
         self.published == 0 && self.rejected.firing > 0
     }

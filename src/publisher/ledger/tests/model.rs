@@ -24,7 +24,7 @@ enum Step {
     Confirm(usize, bool),
     /// A confirm for a tag that is settled, or not given yet.
     Stale(usize, bool, bool),
-    /// The connection is lost; so many messages still arrive.
+    /// The connection is lost; this number of messages still arrives.
     Lose(usize),
     Open,
     Block(bool),
