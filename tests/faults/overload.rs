@@ -193,7 +193,7 @@ fn a_long_value_does_not_occupy_a_regexp() {
     assert!(!events.contains("x_copied"), "{events}");
 }
 
-/// A notification of so many alerts, with an `externalURL` of so many bytes.
+/// A notification with this number of alerts, whose `externalURL` has this number of bytes.
 fn with_long_url(sender: usize, alerts: usize, url: usize) -> String {
     with_external_url(&names(&format!("s{sender}"), alerts), &"x".repeat(url))
 }

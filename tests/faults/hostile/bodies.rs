@@ -96,7 +96,7 @@ fn rejected_alerts_use_no_memory_while_others_wait() {
 
 #[test]
 fn a_template_that_would_run_for_minutes_ends_with_the_time_for_the_response() {
-    // Each character is a match, for which the rest of the text is searched in vain. That is less than MAX_STEPS steps and no output,
+    // Each character is a match, for which the whole rest of the text is searched. That is less than MAX_STEPS steps and no output,
     // so that only the deadline ends it; a single replacement takes seconds, and is ended, too.
     let slow = "{{ $x := replace \".*[^A-Z]|[A-Z]\" \"\" .Field }}".repeat(50);
     let mapping = MAPPING.replace(
