@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
-use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde::ser::{Serialize, Serializer};
 
 /// Alerts seldom have more labels: one allocation is enough for them.
 const TYPICAL_ENTRIES: usize = 8;
@@ -17,18 +17,10 @@ const MAX_ENTRIES: usize = 4096;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Labels<'b>(Vec<(Cow<'b, str>, Cow<'b, str>)>);
 
-/// A value, or null.
-type Nullable<'b> = Option<Cow<'b, str>>;
-
 impl<'b> Labels<'b> {
-    /// From entries in any order.
-    pub fn new(entries: Vec<(Cow<'b, str>, Cow<'b, str>)>) -> Self {
-        let nullable = entries.into_iter().map(|(name, value)| (name, Some(value)));
-        Self::from_nullable(nullable.collect())
-    }
-
-    /// Of a repeated name the last value counts, as for Go's decoder. A null is an absent entry.
-    fn from_nullable(mut entries: Vec<(Cow<'b, str>, Nullable<'b>)>) -> Self {
+    /// From entries in any order. Of a repeated name the last value counts, as for Go's decoder. A null, here `None`, is an absent
+    /// entry.
+    pub fn new(mut entries: Vec<(Cow<'b, str>, Option<Cow<'b, str>>)>) -> Self {
         if !entries.is_sorted_by(|(one, _), (other, _)| one < other) {
             entries = BTreeMap::from_iter(entries).into_iter().collect();
         }
@@ -70,10 +62,7 @@ impl<'b> Labels<'b> {
 
 impl Serialize for Labels<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.len()))?;
-        self.iter()
-            .try_for_each(|(name, value)| map.serialize_entry(name, value))?;
-        map.end()
+        serializer.collect_map(self.iter())
     }
 }
 
@@ -118,7 +107,7 @@ impl<'de> Visitor<'de> for LabelsVisitor {
             }
             entries.push((name, value.map(|JsonString(value)| value)));
         }
-        Ok(Labels::from_nullable(entries))
+        Ok(Labels::new(entries))
     }
 }
 
@@ -151,7 +140,7 @@ mod tests {
             let labels = Labels::new(
                 entries
                     .into_iter()
-                    .map(|(name, value)| (name.into(), value.into()))
+                    .map(|(name, value)| (name.into(), Some(value.into())))
                     .collect(),
             );
             assert_eq!(labels.iter().collect::<Vec<_>>(), sorted);
@@ -181,7 +170,7 @@ mod tests {
     fn entries_are_not_copied_to_remove_nulls() {
         let entries = vec![("a".into(), Some("1".into())), ("b".into(), None)];
         let allocated = entries.as_ptr() as usize;
-        let labels = Labels::from_nullable(entries);
+        let labels = Labels::new(entries);
         assert_eq!(labels.0.as_ptr() as usize, allocated);
     }
 }

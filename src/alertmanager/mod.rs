@@ -16,7 +16,6 @@ use std::str::Utf8Error;
 
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny};
 use serde_json::value::RawValue;
-use thiserror::Error;
 
 mod labels;
 mod surrogates;
@@ -146,7 +145,7 @@ fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
 }
 
 /// Why a body is not a notification. `Display` is what the sender reads.
-#[derive(Debug, Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
     /// Not JSON, or JSON of another shape.
     #[error("the body is not an Alertmanager notification: {0}")]
@@ -174,7 +173,7 @@ pub enum DecodeError {
 }
 
 /// An alert of another shape. As far as they can be read, its parts identify it.
-#[derive(Debug, Error)]
+#[derive(Debug, thiserror::Error)]
 #[error("{source} of the alert")]
 pub struct MalformedAlert {
     /// The label `alertname`, or empty.
@@ -245,8 +244,8 @@ impl MalformedAlert {
             serde_json::from_str(object.get(key)?.get()).ok()
         }
         let alert = entries(json, json.len());
-        let labels = alert.get("labels").map(|json| json.get());
-        let labels = labels.map_or_else(Entries::new, |json| entries(json, json.len()));
+        let labels = alert.get("labels").map_or("", |json| json.get());
+        let labels = entries(labels, labels.len());
         Self {
             alertname: string(&labels, "alertname").unwrap_or_default(),
             fingerprint: string(&alert, "fingerprint").unwrap_or_default(),

@@ -180,7 +180,7 @@ impl<'c> RuleReader<'c> {
             (_, Node::Scalar(Value::Null, _)) => self.error(node, "must not be null"),
             (FieldKind::Labels, _) => {
                 let texts = self.texts(node, FieldKind::Text)?.into_iter();
-                let labels = texts.map(|(name, text)| (name.into(), text.into()));
+                let labels = texts.map(|(name, text)| (name.into(), Some(text.into())));
                 Some(Rule::Labels(Labels::new(labels.collect())))
             }
             (

@@ -40,7 +40,7 @@ fn an_event_is_one_json_object() {
     // Texts that look like another type stay strings.
     let labels = vec![("a\"", "\n"), ("n", "5"), ("b", "true"), ("z", "null")]
         .into_iter()
-        .map(|(name, value)| (name.into(), value.into()));
+        .map(|(name, value)| (name.into(), Some(value.into())));
     let labels = Labels::new(labels.collect());
     let in_json = serde_json::json!({"a\"": "\n", "n": "5", "b": "true", "z": "null"});
     let constant = serde_json::json!([1, {"x": null}]);
@@ -259,7 +259,7 @@ fn times_and_lengths_of_values() {
         assert_eq!(parse_timestamp(text), seconds, "{text:?}");
     }
     let (labels, constant) = (
-        Labels::new(vec![("ab".into(), "cde".into())]),
+        Labels::new(vec![("ab".into(), Some("cde".into()))]),
         serde_json::json!("constant"),
     );
     for (value, length) in [

@@ -59,7 +59,7 @@ pub fn sample_with(change: impl Fn(&str) -> String) -> Sample {
     *labels = Labels::new(
         labels
             .iter()
-            .map(|(name, value)| (name.to_owned().into(), change(value).into()))
+            .map(|(name, value)| (name.to_owned().into(), Some(change(value).into())))
             .collect(),
     );
     sample
@@ -342,7 +342,8 @@ fn state_of_a_firing_alert_is_never_lost_to_a_spelling() {
 #[test]
 fn strings_are_cut_by_characters() {
     let mut sample = sample();
-    sample.alert.annotations = Labels::new(vec![("title".into(), "日本語🔥".repeat(100).into())]);
+    sample.alert.annotations =
+        Labels::new(vec![("title".into(), Some("日本語🔥".repeat(100).into()))]);
     let lines = "output: {type: copy, value: annotations.title}\noutput_length: 6\nlong_output: {type: copy, value: annotations.title}";
     let event = map(lines, sample).0.unwrap();
     assert_eq!(event["output"], "日本語🔥日本");
@@ -435,7 +436,7 @@ fn large(length: usize) -> Sample {
     let mut sample = sample();
     let large = "x".repeat(length);
     let labels = [("alertname", "A"), ("instance", "h"), ("large", &*large)];
-    let labels = labels.map(|(name, value)| (name.into(), value.to_owned().into()));
+    let labels = labels.map(|(name, value)| (name.into(), Some(value.to_owned().into())));
     for of_alert in [&mut sample.alert.labels, &mut sample.alert.annotations] {
         *of_alert = Labels::new(labels.clone().into());
     }
