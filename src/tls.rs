@@ -43,12 +43,8 @@ impl TlsError {
     }
 
     fn content(path: &Path, what: &str, stack: &ErrorStack) -> Self {
-        let reason = format!(
-            "cannot use {what} in {}: {}",
-            path.display(),
-            reasons(stack)
-        );
-        Self::file(path, reason)
+        let (file, reasons) = (path.display(), reasons(stack));
+        Self::file(path, format!("cannot use {what} in {file}: {reasons}"))
     }
 }
 
@@ -194,9 +190,9 @@ fn private_key(path: &Path) -> Result<PKey<Private>, TlsError> {
     });
     key.map_err(|stack| {
         if is_encrypted {
+            let file = path.display();
             let reason = format!(
-                "the key in {path} is encrypted; decrypt it with: openssl pkey -in {path} -out NEW",
-                path = path.display()
+                "the key in {file} is encrypted; decrypt it with: openssl pkey -in {file} -out NEW"
             );
             TlsError::file(path, reason)
         } else {

@@ -142,9 +142,8 @@ impl Application {
             HttpError::Internal.response()
         });
         let (status, elapsed) = (response.status, started.elapsed());
-        self.metrics
-            .http
-            .answered(route.map_or("other", |(path, ..)| path), status, elapsed);
+        let route = route.map_or("other", |(path, ..)| path);
+        self.metrics.http.answered(route, status, elapsed);
         debug!(
             request = id, peer:% = peer, method:% = shorten(&head.method), path:% = shorten(&head.path),
             status, milliseconds = elapsed.as_millis();
@@ -221,14 +220,13 @@ impl Application {
         if let Ok(position @ 2..) = authorized {
             self.later_token_used(position, request.peer);
         }
-        let require_token = || authorized.map_err(HttpError::from);
         let (_, methods, action) = route.ok_or_else(|| routes::unknown_path(&head.path))?;
         if !methods.contains(&head.method.as_str()) {
             return Err(HttpError::Method(methods));
         }
         match action {
             Action::Notify => {
-                require_token()?;
+                authorized?;
                 self.webhook(&config, request, id)
             }
             Action::CheckHealth => Ok(Response::ok("healthy")),
@@ -238,7 +236,7 @@ impl Application {
                 Ok(Response::ok("ready"))
             }
             Action::Reload => {
-                require_token()?;
+                authorized?;
                 // As a notification, so that it is not evicted while it waits.
                 let claimed = request.slot.begin_notification();
                 claimed.map_err(HttpError::Saturated)?;
@@ -247,7 +245,7 @@ impl Application {
             }
             Action::ShowMetrics => {
                 if settings.metrics_require_token {
-                    require_token()?;
+                    authorized?;
                 }
                 Ok(self.metrics_page(settings, request))
             }
@@ -262,8 +260,8 @@ impl Application {
             usage.max_notifications,
         );
         http.set_memory(&self.budget);
-        let certificate = settings.tls.as_ref().map(|tls| tls.certificate);
-        http.set_certificate_expiry(certificate.map_or(0, |certificate| certificate.expires_at));
+        let tls = settings.tls.as_ref();
+        http.set_certificate_expiry(tls.map_or(0, |tls| tls.certificate.expires_at));
         Response::new(200, metrics::CONTENT_TYPE, self.metrics.expose())
     }
 

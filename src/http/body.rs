@@ -80,9 +80,7 @@ impl<'c> BodyReader<'c> {
         let BodyState::Unread(framing) = self.state else {
             return Err(BodyError::Malformed("read twice"));
         };
-        if let Framing::Length(length) = framing
-            && length > limit
-        {
+        if matches!(framing, Framing::Length(length) if length > limit) {
             return Err(BodyError::TooLong(limit));
         }
         self.state = BodyState::Broken;

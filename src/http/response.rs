@@ -10,9 +10,8 @@ use serde_json::json;
 use super::connection::HEAD_TIMEOUT;
 use super::request::InvalidRequest;
 use super::{BodyError, ReloadError, Unauthorized};
-use crate::mapping::AlertError;
 use crate::memory::BudgetError;
-use crate::pipeline::{Outcome, PipelineError, RejectedAlert};
+use crate::pipeline::{Outcome, PipelineError};
 use crate::text::visible;
 
 /// In seconds; Alertmanager ignores it and backs off by itself.
@@ -186,34 +185,31 @@ impl Response {
 
     /// The response to a notification whose mapped events are all in the queue.
     pub fn to_notification(outcome: &Outcome) -> Self {
-        let (published, rejected) = (outcome.published, &outcome.rejected);
+        let (published, rejected) = (outcome.published, outcome.rejected.count);
         let mut body = json!({ "published": published });
         if outcome.merged > 0 {
             body["merged"] = json!(outcome.merged);
         }
-        if rejected.count == 0 {
+        if rejected == 0 {
             return Self::json(200, &body);
         }
-        let entry = |alert: &RejectedAlert, error: &AlertError| {
-            json!({
-                "alertname": alert.alertname, "fingerprint": alert.fingerprint,
-                "field": error.field(), "reason": error.to_string(),
-            })
-        };
-        let named = rejected.named.iter();
-        body["rejected"] = named
-            .flat_map(|alert| alert.errors.iter().map(move |error| entry(alert, error)))
-            .collect();
+        let mut entries = Vec::new();
+        for alert in &outcome.rejected.named {
+            for error in &alert.errors {
+                entries.push(json!({
+                    "alertname": alert.alertname, "fingerprint": alert.fingerprint,
+                    "field": error.field(), "reason": error.to_string(),
+                }));
+            }
+        }
+        body["rejected"] = entries.into();
         let (status, key) = if outcome.is_failure() {
             (422, "error")
         } else {
             (200, "warning")
         };
-        let alerts = rejected.count + outcome.merged + published;
-        let summary = format!(
-            "rejected {} of {alerts} alerts; published {published}",
-            rejected.count
-        );
+        let alerts = rejected + outcome.merged + published;
+        let summary = format!("rejected {rejected} of {alerts} alerts; published {published}");
         body[key] = summary.into();
         Self::json(status, &body)
     }

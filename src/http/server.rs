@@ -84,9 +84,9 @@ impl Server {
         heartbeat: Heartbeat,
     ) -> Result<Arc<Self>, ListenError> {
         let addresses = listen.resolve()?;
-        let bound = bind(&addresses).and_then(|listener| Ok((listener.local_addr()?, listener)));
-        let (address, listener) =
-            bound.map_err(|error| ListenError::Bind(listen.clone(), error))?;
+        let unavailable = |error| ListenError::Bind(listen.clone(), error);
+        let listener = bind(&addresses).map_err(unavailable)?;
+        let address = listener.local_addr().map_err(unavailable)?;
         let server = Arc::new(Self {
             address,
             listener,
@@ -166,10 +166,7 @@ impl Server {
         };
         thread::Builder::new()
             .name("connection".to_owned())
-            .spawn(move || {
-                let _ = socket.set_nodelay(true);
-                handler.handle_connection(socket);
-            })?;
+            .spawn(move || handler.handle_connection(socket))?;
         Ok(())
     }
 }
@@ -205,6 +202,7 @@ struct ConnectionHandler {
 
 impl ConnectionHandler {
     fn handle_connection(&self, socket: Arc<TcpStream>) {
+        let _ = socket.set_nodelay(true);
         let Some(mut connection) = self.open(socket) else {
             return;
         };

@@ -165,17 +165,6 @@ impl ConnectionSlots {
 }
 
 impl Slot {
-    fn enter(&mut self, new: SlotState, now: Instant) {
-        // An evicted connection stays one, although its thread may not have noticed yet.
-        if self.state == SlotState::Leaving {
-            return;
-        }
-        if self.state == SlotState::Notifying {
-            self.since = now;
-        }
-        self.state = new;
-    }
-
     fn evict(&mut self) {
         let _ = self.socket.shutdown(Shutdown::Both);
         self.state = SlotState::Leaving;
@@ -217,7 +206,13 @@ impl SlotTable {
     /// Every change of a state except for an eviction. Returns the state, which stays [`SlotState::Leaving`] where it was.
     fn enter(&mut self, id: u64, new: SlotState) -> Option<SlotState> {
         let slot = self.taken.get_mut(&id)?;
-        slot.enter(new, Instant::now());
+        // An evicted connection stays one, although its thread may not have noticed yet.
+        if slot.state != SlotState::Leaving {
+            if slot.state == SlotState::Notifying {
+                slot.since = Instant::now();
+            }
+            slot.state = new;
+        }
         Some(slot.state)
     }
 
@@ -347,25 +342,28 @@ mod tests {
     #[test]
     fn only_a_notification_renews_the_age_of_a_connection() {
         use SlotState::{Handshaking, Leaving, Notifying, Waiting};
-        let (socket, _peer) = connection();
         let accepted = Instant::now();
-        let now = accepted + MIN_AGE;
-        for (old, new, state, since) in [
-            (Waiting, Handshaking, Handshaking, accepted),
-            (Handshaking, Waiting, Waiting, accepted),
-            (Waiting, Waiting, Waiting, accepted),
-            (Waiting, Notifying, Notifying, accepted),
-            (Notifying, Waiting, Waiting, now),
-            (Leaving, Notifying, Leaving, accepted),
-            (Leaving, Waiting, Leaving, accepted),
+        let (socket, _peer) = connection();
+        for (old, new, state, is_renewed) in [
+            (Waiting, Handshaking, Handshaking, false),
+            (Handshaking, Waiting, Waiting, false),
+            (Waiting, Waiting, Waiting, false),
+            (Waiting, Notifying, Notifying, false),
+            (Notifying, Waiting, Waiting, true),
+            (Leaving, Notifying, Leaving, false),
+            (Leaving, Waiting, Leaving, false),
         ] {
-            let mut slot = Slot {
+            let slot = Slot {
                 socket: Arc::clone(&socket),
                 state: old,
                 since: accepted,
             };
-            slot.enter(new, now);
-            assert_eq!((slot.state, slot.since), (state, since), "{old:?} {new:?}");
+            let mut table = SlotTable::default();
+            table.taken.insert(0, slot);
+            assert_eq!(table.enter(0, new), Some(state), "{old:?} {new:?}");
+            let slot = &table.taken[&0];
+            let found = (slot.state, slot.since != accepted);
+            assert_eq!(found, (state, is_renewed), "{old:?} {new:?}");
         }
     }
 

@@ -28,8 +28,6 @@ pub struct ServerTls {
     context: SslContext,
     /// The certificate that it presents.
     pub certificate: OwnCertificate,
-    /// Whether senders have to present a certificate.
-    pub verifies_clients: bool,
 }
 
 /// Why TLS was not established.
@@ -62,7 +60,6 @@ impl ServerTls {
         Ok(Self {
             context: context.build(),
             certificate,
-            verifies_clients: client_ca.is_some(),
         })
     }
 
@@ -70,7 +67,7 @@ impl ServerTls {
     pub fn summary(&self) -> String {
         // A time beyond the calendar's end is not worth an error.
         let expiry = Timestamp::from_second(self.certificate.expires_at).unwrap_or(Timestamp::MAX);
-        let of_clients = if self.verifies_clients {
+        let of_clients = if self.context.verify_mode().contains(SslVerifyMode::PEER) {
             ", client certificates are required"
         } else {
             ""

@@ -332,12 +332,11 @@ impl EventSink {
         match self {
             Self::Broker(publisher) => publisher.deliver(batch, charge, timeout, sender_is_gone),
             Self::Stream(stream) => {
-                let stalled = || DeliveryError::Output("the reader is too slow".to_owned());
-                let mut stream = stream
-                    .try_lock_for(timeout.without_progress)
-                    .ok_or_else(stalled)?;
-                write_lines(&mut *stream, &batch)
-                    .map_err(|error| DeliveryError::Output(error.to_string()))
+                let Some(mut stream) = stream.try_lock_for(timeout.without_progress) else {
+                    return Err(DeliveryError::Output("the reader is too slow".to_owned()));
+                };
+                let written = write_lines(&mut *stream, &batch);
+                written.map_err(|error| DeliveryError::Output(error.to_string()))
             }
         }
     }
