@@ -48,6 +48,7 @@ pub struct BrokerSettings {
 }
 
 type Verdict = Result<(), DeliveryError>;
+type VerdictSender = oneshot::Sender<Verdict>;
 
 /// For the publisher's thread.
 enum PublisherCommand {
@@ -83,10 +84,10 @@ impl Publisher {
         }
         let (identity, events) = (batch.identity(), batch.len());
         let (sender, receiver) = oneshot::channel();
-        let wait = Arc::new(Wait::new(timeout, Instant::now()));
+        let wait = Wait::new(timeout, Instant::now());
         let caller = Caller {
             verdict: sender,
-            wait: Arc::clone(&wait),
+            progress: Arc::clone(&wait.progress),
         };
         // Without the thread, the sender of the verdict is dropped, which ends the wait.
         let submit = PublisherCommand::Submit(identity, (batch, charge), caller);
@@ -97,7 +98,7 @@ impl Publisher {
             None => Err(DeliveryError::Timeout {
                 after: wait.since.elapsed(),
                 progress: Progress {
-                    confirmed: wait.settled(),
+                    confirmed: wait.progress.settled(),
                     of: events,
                 },
                 status: self.status(),

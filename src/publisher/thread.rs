@@ -120,9 +120,10 @@ impl Publisher {
             metrics: metrics.clone(),
             heartbeat,
         };
+        let run = move || thread.run(ended);
         thread::Builder::new()
             .name("publisher".to_owned())
-            .spawn(move || thread.run(ended))?;
+            .spawn(run)?;
         Ok(Self {
             commands,
             heard,
@@ -308,8 +309,10 @@ impl PublisherThread {
             if !returns.try_iter().all(|returned| self.returned(&returned)) {
                 return false;
             }
-            let is_ack = matches!(confirm, Confirm::Ack(_));
-            let (Confirm::Ack(payload) | Confirm::Nack(payload)) = confirm;
+            let (payload, is_ack) = match confirm {
+                Confirm::Ack(payload) => (payload, true),
+                Confirm::Nack(payload) => (payload, false),
+            };
             let (tag, multiple) = (payload.delivery_tag, payload.multiple);
             for duration in self.ledger.confirmed(tag, multiple, is_ack, Instant::now()) {
                 self.metrics.confirmed(duration);
@@ -375,10 +378,11 @@ impl PublisherThread {
         for reason in reasons {
             self.metrics.attempted(false);
             self.disconnected(&reason);
-            if let Some(suppressed) = self.log_limiter.allow(&reason, LogRate::REPEATED) {
-                warn!(suppressed; "cannot connect to RabbitMQ: {reason}; retrying");
-            } else {
-                debug!("cannot connect to RabbitMQ: {reason}");
+            match self.log_limiter.allow(&reason, LogRate::REPEATED) {
+                Some(suppressed) => {
+                    warn!(suppressed; "cannot connect to RabbitMQ: {reason}; retrying");
+                }
+                None => debug!("cannot connect to RabbitMQ: {reason}"),
             }
         }
         self.retry();

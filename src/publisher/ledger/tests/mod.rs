@@ -76,7 +76,7 @@ static IDENTITIES: LazyLock<Vec<Identity>> = LazyLock::new(|| {
 /// The other end of a [`Caller`].
 #[derive(Debug)]
 struct Waiter {
-    wait: Arc<Wait>,
+    wait: Wait,
     /// `None` once it is gone.
     receiver: Option<oneshot::Receiver<Verdict>>,
     verdict: OnceCell<Verdict>,
@@ -85,13 +85,14 @@ struct Waiter {
 impl Waiter {
     fn new(now: Instant) -> (Caller, Self) {
         let (verdict, receiver) = oneshot::channel();
-        let wait = Arc::new(Wait::new(TIMEOUT, now));
+        let wait = Wait::new(TIMEOUT, now);
+        let progress = Arc::clone(&wait.progress);
         let waiter = Self {
-            wait: Arc::clone(&wait),
+            wait,
             receiver: Some(receiver),
             verdict: OnceCell::new(),
         };
-        (Caller { verdict, wait }, waiter)
+        (Caller { verdict, progress }, waiter)
     }
 
     fn is_gone(&self) -> bool {
