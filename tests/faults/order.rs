@@ -56,11 +56,11 @@ fn cut_with_acks(number: usize, cuts: usize, seen: &Arc<Mutex<Seen>>) -> Handler
         if let Some(body) = frame_relay::body(frame) {
             let event: Value = serde_json::from_slice(body).unwrap();
             let name = event["resource"].as_str().unwrap().to_owned();
+            published.lock().unwrap().push(name.clone());
             let mut seen = seen_by_broker.lock().unwrap();
             if seen.acked.contains(&name) {
-                seen.published_again.push(name.clone());
+                seen.published_again.push(name);
             }
-            published.lock().unwrap().push(name);
         }
         broker.write_all(frame)
     };
