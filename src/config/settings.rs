@@ -128,7 +128,7 @@ fn check_tls(settings: &publisher::BrokerSettings, section: &mut Section<'_, '_>
         section.diagnostics.warn(place, message);
     }
     if !secure.is_empty() {
-        if let Err(error) = settings.tls.connector() {
+        if let Err(error) = settings.tls.context() {
             let files = [("key_file", key), ("cert_file", cert), ("ca_file", ca)];
             report(&error, files, section);
         }

@@ -91,14 +91,13 @@ pub struct Message<'b> {
 impl BatchBuilder {
     /// Allocates for `messages` messages, whose bodies have about `bytes` bytes in sum.
     pub fn with_capacity(messages: usize, bytes: usize) -> Self {
-        let batch = Batch {
-            bodies: Vec::with_capacity(bytes),
-            texts: String::with_capacity(messages * TYPICAL_TEXT_BYTES),
-            entries: Vec::with_capacity(messages),
-            hasher: HASH_KEYS[0].build_hasher(),
-        };
         Self {
-            batch,
+            batch: Batch {
+                bodies: Vec::with_capacity(bytes),
+                texts: String::with_capacity(messages * TYPICAL_TEXT_BYTES),
+                entries: Vec::with_capacity(messages),
+                hasher: HASH_KEYS[0].build_hasher(),
+            },
             candidates: Vec::with_capacity(messages),
         }
     }
@@ -166,9 +165,7 @@ impl BatchBuilder {
         let chosen = choose_events(&events);
         let is_kept = |position: &usize| chosen[*position] == *position;
         let (kept, merged): (Vec<_>, Vec<_>) = (0..events.len()).partition(is_kept);
-        let states = kept
-            .iter()
-            .map(|&one| (events[one].entity, events[one].state));
+        let state = |&one: &usize| (events[one].entity, events[one].state);
         let is_hidden = |one: &&usize| events[**one].is_hidden_by(&events[chosen[**one]]);
         let hidden = merged.iter().filter(is_hidden);
         let hiding = hidden.filter_map(|&one| kept.binary_search(&chosen[one]).ok());
@@ -182,7 +179,7 @@ impl BatchBuilder {
         }
         MergedBatch {
             batch,
-            states: states.collect(),
+            states: kept.iter().map(state).collect(),
             merged: merged.len(),
             hiding: hiding.collect(),
         }

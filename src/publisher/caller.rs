@@ -1,6 +1,5 @@
 //! How a caller waits for the verdict on its notification: until it comes, the time is up, or the sender is gone.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use oneshot::RecvTimeoutError;
@@ -21,31 +20,14 @@ pub struct AnswerTimeout {
     pub in_all: Duration,
 }
 
-/// How many events of a notification are settled, and when the last one was: written by the publisher's thread, read by a
-/// caller.
-#[derive(Debug)]
-pub struct SharedProgress(Mutex<(usize, Instant)>);
-
-impl SharedProgress {
-    /// Another event is settled, or the ledger has taken the notification, of which an earlier attempt may have settled events.
-    pub fn advance(&self, settled: usize, now: Instant) {
-        *self.0.lock() = (settled, now);
-    }
-
-    /// The number of settled events.
-    pub fn settled(&self) -> usize {
-        self.0.lock().0
-    }
-}
-
 /// The wait of one caller.
 #[derive(Debug)]
 pub struct Wait {
     /// When it began.
     pub since: Instant,
     timeout: AnswerTimeout,
-    /// To be given to the ledger.
-    pub progress: Arc<SharedProgress>,
+    /// How many events of the notification are settled, and when the last one was: written by the publisher's thread.
+    progress: Mutex<(usize, Instant)>,
 }
 
 impl Wait {
@@ -54,8 +36,18 @@ impl Wait {
         Self {
             since: now,
             timeout,
-            progress: Arc::new(SharedProgress(Mutex::new((0, now)))),
+            progress: Mutex::new((0, now)),
         }
+    }
+
+    /// Another event is settled, or the ledger has taken the notification, of which an earlier attempt may have settled events.
+    pub fn advance(&self, settled: usize, now: Instant) {
+        *self.progress.lock() = (settled, now);
+    }
+
+    /// The number of settled events.
+    pub fn settled(&self) -> usize {
+        self.progress.lock().0
     }
 
     /// Waits for the verdict; `None` if the time is up before it comes.
@@ -79,7 +71,7 @@ impl Wait {
 
     /// How long to wait before the next look; `None` if the time is up.
     pub fn pause(&self, now: Instant) -> Option<Duration> {
-        let (_, changed_at) = *self.progress.0.lock();
+        let (_, changed_at) = *self.progress.lock();
         let stalled = changed_at + self.timeout.without_progress;
         let deadline = stalled.min(self.since + self.timeout.in_all);
         let left = deadline.saturating_duration_since(now);
@@ -120,7 +112,7 @@ mod tests {
                 prop_assert!(!pause.is_zero() && pause <= LOOK_INTERVAL, "a sender that is gone is noticed");
                 now += pause;
                 while let Some((index, after)) = events.next_if(|(_, after)| at(**after) < now) {
-                    wait.progress.advance(index + 1, at(*after));
+                    wait.advance(index + 1, at(*after));
                 }
             }
             prop_assert_eq!(now, deadline);
@@ -131,8 +123,8 @@ mod tests {
     fn an_earlier_attempt_is_no_progress() {
         let start = Instant::now();
         let wait = Wait::new(TIMEOUT, start);
-        wait.progress.advance(7, start);
-        assert_eq!(wait.progress.settled(), 7);
+        wait.advance(7, start);
+        assert_eq!(wait.settled(), 7);
         assert_eq!(wait.pause(start + TIMEOUT.without_progress), None);
     }
 

@@ -63,7 +63,7 @@ pub enum BrokerError {
     Login(amiquip::Error),
     /// Channel, confirms, listeners
     #[error("cannot open a channel: {0}")]
-    OpenChannel(amiquip::Error),
+    OpenChannel(#[from] amiquip::Error),
     /// The exchange does not exist, or the user has no permission.
     #[error("cannot use the exchange: {0}")]
     Exchange(amiquip::Error),
@@ -180,23 +180,19 @@ impl BrokerConnection {
         let step = Cell::new("TLS handshake");
         let open = || {
             let write_gate = Arc::new(WriteGate::default());
-            let connector = url.tls.then(|| settings.tls.connector()).transpose()?;
-            let tls = connector.as_ref().map(|connector| (connector, &*url.host));
-            let stream = BoundedStream::open(Arc::clone(&socket), tls, Arc::clone(&write_gate))
+            let tls = url.tls.then(|| settings.tls.session(&url.host));
+            let stream = BoundedStream::open(&socket, tls.transpose()?, Arc::clone(&write_gate))
                 .map_err(BrokerError::TlsHandshake)?;
             step.set("login");
             let tuning = ConnectionTuning::default().mem_channel_bound(MAX_QUEUED_FRAMES);
             let mut connection =
                 Connection::insecure_open_stream(stream, connection_options(url), tuning)
                     .map_err(BrokerError::Login)?;
-            let blocked = connection
-                .listen_for_connection_blocked()
-                .map_err(BrokerError::OpenChannel)?;
+            let blocked = connection.listen_for_connection_blocked()?;
             step.set("checking the exchange");
             check_exchange(&mut connection, &settings.exchange)?;
             step.set("opening a channel");
-            let (channel, confirmations) =
-                open_channel(&mut connection).map_err(BrokerError::OpenChannel)?;
+            let (channel, confirmations) = open_channel(&mut connection)?;
             Ok(Self {
                 socket: ClosingSocket(Arc::clone(&socket)),
                 connection,
@@ -282,9 +278,7 @@ impl BrokerConnection {
 /// Checks that the exchange exists. Nothing is declared.
 fn check_exchange(connection: &mut Connection, exchange: &str) -> Result<(), BrokerError> {
     // A channel for the check only: a refusal closes it.
-    let channel = connection
-        .open_channel(None)
-        .map_err(BrokerError::OpenChannel)?;
+    let channel = connection.open_channel(None)?;
     match channel.exchange_declare_passive(exchange) {
         // The check requires a permission that publishing does not, in some versions of RabbitMQ.
         Err(
@@ -311,12 +305,10 @@ fn open_channel(connection: &mut Connection) -> amiquip::Result<(Channel, Confir
 
 /// Why the broker has closed a channel, where that is the error.
 fn channel_close_reason(error: amiquip::Error) -> Option<CloseReason> {
-    match error {
-        amiquip::Error::ServerClosedChannel { code, message, .. } => {
-            Some(CloseReason::Channel { code, message })
-        }
-        _ => None,
-    }
+    let amiquip::Error::ServerClosedChannel { code, message, .. } = error else {
+        return None;
+    };
+    Some(CloseReason::Channel { code, message })
 }
 
 /// Connects to one address.

@@ -48,7 +48,6 @@ pub struct BrokerSettings {
 }
 
 type Verdict = Result<(), DeliveryError>;
-type VerdictSender = oneshot::Sender<Verdict>;
 
 /// For the publisher's thread.
 enum PublisherCommand {
@@ -84,10 +83,10 @@ impl Publisher {
         }
         let (identity, events) = (batch.identity(), batch.len());
         let (sender, receiver) = oneshot::channel();
-        let wait = Wait::new(timeout, Instant::now());
+        let wait = Arc::new(Wait::new(timeout, Instant::now()));
         let caller = Caller {
             verdict: sender,
-            progress: Arc::clone(&wait.progress),
+            wait: Arc::clone(&wait),
         };
         // Without the thread, the sender of the verdict is dropped, which ends the wait.
         let submit = PublisherCommand::Submit(identity, (batch, charge), caller);
@@ -98,7 +97,7 @@ impl Publisher {
             None => Err(DeliveryError::Timeout {
                 after: wait.since.elapsed(),
                 progress: Progress {
-                    confirmed: wait.progress.settled(),
+                    confirmed: wait.settled(),
                     of: events,
                 },
                 status: self.status(),

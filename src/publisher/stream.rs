@@ -8,9 +8,9 @@ use std::sync::Arc;
 use amiquip::IoStream;
 use mio::unix::EventedFd;
 use mio::{Evented, Poll, PollOpt, Ready, Token};
+use openssl::ssl::Ssl;
 
 use super::frames::FrameCheck;
-use super::tls::TlsConnector;
 use super::write_gate::WriteGate;
 use crate::tls;
 
@@ -66,23 +66,23 @@ pub struct BoundedStream {
 }
 
 impl BoundedStream {
-    /// Over a connected socket, with TLS where there is the host's name. The handshake blocks; the caller limits the time.
+    /// Over a connected socket, with TLS where there is a session for it. The handshake blocks; the caller limits the time.
     pub fn open(
-        socket: Arc<TcpStream>,
-        tls: Option<(&TlsConnector, &str)>,
+        socket: &Arc<TcpStream>,
+        session: Option<Ssl>,
         write_gate: Arc<WriteGate>,
     ) -> io::Result<Self> {
         let inner = Socket {
-            inner: Arc::clone(&socket),
+            inner: Arc::clone(socket),
             has_failed: false,
         };
-        let transport: Box<dyn Transport> = match tls {
-            Some((connector, host)) => Box::new(connector.connect(host, inner)?),
+        let transport: Box<dyn Transport> = match session {
+            Some(ssl) => Box::new(ssl.connect(inner).map_err(tls::handshake_error)?),
             None => Box::new(inner),
         };
         socket.set_nonblocking(true)?;
         Ok(Self {
-            socket,
+            socket: Arc::clone(socket),
             transport,
             check: FrameCheck::default(),
             write_gate,
@@ -155,7 +155,7 @@ mod tests {
         let mut received = [0; HEARTBEAT.len()];
         // Waits for it.
         socket.peek(&mut received).unwrap();
-        let mut stream = BoundedStream::open(Arc::clone(&socket), None, Arc::default()).unwrap();
+        let mut stream = BoundedStream::open(&socket, None, Arc::default()).unwrap();
         socket.shutdown(Shutdown::Write).unwrap();
         for _ in 0..2 {
             let written = stream.write(b"frame").ok();

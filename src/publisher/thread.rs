@@ -120,10 +120,9 @@ impl Publisher {
             metrics: metrics.clone(),
             heartbeat,
         };
-        let run = move || thread.run(ended);
         thread::Builder::new()
             .name("publisher".to_owned())
-            .spawn(run)?;
+            .spawn(move || thread.run(ended))?;
         Ok(Self {
             commands,
             heard,
@@ -309,10 +308,8 @@ impl PublisherThread {
             if !returns.try_iter().all(|returned| self.returned(&returned)) {
                 return false;
             }
-            let (payload, is_ack) = match confirm {
-                Confirm::Ack(payload) => (payload, true),
-                Confirm::Nack(payload) => (payload, false),
-            };
+            let is_ack = matches!(confirm, Confirm::Ack(_));
+            let (Confirm::Ack(payload) | Confirm::Nack(payload)) = confirm;
             let (tag, multiple) = (payload.delivery_tag, payload.multiple);
             for duration in self.ledger.confirmed(tag, multiple, is_ack, Instant::now()) {
                 self.metrics.confirmed(duration);
@@ -378,11 +375,10 @@ impl PublisherThread {
         for reason in reasons {
             self.metrics.attempted(false);
             self.disconnected(&reason);
-            match self.log_limiter.allow(&reason, LogRate::REPEATED) {
-                Some(suppressed) => {
-                    warn!(suppressed; "cannot connect to RabbitMQ: {reason}; retrying");
-                }
-                None => debug!("cannot connect to RabbitMQ: {reason}"),
+            if let Some(suppressed) = self.log_limiter.allow(&reason, LogRate::REPEATED) {
+                warn!(suppressed; "cannot connect to RabbitMQ: {reason}; retrying");
+            } else {
+                debug!("cannot connect to RabbitMQ: {reason}");
             }
         }
         self.retry();

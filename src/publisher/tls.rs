@@ -1,12 +1,9 @@
 //! TLS to the broker: the trusted authorities, and the connector's own certificate.
 
-use std::io;
-use std::io::{Read, Write};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use openssl::error::ErrorStack;
-use openssl::ssl::{Ssl, SslContext, SslMethod, SslStream, SslVerifyMode};
+use openssl::ssl::{Ssl, SslContext, SslMethod, SslVerifyMode};
 use openssl::x509::verify::X509CheckFlags;
 
 use crate::tls::{self, TlsError};
@@ -22,12 +19,9 @@ pub struct TlsFiles {
     pub key: Option<PathBuf>,
 }
 
-/// Starts TLS with brokers.
-pub struct TlsConnector(SslContext);
-
 impl TlsFiles {
     /// Reads the files. Certificates and host names are always verified.
-    pub fn connector(&self) -> Result<TlsConnector, TlsError> {
+    pub fn context(&self) -> Result<SslContext, TlsError> {
         let mut context = SslContext::builder(SslMethod::tls_client())?;
         tls::require_tls_1_2(&mut context)?;
         context.set_verify(SslVerifyMode::PEER);
@@ -42,20 +36,13 @@ impl TlsFiles {
             }
             _ => return Err(TlsError::IncompleteIdentity),
         }
-        Ok(TlsConnector(context.build()))
-    }
-}
-
-impl TlsConnector {
-    /// Does the handshake with the host, whose name or address must be in its certificate.
-    pub fn connect<S: Read + Write>(&self, host: &str, stream: S) -> io::Result<SslStream<S>> {
-        let ssl = self.session(host);
-        let ssl = ssl.map_err(|stack| io::Error::other(tls::reasons(&stack)))?;
-        ssl.connect(stream).map_err(tls::handshake_error)
+        Ok(context.build())
     }
 
-    fn session(&self, host: &str) -> Result<Ssl, ErrorStack> {
-        let mut ssl = Ssl::new(&self.0)?;
+    /// For a handshake with the host, whose name or address must be in its certificate.
+    pub fn session(&self, host: &str) -> Result<Ssl, TlsError> {
+        let context = self.context()?;
+        let mut ssl = Ssl::new(&context)?;
         if let Ok(address) = host.parse::<IpAddr>() {
             ssl.param_mut().set_ip(address)?;
         } else {

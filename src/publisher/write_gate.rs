@@ -86,7 +86,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let gate = Arc::new(WriteGate::default());
-        let mut stream = BoundedStream::open(Arc::new(socket), None, Arc::clone(&gate)).unwrap();
+        let mut stream = BoundedStream::open(&Arc::new(socket), None, Arc::clone(&gate)).unwrap();
         let held = gate.hold();
         thread::scope(|scope| {
             // Held, each waits 20 ms.

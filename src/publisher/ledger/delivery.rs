@@ -4,17 +4,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::memory::Charge;
-use crate::publisher::VerdictSender;
-use crate::publisher::batch::{Batch, Identity};
-use crate::publisher::caller::SharedProgress;
+use crate::publisher::Verdict;
+use crate::publisher::batch::{Batch, Entity, Identity};
+use crate::publisher::caller::Wait;
 
 /// A caller that waits for a delivery's verdict.
 #[derive(Debug)]
 pub struct Caller {
     /// Closed when the caller does not wait any more.
-    pub verdict: VerdictSender,
-    /// How far the delivery is: each step gives the caller more time.
-    pub progress: Arc<SharedProgress>,
+    pub verdict: oneshot::Sender<Verdict>,
+    /// Each settled event gives the caller more time.
+    pub wait: Arc<Wait>,
 }
 
 /// One event of one delivery.
@@ -86,6 +86,13 @@ impl Delivery {
         self.settled == self.states.len()
     }
 
+    /// The events to do and their entities.
+    pub fn to_do(&self, batch: &Batch) -> impl Iterator<Item = (usize, Entity)> {
+        let is_to_do = |index: &usize| self.states[*index] == EventState::ToDo;
+        let to_do = (0..self.states.len()).filter(is_to_do);
+        to_do.filter_map(|index| Some((index, batch.entity(index)?)))
+    }
+
     /// Moves the cursor to the next event to do, and returns it.
     pub fn next_to_do(&mut self) -> Option<usize> {
         let rest = self.states.get(self.cursor..)?;
@@ -107,7 +114,7 @@ impl Delivery {
         self.settled += 1;
         self.changed_at = now;
         for caller in &self.callers {
-            caller.progress.advance(self.settled, now);
+            caller.wait.advance(self.settled, now);
         }
     }
 }

@@ -91,22 +91,18 @@ impl Ledger {
             self.parked_bytes += delivery.parked_bytes();
             delivery
         });
-        caller.progress.advance(delivery.settled, now);
+        caller.wait.advance(delivery.settled, now);
         delivery.callers.push(caller);
         let settled = delivery.settled;
         if delivery.is_live() {
             return settled;
         }
-        for (index, state) in delivery.states.iter().enumerate() {
-            if *state == EventState::ToDo
-                && let Some(entity) = batch.entity(index)
-            {
-                let event = EventRef {
-                    delivery: identity,
-                    index,
-                };
-                self.entities.entry(entity).or_default().push_back(event);
-            }
+        for (index, entity) in delivery.to_do(&batch) {
+            let event = EventRef {
+                delivery: identity,
+                index,
+            };
+            self.entities.entry(entity).or_default().push_back(event);
         }
         self.parked_bytes -= delivery.parked_bytes();
         delivery.content = Some((batch, charge));
@@ -316,11 +312,8 @@ impl Ledger {
         self.turns.retain(|other| *other != identity);
         self.parked_bytes += delivery.parked_bytes();
         delivery.changed_at = now;
-        for (index, state) in delivery.states.iter().enumerate() {
-            if *state == EventState::ToDo
-                && let Some(entity) = batch.entity(index)
-                && let Some(events) = self.entities.get_mut(&entity)
-            {
+        for (_, entity) in delivery.to_do(&batch) {
+            if let Some(events) = self.entities.get_mut(&entity) {
                 events.retain(|event| event.delivery != identity);
                 if events.is_empty() {
                     self.entities.remove(&entity);
@@ -333,15 +326,12 @@ impl Ledger {
     /// Forgets the oldest parked deliveries beyond [`MAX_PARKED_BYTES`].
     fn limit_parked(&mut self) {
         while self.parked_bytes > MAX_PARKED_BYTES {
-            let parked = self
-                .deliveries
-                .iter()
-                .filter(|(_, one)| one.is_forgettable());
-            let oldest = parked.min_by_key(|(_, delivery)| delivery.changed_at);
-            let Some(identity) = oldest.map(|(identity, _)| *identity) else {
+            let deliveries = self.deliveries.iter();
+            let parked = deliveries.filter(|(_, delivery)| delivery.is_forgettable());
+            let Some((&oldest, _)) = parked.min_by_key(|(_, delivery)| delivery.changed_at) else {
                 return;
             };
-            self.forget(identity);
+            self.forget(oldest);
         }
     }
 
@@ -368,14 +358,13 @@ impl Ledger {
                 self.park(identity, now);
             }
         }
-        self.deliveries.retain(|_, delivery| {
+        let is_old = |_: &_, delivery: &mut Delivery| {
             let age = now.saturating_duration_since(delivery.changed_at);
-            let is_kept = !delivery.is_forgettable() || age < PARKING_LIMIT;
-            if !is_kept {
-                self.parked_bytes -= delivery.parked_bytes();
-            }
-            is_kept
-        });
+            delivery.is_forgettable() && age >= PARKING_LIMIT
+        };
+        for (_, delivery) in self.deliveries.extract_if(is_old) {
+            self.parked_bytes -= delivery.parked_bytes();
+        }
     }
 
     /// Ends the current channel: what is not settled becomes to do again, in order, also what is acked. Returns how many messages
@@ -405,10 +394,9 @@ impl Ledger {
             (delivery.in_doubt, delivery.cursor) = (0, 0);
         }
         self.nothing_to_do = false;
-        let deliveries = &self.deliveries;
         self.entities.retain(|_, events| {
             events.retain(|event| {
-                let delivery = deliveries.get(&event.delivery);
+                let delivery = self.deliveries.get(&event.delivery);
                 delivery.is_some_and(Delivery::is_live)
             });
             !events.is_empty()

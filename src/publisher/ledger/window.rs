@@ -108,11 +108,12 @@ impl Window {
 
     /// Records that the broker has returned the message. False for an unknown tag.
     pub fn mark_returned(&mut self, tag: u64, reason: String) -> bool {
-        let slot = self
-            .index(tag)
-            .and_then(|index| self.slots.get_mut(index)?.as_mut());
-        slot.map(|message| message.returned = Some(reason))
-            .is_some()
+        let slot = self.index(tag).map(|index| &mut self.slots[index]);
+        let Some(Some(message)) = slot else {
+            return false;
+        };
+        message.returned = Some(reason);
+        true
     }
 
     /// Removes the messages that a confirm is for, and adapts the limit to how long they took. There are none for a tag that is

@@ -76,7 +76,7 @@ static IDENTITIES: LazyLock<Vec<Identity>> = LazyLock::new(|| {
 /// The other end of a [`Caller`].
 #[derive(Debug)]
 struct Waiter {
-    wait: Wait,
+    wait: Arc<Wait>,
     /// `None` once it is gone.
     receiver: Option<oneshot::Receiver<Verdict>>,
     verdict: OnceCell<Verdict>,
@@ -85,14 +85,13 @@ struct Waiter {
 impl Waiter {
     fn new(now: Instant) -> (Caller, Self) {
         let (verdict, receiver) = oneshot::channel();
-        let wait = Wait::new(TIMEOUT, now);
-        let progress = Arc::clone(&wait.progress);
+        let wait = Arc::new(Wait::new(TIMEOUT, now));
         let waiter = Self {
-            wait,
+            wait: Arc::clone(&wait),
             receiver: Some(receiver),
             verdict: OnceCell::new(),
         };
-        (Caller { verdict, progress }, waiter)
+        (Caller { verdict, wait }, waiter)
     }
 
     fn is_gone(&self) -> bool {
