@@ -241,11 +241,10 @@ impl Encoder<'_> {
     /// Keeps one event for each entity, and reports entities that alerts or groups share.
     fn finish(mut self, notification: &Notification<'_>) -> EncodedNotification {
         let mut events = self.builder.finish();
-        // Up to 8 bytes an alert, which are not charged: they must not wait for the broker.
-        let hiding = std::mem::take(&mut events.hiding);
-        self.counts.sharing_entity = hiding.len();
-        if let Some(first) = hiding.first().and_then(|index| events.batch.get(*index)) {
-            self.reporter.hidden(hiding.len(), first.entity_id);
+        self.counts.sharing_entity = events.hidden;
+        let first = events.first_hiding;
+        if let Some(first) = first.and_then(|index| events.batch.get(index)) {
+            self.reporter.hidden(events.hidden, first.entity_id);
         }
         let group = self.reporter.group(notification);
         if notification.group_key.is_empty() {

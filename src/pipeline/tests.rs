@@ -101,18 +101,6 @@ impl Write for Broken {
     }
 }
 
-/// It is not charged, and a notification may wait for the broker for a minute.
-#[test]
-fn nothing_is_kept_of_alerts_that_are_hidden_by_others() {
-    let fixture = Fixture::new(64 << 20);
-    let encoded = fixture.encode(&body(&[ALERTS[0]; 3])).unwrap();
-    assert_eq!(
-        (encoded.events.merged, encoded.counts.sharing_entity),
-        (2, 2)
-    );
-    assert_eq!(encoded.events.hiding.capacity(), 0);
-}
-
 #[test]
 fn alerts_without_an_event_are_rejected_alone_and_a_notification_is_counted_once() {
     let fixture = Fixture::new(64 << 20);

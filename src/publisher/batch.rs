@@ -73,8 +73,10 @@ pub struct MergedBatch {
     pub states: Vec<(Entity, State)>,
     /// How many gave way to another one of their entity.
     pub merged: usize,
-    /// The positions in the batch of those behind which an event with the same state disappears, once for each of these.
-    pub hiding: Vec<usize>,
+    /// How many of these disappear behind one with the same state.
+    pub hidden: usize,
+    /// The position in the batch of the first one that hides another.
+    pub first_hiding: Option<usize>,
 }
 
 /// One message of a batch.
@@ -168,7 +170,8 @@ impl BatchBuilder {
         let state = |&one: &usize| (events[one].entity, events[one].state);
         let is_hidden = |one: &&usize| events[**one].is_hidden_by(&events[chosen[**one]]);
         let hidden = merged.iter().filter(is_hidden);
-        let hiding = hidden.filter_map(|&one| kept.binary_search(&chosen[one]).ok());
+        let first = hidden.clone().next();
+        let first_hiding = first.and_then(|&one| kept.binary_search(&chosen[one]).ok());
         if !merged.is_empty() {
             batch.retain(|position| is_kept(&position));
         }
@@ -181,7 +184,8 @@ impl BatchBuilder {
             batch,
             states: kept.iter().map(state).collect(),
             merged: merged.len(),
-            hiding: hiding.collect(),
+            hidden: hidden.count(),
+            first_hiding,
         }
     }
 }
@@ -339,7 +343,8 @@ pub(super) mod tests {
             format!("{resource} {}", event["state"])
         });
         assert_eq!(published.collect::<Vec<_>>(), ["s 2", "r 1", "t 0"]);
-        assert_eq!((result.merged, result.hiding), (3, vec![0, 0]));
+        assert_eq!((result.merged, result.hidden), (3, 2));
+        assert_eq!(result.first_hiding, Some(0));
         let entities = (0..3).map(|index| result.batch.entity(index).unwrap());
         let states = entities.zip([State::Major, State::Minor, State::Ok]);
         assert_eq!(result.states, states.collect::<Vec<_>>());

@@ -66,7 +66,7 @@ fn every_commit_has_a_version_and_rpm_orders_them_by_history() {
     assert_fails(dir.path(), "deb", "unknown form \"deb\"");
 }
 
-/// Asserts that there is no version, for this reason.
+/// Asserts that `scripts/version` fails with this reason.
 #[track_caller]
 fn assert_fails(repository: &Path, form: &str, expected: &str) {
     let reason = run_failing(repository, &format!("scripts/version {form}"));
