@@ -150,10 +150,14 @@ impl BrokerConnection {
         settings: &BrokerSettings,
         watchdog: &Arc<CallWatchdog>,
     ) -> Result<Self, Vec<String>> {
+        let unresolved = |error| vec![format!("{url}: {}", BrokerError::Resolve(error))];
         let addresses: Vec<SocketAddr> = (url.host.as_str(), url.port)
             .to_socket_addrs()
-            .map_err(|error| vec![format!("{url}: {}", BrokerError::Resolve(error))])?
+            .map_err(unresolved)?
             .collect();
+        if addresses.is_empty() {
+            return Err(unresolved(io::ErrorKind::NotFound.into()));
+        }
         let mut reasons = Vec::new();
         for address in &addresses {
             let name = if addresses.len() > 1 {
