@@ -44,7 +44,7 @@ fn body(alerts: usize) -> Vec<u8> {
 fn alerts(bencher: Bencher<'_, '_>, alerts: usize) {
     let (mapping, reporter, mut body) = (
         mapping(),
-        MappingReporter::new(Metrics::new().alerts),
+        MappingReporter::new(Metrics::default().alerts),
         body(alerts),
     );
     let budget = Budget::new(usize::MAX);

@@ -192,7 +192,7 @@ fn all_mapped(rejected: usize, alerts: usize) -> Result<(), RunError> {
 fn serve(cli: &Cli, config: Config) -> Result<(), RunError> {
     let (commands, inbox) = unbounded();
     reload::watch_signals(commands.clone()).map_err(RunError::Signals)?;
-    let metrics = Metrics::new();
+    let metrics = Metrics::default();
     let reload_metrics = metrics.reloads.clone();
     let mut heartbeats = Heartbeats::default();
     let sink = match cli.mode {

@@ -143,7 +143,7 @@ impl Application {
         });
         let (status, elapsed) = (response.status, started.elapsed());
         let route = route.map_or("other", |(path, ..)| path);
-        self.metrics.http.answered(route, status, elapsed);
+        self.metrics.http.answered(route, status, Some(elapsed));
         debug!(
             request = id, peer:% = peer, method:% = shorten(&head.method), path:% = shorten(&head.path),
             status, milliseconds = elapsed.as_millis();
@@ -157,7 +157,7 @@ impl Application {
     pub fn reject(&self, error: &HttpError, peer: SocketAddr) -> Response {
         let (mut response, id) = (error.response(), self.next_id());
         let (status, log_limit) = error.classify();
-        self.metrics.http.refused(status);
+        self.metrics.http.answered("other", status, None);
         if let Some(suppressed) = self.is_allowed(log_limit) {
             warn!(request = id, peer:% = peer, status, suppressed; "{error}");
         }
@@ -168,7 +168,7 @@ impl Application {
 
     /// Counts and logs a failed TLS handshake.
     pub fn handshake_failed(&self, error: &HandshakeError, peer: SocketAddr) {
-        self.metrics.http.handshake_failed();
+        self.metrics.http.handshake_failures.add(1);
         if let Some(suppressed) = self.is_allowed(LogLimit::Anonymous) {
             warn!(peer:% = peer, suppressed; "{error}");
         }
@@ -196,7 +196,7 @@ impl Application {
 
     /// A sender without the first token would be refused once the others are removed.
     fn later_token_used(&self, position: u64, peer: SocketAddr) {
-        self.metrics.http.token_used(position);
+        self.metrics.http.later_tokens.add(position.to_string(), 1);
         let subject = format!("token {position}");
         if let Some(suppressed) = self.log_limiter.allow(&subject, LogRate::LASTING) {
             info!(peer:% = peer, position, suppressed; "request with a token that is not the first of http.bearer_token");
@@ -254,14 +254,15 @@ impl Application {
 
     fn metrics_page(&self, settings: &ServerSettings, request: &Request<'_>) -> Response {
         let (http, usage) = (&self.metrics.http, request.slot.usage());
-        http.set_connections(
-            usage.connections,
-            usage.notifications,
-            usage.max_notifications,
-        );
-        http.set_memory(&self.budget);
+        http.connections.set(usage.connections as u64);
+        http.notifications.set(usage.notifications as u64);
+        http.max_notifications.set(usage.max_notifications as u64);
+        http.memory_used.set(self.budget.used() as u64);
+        http.memory_limit.set(self.budget.limit as u64);
+        http.memory_refused.set(self.budget.refused());
         let tls = settings.tls.as_ref();
-        http.set_certificate_expiry(tls.map_or(0, |tls| tls.certificate.expires_at));
+        http.certificate_expiry
+            .set(tls.map_or(0, |tls| tls.certificate.expires_at));
         Response::new(200, metrics::CONTENT_TYPE, self.metrics.expose())
     }
 
@@ -349,7 +350,7 @@ pub mod tests {
         let budget = Budget::new(1 << 20);
         let sink = EventSink::stream(PanickingWriter);
         let reload = Box::new(|| Ok(()));
-        Application::new(active, sink, Metrics::new(), budget, reload)
+        Application::new(active, sink, Metrics::default(), budget, reload)
     }
 
     #[test]
@@ -373,6 +374,7 @@ pub mod tests {
             webhook.as_str(),
             "GET /-/healthy HTTP/1.1\r\nHost: h\r\n\r\n",
             "GET /nothing HTTP/1.1\r\nHost: h\r\n\r\n",
+            "GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n",
             "noise\r\n\r\n",
         ];
         stream.write_all(requests.concat().as_bytes()).unwrap();
@@ -384,12 +386,23 @@ pub mod tests {
                 .filter_map(move |line| line.strip_prefix(prefix))
         };
         let statuses: Vec<&str> = lines("HTTP/1.1 ").map(|line| &line[..3]).collect();
-        assert_eq!(statuses, ["500", "200", "404", "400"], "{received}");
+        assert_eq!(statuses, ["500", "200", "404", "200", "400"], "{received}");
         let ids: HashSet<&str> = lines("X-Request-Id: ").collect();
         assert_eq!(ids.len(), requests.len(), "{received}");
         // As RFC 9110 requires: Sun, 06 Nov 1994 08:49:37 GMT.
         let is_date = |date: &&str| date.len() == 29 && date.ends_with(" GMT");
         let dates = lines("Date: ").filter(is_date);
         assert_eq!(dates.count(), requests.len(), "{received}");
+        for gauge in [
+            "http_connections 1",
+            "http_notifications 0",
+            "http_notifications_limit 5",
+            "memory_used_bytes 0",
+            "memory_limit_bytes 1048576",
+            "tls_certificate_expiry_timestamp_seconds 0",
+        ] {
+            let found = lines("canopsis_connector_").any(|line| line == gauge);
+            assert!(found, "{gauge}: {received}");
+        }
     }
 }

@@ -1,20 +1,20 @@
 //! The metrics of each part of the program: their names, labels, and initial values.
 //!
-//! Each type is one module's handle. It must not know what the module does beyond what it counts.
+//! Each set is one module's handle. It must not know what the module does beyond what it counts.
 
-use std::hash::Hash;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::unix_seconds;
-use crate::memory::Budget;
 
 /// In seconds. By default a response is due within 8.
 const REQUEST_BUCKETS: [f64; 12] = [
@@ -26,13 +26,89 @@ const CONFIRM_BUCKETS: [f64; 12] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0,
 ];
 
-/// One label: its name and its value.
-type Label<V> = [(&'static str, V); 1];
+/// Why events are not known to be in the queue.
+const FAILURE_REASONS: &[&str] = &[
+    // The broker rejected the message (`basic.nack`).
+    "nack",
+    // No queue is bound to the exchange (`basic.return`).
+    "returned",
+    // The connection is open, and the confirm did not come in time.
+    "timeout",
+    // No connection is open, or it was lost before the confirm.
+    "disconnected",
+    // The broker has blocked the connection (memory or disk alarm).
+    "blocked",
+    // The broker's user may not write.
+    "access_refused",
+];
 
-type CounterBy<V> = Family<Label<V>, Counter>;
+/// A number that may fall.
+pub type Gauge<N = u64> = gauge::Gauge<N, AtomicU64>;
+
+/// Gauges of which each only rises, in Prometheus's text format: its `HELP` and `TYPE` have the name of its samples. A counter of
+/// the library has the suffix `_total` in its samples only, as OpenMetrics demands.
+#[derive(Debug, Clone, Default)]
+pub struct Counter<G = Gauge>(pub(super) G);
+
+impl<G: EncodeMetric> EncodeMetric for Counter<G> {
+    fn encode(&self, encoder: MetricEncoder<'_>) -> fmt::Result {
+        self.0.encode(encoder)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Counter
+    }
+}
+
+impl Counter {
+    /// Counts this many.
+    pub fn add(&self, count: u64) {
+        self.0.inc_by(count);
+    }
+
+    /// Takes over what is counted elsewhere.
+    pub fn set(&self, total: u64) {
+        self.0.set(total);
+    }
+}
+
+/// A counter for each value of a label.
+#[derive(Debug, Clone)]
+pub struct CounterBy {
+    label: &'static str,
+    counters: Family<[(&'static str, Cow<'static, str>); 1], Gauge>,
+}
+
+impl CounterBy {
+    /// The counters of these values start at 0, so that `increase()` sees the first event.
+    fn new(label: &'static str, values: &[&'static str]) -> Self {
+        let counters = Family::default();
+        let new = Self { label, counters };
+        for value in values {
+            new.add(*value, 0);
+        }
+        new
+    }
+
+    /// Adds to the counter of a value, which exists from then on, also at 0.
+    pub fn add(&self, value: impl Into<Cow<'static, str>>, count: u64) {
+        let labels = [(self.label, value.into())];
+        self.counters.get_or_create(&labels).inc_by(count);
+    }
+}
+
+impl EncodeMetric for CounterBy {
+    fn encode(&self, encoder: MetricEncoder<'_>) -> fmt::Result {
+        self.counters.encode(encoder)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Counter
+    }
+}
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
+pub struct RequestLabels {
     route: &'static str,
     code: u16,
 }
@@ -45,11 +121,11 @@ macro_rules! metrics {
         $(#[$doc])*
         #[derive(Debug, Clone)]
         pub struct $set {
-            $($field: $metric),+
+            $(pub(crate) $field: $metric),+
         }
 
         impl $set {
-            pub(super) fn registered(registry: &mut Registry) -> Self {
+            pub(super) fn register(registry: &mut Registry) -> Self {
                 let new = Self { $($field: $initial),+ };
                 $(registry.register($name, $help, new.$field.clone());)+
                 new
@@ -57,23 +133,24 @@ macro_rules! metrics {
         }
     };
 }
+pub(super) use metrics;
 
 metrics! {
     /// What the HTTP server counts.
     HttpMetrics {
-        requests: Family<RequestLabels, Counter> = Family::default(), "http_requests",
+        requests: Counter<Family<RequestLabels, Gauge>> = requests_at_0(), "http_requests_total",
             "HTTP requests answered, by route and status code";
-        durations: Family<Label<&'static str>, Histogram, fn() -> Histogram> =
+        durations: Family<[(&'static str, &'static str); 1], Histogram, fn() -> Histogram> =
             Family::new_with_constructor(|| Histogram::new(REQUEST_BUCKETS)),
             "http_request_duration_seconds",
             "Time from the end of the request's header to the response, the wait for RabbitMQ included";
-        unauthorized: Counter = Counter::default(), "http_authentication_failures",
+        unauthorized: Counter = Counter::default(), "http_authentication_failures_total",
             "HTTP requests without a token or with a wrong one";
-        later_tokens: CounterBy<u64> = Family::default(), "http_requests_with_later_token",
+        later_tokens: CounterBy = CounterBy::new("position", &["2"]), "http_requests_with_later_token_total",
             "HTTP requests with a token that is not the first of http.bearer_token, by its position in the list";
-        handshake_failures: Counter = Counter::default(), "tls_handshake_failures",
+        handshake_failures: Counter = Counter::default(), "tls_handshake_failures_total",
             "TLS handshakes with senders that failed or were not complete in time";
-        certificate_expiry: Gauge = Gauge::default(), "tls_certificate_expiry_timestamp_seconds",
+        certificate_expiry: gauge::Gauge = gauge::Gauge::default(), "tls_certificate_expiry_timestamp_seconds",
             "Unix time at which the listener's certificate, or one of its chain, expires; 0 without TLS";
         connections: Gauge = Gauge::default(), "http_connections",
             "Open HTTP connections";
@@ -85,7 +162,7 @@ metrics! {
             "Memory that notifications hold, as charged to the memory budget";
         memory_limit: Gauge = Gauge::default(), "memory_limit_bytes",
             "Limit of the memory budget";
-        memory_refused: Counter = Counter::default(), "memory_refused",
+        memory_refused: Counter = Counter::default(), "memory_refused_total",
             "Attempts to charge the memory budget that failed; answered 503 or 413";
     }
 }
@@ -93,20 +170,24 @@ metrics! {
 metrics! {
     /// What the pipeline counts.
     AlertMetrics {
-        last_notification: Gauge<f64, AtomicU64> = Gauge::default(),
+        last_notification: Gauge<f64> = Gauge::default(),
             "last_notification_timestamp_seconds",
             "Unix time of the last valid notification; 0 before the first";
-        received: CounterBy<&'static str> = Family::default(), "alerts_received",
+        received: CounterBy = CounterBy::new("status", &["firing", "resolved"]), "alerts_received_total",
             "Alerts in notifications, by status";
-        rejected: CounterBy<String> = Family::default(), "alerts_rejected",
+        rejected: CounterBy =
+            CounterBy::new("field", &["connector_name", "component", "resource", "event", "alert"]),
+            "alerts_rejected_total",
             "Alerts rejected: this required field has no value, the event is too large, or the alert is malformed";
-        truncated: Counter = Counter::default(), "alerts_truncated",
+        truncated: Counter = Counter::default(), "alerts_truncated_total",
             "Alerts that Alertmanager left out of notifications (max_alerts); they never reach Canopsis";
-        sharing: Counter = Counter::default(), "alerts_sharing_entity",
+        sharing: Counter = Counter::default(), "alerts_sharing_entity_total",
             "Firing alerts merged into another one of their entity (component and resource) with the same state; they are one alarm";
-        lowered: Counter = Counter::default(), "groups_sharing_entity",
+        lowered: Counter = Counter::default(), "groups_sharing_entity_total",
             "Events that lowered or closed an alarm that another group of Alertmanager had raised";
-        dropped: CounterBy<String> = Family::default(), "event_fields_dropped",
+        dropped: CounterBy = CounterBy::new(
+            "field", &["state", "output", "long_output", "author", "timestamp", "tags", "perf_data"]),
+            "event_fields_dropped_total",
             "Rules that failed or yielded an invalid value; the event lacks the field, or is critical (state)";
     }
 }
@@ -114,13 +195,13 @@ metrics! {
 metrics! {
     /// What the publisher counts, and its state.
     BrokerMetrics {
-        published: Counter = Counter::default(), "events_published",
+        published: Counter = Counter::default(), "events_published_total",
             "Events confirmed by RabbitMQ, in notifications answered 200 or 422";
-        failed: CounterBy<&'static str> = Family::default(), "events_failed",
+        failed: CounterBy = CounterBy::new("reason", FAILURE_REASONS), "events_failed_total",
             "Events rejected, returned or not confirmed in time, by reason; Alertmanager sends them again";
-        settled_before_retry: Counter = Counter::default(), "events_settled_before_retry",
+        settled_before_retry: Counter = Counter::default(), "events_settled_before_retry_total",
             "Events of retried notifications that an earlier attempt had published; not published again";
-        attempts: CounterBy<&'static str> = Family::default(), "amqp_connection_attempts",
+        attempts: CounterBy = CounterBy::new("outcome", &["success", "failure"]), "amqp_connection_attempts_total",
             "Attempts to connect to RabbitMQ, by outcome";
         confirms: Histogram = Histogram::new(CONFIRM_BUCKETS), "amqp_confirm_duration_seconds",
             "Time from publishing a message to its confirm";
@@ -144,26 +225,48 @@ metrics! {
 metrics! {
     /// What the reload controller counts.
     ReloadMetrics {
-        outcomes: CounterBy<&'static str> = Family::default(), "config_reloads",
+        outcomes: CounterBy = CounterBy::new("outcome", &["success", "failure"]), "config_reloads_total",
             "Reloads of the configuration, by outcome";
         successful: Gauge = Gauge::default(), "config_last_reload_successful",
             "Whether the last load of the configuration succeeded (1) or failed (0)";
-        loaded_at: Gauge<f64, AtomicU64> = Gauge::default(),
+        loaded_at: Gauge<f64> = Gauge::default(),
             "config_last_reload_success_timestamp_seconds",
             "Unix time of the last successful load of the configuration";
     }
 }
 
-/// Adds to a counter, which exists from then on, also at 0.
-fn add<L>(family: &Family<L, Counter>, labels: &L, count: u64)
-where
-    L: Clone + Hash + Eq,
-{
-    family.get_or_create(labels).inc_by(count);
+/// The answers to a notification are counted from 0, so that `increase()` sees the first of each.
+fn requests_at_0() -> Counter<Family<RequestLabels, Gauge>> {
+    let requests = Family::<_, Gauge>::default();
+    for code in [200, 400, 401, 413, 415, 422, 503] {
+        let route = "/webhook";
+        requests
+            .get_or_create(&RequestLabels { route, code })
+            .set(0);
+    }
+    Counter(requests)
 }
 
-fn outcome(success: bool) -> Label<&'static str> {
-    [("outcome", if success { "success" } else { "failure" })]
+impl HttpMetrics {
+    /// Counts a response. The duration is that of a request.
+    pub fn answered(&self, route: &'static str, code: u16, after: Option<Duration>) {
+        let labels = RequestLabels { route, code };
+        self.requests.0.get_or_create(&labels).inc();
+        if let Some(after) = after {
+            let duration = self.durations.get_or_create(&[("route", route)]);
+            duration.observe(after.as_secs_f64());
+        }
+        if code == 401 {
+            self.unauthorized.add(1);
+        }
+    }
+
+    /// Starts the counts for these tokens, but the first, at 0. That for a second one is always there.
+    pub fn preregister(&self, tokens: usize) {
+        for position in 2..=tokens {
+            self.later_tokens.add(position.to_string(), 0);
+        }
+    }
 }
 
 /// What the publisher's ledger holds.
@@ -181,259 +284,27 @@ pub struct LedgerStats {
     pub window: usize,
 }
 
-/// Why events are not known to be in the queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FailureReason {
-    /// The broker rejected the message (`basic.nack`).
-    Nack,
-    /// No queue is bound to the exchange (`basic.return`).
-    Returned,
-    /// The connection is open, and the confirm did not come in time.
-    Timeout,
-    /// No connection is open, or it was lost before the confirm.
-    Disconnected,
-    /// The broker has blocked the connection (memory or disk alarm).
-    Blocked,
-    /// The broker's user may not write.
-    AccessRefused,
-}
-
-impl FailureReason {
-    const ALL: [Self; 6] = [
-        Self::Nack,
-        Self::Returned,
-        Self::Timeout,
-        Self::Disconnected,
-        Self::Blocked,
-        Self::AccessRefused,
-    ];
-
-    fn label(self) -> Label<&'static str> {
-        let reason = match self {
-            Self::Nack => "nack",
-            Self::Returned => "returned",
-            Self::Timeout => "timeout",
-            Self::Disconnected => "disconnected",
-            Self::Blocked => "blocked",
-            Self::AccessRefused => "access_refused",
-        };
-        [("reason", reason)]
-    }
-}
-
-impl HttpMetrics {
-    pub(super) fn register(registry: &mut Registry) -> Self {
-        let new = Self::registered(registry);
-        for code in [200, 400, 401, 413, 415, 422, 503] {
-            let route = "/webhook";
-            add(&new.requests, &RequestLabels { route, code }, 0);
-        }
-        new
-    }
-
-    /// Counts input that is not a valid request, and was answered with this code.
-    pub fn refused(&self, code: u16) {
-        let route = "other";
-        add(&self.requests, &RequestLabels { route, code }, 1);
-    }
-
-    /// Counts a request that was answered.
-    pub fn answered(&self, route: &'static str, code: u16, after: Duration) {
-        add(&self.requests, &RequestLabels { route, code }, 1);
-        self.durations
-            .get_or_create(&[("route", route)])
-            .observe(after.as_secs_f64());
-        if code == 401 {
-            self.unauthorized.inc();
-        }
-    }
-
-    /// Counts a request with the token at this position, which is not the first.
-    pub fn token_used(&self, position: u64) {
-        add(&self.later_tokens, &[("position", position)], 1);
-    }
-
-    /// Starts the counts for tokens other than the first at 0, so that `increase()` sees the first request. There is always
-    /// one, so that the metric is there before a second token is.
-    pub fn preregister(&self, tokens: usize) {
-        for position in 2..=(tokens as u64).max(2) {
-            add(&self.later_tokens, &[("position", position)], 0);
-        }
-    }
-
-    /// Counts a connection that was closed because TLS was not established.
-    pub fn handshake_failed(&self) {
-        self.handshake_failures.inc();
-    }
-
-    /// Sets the gauge for a scrape.
-    pub fn set_certificate_expiry(&self, unix_seconds: i64) {
-        self.certificate_expiry.set(unix_seconds);
-    }
-
-    /// Sets the gauges for a scrape: the open connections, the ones among them with a notification, and the limit of those.
-    pub fn set_connections(&self, open: usize, notifications: usize, max_notifications: usize) {
-        self.connections.set(gauge(open));
-        self.notifications.set(gauge(notifications));
-        self.max_notifications.set(gauge(max_notifications));
-    }
-
-    /// Sets the metrics of the memory budget for a scrape.
-    pub fn set_memory(&self, budget: &Budget) {
-        self.memory_used.set(gauge(budget.used()));
-        self.memory_limit.set(gauge(budget.limit));
-        let refused = self.memory_refused.inner();
-        refused.store(budget.refused(), Ordering::Relaxed);
-    }
-}
-
-impl AlertMetrics {
-    pub(super) fn register(registry: &mut Registry) -> Self {
-        let new = Self::registered(registry);
-        for status in ["firing", "resolved"] {
-            add(&new.received, &[("status", status)], 0);
-        }
-        for field in ["connector_name", "component", "resource", "event", "alert"] {
-            add(&new.rejected, &field_label(field), 0);
-        }
-        for field in [
-            "state",
-            "output",
-            "long_output",
-            "author",
-            "timestamp",
-            "tags",
-            "perf_data",
-        ] {
-            new.preregister(field);
-        }
-        new
-    }
-
-    /// Counts alerts, `firing` or `resolved`.
-    pub fn received(&self, status: &'static str, alerts: u64) {
-        add(&self.received, &[("status", status)], alerts);
-    }
-
-    /// Counts alerts without an event: this required field has no value, or the whole `event` or `alert` is at fault.
-    pub fn rejected(&self, field: &str, alerts: u64) {
-        add(&self.rejected, &field_label(field), alerts);
-    }
-
-    /// Counts an event that lacks this field.
-    pub fn dropped(&self, field: &str, events: u64) {
-        add(&self.dropped, &field_label(field), events);
-    }
-
-    /// Notes the time of a valid notification.
-    pub fn notified(&self) {
-        self.last_notification.set(unix_seconds());
-    }
-
-    /// Starts the count of events that lack this field at 0, so that `increase()` sees the first one.
-    pub fn preregister(&self, field: &str) {
-        add(&self.dropped, &field_label(field), 0);
-    }
-
-    /// Counts firing alerts that are merged into another one with the same state.
-    pub fn sharing_entity(&self, alerts: usize) {
-        self.sharing.inc_by(saturating(alerts));
-    }
-
-    /// Counts events that lower the alarm of another group.
-    pub fn lowered_by_group(&self, events: usize) {
-        self.lowered.inc_by(saturating(events));
-    }
-
-    /// Counts alerts that Alertmanager left out.
-    pub fn truncated(&self, alerts: u64) {
-        // A sender chooses the number: the counter must not overflow.
-        self.truncated.inc_by(alerts.min(u32::MAX.into()));
-    }
-}
-
-fn field_label(field: &str) -> Label<String> {
-    [("field", field.to_owned())]
-}
-
 impl BrokerMetrics {
-    pub(super) fn register(registry: &mut Registry) -> Self {
-        let new = Self::registered(registry);
-        for reason in FailureReason::ALL {
-            add(&new.failed, &reason.label(), 0);
-        }
-        for success in [true, false] {
-            add(&new.attempts, &outcome(success), 0);
-        }
-        new
-    }
-
-    /// Counts events that are in the queue, of a notification that is answered so.
-    pub fn published(&self, events: usize) {
-        self.published.inc_by(saturating(events));
-    }
-
-    /// Counts events that are not known to be in the queue.
-    pub fn failed(&self, reason: FailureReason, events: usize) {
-        add(&self.failed, &reason.label(), saturating(events));
-    }
-
-    /// Counts events that a retry need not publish again.
-    pub fn settled_before_retry(&self, events: usize) {
-        self.settled_before_retry.inc_by(saturating(events));
-    }
-
-    /// Counts an attempt to connect.
-    pub fn attempted(&self, success: bool) {
-        add(&self.attempts, &outcome(success), 1);
-    }
-
-    /// Records how long a confirm took.
-    pub fn confirmed(&self, after: Duration) {
-        self.confirms.observe(after.as_secs_f64());
-    }
-
-    /// Sets whether a connection is open, and whether the broker has blocked publishing on it.
-    pub fn set_connection(&self, is_connected: bool, is_blocked: bool) {
-        self.connected.set(is_connected.into());
-        self.blocked.set(is_blocked.into());
-    }
-
     /// Sets what the ledger holds.
     pub fn set_ledger(&self, stats: LedgerStats) {
-        self.in_flight.set(gauge(stats.in_flight));
-        self.waiting.set(gauge(stats.to_settle));
-        self.live.set(gauge(stats.live));
-        self.parked.set(gauge(stats.parked));
-        self.window.set(gauge(stats.window));
+        self.in_flight.set(stats.in_flight as u64);
+        self.waiting.set(stats.to_settle as u64);
+        self.live.set(stats.live as u64);
+        self.parked.set(stats.parked as u64);
+        self.window.set(stats.window as u64);
     }
-}
-
-fn saturating(events: usize) -> u64 {
-    u64::try_from(events).unwrap_or(u64::MAX)
-}
-
-fn gauge(number: usize) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 impl ReloadMetrics {
-    pub(super) fn register(registry: &mut Registry) -> Self {
-        let new = Self::registered(registry);
-        for success in [true, false] {
-            add(&new.outcomes, &outcome(success), 0);
-        }
-        new.loaded(true);
-        new
-    }
-
     /// Counts a reload.
     pub fn reloaded(&self, success: bool) {
-        add(&self.outcomes, &outcome(success), 1);
+        let outcome = if success { "success" } else { "failure" };
+        self.outcomes.add(outcome, 1);
         self.loaded(success);
     }
 
-    fn loaded(&self, success: bool) {
+    /// Records whether the last load has succeeded.
+    pub(super) fn loaded(&self, success: bool) {
         self.successful.set(success.into());
         if success {
             self.loaded_at.set(unix_seconds());

@@ -3,38 +3,37 @@
 //! Each module gets a handle to its own metrics. Label values come from the program or the configuration, never from a sender:
 //! each distinct value costs memory here and in Prometheus.
 
-use std::time::SystemTime;
-
+use jiff::Timestamp;
 use prometheus_client::encoding::text;
-use prometheus_client::metrics::info::Info;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-mod exposition;
 mod families;
 mod process;
 
-pub use exposition::CONTENT_TYPE;
-pub use families::{
-    AlertMetrics, BrokerMetrics, FailureReason, HttpMetrics, LedgerStats, ReloadMetrics,
-};
+pub use families::{AlertMetrics, BrokerMetrics, HttpMetrics, LedgerStats, ReloadMetrics};
 pub use process::max_open_files;
 
 use crate::version;
+use families::Gauge;
+use process::ProcessMetrics;
 
 /// Of every name except those of the process, which are the same for all exporters.
 const PREFIX: &str = "canopsis_connector";
 
+/// The value of the header `Content-Type`: Prometheus's text format, which every Prometheus reads.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
 /// The current Unix time.
-fn unix_seconds() -> f64 {
-    SystemTime::UNIX_EPOCH
-        .elapsed()
-        .map_or(0.0, |elapsed| elapsed.as_secs_f64())
+pub fn unix_seconds() -> f64 {
+    Timestamp::now().as_duration().as_secs_f64()
 }
 
 /// The registry and the handles of all metrics.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    process: ProcessMetrics,
     /// For the HTTP server.
     pub http: HttpMetrics,
     /// For the pipeline.
@@ -46,46 +45,45 @@ pub struct Metrics {
 }
 
 impl Default for Metrics {
+    /// Registers all metrics. Counters start at 0; the process counts as started now, and the configuration as loaded.
     fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Metrics {
-    /// Registers all metrics. Counters start at 0; the configuration counts as loaded now.
-    pub fn new() -> Self {
         let mut root = Registry::default();
+        let process = ProcessMetrics::register(&mut root);
+        process.started.set(unix_seconds());
         let registry = root.sub_registry_with_prefix(PREFIX);
-        let build = [
+        let build = Family::<[(&str, &str); 3], Gauge>::default();
+        let labels = [
             ("version", version::VERSION),
             ("commit", version::COMMIT),
             ("rustc", version::RUSTC),
         ];
+        build.get_or_create(&labels).set(1);
         registry.register(
-            "build",
+            "build_info",
             "Version, commit and compiler version of the program",
-            Info::new(build.to_vec()),
+            build,
         );
-        let http = HttpMetrics::register(registry);
-        let alerts = AlertMetrics::register(registry);
-        let broker = BrokerMetrics::register(registry);
         let reloads = ReloadMetrics::register(registry);
-        root.register_collector(Box::new(process::Process::new()));
+        reloads.loaded(true);
         Self {
-            registry: root,
-            http,
-            alerts,
-            broker,
+            process,
+            http: HttpMetrics::register(registry),
+            alerts: AlertMetrics::register(registry),
+            broker: BrokerMetrics::register(registry),
             reloads,
+            registry: root,
         }
     }
+}
 
+impl Metrics {
     /// The body of the response to a scrape.
     pub fn expose(&self) -> String {
+        self.process.read();
         let mut page = String::with_capacity(16 << 10);
-        // Writing to a string does not fail.
-        let _ = text::encode(&mut page, &self.registry);
-        exposition::to_text(&page)
+        // Writing to a string does not fail. The end mark is OpenMetrics's alone.
+        let _ = text::encode_registry(&mut page, &self.registry);
+        page
     }
 }
 
@@ -94,26 +92,24 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::memory::Budget;
 
     #[test]
     fn a_scrape_shows_every_count() {
-        let metrics = Metrics::new();
-        metrics
-            .http
-            .answered("/webhook", 401, Duration::from_millis(3));
-        let budget = Budget::new(1000);
-        let mut charge = budget.charge();
-        charge.grow(600).unwrap();
-        charge.grow(600).unwrap_err();
-        metrics.http.set_connections(7, 2, 5);
-        metrics.http.set_memory(&budget);
-        drop(charge);
-        metrics.alerts.received("firing", 1);
-        metrics.alerts.dropped("prom_title", 1);
-        metrics.broker.failed(FailureReason::Blocked, 7);
+        let metrics = Metrics::default();
+        let duration = Some(Duration::from_millis(3));
+        metrics.http.answered("/webhook", 401, duration);
+        metrics.http.preregister(3);
+        metrics.http.connections.set(7);
+        metrics.http.notifications.set(2);
+        metrics.http.max_notifications.set(5);
+        metrics.http.memory_used.set(600);
+        metrics.http.memory_limit.set(1000);
+        metrics.http.memory_refused.set(1);
+        metrics.alerts.received.add("firing", 1);
+        metrics.alerts.dropped.add("prom_title", 1);
+        metrics.broker.failed.add("blocked", 7);
         metrics.reloads.reloaded(false);
-        metrics.broker.set_connection(true, false);
+        metrics.broker.connected.set(1);
         metrics.broker.set_ledger(LedgerStats {
             live: 2,
             parked: 1,
@@ -131,6 +127,8 @@ mod tests {
             "canopsis_connector_http_notifications_limit 5",
             "canopsis_connector_memory_used_bytes 600",
             "canopsis_connector_memory_limit_bytes 1000",
+            "canopsis_connector_http_requests_with_later_token_total{position=\"2\"} 0",
+            "canopsis_connector_http_requests_with_later_token_total{position=\"3\"} 0",
             "canopsis_connector_memory_refused_total 1",
             "canopsis_connector_alerts_received_total{status=\"firing\"} 1",
             "canopsis_connector_alerts_received_total{status=\"resolved\"} 0",
@@ -148,5 +146,32 @@ mod tests {
         ] {
             assert!(page.lines().any(|found| found == line), "{line} in\n{page}");
         }
+    }
+
+    #[test]
+    fn samples_follow_the_help_and_the_type_of_their_name() {
+        let page = Metrics::default().expose();
+        let (mut named, mut typed) = ("", ("", ""));
+        for line in page.lines() {
+            let (name, rest) = line.rsplit_once(' ').unwrap();
+            if let Some(help) = line.strip_prefix("# HELP ") {
+                named = help.split(' ').next().unwrap();
+            } else if let Some(name) = name.strip_prefix("# TYPE ") {
+                assert_eq!(name, named);
+                typed = (name, rest);
+            } else {
+                let sample = name.split('{').next().unwrap();
+                let suffix = sample.strip_prefix(typed.0).unwrap();
+                let expected: &[&str] = match typed.1 {
+                    "counter" if sample.ends_with("_total") => &[""],
+                    "gauge" if !sample.ends_with("_total") => &[""],
+                    "histogram" => &["_sum", "_count", "_bucket"],
+                    _ => &[],
+                };
+                assert!(expected.contains(&suffix), "{typed:?}: {line}");
+                assert!(rest.parse::<f64>().is_ok(), "{line}");
+            }
+        }
+        assert_eq!(named, typed.0, "the page is not empty");
     }
 }

@@ -1,94 +1,52 @@
 //! Metrics of the process under the names that are the same for all exporters, read from `/proc/self` (proc(5)) at each scrape.
 
-use std::fmt;
 use std::fs;
 use std::str::FromStr;
 
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
-use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
 
-use super::unix_seconds;
+use super::families::{Counter, Gauge, metrics};
 
 /// Clock ticks per second in `/proc/self/stat`: 100 in Linux's user-space interface, whatever the kernel's own tick (times(2)).
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// The start time; all else is read when it is collected.
-#[derive(Debug)]
-pub struct Process {
-    started: f64,
-}
-
-impl Process {
-    /// Takes the current time for the start of the process: create it early.
-    pub fn new() -> Self {
-        Self {
-            started: unix_seconds(),
-        }
+metrics! {
+    /// The process. `NaN` where `/proc` does not show a value.
+    ProcessMetrics {
+        cpu: Counter<Gauge<f64>> = Counter::default(), "process_cpu_seconds_total",
+            "User and system CPU time spent, in seconds";
+        started: Gauge<f64> = Gauge::default(), "process_start_time_seconds",
+            "Unix time of the process's start";
+        resident: Gauge<f64> = Gauge::default(), "process_resident_memory_bytes",
+            "Resident memory in bytes";
+        virtual_memory: Gauge<f64> = Gauge::default(), "process_virtual_memory_bytes",
+            "Virtual memory in bytes";
+        threads: Gauge<f64> = Gauge::default(), "process_threads",
+            "Number of threads";
+        open_fds: Gauge<f64> = Gauge::default(), "process_open_fds",
+            "Open file descriptors";
+        max_fds: Gauge<f64> = Gauge::default(), "process_max_fds",
+            "Limit of open file descriptors";
     }
 }
 
-impl Collector for Process {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+impl ProcessMetrics {
+    /// Updates all but the start.
+    pub fn read(&self) {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-        let descriptors = fs::read_dir("/proc/self/fd")
-            .ok()
-            .and_then(|entries| u32::try_from(entries.count()).ok());
-        if let Some(seconds) = cpu_seconds(&stat) {
-            let counter = ConstCounter::new(seconds);
-            let help = "User and system CPU time spent, in seconds";
-            counter.encode(encoder.encode_descriptor(
-                "process_cpu_seconds",
-                help,
-                None,
-                counter.metric_type(),
-            )?)?;
-        }
-        for (name, help, value) in [
-            (
-                "process_start_time_seconds",
-                "Unix time of the process's start",
-                Some(self.started),
-            ),
-            (
-                "process_resident_memory_bytes",
-                "Resident memory in bytes",
-                kibibytes(&status, "VmRSS:"),
-            ),
-            (
-                "process_virtual_memory_bytes",
-                "Virtual memory in bytes",
-                kibibytes(&status, "VmSize:"),
-            ),
-            (
-                "process_threads",
-                "Number of threads",
-                field(&status, "Threads:"),
-            ),
-            (
-                "process_open_fds",
-                "Open file descriptors",
-                descriptors.map(f64::from),
-            ),
-            (
-                "process_max_fds",
-                "Limit of open file descriptors",
-                max_open_files(),
-            ),
+        self.cpu.0.set(cpu_seconds(&stat).unwrap_or(f64::NAN));
+        let open_fds = fs::read_dir("/proc/self/fd").ok();
+        let open_fds = open_fds.and_then(|entries| u32::try_from(entries.count()).ok());
+        for (gauge, value) in [
+            (&self.resident, kibibytes(&status, "VmRSS:")),
+            (&self.virtual_memory, kibibytes(&status, "VmSize:")),
+            (&self.threads, field(&status, "Threads:")),
+            (&self.open_fds, open_fds.map(f64::from)),
+            (&self.max_fds, max_open_files()),
         ] {
-            if let Some(value) = value {
-                let gauge = ConstGauge::new(value);
-                gauge.encode(encoder.encode_descriptor(
-                    name,
-                    help,
-                    None,
-                    gauge.metric_type(),
-                )?)?;
-            }
+            gauge.set(value.unwrap_or(f64::NAN));
         }
-        Ok(())
     }
 }
 

@@ -10,7 +10,7 @@ use crate::alertmanager::{Notification, Status};
 use crate::event::State;
 use crate::logging::{LogLimiter, LogRate};
 use crate::mapping::{AlertError, Mapping, Warning};
-use crate::metrics::{AlertMetrics, Metrics};
+use crate::metrics::{AlertMetrics, Metrics, unix_seconds};
 use crate::publisher::Entity;
 use crate::text::shorten;
 
@@ -71,20 +71,20 @@ impl MappingReporter {
     pub fn unlimited() -> Self {
         Self {
             log_limiter: None,
-            ..Self::new(Metrics::new().alerts)
+            ..Self::new(Metrics::default().alerts)
         }
     }
 
     /// Creates the counters of a mapping's fields at 0, so that their first increase is seen.
     pub fn preregister(&self, mapping: &Mapping) {
         for (name, _) in &mapping.extra_infos {
-            self.metrics.preregister(name.as_str());
+            self.metrics.dropped.add(name.as_str().to_owned(), 0);
         }
     }
 
     /// A valid notification has arrived.
     pub(super) fn notified(&self, notification: &Notification<'_>) {
-        self.metrics.notified();
+        self.metrics.last_notification.set(unix_seconds());
         if notification.truncated_alerts == 0 {
             return;
         }
@@ -175,16 +175,18 @@ impl MappingReporter {
 
     /// Counts a notification that is delivered.
     pub(super) fn count(&self, counts: &AlertCounts) {
-        self.metrics.received("firing", counts.firing);
-        self.metrics.received("resolved", counts.resolved);
-        self.metrics.truncated(counts.truncated);
-        self.metrics.sharing_entity(counts.sharing_entity);
-        self.metrics.lowered_by_group(counts.lowered_by_group);
+        let metrics = &self.metrics;
+        metrics.received.add("firing", counts.firing);
+        metrics.received.add("resolved", counts.resolved);
+        // A sender chooses the number: the counter must not overflow.
+        metrics.truncated.add(counts.truncated.min(u32::MAX.into()));
+        metrics.sharing.add(counts.sharing_entity as u64);
+        metrics.lowered.add(counts.lowered_by_group as u64);
         for (field, alerts) in &counts.rejected {
-            self.metrics.rejected(field, *alerts);
+            metrics.rejected.add(*field, *alerts);
         }
         for (field, events) in &counts.dropped {
-            self.metrics.dropped(field, *events);
+            metrics.dropped.add(field.clone(), *events);
         }
     }
 }

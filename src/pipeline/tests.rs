@@ -41,7 +41,7 @@ struct Fixture {
 
 impl Fixture {
     fn new(limit: usize) -> Self {
-        let metrics = Metrics::new();
+        let metrics = Metrics::default();
         Self {
             budget: Budget::new(limit),
             mapping: mapping(

@@ -4,7 +4,6 @@ use std::fmt;
 use std::time::Duration;
 
 use super::status::BrokerStatus;
-use crate::metrics::FailureReason;
 
 /// AMQP's code for a permission that the user does not have.
 pub const ACCESS_REFUSED: u16 = 403;
@@ -100,18 +99,18 @@ impl DeliveryError {
         self.reasons().0
     }
 
-    /// For the log, and for the metrics; `None` where no event failed.
-    pub(super) fn reasons(&self) -> (&'static str, Option<FailureReason>) {
+    /// For limiting log entries, and for the metrics; `None` where no event failed.
+    pub(super) fn reasons(&self) -> (&'static str, Option<&'static str>) {
         match self {
             Self::Timeout { status, .. } => ("timeout", Some(status.failure_reason())),
             Self::MappingTimeout => ("mapping timeout", None),
-            Self::Nacked(_) => ("nack", Some(FailureReason::Nack)),
-            Self::Returned(..) => ("returned", Some(FailureReason::Returned)),
-            Self::AccessRefused(..) => ("access refused", Some(FailureReason::AccessRefused)),
-            Self::ChannelClosed(..) => ("channel closed", Some(FailureReason::Disconnected)),
+            Self::Nacked(_) => ("nack", Some("nack")),
+            Self::Returned(..) => ("returned", Some("returned")),
+            Self::AccessRefused(..) => ("access refused", Some("access_refused")),
+            Self::ChannelClosed(..) => ("channel closed", Some("disconnected")),
             Self::SenderGone => ("sender gone", None),
             Self::Output(_) => ("output", None),
-            Self::Stopped => ("stopped", Some(FailureReason::Disconnected)),
+            Self::Stopped => ("stopped", Some("disconnected")),
         }
     }
 }
@@ -178,5 +177,38 @@ mod tests {
             message(512, 0, BrokerStatus::Blocked("low on memory".to_owned())),
             "timed out after 0.5 s: 0 of 1,006,000 events confirmed; RabbitMQ has blocked publishing (low on memory)"
         );
+    }
+
+    #[test]
+    fn the_count_of_each_reason_starts_at_0() {
+        let page = crate::metrics::Metrics::default().expose();
+        let progress = Progress {
+            confirmed: 0,
+            of: 1,
+        };
+        let timeouts = [
+            BrokerStatus::Connecting,
+            BrokerStatus::Disconnected(String::new()),
+            BrokerStatus::Connected,
+            BrokerStatus::Blocked(String::new()),
+            BrokerStatus::Refused(String::new()),
+        ]
+        .map(|status| DeliveryError::Timeout {
+            after: Duration::ZERO,
+            progress,
+            status,
+        });
+        let others = [
+            DeliveryError::Nacked(progress),
+            DeliveryError::Returned(String::new(), progress),
+            DeliveryError::AccessRefused(String::new(), progress),
+            DeliveryError::ChannelClosed(String::new(), progress),
+            DeliveryError::Stopped,
+        ];
+        for error in timeouts.into_iter().chain(others) {
+            let reason = error.reasons().1.unwrap();
+            let count = format!("events_failed_total{{reason=\"{reason}\"}} 0\n");
+            assert!(page.contains(&count), "{reason}");
+        }
     }
 }

@@ -106,11 +106,11 @@ impl Publisher {
         match &verdict {
             Ok(()) => {
                 let _ = self.heard.send(identity);
-                self.metrics.published(events);
+                self.metrics.published.add(events as u64);
             }
             Err(error) => {
                 if let (_, Some(reason)) = error.reasons() {
-                    self.metrics.failed(reason, events);
+                    self.metrics.failed.add(reason, events as u64);
                 }
             }
         }
@@ -154,7 +154,7 @@ mod tests {
                 commands,
                 heard,
                 status: Arc::default(),
-                metrics: metrics::Metrics::new().broker,
+                metrics: metrics::Metrics::default().broker,
                 stopped: crossbeam_channel::never(),
             };
             // In the place of the thread.

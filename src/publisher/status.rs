@@ -3,8 +3,6 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::metrics::FailureReason;
-
 /// Only where no event has been confirmed for this long before a refusal, the connector is not ready: a user with a
 /// permission for some routing keys would make the readiness flap.
 const ACCEPTED_FOR: Duration = Duration::from_mins(1);
@@ -71,12 +69,12 @@ impl BrokerStatus {
     }
 
     /// The reason to count for events that were not confirmed in time.
-    pub(super) fn failure_reason(&self) -> FailureReason {
+    pub(super) fn failure_reason(&self) -> &'static str {
         match self {
-            Self::Connected => FailureReason::Timeout,
-            Self::Blocked(_) => FailureReason::Blocked,
-            Self::Refused(_) => FailureReason::AccessRefused,
-            Self::Connecting | Self::Disconnected(_) => FailureReason::Disconnected,
+            Self::Connected => "timeout",
+            Self::Blocked(_) => "blocked",
+            Self::Refused(_) => "access_refused",
+            Self::Connecting | Self::Disconnected(_) => "disconnected",
         }
     }
 }

@@ -218,7 +218,7 @@ impl PublisherThread {
                 // It may be the repetition of a notification whose sender has got the response.
                 self.take_heard();
                 let settled = self.ledger.submit(identity, content, caller, now);
-                self.metrics.settled_before_retry(settled);
+                self.metrics.settled_before_retry.add(settled as u64);
             }
             Some(PublisherCommand::Reconfigure(settings)) => {
                 (self.settings, self.url_index) = (settings, 0);
@@ -312,7 +312,7 @@ impl PublisherThread {
             let (Confirm::Ack(payload) | Confirm::Nack(payload)) = confirm;
             let (tag, multiple) = (payload.delivery_tag, payload.multiple);
             for duration in self.ledger.confirmed(tag, multiple, is_ack, Instant::now()) {
-                self.metrics.confirmed(duration);
+                self.metrics.confirms.observe(duration.as_secs_f64());
             }
             if is_ack {
                 self.backoff.reset();
@@ -347,7 +347,7 @@ impl PublisherThread {
     }
 
     fn opened(&mut self, connection: BrokerConnection) {
-        self.metrics.attempted(true);
+        self.metrics.attempts.add("success", 1);
         let name = connection.name.clone();
         self.start_channel(connection);
         // Otherwise the settings have changed meanwhile, and the connection is closed again.
@@ -373,7 +373,7 @@ impl PublisherThread {
 
     fn not_opened(&mut self, reasons: Vec<String>) {
         for reason in reasons {
-            self.metrics.attempted(false);
+            self.metrics.attempts.add("failure", 1);
             self.disconnected(&reason);
             if let Some(suppressed) = self.log_limiter.allow(&reason, LogRate::REPEATED) {
                 warn!(suppressed; "cannot connect to RabbitMQ: {reason}; retrying");
@@ -406,8 +406,8 @@ impl PublisherThread {
 
     fn set_status(&self, status: BrokerStatus) {
         let is_blocked = matches!(status, BrokerStatus::Blocked(_));
-        self.metrics
-            .set_connection(status.is_connected(), is_blocked);
+        self.metrics.connected.set(status.is_connected().into());
+        self.metrics.blocked.set(is_blocked.into());
         *self.status.lock() = status;
     }
 
