@@ -281,7 +281,8 @@ impl Application {
         let claimed = request.slot.begin_notification();
         claimed.map_err(HttpError::Saturated)?;
         let settings = &config.settings;
-        let body = request.body.read(settings.max_body_bytes, &self.budget)?;
+        let connection = &mut *request.connection;
+        let body = connection.read_body(request.head, settings.max_body_bytes, &self.budget)?;
         debug!(request = id, peer:% = request.peer, bytes = body.bytes.len(); "notification received");
         trace!(
             "notification body: {}",
@@ -304,9 +305,9 @@ impl Application {
             without_progress: settings.answer_timeout,
             in_all: MAX_ANSWER_TIME,
         };
-        let body = RefCell::new(&mut request.body);
+        let connection = RefCell::new(connection);
         // A shutdown ends the input of every connection: look at it after the input.
-        let is_sender_gone = || body.borrow_mut().is_sender_gone() && !self.is_stopping();
+        let is_sender_gone = || connection.borrow_mut().is_sender_gone() && !self.is_stopping();
         let outcome = encoded.deliver(&self.reporter, &self.sink, timeout, &is_sender_gone)?;
         debug!(request = id, published = outcome.published, merged = outcome.merged, rejected = outcome.rejected.count; "notification delivered");
         Ok(Response::to_notification(&outcome))

@@ -4,39 +4,20 @@ use std::io::{self, BufRead, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::HttpError;
 use super::connection::Connection;
 use super::request::{Framing, RequestHead};
 use super::stream::is_timeout;
-use crate::memory::{Budget, BudgetError, Charge};
+use crate::memory::{Budget, Charge};
 
 /// From the head to the last byte of the body.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A body's memory grows by at least this, and else doubles: it is charged for what has arrived, not for what was announced.
 const MIN_GROWTH: usize = 16 << 10;
 
 const MAX_CHUNK_LINE_BYTES: u64 = 256;
 const MAX_TRAILER_LINES: usize = 64;
-
-/// Why a body was not read.
-#[derive(Debug, thiserror::Error)]
-pub enum BodyError {
-    /// It is longer than the configuration allows.
-    #[error("body exceeds {0} bytes (http.max_body_bytes)")]
-    TooLong(usize),
-    /// The connection ended before the body did.
-    #[error("body not received completely: {0}")]
-    Incomplete(io::Error),
-    /// It did not arrive in time.
-    #[error("body not received within {0:?}")]
-    TooSlow(Duration),
-    /// Its chunked encoding is invalid.
-    #[error("invalid chunked body: {0}")]
-    Malformed(&'static str),
-    /// There is no memory for it.
-    #[error(transparent)]
-    Memory(#[from] BudgetError),
-}
 
 /// A body, and the charge for its memory.
 #[derive(Debug)]
@@ -47,48 +28,24 @@ pub struct Body {
     pub charge: Charge,
 }
 
-/// How far the body of a request has been read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum BodyState {
-    /// Not at all.
-    Unread(Framing),
-    /// In part: what follows is not the next request.
-    Broken,
-    /// To its end.
-    Finished,
-}
-
-/// The body of the current request, which can be read once.
-pub struct BodyReader<'c> {
-    connection: &'c mut Connection,
-    state: BodyState,
-    expects_continue: bool,
-}
-
-impl<'c> BodyReader<'c> {
-    /// The body that belongs to a head.
-    pub fn new(connection: &'c mut Connection, head: &RequestHead) -> Self {
-        Self {
-            connection,
-            state: BodyState::Unread(head.framing),
-            expects_continue: head.expects_continue,
+impl Connection {
+    /// Reads the body of the current request. Fails as soon as it is known to be longer than `limit` bytes.
+    pub fn read_body(
+        &mut self,
+        head: &RequestHead,
+        limit: usize,
+        budget: &Arc<Budget>,
+    ) -> Result<Body, HttpError> {
+        if matches!(head.framing, Framing::Length(length) if length > limit) {
+            return Err(HttpError::BodyTooLong(limit));
         }
-    }
-
-    /// Reads all of it. Fails as soon as it is known to be longer than `limit` bytes.
-    pub fn read(&mut self, limit: usize, budget: &Arc<Budget>) -> Result<Body, BodyError> {
-        let BodyState::Unread(framing) = self.state else {
-            return Err(BodyError::Malformed("read twice"));
-        };
-        if matches!(framing, Framing::Length(length) if length > limit) {
-            return Err(BodyError::TooLong(limit));
+        let framing = self.body.take();
+        let framing = framing.ok_or(HttpError::BodyMalformed("read twice"))?;
+        if head.expects_continue && self.reader.buffer().is_empty() {
+            let interim = self.write_all(b"HTTP/1.1 100 Continue\r\n\r\n");
+            interim.map_err(HttpError::BodyIncomplete)?;
         }
-        self.state = BodyState::Broken;
-        if self.expects_continue && self.connection.reader.buffer().is_empty() {
-            let interim = self.connection.write_all(b"HTTP/1.1 100 Continue\r\n\r\n");
-            interim.map_err(BodyError::Incomplete)?;
-        }
-        self.connection.set_timeout(BODY_TIMEOUT);
+        self.set_timeout(BODY_TIMEOUT);
         let mut body = Body {
             bytes: Vec::new(),
             charge: budget.charge(),
@@ -97,45 +54,40 @@ impl<'c> BodyReader<'c> {
             Framing::Length(length) => self.take(length, &mut body)?,
             Framing::Chunked => self.read_chunks(limit, &mut body)?,
         }
-        self.state = BodyState::Finished;
+        self.body = Some(Framing::Length(0));
         Ok(body)
     }
 
-    /// Whether the next byte belongs to the next request: the body has been read, or it is unread and already in the buffer.
-    /// The rest of an unread body is not waited for.
-    pub fn is_finished(&mut self) -> bool {
-        if let BodyState::Unread(Framing::Length(length)) = self.state
-            && length <= self.connection.reader.buffer().len()
-        {
-            self.connection.reader.consume(length);
-            self.state = BodyState::Finished;
+    /// Whether the next byte belongs to the next request: the body has been read, or what is left of it is in the buffer, and is
+    /// skipped. The rest of an unread body is not waited for.
+    pub fn skip_body(&mut self) -> bool {
+        match self.body.take() {
+            Some(Framing::Length(length)) if length <= self.reader.buffer().len() => {
+                self.reader.consume(length);
+                true
+            }
+            _ => false,
         }
-        self.state == BodyState::Finished
     }
 
-    /// Whether the sender has closed the connection.
-    pub fn is_sender_gone(&mut self) -> bool {
-        self.connection.reader.get_mut().is_closed_by_peer()
-    }
-
-    fn read_chunks(&mut self, limit: usize, body: &mut Body) -> Result<(), BodyError> {
+    fn read_chunks(&mut self, limit: usize, body: &mut Body) -> Result<(), HttpError> {
         loop {
             let line = self.read_line()?;
             let size = match httparse::parse_chunk_size(&line) {
                 // It takes a line without a number for 0.
                 Ok(httparse::Status::Complete((_, size))) if line[0].is_ascii_hexdigit() => size,
-                _ => return Err(BodyError::Malformed("invalid chunk size")),
+                _ => return Err(HttpError::BodyMalformed("invalid chunk size")),
             };
             let size = usize::try_from(size).unwrap_or(usize::MAX);
             if size == 0 {
                 break;
             }
             if size > limit - body.bytes.len() {
-                return Err(BodyError::TooLong(limit));
+                return Err(HttpError::BodyTooLong(limit));
             }
             self.take(size, body)?;
             if self.read_line()? != b"\r\n" {
-                return Err(BodyError::Malformed("chunk longer than its size"));
+                return Err(HttpError::BodyMalformed("chunk longer than its size"));
             }
         }
         for _ in 0..MAX_TRAILER_LINES {
@@ -143,18 +95,18 @@ impl<'c> BodyReader<'c> {
                 return Ok(());
             }
         }
-        Err(BodyError::Malformed("too many trailer lines"))
+        Err(HttpError::BodyMalformed("too many trailer lines"))
     }
 
     /// Appends `count` bytes to the body.
-    fn take(&mut self, mut count: usize, body: &mut Body) -> Result<(), BodyError> {
+    fn take(&mut self, mut count: usize, body: &mut Body) -> Result<(), HttpError> {
         while count > 0 {
             let old = body.bytes.len();
             let more = old.max(MIN_GROWTH).min(count);
             body.charge.grow(more)?;
             body.bytes.reserve_exact(more);
             body.bytes.resize(old + more, 0);
-            let read = self.connection.reader.read_exact(&mut body.bytes[old..]);
+            let read = self.reader.read_exact(&mut body.bytes[old..]);
             read.map_err(read_error)?;
             count -= more;
         }
@@ -162,24 +114,24 @@ impl<'c> BodyReader<'c> {
     }
 
     /// Reads a line, with its CR LF.
-    fn read_line(&mut self) -> Result<Vec<u8>, BodyError> {
+    fn read_line(&mut self) -> Result<Vec<u8>, HttpError> {
         let mut line = Vec::new();
-        let mut input = (&mut self.connection.reader).take(MAX_CHUNK_LINE_BYTES);
+        let mut input = (&mut self.reader).take(MAX_CHUNK_LINE_BYTES);
         let read = input.read_until(b'\n', &mut line);
         read.map_err(read_error)?;
         match *line {
             [.., b'\r', b'\n'] => Ok(line),
-            [.., b'\n'] => Err(BodyError::Malformed("line does not end with CR LF")),
-            _ => Err(BodyError::Malformed("chunk size line too long")),
+            [.., b'\n'] => Err(HttpError::BodyMalformed("line does not end with CR LF")),
+            _ => Err(HttpError::BodyMalformed("chunk size line too long")),
         }
     }
 }
 
-fn read_error(error: io::Error) -> BodyError {
+fn read_error(error: io::Error) -> HttpError {
     if is_timeout(&error) {
-        BodyError::TooSlow(BODY_TIMEOUT)
+        HttpError::BodyTooSlow
     } else {
-        BodyError::Incomplete(error)
+        HttpError::BodyIncomplete(error)
     }
 }
 
@@ -194,7 +146,7 @@ mod tests {
     use super::*;
 
     /// What is read of a request, its body limited to 1 MiB, and whether another one may follow.
-    fn read(request: &[u8], budget: &Arc<Budget>) -> (Result<Body, BodyError>, bool) {
+    fn read(request: &[u8], budget: &Arc<Budget>) -> (Result<Body, HttpError>, bool) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut sender = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let request = request.to_vec();
@@ -206,9 +158,8 @@ mod tests {
         });
         let mut connection = accepted(&listener);
         let head = connection.read_head().unwrap().unwrap();
-        let mut reader = BodyReader::new(&mut connection, &head);
-        let body = reader.read(1 << 20, budget);
-        let is_finished = reader.is_finished();
+        let body = connection.read_body(&head, 1 << 20, budget);
+        let is_finished = connection.skip_body();
         drop(connection);
         drop(sending.join().unwrap());
         (body, is_finished)
@@ -341,7 +292,7 @@ mod tests {
             );
             let (result, is_finished) = read(request.as_bytes(), &Budget::new(1 << 20));
             assert!(
-                matches!(result, Err(BodyError::Malformed(_))),
+                matches!(result, Err(HttpError::BodyMalformed(_))),
                 "{line:?}: {result:?}"
             );
             assert!(!is_finished, "{line:?}");
@@ -354,7 +305,7 @@ mod tests {
         let (result, _) = read(&with_length(1 << 20, b"x"), &budget);
         // It fits, as one byte of it has come.
         assert!(
-            matches!(result, Err(BodyError::Incomplete(_))),
+            matches!(result, Err(HttpError::BodyIncomplete(_))),
             "{result:?}"
         );
     }
@@ -374,12 +325,11 @@ mod tests {
             sender.write_all(&[&*request, next].concat()).unwrap();
             let mut connection = accepted(&listener);
             let head = connection.read_head().unwrap().unwrap();
-            let mut reader = BodyReader::new(&mut connection, &head);
             if is_read {
-                let body = reader.read(3, &Budget::new(1 << 20)).unwrap();
-                assert_eq!(body.bytes, b"abc");
+                let body = connection.read_body(&head, 3, &Budget::new(1 << 20));
+                assert_eq!(body.unwrap().bytes, b"abc");
             }
-            assert!(reader.is_finished());
+            assert!(connection.skip_body());
             let (head, _) = request::parse(connection.reader.buffer()).unwrap().unwrap();
             assert_eq!(head.method, "GET");
         }

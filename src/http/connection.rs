@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 
-use super::request::{self, RequestHead};
+use super::request::{self, Framing, RequestHead};
 use super::stream::{Stream, is_timeout};
 use super::{HttpError, Response};
 
@@ -31,6 +31,8 @@ const BUFFER_BYTES: usize = 4 << 10;
 #[derive(Debug)]
 pub struct Connection {
     pub(super) reader: BufReader<Stream>,
+    /// What is left of the body of the current request. `None` where it is not known where the next request begins.
+    pub(super) body: Option<Framing>,
 }
 
 impl Connection {
@@ -38,6 +40,7 @@ impl Connection {
     pub fn new(stream: Stream) -> Self {
         Self {
             reader: BufReader::with_capacity(BUFFER_BYTES, stream),
+            body: None,
         }
     }
 
@@ -67,6 +70,7 @@ impl Connection {
                 match request::parse(&bytes) {
                     Ok(Some((head, length))) => {
                         self.reader.consume(length - seen);
+                        self.body = Some(head.framing);
                         return Ok(Ok(head));
                     }
                     Ok(None) => {}
@@ -111,6 +115,11 @@ impl Connection {
     pub(super) fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.set_timeout(WRITE_TIMEOUT);
         self.reader.get_mut().write_all(bytes)
+    }
+
+    /// Whether the sender has closed the connection.
+    pub fn is_sender_gone(&mut self) -> bool {
+        self.reader.get_mut().is_closed_by_peer()
     }
 
     /// Closes the connection. The sender has some time to read the last response before that.

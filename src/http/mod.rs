@@ -22,13 +22,12 @@ mod tls;
 
 pub use application::{ActiveConfig, Application, ReloadError};
 pub use auth::{DEFAULT_TOKEN, Token, Unauthorized};
-pub use body::BodyError;
 pub use response::{HttpError, Response};
 
 pub use server::{ListenError, Server};
 pub use tls::{HandshakeError, ServerTls};
 
-use body::BodyReader;
+use connection::Connection;
 use request::RequestHead;
 use slots::SlotGuard;
 
@@ -101,8 +100,8 @@ pub struct Request<'r> {
     pub head: &'r RequestHead,
     /// The address of the sender.
     pub peer: SocketAddr,
-    /// The body, to be read once the sender is known to be authorized.
-    pub body: BodyReader<'r>,
+    /// For reading the body once the sender is known to be authorized.
+    pub connection: &'r mut Connection,
     /// The slot of its connection.
     pub slot: &'r SlotGuard,
 }

@@ -4,12 +4,14 @@
 //! that a retry can get past, and 4xx for what a person has to correct.
 
 use std::borrow::Cow;
+use std::io;
 
 use serde_json::json;
 
+use super::body::BODY_TIMEOUT;
 use super::connection::HEAD_TIMEOUT;
 use super::request::InvalidRequest;
-use super::{BodyError, ReloadError, Unauthorized};
+use super::{ReloadError, Unauthorized};
 use crate::memory::BudgetError;
 use crate::pipeline::{Outcome, PipelineError};
 use crate::text::visible;
@@ -59,9 +61,21 @@ pub enum HttpError {
     /// The head was not complete in time.
     #[error("request head not received within {HEAD_TIMEOUT:?}")]
     HeadTooSlow,
-    /// The body was not read.
+    /// The body is longer than the configuration allows.
+    #[error("body exceeds {0} bytes (http.max_body_bytes)")]
+    BodyTooLong(usize),
+    /// The connection ended before the body did.
+    #[error("body not received completely: {0}")]
+    BodyIncomplete(io::Error),
+    /// The body was not complete in time.
+    #[error("body not received within {BODY_TIMEOUT:?}")]
+    BodyTooSlow,
+    /// The chunked encoding of the body is invalid.
+    #[error("invalid chunked body: {0}")]
+    BodyMalformed(&'static str),
+    /// There is no memory for the body.
     #[error(transparent)]
-    Body(#[from] BodyError),
+    Memory(#[from] BudgetError),
     /// The events are not in the queue.
     #[error(transparent)]
     Pipeline(#[from] PipelineError),
@@ -116,24 +130,18 @@ impl HttpError {
             Self::HeadTooSlow => (408, Anonymous),
             Self::RequestHead(InvalidRequest::Expectation) => (417, Anonymous),
             Self::RequestHead(InvalidRequest::TooLong) => (431, Anonymous),
-            Self::Body(BodyError::Malformed(_)) | Self::Pipeline(PipelineError::Decode(_)) => {
-                (400, Unlimited)
-            }
-            Self::Body(BodyError::TooLong(_)) | Self::Pipeline(PipelineError::TooLarge(_)) => {
-                (413, Unlimited)
-            }
+            Self::BodyMalformed(_) | Self::Pipeline(PipelineError::Decode(_)) => (400, Unlimited),
+            Self::BodyTooLong(_) | Self::Pipeline(PipelineError::TooLarge(_)) => (413, Unlimited),
             Self::ContentEncoding => (415, Unlimited),
             Self::Reload(ReloadError::Rejected(_)) => (500, Debug),
             Self::Internal => (500, Unlimited),
             Self::Reload(ReloadError::Unfinished) => (503, Unlimited),
-            Self::Body(BodyError::Memory(error)) | Self::Pipeline(PipelineError::Memory(error)) => {
-                match error {
-                    BudgetError::NeverFits(_) => (413, Outage("memory")),
-                    BudgetError::Full(_) => (503, Outage("memory")),
-                }
-            }
-            Self::Body(BodyError::Incomplete(_)) => (503, Outage("incomplete body")),
-            Self::Body(BodyError::TooSlow(_)) => (503, Outage("slow body")),
+            Self::Memory(error) | Self::Pipeline(PipelineError::Memory(error)) => match error {
+                BudgetError::NeverFits(_) => (413, Outage("memory")),
+                BudgetError::Full(_) => (503, Outage("memory")),
+            },
+            Self::BodyIncomplete(_) => (503, Outage("incomplete body")),
+            Self::BodyTooSlow => (503, Outage("slow body")),
             Self::Pipeline(PipelineError::Delivery(error)) => (503, Outage(error.reason())),
             Self::MappingBusy => (503, Outage("mapping busy")),
             Self::Saturated(_) => (503, Outage("saturated")),
@@ -224,9 +232,9 @@ mod tests {
     #[test]
     fn each_error_has_its_status_and_headers() {
         const LATER: Option<(&str, &str)> = Some(("Retry-After", "5"));
-        let full: BodyError = BudgetError::Full(1).into();
-        let never: BodyError = BudgetError::NeverFits(1).into();
-        let incomplete = BodyError::Incomplete(std::io::ErrorKind::TimedOut.into());
+        let full = BudgetError::Full(1);
+        let never = BudgetError::NeverFits(1);
+        let incomplete = HttpError::BodyIncomplete(io::ErrorKind::TimedOut.into());
         let decode = PipelineError::Decode(DecodeError::FromPrometheus);
         let delivery = PipelineError::Delivery(DeliveryError::Stopped);
         let unauthorized = Some(("WWW-Authenticate", "Bearer"));
@@ -244,14 +252,14 @@ mod tests {
                 415,
                 Some(("Accept-Encoding", "identity")),
             ),
-            (BodyError::TooLong(9).into(), 413, None),
+            (HttpError::BodyTooLong(9), 413, None),
             (PipelineError::TooLarge(9).into(), 413, None),
-            (incomplete.into(), 503, LATER),
+            (incomplete, 503, LATER),
             (full.into(), 503, LATER),
             (never.into(), 413, None),
             (HttpError::MappingBusy, 503, LATER),
             (HttpError::Saturated(8), 503, LATER),
-            (BodyError::Malformed("x").into(), 400, None),
+            (HttpError::BodyMalformed("x"), 400, None),
             (InvalidRequest::Tls.into(), 400, None),
             (InvalidRequest::ProxyProtocol.into(), 400, None),
             (InvalidRequest::TooLong.into(), 431, None),
@@ -288,7 +296,7 @@ mod tests {
             (InvalidRequest::TooLong.into(), Anonymous),
             (HttpError::HeadTooSlow, Anonymous),
             (HttpError::ContentEncoding, Unlimited),
-            (BodyError::from(full()).into(), Outage("memory")),
+            (full().into(), Outage("memory")),
             (PipelineError::from(full()).into(), Outage("memory")),
             (PipelineError::from(stopped).into(), Outage(reason)),
             (HttpError::Saturated(8), Outage("saturated")),

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use log::{debug, error, info};
 use socket2::{Domain, SockRef, Socket, Type};
 
-use super::body::BodyReader;
 use super::connection::{Connection, HEAD_TIMEOUT, LINGER_TIMEOUT};
 use super::request::{InvalidRequest, TLS_HANDSHAKE};
 use super::slots::{ConnectionSlots, SlotGuard};
@@ -262,13 +261,12 @@ impl ConnectionHandler {
                 let mut request = Request {
                     head: &head,
                     peer: self.peer,
-                    body: BodyReader::new(connection, &head),
+                    connection,
                     slot: &self.slot,
                 };
                 let response = self.application.respond(&mut request);
-                let keep_alive = head.keep_alive
-                    && request.body.is_finished()
-                    && !self.application.is_stopping();
+                let keep_alive =
+                    head.keep_alive && connection.skip_body() && !self.application.is_stopping();
                 (response, keep_alive, head.method != "HEAD")
             }
             Err(error) => (self.application.reject(&error, self.peer), false, true),
