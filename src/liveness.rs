@@ -4,54 +4,27 @@
 //! does it feed systemd's watchdog. This module knows no thread and no socket.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 /// How long a loop may take from one beat to the next. The accept loop beats every 10 s when it is idle, the publisher's every
 /// second; the rest is for a machine that is overloaded.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
-/// A loop's sign of life. Clones share one state.
+/// When a loop was last alive. Clones share one state.
 #[derive(Debug, Clone)]
-pub struct Heartbeat(Arc<State>);
-
-#[derive(Debug)]
-struct State {
-    created: Instant,
-    /// When the next beat is due, in milliseconds since `created`.
-    due: AtomicU64,
-}
+pub struct Heartbeat(Arc<Mutex<Instant>>);
 
 impl Heartbeat {
-    /// Alive for now; the first beat is due as any other.
-    fn new() -> Self {
-        let heartbeat = Self(Arc::new(State {
-            created: Instant::now(),
-            due: AtomicU64::new(0),
-        }));
-        heartbeat.beat();
-        heartbeat
-    }
-
     /// The loop is alive.
     pub fn beat(&self) {
-        self.beat_at(Instant::now());
-    }
-
-    /// The loop was alive at this time.
-    pub fn beat_at(&self, now: Instant) {
-        let due = self.milliseconds(now + MAX_PAUSE);
-        self.0.due.store(due, Ordering::SeqCst);
+        *self.0.lock() = Instant::now();
     }
 
     /// Whether the next beat is not overdue.
-    pub fn is_alive(&self, now: Instant) -> bool {
-        self.milliseconds(now) <= self.0.due.load(Ordering::SeqCst)
-    }
-
-    fn milliseconds(&self, time: Instant) -> u64 {
-        let elapsed = time.saturating_duration_since(self.0.created);
-        u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+    fn is_alive(&self, now: Instant) -> bool {
+        now.saturating_duration_since(*self.0.lock()) <= MAX_PAUSE
     }
 }
 
@@ -60,17 +33,17 @@ impl Heartbeat {
 pub struct Heartbeats(Vec<(&'static str, Heartbeat)>);
 
 impl Heartbeats {
-    /// The heartbeat of a new loop.
+    /// The heartbeat of a new loop: alive for now, and the first beat is due as any other.
     pub fn add(&mut self, name: &'static str) -> Heartbeat {
-        let heartbeat = Heartbeat::new();
+        let heartbeat = Heartbeat(Arc::new(Mutex::new(Instant::now())));
         self.0.push((name, heartbeat.clone()));
         heartbeat
     }
 
     /// The first loop whose beat is overdue.
     pub fn silent(&self, now: Instant) -> Option<&'static str> {
-        let mut silent = self.0.iter().filter(|(_, one)| !one.is_alive(now));
-        silent.next().map(|(name, _)| *name)
+        let silent = self.0.iter().find(|(_, one)| !one.is_alive(now));
+        silent.map(|(name, _)| *name)
     }
 }
 
@@ -86,12 +59,12 @@ mod tests {
         fn a_loop_is_alive_until_its_beat_is_overdue(
             steps in vec(0_u64..100_000, 1..20), later in 0_u64..60_000,
         ) {
-            let heartbeat = Heartbeat::new();
+            let heartbeat = Heartbeats::default().add("loop");
             let reader = heartbeat.clone();
-            let mut now = heartbeat.0.created;
+            let mut now = Instant::now();
             for passed in steps {
                 now += Duration::from_millis(passed);
-                heartbeat.beat_at(now);
+                *heartbeat.0.lock() = now;
             }
             let later = Duration::from_millis(later);
             prop_assert_eq!(reader.is_alive(now + later), later <= MAX_PAUSE);
@@ -100,11 +73,12 @@ mod tests {
 
     #[test]
     fn a_new_one_is_alive_until_its_first_beat_is_overdue() {
-        let heartbeat = Heartbeat::new();
+        let heartbeat = Heartbeats::default().add("loop");
         let now = Instant::now();
         assert!(heartbeat.is_alive(now));
         assert!(!heartbeat.is_alive(now + 2 * MAX_PAUSE));
     }
+
     #[test]
     fn one_silent_loop_is_enough() {
         let mut heartbeats = Heartbeats::default();
@@ -114,7 +88,7 @@ mod tests {
         assert_eq!(heartbeats.silent(now), None);
         let later = now + Duration::from_hours(1);
         assert_eq!(heartbeats.silent(later), Some("accept"));
-        accept.beat_at(later);
+        *accept.0.lock() = later;
         assert_eq!(heartbeats.silent(later), Some("publisher"));
     }
 }
