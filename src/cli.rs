@@ -64,7 +64,7 @@ const FLAGS: &[&str] = &[
 const SHORT_FLAGS: &[&str] = &["-c", "-p", "-V", "-h"];
 
 /// What the program does. A notification's file is read from standard input where it is `-`.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mode {
     /// Serve, and publish to RabbitMQ.
     Serve,
@@ -83,7 +83,7 @@ pub enum Mode {
 }
 
 /// A valid command line.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Cli {
     /// What the program does.
     pub mode: Mode,

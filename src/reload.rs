@@ -4,23 +4,22 @@
 //! does not delay a shutdown.
 
 use std::io;
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded, never, select};
+use crossbeam_channel::{Receiver, Sender, bounded, never, select, tick};
 use log::{error, info, warn};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::cli::Cli;
-use crate::config::{Config, ConfigError, Environment, Overrides};
+use crate::config::{Config, ConfigError, Environment};
 use crate::http::{self, ActiveConfig, Application, ListenAddress, ReloadError, Server};
+use crate::liveness::Heartbeats;
 use crate::metrics;
 use crate::pipeline::EventSink;
 use crate::publisher;
-use crate::systemd::Notifier;
+use crate::systemd::{self, Notifier};
 
 /// How long `POST /-/reload` waits for the result: below the 10 s after which senders give up.
 const RESULT_TIMEOUT: Duration = Duration::from_secs(9);
@@ -32,8 +31,8 @@ const RESERVED_FILES: usize = 64;
 const MIN_LOWERED_CONNECTIONS: usize = 16;
 
 /// Reads and checks the configuration, and logs its warnings.
-pub fn load(path: &Path, overrides: &Overrides) -> Result<Config, ConfigError> {
-    let config = Config::load(path, overrides, &Environment::of_process())?;
+pub fn load(cli: &Cli) -> Result<Config, ConfigError> {
+    let config = Config::load(&cli.config, &cli.overrides, &Environment::of_process())?;
     for warning in &config.warnings {
         warn!("configuration: {warning}");
     }
@@ -46,26 +45,19 @@ type ReloadResult = Result<(), Vec<String>>;
 /// The result of reading a configuration, with a line for each error.
 type LoadResult = Result<Config, Vec<String>>;
 
-/// A request to the main thread.
-pub enum Command {
-    /// Shut down because of this signal.
-    Stop(i32),
-    /// Reload the configuration, and send the result where one is awaited.
-    Reload(Option<Sender<ReloadResult>>),
-}
+/// A request to reload the configuration, and to send the result where one is awaited.
+pub type ReloadRequest = Option<Sender<ReloadResult>>;
 
-/// Starts a thread that turns signals into commands.
-pub fn watch_signals(commands: Sender<Command>) -> io::Result<()> {
+/// Starts a thread that turns signals into requests: to stop, with the signal, or to reload.
+pub fn watch_signals(stops: Sender<i32>, reloads: Sender<ReloadRequest>) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let forward = move || {
         for signal in signals.forever() {
-            let command = match signal {
-                SIGHUP => Command::Reload(None),
-                _ => Command::Stop(signal),
+            // Nothing receives them once the service stops.
+            let _ = match signal {
+                SIGHUP => reloads.send(None).is_ok(),
+                _ => stops.send(signal).is_ok(),
             };
-            if commands.send(command).is_err() {
-                return;
-            }
         }
     };
     thread::Builder::new()
@@ -75,14 +67,14 @@ pub fn watch_signals(commands: Sender<Command>) -> io::Result<()> {
 }
 
 fn load_in_background(cli: &Cli) -> Receiver<LoadResult> {
-    let (path, overrides) = (cli.config.clone(), cli.overrides.clone());
+    let cli = cli.clone();
     let lines = |error: ConfigError| {
         let text = error.to_string();
         text.lines()
             .map(|line| line.trim_start().to_owned())
             .collect()
     };
-    run_in_background(move || load(&path, &overrides).map_err(lines))
+    run_in_background(move || load(&cli).map_err(lines))
 }
 
 /// The channel is closed without a result where `load` panics.
@@ -103,9 +95,9 @@ fn run_in_background(load: impl FnOnce() -> LoadResult + Send + 'static) -> Rece
 }
 
 /// Makes the main thread reload the configuration, and waits for the result.
-pub fn request_reload(commands: &Sender<Command>) -> Result<(), ReloadError> {
+pub fn request_reload(reloads: &Sender<ReloadRequest>) -> Result<(), ReloadError> {
     let (sender, result) = bounded(1);
-    if commands.send(Command::Reload(Some(sender))).is_err() {
+    if reloads.send(Some(sender)).is_err() {
         return Err(ReloadError::Unfinished);
     }
     match result.recv_timeout(RESULT_TIMEOUT) {
@@ -117,21 +109,17 @@ pub fn request_reload(commands: &Sender<Command>) -> Result<(), ReloadError> {
 /// `http.max_connections`, lowered to what the limit of file descriptors permits.
 pub fn max_connections(settings: &http::ServerSettings) -> usize {
     let configured = settings.max_connections;
-    match metrics::max_open_files() {
-        Some(max_files) if configured + RESERVED_FILES > max_files => {
-            let max = max_files
-                .saturating_sub(RESERVED_FILES)
-                .max(MIN_LOWERED_CONNECTIONS)
-                .min(configured);
-            if max < configured {
-                warn!(
-                    "http.max_connections lowered to {max}: the file-descriptor limit is {max_files}"
-                );
-            }
-            max
-        }
-        _ => configured,
+    let Some(max_files) = metrics::max_open_files::<usize>() else {
+        return configured;
+    };
+    let max = max_files
+        .saturating_sub(RESERVED_FILES)
+        .max(MIN_LOWERED_CONNECTIONS)
+        .min(configured);
+    if max < configured {
+        warn!("http.max_connections lowered to {max}: the file-descriptor limit is {max_files}");
     }
+    max
 }
 
 /// Replaces the configuration of the running service.
@@ -144,61 +132,56 @@ pub struct ReloadController<'s> {
     pub application: &'s Application,
     /// Gets the new number of connections.
     pub server: &'s Server,
-    /// Counts the reloads.
-    pub reload_metrics: metrics::ReloadMetrics,
-    /// Whether the last reload failed.
-    pub reload_failed: &'s AtomicBool,
+    /// Counts the reloads, and shows whether the last one failed.
+    pub metrics: metrics::ReloadMetrics,
 }
 
 impl ReloadController<'_> {
-    /// Executes commands until one asks for shutdown, and returns its signal.
-    pub fn run<S: Fn() -> String>(
+    /// Reloads on request until a signal asks for shutdown, and returns it. Notifies systemd meanwhile.
+    pub fn run(
         &mut self,
         cli: &Cli,
-        inbox: &Receiver<Command>,
-        notifier: &mut Notifier<S>,
+        stops: &Receiver<i32>,
+        reloads: &Receiver<ReloadRequest>,
+        heartbeats: Heartbeats,
     ) -> i32 {
-        let ticks = notifier
-            .interval()
-            .map_or_else(never, crossbeam_channel::tick);
-        // One reload at a time. A request that arrives during one may be about a newer file, so it gets its own.
-        let mut requests: Vec<Option<Sender<ReloadResult>>> = Vec::new();
-        let mut loading = never();
+        let mut notifier = Notifier::start(&self.status(), heartbeats);
+        let ticks = notifier.interval().map_or_else(never, tick);
+        // One reload at a time. A request that arrives during one may be about a newer file, so it waits for its own.
+        let (mut loading, mut awaiting) = (None, None);
+        let later = never();
         loop {
             select! {
-                recv(inbox) -> command => match command {
-                    Ok(Command::Reload(result)) => {
-                        requests.push(result);
-                        if requests.len() > 1 {
-                            continue;
-                        }
-                    }
-                    Ok(Command::Stop(signal)) => return signal,
-                    // Not reached: the signal thread keeps a sender.
-                    Err(_) => return SIGTERM,
-                },
-                recv(loading) -> loaded => {
+                // An error is not possible: the signal thread keeps a sender.
+                recv(stops) -> signal => return signal.unwrap_or(SIGTERM),
+                recv(if loading.is_some() { &later } else { reloads }) -> request => {
+                    systemd::reloading();
+                    awaiting = request.unwrap_or_default();
+                    loading = Some(load_in_background(cli));
+                }
+                recv(loading.as_ref().unwrap_or(&never())) -> loaded => {
+                    loading = None;
                     let result = self.apply(loaded.unwrap_or_else(|_| Err(vec![PANICKED.to_owned()])));
-                    self.reload_metrics.reloaded(result.is_ok());
-                    self.reload_failed.store(result.is_err(), Ordering::Relaxed);
-                    notifier.reloaded();
-                    if let Some(sender) = requests.remove(0) {
+                    systemd::reloaded();
+                    if let Some(sender) = awaiting.take() {
                         // The sender of the request may have given up.
                         let _ = sender.try_send(result);
                     }
                 }
-                recv(ticks) -> _ => {
-                    notifier.tick();
-                    continue;
-                }
+                recv(ticks) -> _ => notifier.tick(&self.status()),
             }
-            loading = if requests.is_empty() {
-                never()
-            } else {
-                notifier.reloading();
-                load_in_background(cli)
-            };
         }
+    }
+
+    /// The status line for systemd.
+    fn status(&self) -> String {
+        let note = if self.metrics.successful.get() == 0 {
+            "; configuration reload failed; still using the previous configuration"
+        } else {
+            ""
+        };
+        let sink = self.application.sink.headline();
+        format!("listening on {}; {sink}{note}", self.server.address)
     }
 
     /// Replaces the configuration, or leaves everything as it is.
@@ -210,6 +193,7 @@ impl ReloadController<'_> {
                 error!("{reason}");
             }
         }
+        self.metrics.reloaded(result.is_ok());
         result
     }
 

@@ -3,10 +3,8 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, BufWriter, Read, Write};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::unbounded;
@@ -28,7 +26,7 @@ use crate::metrics::Metrics;
 use crate::pipeline::{self, EncodedNotification, EventSink, MappingReporter, PipelineError};
 use crate::publisher::Publisher;
 use crate::reload::{self, ReloadController};
-use crate::systemd::Notifier;
+use crate::systemd;
 use crate::version;
 
 /// The memory for all notifications together. What is not charged (threads, buffers of connections, the program itself) stays
@@ -107,7 +105,7 @@ pub fn run(arguments: &[OsString]) -> Result<(), RunError> {
     {
         warn!("cannot configure the memory allocator: {error}; more memory may be used");
     }
-    let config = reload::load(&cli.config, &cli.overrides)?;
+    let config = reload::load(&cli)?;
     match &cli.mode {
         Mode::Check => check(&config, &cli.config),
         Mode::Explain(file) => explain_file(&config, &cli.config, file),
@@ -190,8 +188,8 @@ fn all_mapped(rejected: usize, alerts: usize) -> Result<(), RunError> {
 }
 
 fn serve(cli: &Cli, config: Config) -> Result<(), RunError> {
-    let (commands, inbox) = unbounded();
-    reload::watch_signals(commands.clone()).map_err(RunError::Signals)?;
+    let ((stop, stops), (reload, reloads)) = (unbounded(), unbounded());
+    reload::watch_signals(stop, reload.clone()).map_err(RunError::Signals)?;
     let metrics = Metrics::default();
     let reload_metrics = metrics.reloads.clone();
     let mut heartbeats = Heartbeats::default();
@@ -214,7 +212,7 @@ fn serve(cli: &Cli, config: Config) -> Result<(), RunError> {
         mapping: config.mapping,
     };
     let budget = Budget::new(MEMORY_LIMIT);
-    let reload = Box::new(move || reload::request_reload(&commands));
+    let reload = Box::new(move || reload::request_reload(&reload));
     let application = Arc::new(Application::new(active, sink, metrics, budget, reload));
     let server = Server::start(
         &listen,
@@ -224,26 +222,20 @@ fn serve(cli: &Cli, config: Config) -> Result<(), RunError> {
     )?;
     info!(version:% = version::VERSION, address:% = server.address, tls:%; "listening");
 
-    let reload_failed = AtomicBool::new(false);
-    let mut notifier = Notifier::start(
-        || status(server.address, &application, &reload_failed),
-        heartbeats,
-    );
     let mut controller = ReloadController {
         broker,
         listen,
         application: &application,
         server: &server,
-        reload_metrics,
-        reload_failed: &reload_failed,
+        metrics: reload_metrics,
     };
-    let signal = controller.run(cli, &inbox, &mut notifier);
+    let signal = controller.run(cli, &stops, &reloads, heartbeats);
     // A request that waits for a reload gets its response now.
-    drop(inbox);
+    drop(reloads);
     let signal = signal_hook::low_level::signal_name(signal).unwrap_or("unknown");
     info!(signal; "shutting down: finishing in-flight requests (10 s at most)");
 
-    notifier.stopping();
+    systemd::stopping();
     let deadline = Instant::now() + GRACE + CLOSE_TIMEOUT;
     let unanswered = server.stop(GRACE);
     if unanswered > 0 {
@@ -255,15 +247,4 @@ fn serve(cli: &Cli, config: Config) -> Result<(), RunError> {
     }
     info!("stopped");
     Ok(())
-}
-
-/// The status line for systemd.
-fn status(address: SocketAddr, application: &Application, reload_failed: &AtomicBool) -> String {
-    let note = if reload_failed.load(Ordering::Relaxed) {
-        "; configuration reload failed; still using the previous configuration"
-    } else {
-        ""
-    };
-    let sink = application.sink.headline();
-    format!("listening on {address}; {sink}{note}")
 }

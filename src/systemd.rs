@@ -19,70 +19,50 @@ const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 const FEEDS: u32 = 4;
 
 /// Keeps systemd informed.
-pub struct Notifier<S> {
-    /// The status in a line.
-    status: S,
+pub struct Notifier {
     /// The loops that have to be alive, with their names.
     heartbeats: Heartbeats,
-    /// `None` where systemd is not there.
-    schedule: Option<Schedule>,
+    last_status: String,
+    /// `None` without a watchdog.
+    feed_interval: Option<Duration>,
+    next_feed: Instant,
     log_limiter: LogLimiter,
 }
 
-/// What is sent, and when.
-struct Schedule {
-    last_status: String,
-    feed_interval: Option<Duration>,
-    next_feed: Instant,
-}
-
-impl<S: Fn() -> String> Notifier<S> {
+impl Notifier {
     /// Notifies systemd that the service is ready.
-    pub fn start(status: S, heartbeats: Heartbeats) -> Self {
-        let mut notifier = Self {
-            status,
+    pub fn start(status: &str, heartbeats: Heartbeats) -> Self {
+        let last_status = visible(status).into_owned();
+        notify(&[NotifyState::Ready, NotifyState::Status(&last_status)]);
+        Self {
             heartbeats,
-            schedule: None,
+            last_status,
+            feed_interval: sd_notify::watchdog_enabled().map(|timeout| timeout / FEEDS),
+            next_feed: Instant::now(),
             log_limiter: LogLimiter::default(),
-        };
-        if std::env::var_os("NOTIFY_SOCKET").is_some() {
-            let status = notifier.status();
-            notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
-            notifier.schedule = Some(Schedule {
-                last_status: status,
-                feed_interval: sd_notify::watchdog_enabled().map(|timeout| timeout / FEEDS),
-                next_feed: Instant::now(),
-            });
         }
-        notifier
     }
 
-    /// How long the main thread may sleep before it calls [`Notifier::tick`]; `None` for ever.
+    /// How long the main thread may sleep before it calls [`Notifier::tick`]; `None` for ever, where systemd is not there.
     pub fn interval(&self) -> Option<Duration> {
-        let schedule = self.schedule.as_ref()?;
-        Some(
-            schedule
-                .feed_interval
-                .map_or(STATUS_INTERVAL, |interval| interval.min(STATUS_INTERVAL)),
-        )
+        std::env::var_os("NOTIFY_SOCKET")?;
+        let intervals = self.feed_interval.into_iter();
+        intervals.chain([STATUS_INTERVAL]).min()
     }
 
-    /// Sends what is due.
-    pub fn tick(&mut self) {
-        let (now, status) = (Instant::now(), self.status());
-        let silent = self.heartbeats.silent(now);
-        let Some(schedule) = &mut self.schedule else {
-            return;
-        };
-        if status != schedule.last_status {
+    /// Sends what is due. The status stays on one line: it may quote the broker, and a second line would be an instruction to
+    /// systemd.
+    pub fn tick(&mut self, status: &str) {
+        let (now, status) = (Instant::now(), visible(status));
+        if status != self.last_status {
             notify(&[NotifyState::Status(&status)]);
-            schedule.last_status = status;
+            self.last_status = status.into_owned();
         }
-        let Some(interval) = schedule.feed_interval.filter(|_| now >= schedule.next_feed) else {
+        let Some(interval) = self.feed_interval.filter(|_| now >= self.next_feed) else {
             return;
         };
-        schedule.next_feed = now + interval;
-        match silent {
+        self.next_feed = now + interval;
+        match self.heartbeats.silent(now) {
             None => notify(&[NotifyState::Watchdog]),
             Some(name) => {
                 if let Some(suppressed) = self.log_limiter.allow(name, LogRate::REPEATED) {
@@ -91,32 +71,27 @@ impl<S: Fn() -> String> Notifier<S> {
             }
         }
     }
+}
 
-    /// The configuration is being loaded; to be followed by [`Notifier::reloaded`].
-    pub fn reloading(&self) {
-        match NotifyState::monotonic_usec_now() {
-            Ok(now) => notify(&[NotifyState::Reloading, now]),
-            Err(error) => warn!("sd_notify failed: {error}"),
-        }
+/// The configuration is being loaded; to be followed by [`reloaded`].
+pub fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(error) => warn!("sd_notify failed: {error}"),
     }
+}
 
-    /// The reload has ended, with success or without.
-    pub fn reloaded(&self) {
-        notify(&[NotifyState::Ready]);
-    }
+/// The reload has ended, with success or without.
+pub fn reloaded() {
+    notify(&[NotifyState::Ready]);
+}
 
-    /// The service is shutting down.
-    pub fn stopping(self) {
-        notify(&[
-            NotifyState::Stopping,
-            NotifyState::Status("shutting down: finishing in-flight requests"),
-        ]);
-    }
-
-    /// On one line: it may quote the broker, and a second line would be an instruction to systemd.
-    fn status(&self) -> String {
-        visible(&(self.status)()).into_owned()
-    }
+/// The service is shutting down.
+pub fn stopping() {
+    notify(&[
+        NotifyState::Stopping,
+        NotifyState::Status("shutting down: finishing in-flight requests"),
+    ]);
 }
 
 fn notify(states: &[NotifyState<'_>]) {
@@ -131,8 +106,12 @@ mod tests {
 
     #[test]
     fn the_status_stays_on_one_line() {
-        let status = || "blocked: go away\nWATCHDOG=trigger".to_owned();
-        let notifier = Notifier::start(status, Heartbeats::default());
-        assert_eq!(notifier.status(), "blocked: go away\\nWATCHDOG=trigger");
+        let status = "blocked: go away\nWATCHDOG=trigger";
+        let mut notifier = Notifier::start(status, Heartbeats::default());
+        let shown = "blocked: go away\\nWATCHDOG=trigger";
+        assert_eq!(notifier.last_status, shown);
+        notifier.tick("");
+        notifier.tick(status);
+        assert_eq!(notifier.last_status, shown);
     }
 }
