@@ -47,21 +47,13 @@ file: CPS_AMQP_URL for amqp.url, PROMETHEUS_LISTEN for http.listen. The most com
 Exit status: 0 success; 1 failure at run time; 2 invalid command line or configuration.
 ";
 
-const FLAGS: &[&str] = &[
-    "--config",
-    "--host",
-    "--port",
-    "--check",
-    "--explain",
-    "--dry-run",
-    "--stdout",
-    "--log-level",
-    "--log-format",
-    "--version",
-    "--help",
-];
-
-const SHORT_FLAGS: &[&str] = &["-c", "-p", "-V", "-h"];
+/// The options, as the help lists them at the starts of lines.
+fn options() -> impl Iterator<Item = &'static str> {
+    let lines = HELP.lines().map(str::trim_start);
+    lines
+        .filter(|line| line.starts_with('-'))
+        .flat_map(|line| line.split([',', ' ']).filter(|word| word.starts_with('-')))
+}
 
 /// What the program does. A notification's file is read from standard input where it is `-`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,42 +117,43 @@ pub enum UsageError {
     Conflict,
 }
 
+impl UsageError {
+    /// Why an argument was not used. Its value is not shown: it may be a secret.
+    fn of_unused(argument: &str) -> Self {
+        let name = argument.split('=').next().unwrap_or_default().to_owned();
+        if options().any(|option| option == argument) {
+            Self::Duplicate(name)
+        } else if options().any(|option| option == name) {
+            Self::UnexpectedValue(name)
+        } else if name.starts_with('-') {
+            let long = options().filter(|option| option.starts_with("--"));
+            let hint = did_you_mean(&name, long);
+            Self::UnknownOption(name, hint)
+        } else {
+            Self::Positional
+        }
+    }
+}
+
 impl Cli {
     /// Parses the arguments, without the program's name. The variables for `--log-level` and `--log-format` are defaults.
     pub fn parse(arguments: Vec<OsString>, environment: &Environment) -> Result<Self, UsageError> {
         let mut arguments = Arguments::from_vec(arguments);
         let help = arguments.contains(["-h", "--help"]);
         let version = arguments.contains(["-V", "--version"]);
-        let path = |text: &str| Ok::<_, std::convert::Infallible>(PathBuf::from(text));
-        let config = arguments.opt_value_from_fn(["-c", "--config"], path)?;
+        let config = arguments.opt_value_from_str(["-c", "--config"])?;
         let overrides = Overrides {
             host: arguments.opt_value_from_fn("--host", host)?,
             port: arguments.opt_value_from_fn(["-p", "--port"], port)?,
         };
         let check = arguments.contains("--check");
-        let explain = arguments.opt_value_from_fn("--explain", path)?;
-        let dry_run = arguments.opt_value_from_fn("--dry-run", path)?;
+        let explain = arguments.opt_value_from_str("--explain")?;
+        let dry_run = arguments.opt_value_from_str("--dry-run")?;
         let stdout = arguments.contains("--stdout");
         let log_level = arguments.opt_value_from_fn("--log-level", level)?;
         let log_format = arguments.opt_value_from_fn("--log-format", format)?;
-        if let Some(unknown) = arguments.finish().into_iter().next() {
-            let text = unknown.to_string_lossy();
-            if FLAGS.contains(&&*text) || SHORT_FLAGS.contains(&&*text) {
-                return Err(UsageError::Duplicate(text.into_owned()));
-            }
-            // The value is not shown: it may be a secret.
-            let (name, _) = text.split_once('=').unwrap_or((&text, ""));
-            if FLAGS.contains(&name) {
-                return Err(UsageError::UnexpectedValue(name.to_owned()));
-            }
-            return Err(if name.starts_with('-') {
-                UsageError::UnknownOption(
-                    name.to_owned(),
-                    did_you_mean(name, FLAGS.iter().copied()),
-                )
-            } else {
-                UsageError::Positional
-            });
+        if let Some(left) = arguments.finish().first() {
+            return Err(UsageError::of_unused(&left.to_string_lossy()));
         }
         let mode = match (check, explain, dry_run, stdout) {
             _ if help => Mode::Help,
@@ -271,9 +264,8 @@ mod tests {
         ] {
             assert_eq!(parse(line).unwrap().mode, mode, "{line}");
         }
-        for flag in FLAGS {
-            assert!(HELP.contains(flag), "{flag}");
-        }
+        let all = "-c --config --host -p --port --check --explain --dry-run --stdout --log-level --log-format -V --version -h --help";
+        assert!(options().eq(all.split(' ')), "{HELP}");
         assert!(HELP.contains(DEFAULT_PATH));
     }
 
