@@ -5,7 +5,6 @@
 //! the memory budget was 128 MiB, and 135 MiB with the settings below. glibc reads them from the environment when a program starts;
 //! so the program starts itself once more.
 
-use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -17,12 +16,13 @@ const VARIABLE: &str = "GLIBC_TUNABLES";
 const SETTINGS: &str = "glibc.malloc.mmap_threshold=131072:glibc.malloc.arena_max=8";
 
 /// Replaces this process by the same program with the settings. Returns only where they are set already, or the error.
-pub fn configure(arguments: &[OsString]) -> io::Result<()> {
+pub fn configure() -> io::Result<()> {
     if std::env::var_os(VARIABLE).is_some() {
         return Ok(());
     }
     let program = std::env::current_exe()?;
-    let name = std::env::args_os().next();
+    let mut arguments = std::env::args_os();
+    let name = arguments.next();
     Err(Command::new(&program)
         .arg0(name.unwrap_or_else(|| program.into_os_string()))
         .args(arguments)

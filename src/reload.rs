@@ -14,7 +14,7 @@ use signal_hook::iterator::Signals;
 
 use crate::cli::Cli;
 use crate::config::{Config, ConfigError, Environment};
-use crate::http::{self, ActiveConfig, Application, ListenAddress, ReloadError, Server};
+use crate::http::{self, ActiveConfig, ListenAddress, ReloadError, Server};
 use crate::liveness::Heartbeats;
 use crate::metrics;
 use crate::pipeline::EventSink;
@@ -128,12 +128,8 @@ pub struct ReloadController<'s> {
     pub broker: publisher::BrokerSettings,
     /// The address for which the server was started.
     pub listen: ListenAddress,
-    /// Gets the new rules, tokens and limits.
-    pub application: &'s Application,
-    /// Gets the new number of connections.
+    /// Gets the new number of connections, and its application the new rules, tokens and limits.
     pub server: &'s Server,
-    /// Counts the reloads, and shows whether the last one failed.
-    pub metrics: metrics::ReloadMetrics,
 }
 
 impl ReloadController<'_> {
@@ -175,12 +171,13 @@ impl ReloadController<'_> {
 
     /// The status line for systemd.
     fn status(&self) -> String {
-        let note = if self.metrics.successful.get() == 0 {
+        let application = &self.server.application;
+        let note = if application.metrics.reloads.successful.get() == 0 {
             "; configuration reload failed; still using the previous configuration"
         } else {
             ""
         };
-        let sink = self.application.sink.headline();
+        let sink = application.sink.headline();
         format!("listening on {}; {sink}{note}", self.server.address)
     }
 
@@ -193,7 +190,8 @@ impl ReloadController<'_> {
                 error!("{reason}");
             }
         }
-        self.metrics.reloaded(result.is_ok());
+        let metrics = &self.server.application.metrics;
+        metrics.reloads.reloaded(result.is_ok());
         result
     }
 
@@ -203,14 +201,14 @@ impl ReloadController<'_> {
         }
         let broker_changed = config.publisher != self.broker;
         if broker_changed {
-            if let EventSink::Broker(publisher) = &self.application.sink {
+            if let EventSink::Broker(publisher) = &self.server.application.sink {
                 publisher.reconfigure(config.publisher.clone());
             }
             self.broker = config.publisher;
         }
         self.server.resize(max_connections(&config.http));
         let tls = config.http.tls_summary();
-        self.application.replace(ActiveConfig {
+        self.server.application.replace(ActiveConfig {
             settings: config.http,
             mapping: config.mapping,
         });

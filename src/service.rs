@@ -1,6 +1,5 @@
 //! The tasks of the command line, and the service from start to shutdown. Connects the modules, and decides nothing else.
 
-use std::ffi::OsString;
 use std::fs;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -92,16 +91,17 @@ impl RunError {
     }
 }
 
-/// Runs the task that the arguments (without the program's name) select.
-pub fn run(arguments: &[OsString]) -> Result<(), RunError> {
-    let cli = Cli::parse(arguments.to_vec(), &Environment::of_process())?;
+/// Runs the task that the arguments of the process select.
+pub fn run() -> Result<(), RunError> {
+    let arguments = std::env::args_os().skip(1).collect();
+    let cli = Cli::parse(arguments, &Environment::of_process())?;
     match cli.mode {
         Mode::Help => return Ok(write!(io::stdout(), "{HELP}")?),
-        Mode::Version => return Ok(writeln!(io::stdout(), "{}", version::LONG)?),
+        Mode::Version => return Ok(writeln!(io::stdout(), "{}", version::long())?),
         _ => logging::start(cli.log_level, cli.log_format),
     }
     if matches!(cli.mode, Mode::Serve | Mode::ServeToStdout)
-        && let Err(error) = allocator::configure(arguments)
+        && let Err(error) = allocator::configure()
     {
         warn!("cannot configure the memory allocator: {error}; more memory may be used");
     }
@@ -180,10 +180,9 @@ fn explain_file(config: &Config, config_path: &Path, path: &Path) -> Result<(), 
 }
 
 fn all_mapped(rejected: usize, alerts: usize) -> Result<(), RunError> {
-    if rejected == 0 {
-        Ok(())
-    } else {
-        Err(RunError::Rejected(rejected, alerts))
+    match rejected {
+        0 => Ok(()),
+        _ => Err(RunError::Rejected(rejected, alerts)),
     }
 }
 
@@ -191,18 +190,13 @@ fn serve(cli: &Cli, config: Config) -> Result<(), RunError> {
     let ((stop, stops), (reload, reloads)) = (unbounded(), unbounded());
     reload::watch_signals(stop, reload.clone()).map_err(RunError::Signals)?;
     let metrics = Metrics::default();
-    let reload_metrics = metrics.reloads.clone();
     let mut heartbeats = Heartbeats::default();
-    let sink = match cli.mode {
-        Mode::ServeToStdout => EventSink::stream(io::stdout()),
-        _ => EventSink::Broker(
-            Publisher::start(
-                config.publisher.clone(),
-                metrics.broker.clone(),
-                heartbeats.add("publisher"),
-            )
-            .map_err(RunError::Publisher)?,
-        ),
+    let sink = if cli.mode == Mode::ServeToStdout {
+        EventSink::stream(io::stdout())
+    } else {
+        let (broker, counts) = (config.publisher.clone(), metrics.broker.clone());
+        let started = Publisher::start(broker, counts, heartbeats.add("publisher"));
+        EventSink::Broker(started.map_err(RunError::Publisher)?)
     };
     let (listen, broker) = (config.http.listen.clone(), config.publisher);
     let tls = config.http.tls_summary();
@@ -214,20 +208,14 @@ fn serve(cli: &Cli, config: Config) -> Result<(), RunError> {
     let budget = Budget::new(MEMORY_LIMIT);
     let reload = Box::new(move || reload::request_reload(&reload));
     let application = Arc::new(Application::new(active, sink, metrics, budget, reload));
-    let server = Server::start(
-        &listen,
-        max_connections,
-        Arc::clone(&application),
-        heartbeats.add("accept"),
-    )?;
+    let heartbeat = heartbeats.add("accept");
+    let server = Server::start(&listen, max_connections, application, heartbeat)?;
     info!(version:% = version::VERSION, address:% = server.address, tls:%; "listening");
 
     let mut controller = ReloadController {
         broker,
         listen,
-        application: &application,
         server: &server,
-        metrics: reload_metrics,
     };
     let signal = controller.run(cli, &stops, &reloads, heartbeats);
     // A request that waits for a reload gets its response now.
@@ -241,7 +229,7 @@ fn serve(cli: &Cli, config: Config) -> Result<(), RunError> {
     if unanswered > 0 {
         warn!("shutdown timeout: {unanswered} in-flight requests got no response");
     }
-    if let EventSink::Broker(publisher) = &application.sink {
+    if let EventSink::Broker(publisher) = &server.application.sink {
         let left = deadline.saturating_duration_since(Instant::now());
         publisher.stop(left.max(CLOSE_TIMEOUT));
     }

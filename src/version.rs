@@ -10,13 +10,7 @@ pub const COMMIT: &str = env!("CONNECTOR_COMMIT");
 pub const RUSTC: &str = env!("CONNECTOR_RUSTC");
 
 /// The output of `--version`.
-pub const LONG: &str = concat!(
-    env!("CARGO_PKG_NAME"),
-    " ",
-    env!("CONNECTOR_VERSION"),
-    " (commit ",
-    env!("CONNECTOR_COMMIT"),
-    ", rustc ",
-    env!("CONNECTOR_RUSTC"),
-    ")"
-);
+pub fn long() -> String {
+    let name = env!("CARGO_PKG_NAME");
+    format!("{name} {VERSION} (commit {COMMIT}, rustc {RUSTC})")
+}

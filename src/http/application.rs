@@ -53,7 +53,8 @@ pub struct Application {
     config: RwLock<Arc<ActiveConfig>>,
     /// Where events go.
     pub sink: EventSink,
-    metrics: Metrics,
+    /// What is counted, of all modules.
+    pub metrics: Metrics,
     reporter: MappingReporter,
     reload: Reload,
     is_stopping: AtomicBool,

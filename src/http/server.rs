@@ -54,7 +54,8 @@ pub struct Server {
     /// The address on which it listens.
     pub address: SocketAddr,
     listener: TcpListener,
-    application: Arc<Application>,
+    /// Answers the requests.
+    pub application: Arc<Application>,
     slots: Arc<ConnectionSlots>,
 }
 
