@@ -85,15 +85,6 @@ pub enum DeliveryError {
 }
 
 impl DeliveryError {
-    /// For the notification over whose event the channel was closed.
-    pub(super) fn channel_closed(reason: &CloseReason, progress: Progress) -> Self {
-        if reason.is_access_refused() {
-            Self::AccessRefused(reason.to_string(), progress)
-        } else {
-            Self::ChannelClosed(reason.to_string(), progress)
-        }
-    }
-
     /// A name for each variant, for limiting log entries.
     pub fn reason(&self) -> &'static str {
         self.reasons().0
@@ -116,10 +107,9 @@ impl DeliveryError {
 }
 
 fn explain_timeout(status: &BrokerStatus) -> String {
-    if status.is_ready() {
-        "RabbitMQ is connected but slow".to_owned()
-    } else {
-        status.to_string()
+    match status {
+        BrokerStatus::Connected => "RabbitMQ is connected but slow".to_owned(),
+        other => other.to_string(),
     }
 }
 

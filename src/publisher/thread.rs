@@ -331,15 +331,14 @@ impl PublisherThread {
     }
 
     fn blocked(&mut self, notice: &ConnectionBlockedNotification) {
-        let now = Instant::now();
+        let is_blocked = matches!(notice, ConnectionBlockedNotification::Blocked(_));
+        self.ledger.set_blocked(is_blocked, Instant::now());
         match notice {
             ConnectionBlockedNotification::Blocked(reason) => {
-                self.ledger.set_blocked(true, now);
                 self.set_status(BrokerStatus::Blocked(reason.clone()));
                 error!(in_flight = self.ledger.in_flight(); "RabbitMQ has blocked publishing: {reason}");
             }
             ConnectionBlockedNotification::Unblocked => {
-                self.ledger.set_blocked(false, now);
                 self.set_status(BrokerStatus::Connected);
                 info!(waiting = self.ledger.stats().to_settle; "RabbitMQ unblocked; publishing resumed");
             }

@@ -376,9 +376,13 @@ impl Ledger {
         let in_flight: Vec<InFlight> = window.into_messages().collect();
         if matches!(reason, CloseReason::Channel { .. }) {
             if let [message] = in_flight.as_slice() {
-                self.fail(message.event, message.entity, now, |progress| {
-                    DeliveryError::channel_closed(reason, progress)
-                });
+                let refused = if reason.is_access_refused() {
+                    DeliveryError::AccessRefused
+                } else {
+                    DeliveryError::ChannelClosed
+                };
+                let error = |progress| refused(reason.to_string(), progress);
+                self.fail(message.event, message.entity, now, error);
             } else {
                 // There are no other suspects: while there are, one message is in flight at most.
                 let events = in_flight.iter().map(|message| message.event);

@@ -150,10 +150,8 @@ impl Window {
     fn adapt(&mut self, latency: Duration, is_needed: bool, now: Instant) {
         self.fastest = self.fastest.min(latency);
         let excess = latency.saturating_sub(self.fastest);
-        if excess < SLOW {
-            if is_needed {
-                self.limit = (self.limit + 1).min(MAX_MESSAGES);
-            }
+        if is_needed && excess < SLOW {
+            self.limit = (self.limit + 1).min(MAX_MESSAGES);
         } else if excess > TOO_SLOW
             && now.saturating_duration_since(self.halved_at) >= HALVE_INTERVAL
         {
