@@ -410,7 +410,7 @@ impl Ledger {
 
     /// The number of messages published and not confirmed.
     pub fn in_flight(&self) -> usize {
-        self.window.as_ref().map_or(0, |window| window.len)
+        self.window.as_ref().map_or(0, Window::len)
     }
 
     /// A caller waits, as far as is known.

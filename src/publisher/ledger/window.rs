@@ -54,11 +54,10 @@ pub struct InFlight {
 /// The unconfirmed messages of one channel.
 #[derive(Debug)]
 pub struct Window {
-    /// The delivery tag of the first slot.
-    first_tag: u64,
-    slots: VecDeque<Option<InFlight>>,
-    /// The number of unconfirmed messages.
-    pub len: usize,
+    /// With their delivery tags, in the order of publishing.
+    messages: VecDeque<(u64, InFlight)>,
+    /// The tag of the message that was published last.
+    last_tag: u64,
     /// The number of messages that may be unconfirmed now.
     pub limit: usize,
     bytes: usize,
@@ -73,9 +72,8 @@ impl Window {
     /// For a channel that has just been opened.
     pub fn new(now: Instant) -> Self {
         Self {
-            first_tag: 1,
-            slots: VecDeque::new(),
-            len: 0,
+            messages: VecDeque::new(),
+            last_tag: 0,
             bytes: 0,
             limit: MIN_MESSAGES,
             is_blocked: false,
@@ -87,59 +85,60 @@ impl Window {
 
     /// Another message of `bytes` bytes may be published.
     pub fn accepts(&self, bytes: usize) -> bool {
-        !self.is_blocked && self.len < self.limit && self.bytes + bytes <= MAX_BYTES
+        !self.is_blocked && self.len() < self.limit && self.bytes + bytes <= MAX_BYTES
+    }
+
+    /// The number of unconfirmed messages.
+    pub fn len(&self) -> usize {
+        self.messages.len()
     }
 
     /// Adds a message, in the order of publishing, and returns its delivery tag.
     pub fn push(&mut self, message: InFlight) -> u64 {
         let now = message.published_at;
-        if self.len == 0 {
+        if self.messages.is_empty() {
             if now.saturating_duration_since(self.active_at) > IDLE {
                 self.limit = MIN_MESSAGES;
                 self.fastest = Duration::MAX;
             }
             self.active_at = now;
         }
-        self.len += 1;
         self.bytes += message.bytes;
-        self.slots.push_back(Some(message));
-        self.first_tag + self.slots.len() as u64 - 1
+        self.last_tag += 1;
+        self.messages.push_back((self.last_tag, message));
+        self.last_tag
     }
 
     /// Records that the broker has returned the message. False for an unknown tag.
     pub fn mark_returned(&mut self, tag: u64, reason: String) -> bool {
-        let slot = self.index(tag).map(|index| &mut self.slots[index]);
-        let Some(Some(message)) = slot else {
-            return false;
-        };
-        message.returned = Some(reason);
-        true
+        let index = self.index(tag);
+        match self.messages.get_mut(index) {
+            Some((other, message)) if *other == tag => {
+                message.returned = Some(reason);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Removes the messages that a confirm is for, and adapts the limit to how long they took. There are none for a tag that is
     /// unknown, or confirmed already.
     pub fn take_confirmed(&mut self, tag: u64, multiple: bool, now: Instant) -> Vec<InFlight> {
-        let Some(end) = self.index(tag) else {
+        if tag > self.last_tag {
             return Vec::new();
-        };
-        let start = if multiple { 0 } else { end };
-        let slots = self.slots.range_mut(start..=end);
-        let confirmed: Vec<InFlight> = slots.filter_map(Option::take).collect();
+        }
         // A window that was not needed has shown nothing: only one that is half full grows.
-        let is_needed = self.len * 2 >= self.limit;
+        let is_needed = self.len() * 2 >= self.limit;
+        let start = if multiple { 0 } else { self.index(tag) };
+        let confirmed = self.messages.drain(start..self.index(tag + 1));
+        let confirmed: Vec<InFlight> = confirmed.map(|(_, message)| message).collect();
         for message in &confirmed {
-            self.len -= 1;
             self.bytes -= message.bytes;
             let latency = now.saturating_duration_since(message.published_at);
             self.adapt(latency, is_needed, now);
         }
-        while let Some(None) = self.slots.front() {
-            self.slots.pop_front();
-            self.first_tag += 1;
-        }
-        // One message that is never confirmed must not hold back its entity, or grow the slots behind it, for good.
-        let oldest = self.slots.front().and_then(Option::as_ref);
-        let late = oldest.map(|message| message.published_at + STALL_LIMIT);
+        // One message that is never confirmed must not hold back its entity for good.
+        let late = (self.messages.front()).map(|(_, oldest)| oldest.published_at + STALL_LIMIT);
         let is_old = |message: &InFlight| late.is_none_or(|late| message.published_at < late);
         if confirmed.iter().any(is_old) {
             self.active_at = now;
@@ -160,15 +159,14 @@ impl Window {
         }
     }
 
-    /// The slot of a tag; `None` for one that is settled, or was never published.
-    fn index(&self, tag: u64) -> Option<usize> {
-        let index = usize::try_from(tag.checked_sub(self.first_tag)?).ok()?;
-        (index < self.slots.len()).then_some(index)
+    /// The index of the first message with this tag or a higher one.
+    fn index(&self, tag: u64) -> usize {
+        self.messages.partition_point(|(other, _)| *other < tag)
     }
 
     /// All unconfirmed messages, in the order of publishing.
     pub fn into_messages(self) -> impl Iterator<Item = InFlight> {
-        self.slots.into_iter().flatten()
+        self.messages.into_iter().map(|(_, message)| message)
     }
 
     /// A memory or disk alarm has begun, or it has ended: the broker can confirm again from now on.
@@ -179,7 +177,7 @@ impl Window {
     /// When the broker counts as stalled, unless it confirms old messages before. `None` while nothing is unconfirmed, or the
     /// broker has blocked publishing.
     pub fn stalls_at(&self) -> Option<Instant> {
-        (self.len > 0 && !self.is_blocked).then(|| self.active_at + STALL_LIMIT)
+        (!self.messages.is_empty() && !self.is_blocked).then(|| self.active_at + STALL_LIMIT)
     }
 }
 
@@ -237,14 +235,17 @@ mod tests {
                 "{tag}"
             );
         }
-        assert_eq!((window.len, window.bytes), (2, 20));
+        assert_eq!((window.len(), window.bytes), (2, 20));
         assert!(window.mark_returned(6, "no route".to_owned()));
         assert!(!window.mark_returned(1, String::new()) && !window.mark_returned(7, String::new()));
         assert!(window.take_confirmed(u64::MAX, true, now).is_empty());
         let rest = window.take_confirmed(6, true, now);
         assert_eq!(indices(&rest), [4, 5]);
         assert_eq!(rest[1].returned.as_deref(), Some("no route"));
-        assert_eq!((window.len, window.bytes, window.stalls_at()), (0, 0, None));
+        assert_eq!(
+            (window.len(), window.bytes, window.stalls_at()),
+            (0, 0, None)
+        );
         assert_eq!(window.push(message(6, 1, now)), 7);
         assert_eq!(indices(&window.take_confirmed(7, false, now)), [6]);
     }
@@ -377,7 +378,7 @@ mod tests {
         assert!(stalls_at > start + STALL_LIMIT, "others were confirmed");
         assert!(
             stalls_at <= start + 2 * STALL_LIMIT,
-            "its entity and the slots behind it are held back for good"
+            "its entity is held back for good"
         );
         // A burst may take long on a slow link: each confirm of it is progress.
         let mut burst = filled(10, start);
