@@ -47,11 +47,8 @@ pub fn start(level: LevelFilter, format: Format) {
         let place = panic
             .location()
             .map_or_else(String::new, ToString::to_string);
-        let thread = std::thread::current()
-            .name()
-            .unwrap_or("unnamed")
-            .to_owned();
-        log::error!(thread:% = thread, place:% = place; "panic");
+        let thread = std::thread::current();
+        log::error!(thread = thread.name().unwrap_or("unnamed"), place:% = place; "panic");
     }));
 }
 
@@ -75,18 +72,15 @@ fn write_journal(out: &mut dyn Write, record: &Record<'_>) -> io::Result<()> {
 }
 
 fn write_json(out: &mut dyn Write, record: &Record<'_>, time: &str) -> io::Result<()> {
-    let mut object = serde_json::Map::new();
-    object.insert("time".to_owned(), time.into());
-    object.insert(
-        "level".to_owned(),
-        record.level().as_str().to_lowercase().into(),
-    );
-    let message = visible(&record.args().to_string()).into_owned();
-    object.insert("message".to_owned(), message.into());
+    let mut entry = serde_json::json!({
+        "time": time,
+        "level": record.level().as_str().to_lowercase(),
+        "message": visible(&record.args().to_string()),
+    });
     for (key, value) in pairs(record) {
-        object.insert(key, value);
+        entry[key] = value;
     }
-    writeln!(out, "{}", serde_json::Value::Object(object))
+    writeln!(out, "{entry}")
 }
 
 /// The message and its pairs on one line, whatever they contain: a sender must not be able to forge entries.
@@ -169,8 +163,8 @@ pub struct LogLimiter(Mutex<HashMap<String, Bucket>>);
 
 #[derive(Debug)]
 struct Bucket {
-    left: u32,
-    refilled: Instant,
+    /// When the whole burst may be written again. Each entry costs a period.
+    full_at: Instant,
     suppressed: u64,
 }
 
@@ -186,29 +180,16 @@ impl LogLimiter {
             buckets.clear();
         }
         let bucket = buckets.entry(subject.to_owned()).or_insert(Bucket {
-            left: rate.burst,
-            refilled: now,
+            full_at: now,
             suppressed: 0,
         });
-        bucket.allow(rate, now)
-    }
-}
-
-impl Bucket {
-    fn allow(&mut self, rate: LogRate, now: Instant) -> Option<u64> {
-        let since = now.saturating_duration_since(self.refilled);
-        let periods = since.as_nanos() / rate.period.as_nanos();
-        if periods > 0 {
-            let refill = u32::try_from(periods).unwrap_or(u32::MAX);
-            self.left = self.left.saturating_add(refill).min(rate.burst);
-            self.refilled = now;
-        }
-        let Some(left) = self.left.checked_sub(1) else {
-            self.suppressed += 1;
+        let full_at = bucket.full_at.max(now) + rate.period;
+        if full_at > now + rate.burst * rate.period {
+            bucket.suppressed += 1;
             return None;
-        };
-        self.left = left;
-        Some(std::mem::take(&mut self.suppressed))
+        }
+        bucket.full_at = full_at;
+        Some(std::mem::take(&mut bucket.suppressed))
     }
 }
 
