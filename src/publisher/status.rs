@@ -14,30 +14,19 @@ const REFUSED_FOR: Duration = Duration::from_mins(2);
 /// Whether RabbitMQ refuses events for lack of a permission, as far as the readiness is concerned.
 #[derive(Debug, Default)]
 pub struct Refusals {
-    confirmed_at: Option<Instant>,
-    refused_at: Option<Instant>,
+    /// When an event was confirmed last.
+    pub confirmed_at: Option<Instant>,
+    /// When an event was refused last.
+    pub refused_at: Option<Instant>,
 }
 
 impl Refusals {
-    /// An event has been confirmed.
-    pub fn confirmed(&mut self, now: Instant) {
-        (self.confirmed_at, self.refused_at) = (Some(now), None);
-    }
-
-    /// An event has been refused. False if others are accepted.
-    pub fn refused(&mut self, now: Instant) -> bool {
-        let is_recent = |at| now.saturating_duration_since(at) < ACCEPTED_FOR;
-        let counts = !self.confirmed_at.is_some_and(is_recent);
-        if counts {
-            self.refused_at = Some(now);
-        }
-        counts
-    }
-
     /// The connector is not ready for this reason.
     pub fn is_refused(&self, now: Instant) -> bool {
-        let is_recent = |at| now.saturating_duration_since(at) < REFUSED_FOR;
-        self.refused_at.is_some_and(is_recent)
+        self.refused_at.is_some_and(|refused_at| {
+            let is_recent = |confirmed_at| refused_at < confirmed_at + ACCEPTED_FOR;
+            now < refused_at + REFUSED_FOR && !self.confirmed_at.is_some_and(is_recent)
+        })
     }
 }
 
@@ -103,8 +92,10 @@ mod tests {
         let (start, second) = (Instant::now(), Duration::from_secs(1));
         let mut refusals = Refusals::default();
         assert!(!refusals.is_refused(start));
-        refusals.refused(start);
-        refusals.refused(start + 90 * second);
+        for seconds in [0, 90] {
+            refusals.refused_at = Some(start + seconds * second);
+            assert!(refusals.is_refused(start + seconds * second));
+        }
         assert!(
             refusals.is_refused(start + 209 * second),
             "flaps between two retries"
@@ -113,15 +104,15 @@ mod tests {
             !refusals.is_refused(start + 210 * second),
             "a connector that is not ready gets nothing, and would stay so"
         );
-        refusals.refused(start + 300 * second);
-        refusals.confirmed(start + 301 * second);
+        refusals.refused_at = Some(start + 300 * second);
+        refusals.confirmed_at = Some(start + 301 * second);
         assert!(!refusals.is_refused(start + 301 * second));
+        refusals.refused_at = Some(start + 360 * second);
         assert!(
-            !refusals.refused(start + 360 * second),
+            !refusals.is_refused(start + 360 * second),
             "other topics are permitted"
         );
-        assert!(!refusals.is_refused(start + 360 * second));
-        assert!(refusals.refused(start + 361 * second));
+        refusals.refused_at = Some(start + 361 * second);
         assert!(refusals.is_refused(start + 361 * second));
     }
 }

@@ -303,6 +303,7 @@ impl PublisherThread {
         confirms: impl Iterator<Item = Confirm>,
         returns: &Receiver<Return>,
     ) -> bool {
+        let now = Instant::now();
         for confirm in confirms {
             // A returned message comes before its ack, through another receiver: it is there by now.
             if !returns.try_iter().all(|returned| self.returned(&returned)) {
@@ -311,12 +312,12 @@ impl PublisherThread {
             let is_ack = matches!(confirm, Confirm::Ack(_));
             let (Confirm::Ack(payload) | Confirm::Nack(payload)) = confirm;
             let (tag, multiple) = (payload.delivery_tag, payload.multiple);
-            for duration in self.ledger.confirmed(tag, multiple, is_ack, Instant::now()) {
+            for duration in self.ledger.confirmed(tag, multiple, is_ack, now) {
                 self.metrics.confirms.observe(duration.as_secs_f64());
             }
             if is_ack {
                 self.backoff.reset();
-                self.refusals.confirmed(Instant::now());
+                self.refusals.confirmed_at = Some(now);
             }
         }
         true
@@ -444,17 +445,16 @@ impl PublisherThread {
         let in_flight = self.ledger.channel_ended(reason, now);
         if let Some(connection) = reopened {
             self.start_channel(connection);
-            // The notification has its verdict, or will have it soon; the response to a refused one is logged.
-            let is_refused = reason.is_access_refused();
-            let level = if is_refused {
-                Level::Debug
-            } else {
-                Level::Warn
-            };
-            log!(level, broker:% = name, in_flight; "RabbitMQ closed the channel, opened another one: {reason}");
-            if is_refused && self.refusals.refused(now) {
-                self.set_status(BrokerStatus::Refused(reason.to_string()));
+            let mut level = Level::Warn;
+            if reason.is_access_refused() {
+                // The notification has its verdict, or will have it soon: the response to it is logged.
+                level = Level::Debug;
+                self.refusals.refused_at = Some(now);
+                if self.refusals.is_refused(now) {
+                    self.set_status(BrokerStatus::Refused(reason.to_string()));
+                }
             }
+            log!(level, broker:% = name, in_flight; "RabbitMQ closed the channel, opened another one: {reason}");
         } else if let CloseReason::Intended(reason) = reason {
             self.disconnected(reason);
             info!(broker:% = name, in_flight; "connection closed: {reason}");
