@@ -133,14 +133,8 @@ pub struct BrokerConnection {
     pub write_gate: Arc<WriteGate>,
 }
 
-/// What the broker says of the messages of one channel.
-#[derive(Clone)]
-pub struct Confirmations {
-    /// Acks and nacks.
-    pub confirms: Receiver<Confirm>,
-    /// Messages routed to no queue. Each comes before its ack.
-    pub returns: Receiver<Return>,
-}
+/// Acks and nacks of the messages of one channel, and those that were routed to no queue. Each of these comes before its ack.
+pub type Confirmations = (Receiver<Confirm>, Receiver<Return>);
 
 impl BrokerConnection {
     /// Connects to the first address of a broker that can be used; where there is none, returns a reason for each. The lookup
@@ -304,7 +298,7 @@ fn open_channel(connection: &mut Connection) -> amiquip::Result<(Channel, Confir
     let returns = channel.listen_for_returns()?;
     let confirms = channel.listen_for_publisher_confirms()?;
     channel.enable_publisher_confirms()?;
-    Ok((channel, Confirmations { confirms, returns }))
+    Ok((channel, (confirms, returns)))
 }
 
 /// Why the broker has closed a channel, where that is the error.

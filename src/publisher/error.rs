@@ -17,9 +17,6 @@ pub enum CloseReason {
     /// The connector's decision.
     #[error("{0}")]
     Intended(&'static str),
-    /// No ack can be trusted.
-    #[error("RabbitMQ returned a message that was not published on it")]
-    UnknownReturn,
     /// The broker closed the channel because of a method on it.
     #[error("{code} {message}")]
     Channel {

@@ -4,11 +4,11 @@
 //! decision.
 
 use std::io;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
-use std::{iter, mem};
 
 use amiquip::{Confirm, ConnectionBlockedNotification, Return};
 use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 
 use super::backoff::Backoff;
 use super::batch::Identity;
-use super::connection::{BrokerConnection, Confirmations};
+use super::connection::BrokerConnection;
 use super::error::CloseReason;
 use super::ledger::{Ledger, SCAN_INTERVAL, STALL_LIMIT};
 use super::status::{BrokerStatus, Refusals};
@@ -31,7 +31,7 @@ use crate::metrics::BrokerMetrics;
 /// a tenth more throughput with 64 senders. A single sender does not wait: nothing is in flight when its next one comes.
 const GATHER_TIME: Duration = Duration::from_micros(100);
 
-/// Confirms handled before new messages are published.
+/// Confirms handled before new messages are published. No more can be in flight.
 const MAX_CONFIRMS: usize = 1000;
 
 /// The time for outstanding confirms before a connection with outdated settings is closed.
@@ -48,14 +48,8 @@ enum Link {
     /// A connection, or why none of the broker's addresses can be used.
     Opening(Receiver<Result<BrokerConnection, Vec<String>>>),
     Up(Box<BrokerConnection>),
-    Closing {
-        /// Where the connection leads to.
-        name: String,
-        /// What the channel has received, unless it cannot be trusted.
-        received: Option<Confirmations>,
-        /// Why the channel ended, and the connection with another one.
-        ended: Receiver<(CloseReason, Option<BrokerConnection>)>,
-    },
+    /// Why the channel ended, and the connection with another one.
+    Closing(Receiver<(CloseReason, Option<BrokerConnection>)>),
 }
 
 /// The thread's state.
@@ -66,6 +60,11 @@ struct PublisherThread {
     is_stopping: bool,
     watchdog: Arc<CallWatchdog>,
     link: Link,
+    /// Where the connection leads to.
+    broker: String,
+    /// Of the current channel, also while it is closed.
+    confirms: Receiver<Confirm>,
+    returns: Receiver<Return>,
     /// When the settings have changed, if the connection was requested before. Nothing is published on it, and it is closed.
     outdated_since: Option<Instant>,
     /// The URL to try next.
@@ -106,6 +105,9 @@ impl Publisher {
             is_stopping: false,
             watchdog: Arc::default(),
             link: Link::Down { retry_at: now },
+            broker: String::new(),
+            confirms: never(),
+            returns: never(),
             outdated_since: None,
             url_index: 0,
             backoff: Backoff::default(),
@@ -148,7 +150,7 @@ impl PublisherThread {
     }
 
     fn is_done(&self) -> bool {
-        let is_open = matches!(self.link, Link::Up(_) | Link::Closing { .. });
+        let is_open = matches!(self.link, Link::Up(_) | Link::Closing(_));
         self.is_stopping && !self.ledger.has_callers() && !is_open
     }
 
@@ -164,7 +166,7 @@ impl PublisherThread {
             self.scan(now);
         }
         self.drive_link(now);
-        let (mut confirms, mut returns, mut blocked) = (never(), never(), never());
+        let (mut confirms, mut blocked) = (never(), never());
         let (mut opened, mut ended) = (never(), never());
         // What has a limit of some seconds may take until the next scan longer.
         let mut due = self.next_scan;
@@ -172,19 +174,13 @@ impl PublisherThread {
             Link::Down { retry_at } => due = due.min(*retry_at),
             Link::Opening(result) => opened = result.clone(),
             Link::Up(connection) => {
-                Confirmations { confirms, returns } = connection.confirmations.clone();
-                blocked = connection.blocked.clone();
+                (confirms, blocked) = (self.confirms.clone(), connection.blocked.clone());
             }
-            Link::Closing { ended: result, .. } => ended = result.clone(),
+            Link::Closing(result) => ended = result.clone(),
         }
         select! {
             recv(confirms) -> confirm => match confirm {
-                Ok(first) => {
-                    let others = confirms.try_iter().take(MAX_CONFIRMS);
-                    if !self.handle_confirms(iter::once(first).chain(others), &returns) {
-                        self.end_session(Some(CloseReason::UnknownReturn));
-                    }
-                }
+                Ok(first) => self.handle_confirms(Some(first)),
                 Err(_) => self.end_session(None),
             },
             recv(blocked) -> notice => match notice {
@@ -297,17 +293,17 @@ impl PublisherThread {
         Ok(())
     }
 
-    /// Records confirms. False if the broker returned a message that is not from this channel: then no ack can be trusted.
-    fn handle_confirms(
-        &mut self,
-        confirms: impl Iterator<Item = Confirm>,
-        returns: &Receiver<Return>,
-    ) -> bool {
-        let now = Instant::now();
-        for confirm in confirms {
+    /// Records the confirms that were received.
+    fn handle_confirms(&mut self, first: Option<Confirm>) {
+        let (confirms, returns) = (self.confirms.clone(), self.returns.clone());
+        let (now, others) = (Instant::now(), confirms.try_iter().take(MAX_CONFIRMS));
+        for confirm in first.into_iter().chain(others) {
             // A returned message comes before its ack, through another receiver: it is there by now.
             if !returns.try_iter().all(|returned| self.returned(&returned)) {
-                return false;
+                // Then no ack can be trusted.
+                self.confirms = never();
+                let reason = "RabbitMQ returned a message that was not published on it";
+                return self.end_session(Some(CloseReason::Connection(reason.to_owned())));
             }
             let is_ack = matches!(confirm, Confirm::Ack(_));
             let (Confirm::Ack(payload) | Confirm::Nack(payload)) = confirm;
@@ -320,9 +316,9 @@ impl PublisherThread {
                 self.refusals.confirmed_at = Some(now);
             }
         }
-        true
     }
 
+    /// False if the message was not published on this channel.
     fn returned(&mut self, returned: &Return) -> bool {
         let session = format!("{}-{}-", self.instance, self.channels);
         let id = returned.properties.message_id().as_deref();
@@ -348,7 +344,6 @@ impl PublisherThread {
 
     fn opened(&mut self, connection: BrokerConnection) {
         self.metrics.attempts.add("success", 1);
-        let name = connection.name.clone();
         self.start_channel(connection);
         // Otherwise the settings have changed meanwhile, and the connection is closed again.
         if self.outdated_since.is_none() {
@@ -356,10 +351,10 @@ impl PublisherThread {
             match self.outage_since.take() {
                 Some(since) => {
                     let seconds = since.elapsed().as_secs_f64();
-                    info!(broker:% = name, outage_seconds:% = format!("{seconds:.1}"), waiting = self.ledger.stats().to_settle; "reconnected to RabbitMQ");
+                    info!(broker:% = self.broker, outage_seconds:% = format!("{seconds:.1}"), waiting = self.ledger.stats().to_settle; "reconnected to RabbitMQ");
                 }
                 None => {
-                    info!(broker:% = name, exchange:% = self.settings.exchange; "connected to RabbitMQ");
+                    info!(broker:% = self.broker, exchange:% = self.settings.exchange; "connected to RabbitMQ");
                 }
             }
         }
@@ -368,6 +363,8 @@ impl PublisherThread {
     fn start_channel(&mut self, connection: BrokerConnection) {
         self.channels += 1;
         self.ledger.opened(Instant::now());
+        self.broker.clone_from(&connection.name);
+        (self.confirms, self.returns) = connection.confirmations.clone();
         self.link = Link::Up(Box::new(connection));
     }
 
@@ -422,12 +419,8 @@ impl PublisherThread {
                 if !may_reopen {
                     self.disconnected("closing the connection");
                 }
-                let is_trusted = reason != Some(CloseReason::UnknownReturn);
-                self.link = Link::Closing {
-                    name: connection.name.clone(),
-                    received: is_trusted.then(|| connection.confirmations.clone()),
-                    ended: in_background(move || connection.end_channel(reason, may_reopen)),
-                };
+                let end = move || connection.end_channel(reason, may_reopen);
+                self.link = Link::Closing(in_background(end));
             }
             other => self.link = other,
         }
@@ -435,13 +428,8 @@ impl PublisherThread {
 
     fn channel_ended(&mut self, reason: &CloseReason, reopened: Option<BrokerConnection>) {
         let now = Instant::now();
-        let down = Link::Down { retry_at: now };
-        let Link::Closing { name, received, .. } = mem::replace(&mut self.link, down) else {
-            return;
-        };
-        if let Some(Confirmations { confirms, returns }) = received {
-            self.handle_confirms(confirms.try_iter(), &returns);
-        }
+        self.link = Link::Down { retry_at: now };
+        self.handle_confirms(None);
         let in_flight = self.ledger.channel_ended(reason, now);
         if let Some(connection) = reopened {
             self.start_channel(connection);
@@ -454,13 +442,13 @@ impl PublisherThread {
                     self.set_status(BrokerStatus::Refused(reason.to_string()));
                 }
             }
-            log!(level, broker:% = name, in_flight; "RabbitMQ closed the channel, opened another one: {reason}");
+            log!(level, broker:% = self.broker, in_flight; "RabbitMQ closed the channel, opened another one: {reason}");
         } else if let CloseReason::Intended(reason) = reason {
             self.disconnected(reason);
-            info!(broker:% = name, in_flight; "connection closed: {reason}");
+            info!(broker:% = self.broker, in_flight; "connection closed: {reason}");
         } else {
-            error!(broker:% = name, in_flight; "lost connection to RabbitMQ: {reason}");
-            self.disconnected(&format!("{name}: {reason}"));
+            error!(broker:% = self.broker, in_flight; "lost connection to RabbitMQ: {reason}");
+            self.disconnected(&format!("{}: {reason}", self.broker));
             self.retry();
         }
     }
