@@ -23,7 +23,7 @@ use super::batch::Message;
 use super::error::{ACCESS_REFUSED, CloseReason};
 use super::frames::MAX_FRAME_BYTES;
 use super::stream::BoundedStream;
-use super::watchdog::CallWatchdog;
+use super::watchdog::within;
 use super::write_gate::WriteGate;
 use crate::amqp_url::{AmqpUrl, Login};
 use crate::tls::TlsError;
@@ -121,7 +121,6 @@ pub struct BrokerConnection {
     socket: ClosingSocket,
     connection: Connection,
     channel: Channel,
-    watchdog: Arc<CallWatchdog>,
     exchange: String,
     /// Where it leads to, for people.
     pub name: String,
@@ -139,11 +138,7 @@ pub type Confirmations = (Receiver<Confirm>, Receiver<Return>);
 impl BrokerConnection {
     /// Connects to the first address of a broker that can be used; where there is none, returns a reason for each. The lookup
     /// of the addresses has no limit.
-    pub fn open(
-        url: &AmqpUrl,
-        settings: &BrokerSettings,
-        watchdog: &Arc<CallWatchdog>,
-    ) -> Result<Self, Vec<String>> {
+    pub fn open(url: &AmqpUrl, settings: &BrokerSettings) -> Result<Self, Vec<String>> {
         let unresolved = |error| vec![format!("{url}: {}", BrokerError::Resolve(error))];
         let addresses: Vec<SocketAddr> = (url.host.as_str(), url.port)
             .to_socket_addrs()
@@ -159,7 +154,7 @@ impl BrokerConnection {
             } else {
                 url.to_string()
             };
-            match Self::open_at(*address, &name, url, settings, watchdog) {
+            match Self::open_at(*address, &name, url, settings) {
                 Ok(connection) => return Ok(connection),
                 Err(error) => reasons.push(format!("{name}: {error}")),
             }
@@ -172,7 +167,6 @@ impl BrokerConnection {
         name: &str,
         url: &AmqpUrl,
         settings: &BrokerSettings,
-        watchdog: &Arc<CallWatchdog>,
     ) -> Result<Self, BrokerError> {
         let socket = Arc::new(connect(address).map_err(BrokerError::Connect)?);
         let step = Cell::new("TLS handshake");
@@ -195,7 +189,6 @@ impl BrokerConnection {
                 socket: ClosingSocket(Arc::clone(&socket)),
                 connection,
                 channel,
-                watchdog: Arc::clone(watchdog),
                 exchange: settings.exchange.clone(),
                 name: name.to_owned(),
                 confirmations,
@@ -203,7 +196,7 @@ impl BrokerConnection {
                 write_gate,
             })
         };
-        let opened = watchdog.within(OPEN_LIMIT, &socket, open);
+        let opened = within(OPEN_LIMIT, &socket, open);
         opened.unwrap_or_else(|| Err(BrokerError::TooSlow(step.get(), OPEN_LIMIT)))
     }
 
@@ -256,7 +249,7 @@ impl BrokerConnection {
                 Err(error) => error.to_string(),
             })
         };
-        let ended = self.watchdog.within(CLOSE_LIMIT, &socket.0, calls);
+        let ended = within(CLOSE_LIMIT, &socket.0, calls);
         match ended.unwrap_or_else(|| Err("no answer to the close request".to_owned())) {
             Ok((reason, connection, (channel, confirmations))) => {
                 let reopened = Self {

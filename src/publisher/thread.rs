@@ -21,7 +21,7 @@ use super::connection::BrokerConnection;
 use super::error::CloseReason;
 use super::ledger::{Ledger, SCAN_INTERVAL, STALL_LIMIT};
 use super::status::{BrokerStatus, Refusals};
-use super::watchdog::{CallWatchdog, in_background};
+use super::watchdog::in_background;
 use super::{BrokerSettings, Publisher, PublisherCommand};
 use crate::liveness::Heartbeat;
 use crate::logging::{LogLimiter, LogRate};
@@ -58,7 +58,6 @@ struct PublisherThread {
     commands: Receiver<PublisherCommand>,
     heard: Receiver<Identity>,
     is_stopping: bool,
-    watchdog: Arc<CallWatchdog>,
     link: Link,
     /// Where the connection leads to.
     broker: String,
@@ -103,7 +102,6 @@ impl Publisher {
             commands: inbox,
             heard: heard_inbox,
             is_stopping: false,
-            watchdog: Arc::default(),
             link: Link::Down { retry_at: now },
             broker: String::new(),
             confirms: never(),
@@ -157,7 +155,6 @@ impl PublisherThread {
     /// Does what is due, and waits for the next event.
     fn step(&mut self) {
         self.heartbeat.beat();
-        self.watchdog.check();
         while let Ok(command) = self.commands.try_recv() {
             self.execute(Some(command));
         }
@@ -275,8 +272,8 @@ impl PublisherThread {
         let urls = &self.settings.urls;
         let url = urls[self.url_index % urls.len()].clone();
         debug!(broker:% = url; "connecting");
-        let (settings, watchdog) = (self.settings.clone(), Arc::clone(&self.watchdog));
-        let open = move || BrokerConnection::open(&url, &settings, &watchdog);
+        let settings = self.settings.clone();
+        let open = move || BrokerConnection::open(&url, &settings);
         (self.link, self.outdated_since) = (Link::Opening(in_background(open)), None);
     }
 

@@ -2,13 +2,11 @@
 //! its socket is shut down. Meanwhile the publisher's thread goes on answering callers.
 
 use std::net::{Shutdown, TcpStream};
-use std::sync::{Arc, Weak};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use log::error;
-use parking_lot::Mutex;
 
 /// Runs calls on a thread, and returns where their result comes. The channel ends without one where they panic, or no thread
 /// can start.
@@ -22,60 +20,46 @@ pub fn in_background<T: Send + 'static>(calls: impl FnOnce() -> T + Send + 'stat
     result
 }
 
-/// The call that runs now: when it has to be over, and its socket.
-#[derive(Debug, Default)]
-pub struct CallWatchdog(Mutex<Option<(Instant, Weak<TcpStream>)>>);
-
-impl CallWatchdog {
-    /// Runs `call`. If it takes longer than `limit`, the next check shuts the socket down, which ends the call: `None`.
-    pub fn within<T>(
-        &self,
-        limit: Duration,
-        socket: &Arc<TcpStream>,
-        call: impl FnOnce() -> T,
-    ) -> Option<T> {
-        *self.0.lock() = Some((Instant::now() + limit, Arc::downgrade(socket)));
-        // Where it panics, its socket is closed, and a check does nothing.
-        let value = call();
-        self.0.lock().take().map(|_| value)
-    }
-
-    /// Ends the call that runs, if it takes too long.
-    pub fn check(&self) {
-        let is_late = |(deadline, _): &mut (Instant, _)| *deadline <= Instant::now();
-        let late = self.0.lock().take_if(is_late);
-        if let Some(socket) = late.and_then(|(_, socket)| socket.upgrade()) {
-            let _ = socket.shutdown(Shutdown::Both);
+/// Runs `call`. If it takes longer than `limit`, another thread shuts the socket down, which ends the call: `None`.
+pub fn within<T>(limit: Duration, socket: &TcpStream, call: impl FnOnce() -> T) -> Option<T> {
+    let end_call = || drop(socket.shutdown(Shutdown::Both));
+    let (running, ended) = bounded::<()>(0);
+    let watch = move || {
+        let is_late = ended.recv_timeout(limit) == Err(RecvTimeoutError::Timeout);
+        if is_late {
+            end_call();
         }
-    }
+        is_late
+    };
+    thread::scope(|scope| {
+        let watch = thread::Builder::new().spawn_scoped(scope, watch);
+        if watch.is_err() {
+            // Without the thread, the call could hang forever.
+            end_call();
+        }
+        let value = call();
+        drop(running);
+        let is_in_time = watch.is_ok_and(|watch| matches!(watch.join(), Ok(false)));
+        is_in_time.then_some(value)
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
+    use std::io::{Read, Write};
     use std::net::TcpListener;
-    use std::thread;
 
     use super::*;
 
     #[test]
     fn a_call_that_hangs_is_ended_and_others_are_not() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let socket = Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
-        let (_peer, _) = listener.accept().unwrap();
-        let watchdog = CallWatchdog::default();
-        watchdog.check();
-        let in_time = watchdog.within(Duration::from_mins(1), &socket, || watchdog.check());
-        assert!(in_time.is_some());
-        let read = || assert_eq!((&*socket).read(&mut [0]).unwrap(), 0);
-        let hung = thread::scope(|scope| {
-            let hung = scope.spawn(|| watchdog.within(Duration::ZERO, &socket, read));
-            while !hung.is_finished() {
-                watchdog.check();
-                thread::yield_now();
-            }
-            hung.join().unwrap()
-        });
-        assert!(hung.is_none());
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        let call = || (&socket).read(&mut [0]).unwrap();
+        peer.write_all(b"x").unwrap();
+        assert_eq!(within(Duration::from_mins(1), &socket, call), Some(1));
+        assert_eq!(within(Duration::ZERO, &socket, call), None);
+        assert_eq!(call(), 0, "the socket is shut down");
     }
 }
