@@ -22,9 +22,8 @@ use super::BrokerSettings;
 use super::batch::Message;
 use super::error::{ACCESS_REFUSED, CloseReason};
 use super::frames::MAX_FRAME_BYTES;
-use super::stream::BoundedStream;
+use super::stream::{BoundedStream, WriteGate};
 use super::watchdog::within;
-use super::write_gate::WriteGate;
 use crate::amqp_url::{AmqpUrl, Login};
 use crate::tls::TlsError;
 

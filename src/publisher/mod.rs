@@ -21,7 +21,6 @@ mod stream;
 mod thread;
 mod tls;
 mod watchdog;
-mod write_gate;
 
 pub use batch::{Batch, BatchBuilder, Entity, EventTooLarge, MergedBatch};
 pub use caller::AnswerTimeout;

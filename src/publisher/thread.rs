@@ -282,7 +282,7 @@ impl PublisherThread {
         let Link::Up(connection) = &self.link else {
             return Ok(());
         };
-        let _one_write = connection.write_gate.hold();
+        let _one_write = connection.write_gate.lock();
         while let Some((tag, message)) = self.ledger.publish_next(Instant::now()) {
             let id = format!("{}-{}-{tag}", self.instance, self.channels);
             connection.publish(message, id)?;
