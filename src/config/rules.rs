@@ -202,66 +202,14 @@ impl<'c> RuleReader<'c> {
         let Some(text) = node.text() else {
             return self.error(node, "must be a string or a number");
         };
-        let trimmed = text.trim();
-        if trimmed.is_empty() && !text.is_empty() {
-            return self.error(node, "is blank: white space only");
-        }
-        if kind == FieldKind::Timestamp && !text.is_empty() {
-            self.check_timestamp(node, trimmed)?;
-        } else if !self.warn_of_constant(node, text) {
-            match kind {
-                FieldKind::State if !text.is_empty() && State::parse(text).is_none() => {
-                    let message = format!(
-                        "{text:?} is not a valid state; using 3 (critical). Valid are 0 to 3, ok, info, minor, major and critical"
-                    );
-                    self.diagnostics.warn(node, message);
-                }
-                FieldKind::NameWithoutSlash if text.contains('/') => {
-                    self.diagnostics.warn(node, SLASH_IN_NAME);
-                }
-                FieldKind::Name | FieldKind::NameWithoutSlash
-                    if text.chars().count() > MAX_ENTITY_ID =>
-                {
-                    let message = format!(
-                        "has more than {MAX_ENTITY_ID} characters: Canopsis's statistics lose the entity"
-                    );
-                    self.diagnostics.warn(node, message);
-                }
-                _ => {}
+        if !text.is_empty() {
+            match check_constant(text, kind) {
+                Ok(None) => {}
+                Ok(Some(warning)) => self.diagnostics.warn(node, warning),
+                Err(error) => return self.error(node, error),
             }
         }
         Some(text.to_owned())
-    }
-
-    fn check_timestamp(&mut self, node: &NodeRef<'_>, text: &str) -> Option<()> {
-        let Some(seconds) = parse_timestamp(text) else {
-            let message = format!(
-                "{text:?} is neither Unix seconds nor RFC 3339; without a timestamp, Canopsis uses the time at which it reads the event"
-            );
-            return self.error(node, message);
-        };
-        if !(1..=MAX_SECONDS).contains(&seconds) {
-            let message =
-                format!("{text:?} is out of range for Unix seconds: events get no timestamp");
-            self.diagnostics.warn(node, message);
-        }
-        Some(())
-    }
-
-    /// Warns of a text that is taken as it is written, and looks as if it was not meant so.
-    fn warn_of_constant(&mut self, node: &NodeRef<'_>, text: &str) -> bool {
-        let reason = if let Some(rule) = meant_rule(text.trim()) {
-            format!("; did you mean {rule}?")
-        } else if text.starts_with('-') && text[1..].starts_with(char::is_alphabetic) {
-            ": in a list, a space follows the dash".to_owned()
-        } else if let Some(found) = placeholder::find(text) {
-            format!(": nothing expands the placeholder {found}")
-        } else {
-            return false;
-        };
-        let message = format!("is the constant {text:?}{reason}");
-        self.diagnostics.warn(node, message);
-        true
     }
 
     fn copy(&mut self, node: &NodeRef<'_>, kind: FieldKind) -> Option<Rule> {
@@ -471,7 +419,10 @@ impl<'c> RuleReader<'c> {
                 number.to_string().into()
             }
             Node::Scalar(value, _) => {
-                self.warn_of_constant(node, value.as_str().unwrap_or_default());
+                let text = value.as_str().unwrap_or_default();
+                if let Ok(Some(warning)) = check_constant(text, FieldKind::Anything) {
+                    self.diagnostics.warn(node, warning);
+                }
                 value.clone()
             }
             Node::List(_) => node.items().iter().map(|item| self.json(item)).collect(),
@@ -495,16 +446,52 @@ pub fn duplicate_hint(node: &NodeRef<'_>) -> &'static str {
     }
 }
 
-/// The rule that a constant was probably meant as: it looks like a template, or like the path of a value.
-fn meant_rule(text: &str) -> Option<String> {
-    if text.contains("{{") {
-        return Some("{type: template, value: ...}".to_owned());
+/// Checks a constant that is not empty: why its field cannot take it, or else a warning about what is probably not intended.
+fn check_constant(text: &str, kind: FieldKind) -> Result<Option<String>, String> {
+    let trimmed = text.trim();
+    if trimmed.is_empty() {
+        return Err("is blank: white space only".to_owned());
     }
-    let path = meant_path(text)?;
-    // A word such as status may be meant as it is written.
-    let is_word =
-        path == text && path.chars().all(|c| c.is_ascii_lowercase()) && path != "fingerprint";
-    (!is_word).then(|| format!("{{type: copy, value: {path}}}"))
+    if kind == FieldKind::Timestamp {
+        let seconds = parse_timestamp(trimmed).ok_or_else(|| {
+            format!("{trimmed:?} is neither Unix seconds nor RFC 3339; without a timestamp, Canopsis uses the time at which it reads the event")
+        })?;
+        let is_in_range = (1..=MAX_SECONDS).contains(&seconds);
+        return Ok((!is_in_range).then(|| {
+            format!("{trimmed:?} is out of range for Unix seconds: events get no timestamp")
+        }));
+    }
+    if let Some(hint) = misread(text) {
+        return Ok(Some(format!("is the constant {text:?}{hint}")));
+    }
+    Ok(match kind {
+        FieldKind::State if State::parse(text).is_none() => Some(format!(
+            "{text:?} is not a valid state; using 3 (critical). Valid are 0 to 3, ok, info, minor, major and critical"
+        )),
+        FieldKind::NameWithoutSlash if text.contains('/') => Some(SLASH_IN_NAME.to_owned()),
+        FieldKind::Name | FieldKind::NameWithoutSlash if text.chars().count() > MAX_ENTITY_ID => {
+            Some(format!(
+                "has more than {MAX_ENTITY_ID} characters: Canopsis's statistics lose the entity"
+            ))
+        }
+        _ => None,
+    })
+}
+
+/// What was probably meant by a text that is taken as it is written: a template, the path of a value, an item of a list or a
+/// placeholder.
+fn misread(text: &str) -> Option<String> {
+    let hint = if text.contains("{{") {
+        "; did you mean {type: template, value: ...}?".to_owned()
+    } else if let Some(path) = meant_path(text.trim()) {
+        format!("; did you mean {{type: copy, value: {path}}}?")
+    } else if text.starts_with('-') && text[1..].starts_with(char::is_alphabetic) {
+        ": in a list, a space follows the dash".to_owned()
+    } else {
+        let found = placeholder::find(text)?;
+        format!(": nothing expands the placeholder {found}")
+    };
+    Some(hint)
 }
 
 /// The path that a text stands for, in the spelling of paths or of templates: `.Alert.labels.job`, `.Labels.job`, `$labels.job`.
@@ -515,10 +502,10 @@ fn meant_path(text: &str) -> Option<String> {
         .find_map(|whole| bare.strip_prefix(whole))
         .unwrap_or(bare);
     let first = bare.chars().next()?;
-    let path = format!(
-        "{}{}",
-        first.to_ascii_lowercase(),
-        &bare[first.len_utf8()..]
-    );
-    Path::parse(&path).is_ok().then_some(path)
+    let rest = &bare[first.len_utf8()..];
+    let path = format!("{}{rest}", first.to_ascii_lowercase());
+    // A word such as status may be meant as it is written.
+    let is_word =
+        path == text && path.chars().all(|c| c.is_ascii_lowercase()) && path != "fingerprint";
+    (!is_word && Path::parse(&path).is_ok()).then_some(path)
 }
