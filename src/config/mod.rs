@@ -162,7 +162,7 @@ impl Config {
         }
         let publisher = settings::read_amqp(&root, environment, &mut diagnostics);
         let http = settings::read_http(&root, environment, overrides, &mut diagnostics);
-        let mapping = event::compile_mapping(&root, &mut diagnostics);
+        let mapping = rules::MappingReader::new(&root, &mut diagnostics).mapping();
         let (errors, warnings) = diagnostics.into_parts();
         match mapping {
             Some(mapping) if errors.is_empty() => Ok(Self {

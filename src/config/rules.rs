@@ -72,24 +72,24 @@ pub enum FieldKind {
     Anything,
 }
 
-/// Compiles rules, and collects what is wrong with them.
-pub struct RuleReader<'c> {
+/// Compiles the mapping, and collects what is wrong with it. Its fields are read in `event`.
+pub struct MappingReader<'c> {
+    /// The whole file.
+    pub root: &'c NodeRef<'c>,
     pub diagnostics: &'c mut Diagnostics,
     /// The memory of all regexps, those in templates included.
     regexps: RegexpBudget,
     /// How many rules have been read.
     rules: usize,
-    /// Whether a rule copies the time of the alert into the event.
-    copies_alert_time: bool,
 }
 
-impl<'c> RuleReader<'c> {
-    pub fn new(diagnostics: &'c mut Diagnostics) -> Self {
+impl<'c> MappingReader<'c> {
+    pub fn new(root: &'c NodeRef<'c>, diagnostics: &'c mut Diagnostics) -> Self {
         Self {
+            root,
             diagnostics,
             regexps: RegexpBudget::default(),
             rules: 0,
-            copies_alert_time: false,
         }
     }
 
@@ -137,9 +137,6 @@ impl<'c> RuleReader<'c> {
             return self.error(&type_node, message);
         };
         (self.diagnostics).check_keys(node, keys, |key| unknown_rule_key(key, keys));
-        if kind == FieldKind::Timestamp && ["copy", "template"].contains(&name) {
-            self.warn_of_alert_time(node);
-        }
         match name {
             "set" => {
                 let value = self.required_key(node, "value")?;
@@ -154,24 +151,6 @@ impl<'c> RuleReader<'c> {
             }
             "template" => self.template(node),
             _ => self.lookup(node, kind),
-        }
-    }
-
-    /// Warns once of a rule for the timestamp that reads the time of the alert.
-    fn warn_of_alert_time(&mut self, node: &NodeRef<'_>) {
-        let is_alert_time = |part: &NodeRef<'_>| {
-            let text = part.text().unwrap_or_default();
-            text.contains("startsAt") || text.contains("endsAt")
-        };
-        let mut parts = ["value", "field"]
-            .into_iter()
-            .filter_map(|key| node.get(key));
-        if let Some(part) = parts.find(is_alert_time)
-            && !std::mem::replace(&mut self.copies_alert_time, true)
-        {
-            let message = "is the time of the alert: dates jump in Canopsis, and idle rules misfire; leave timestamp out, \
-                           and put startsAt into an extra information";
-            self.diagnostics.warn(&part, message);
         }
     }
 
@@ -228,27 +207,30 @@ impl<'c> RuleReader<'c> {
 
     fn template(&mut self, node: &NodeRef<'_>) -> Option<Rule> {
         let given = |key: &str| node.get(key).filter(|node| node.text() != Some(""));
-        let (field_node, regexp_node) = (given("field"), given("regexp"));
-        let field = field_node.as_ref().and_then(|node| match &regexp_node {
-            Some(_) => self.string_path(node, "a regexp"),
-            None => self.path(node),
+        // Within the outer `Some`, `None` is invalid, which is reported.
+        let field = given("field").map(|node| match given("regexp") {
+            Some(_) => self.string_path(&node, "a regexp"),
+            None => self.path(&node),
         });
-        let regexp = regexp_node.as_ref().and_then(|node| self.regexp(node));
-        if let (Some(node), None) = (&regexp_node, &field_node) {
-            self.diagnostics.error(node, "requires a field to match");
-        }
-        // What is invalid is reported already.
-        let is_valid = field.is_some() == field_node.is_some()
-            && regexp.is_some() == regexp_node.is_some()
-            && (field.is_some() || regexp.is_none());
-        let shape = if is_valid {
-            shapes::dot(field.as_ref(), regexp.as_ref())
-        } else {
-            Shape::Any
+        let regexp = given("regexp").map(|node| {
+            let regexp = self.regexp(&node);
+            match field {
+                Some(_) => regexp,
+                None => self.error(&node, "requires a field to match"),
+            }
+        });
+        let inputs = match (field, regexp) {
+            (Some(None), _) | (_, Some(None)) => None,
+            (field, regexp) => Some((field.flatten(), regexp.flatten())),
+        };
+        let shape = match &inputs {
+            Some((field, regexp)) => shapes::dot(field.as_ref(), regexp.as_ref()),
+            None => Shape::Any,
         };
         let value = self.required_key(node, "value")?;
         let template = self.parse(&value, &shape)?;
-        is_valid.then(|| Rule::template(template, field, regexp))
+        let (field, regexp) = inputs?;
+        Some(Rule::template(template, field, regexp))
     }
 
     fn parse(&mut self, node: &NodeRef<'_>, shape: &Shape) -> Option<Template> {
@@ -258,10 +240,8 @@ impl<'c> RuleReader<'c> {
             Err(error) => {
                 let hint = error.unknown.as_ref().map(suggest::for_template);
                 let hint = hint.unwrap_or_default();
-                return self.error(
-                    node,
-                    format!("the template does not compile: {error}{hint}"),
-                );
+                let message = format!("the template does not compile: {error}{hint}");
+                return self.error(node, message);
             }
         };
         for fault in template.analysis().faults() {
@@ -444,6 +424,20 @@ pub fn duplicate_hint(node: &NodeRef<'_>) -> &'static str {
     } else {
         ""
     }
+}
+
+/// The first part of a rule with which it reads when the alert began or ended.
+pub fn alert_time<'d>(rule: &NodeRef<'d>) -> Option<NodeRef<'d>> {
+    if let Node::List(_) = rule.node {
+        return rule.items().iter().find_map(alert_time);
+    }
+    let is_alert_time = |part: &NodeRef<'_>| {
+        let text = part.text().unwrap_or_default();
+        text.contains("startsAt") || text.contains("endsAt")
+    };
+    let is_read = ["copy", "template"].contains(&rule.get("type")?.text()?.trim());
+    let mut parts = ["value", "field"].iter().filter_map(|key| rule.get(key));
+    parts.find(|part| is_read && is_alert_time(part))
 }
 
 /// Checks a constant that is not empty: why its field cannot take it, or else a warning about what is probably not intended.
