@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use crate::suggest::did_you_mean;
 use crate::text::{is_hidden, shorten_to, visible};
 use yamldoc::{Node, NodeRef, Position};
 
@@ -33,64 +32,60 @@ impl Diagnostic {
 
 /// A place in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
-    /// A key of the file.
-    File {
-        /// The key's path; empty for the file itself.
-        path: String,
-        /// The position of the key; `None` for a missing one.
-        position: Option<Position>,
-    },
-    /// An environment variable.
-    Variable(String),
+pub struct Place {
+    /// The path of a key, or the name of a variable; empty for the file itself.
+    pub name: String,
+    /// Where that is.
+    pub origin: Origin,
+}
+
+/// Where a key or a variable is, in the order in which diagnostics are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// At a position of the file.
+    File(Position),
+    /// At none: the file lacks the key.
+    Missing,
+    /// In the environment.
+    Environment,
 }
 
 impl Place {
     /// The place of a key that the file lacks.
     pub fn missing(path: &str) -> Self {
-        Self::File {
-            path: path.to_owned(),
-            position: None,
+        Self {
+            name: path.to_owned(),
+            origin: Origin::Missing,
         }
     }
 
-    /// The key's path, or the name of the variable.
-    pub fn name(&self) -> &str {
-        match self {
-            Self::File { path, .. } => path,
-            Self::Variable(name) => name,
-        }
-    }
-
-    fn position(&self) -> Option<Position> {
-        match self {
-            Self::File { position, .. } => *position,
-            Self::Variable(_) => None,
+    /// An environment variable.
+    pub fn variable(name: String) -> Self {
+        Self {
+            name,
+            origin: Origin::Environment,
         }
     }
 }
 
 impl From<&NodeRef<'_>> for Place {
     fn from(node: &NodeRef<'_>) -> Self {
-        Self::File {
-            path: node.path.clone(),
-            position: node.position,
+        Self {
+            name: node.path.clone(),
+            origin: node.position.map_or(Origin::Missing, Origin::File),
         }
     }
 }
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
-            Place::File { path, position } => {
-                if let Some(position) = position {
-                    write!(f, "{position}: ")?;
-                }
-                if !path.is_empty() {
-                    write!(f, "{}: ", visible(path))?;
-                }
-            }
-            Place::Variable(name) => write!(f, "environment variable {}: ", visible(name))?,
+        match self.place.origin {
+            Origin::File(position) => write!(f, "{position}: ")?,
+            Origin::Missing => {}
+            Origin::Environment => f.write_str("environment variable ")?,
+        }
+        if !self.place.name.is_empty() {
+            write!(f, "{}: ", visible(&self.place.name))?;
         }
         f.write_str(&visible(&self.message))
     }
@@ -134,12 +129,9 @@ impl Diagnostics {
 
     /// The errors and the warnings, each in the order of the file.
     pub fn into_parts(mut self) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
-        let by_position = |diagnostic: &Diagnostic| {
-            let position = diagnostic.place.position();
-            (position.is_none(), position)
-        };
-        self.errors.sort_by_key(by_position);
-        self.warnings.sort_by_key(by_position);
+        let origin = |diagnostic: &Diagnostic| diagnostic.place.origin;
+        self.errors.sort_by_key(origin);
+        self.warnings.sort_by_key(origin);
         if let Some(more) = more_than_listed(&self.warnings) {
             self.warnings.truncate(MAX_LISTED);
             self.warnings
@@ -165,11 +157,17 @@ pub fn more_than_listed(list: &[Diagnostic]) -> Option<String> {
     Some(format!("and {more} more"))
 }
 
-/// An unknown key, the likely intention behind it, and what is wrong with its characters.
-pub fn unknown_key(key: &str, known: &[&str]) -> String {
+/// An unknown key, the likely intention behind it, and what is wrong with its characters. `hint` gives the intention behind what
+/// can be seen of the key.
+pub fn unknown_key(key: &str, hint: impl FnOnce(&str) -> String) -> String {
     let Some((_, value)) = key.split_once(':') else {
-        let hint = did_you_mean(&without_hidden(key), known.iter().copied());
-        return format!("unknown key{hint}{}", hidden_hint(key));
+        let seen: String = key.chars().filter(|c| !is_hidden(*c)).collect();
+        let hint = hint(seen.trim());
+        let remove = key.chars().find(|c| is_hidden(*c)).map(|c| {
+            let hidden = c.escape_default();
+            format!(" ({hidden} is not white space in YAML: remove it)")
+        });
+        return format!("unknown key{hint}{}", remove.unwrap_or_default());
     };
     match value.chars().next().filter(|c| is_hidden(*c)) {
         Some(hidden) => {
@@ -178,21 +176,4 @@ pub fn unknown_key(key: &str, known: &[&str]) -> String {
         }
         None => format!("unknown key{MISSING_SPACE}"),
     }
-}
-
-/// A key without characters that cannot be seen, and without blanks around it.
-pub fn without_hidden(key: &str) -> String {
-    let seen: String = key.chars().filter(|c| !is_hidden(*c)).collect();
-    seen.trim().to_owned()
-}
-
-/// What to do about a character of a key that looks like white space, or like nothing.
-pub fn hidden_hint(key: &str) -> String {
-    let hidden = key.chars().find(|c| is_hidden(*c));
-    hidden.map_or_else(String::new, |c| {
-        format!(
-            " ({} is not white space in YAML: remove it)",
-            c.escape_default()
-        )
-    })
 }

@@ -15,7 +15,7 @@ mod rules;
 mod settings;
 mod source;
 
-pub use diagnostics::{Diagnostic, Place};
+pub use diagnostics::{Diagnostic, Origin, Place};
 pub use environment::{Environment, LOG_FORMAT, LOG_LEVEL};
 pub use event::KEYS as EVENT_KEYS;
 pub use settings::{AMQP, HTTP, TLS};
@@ -23,12 +23,11 @@ pub use source::SectionKeys;
 pub use yamldoc::{MAX_FILE_BYTES, Position};
 
 use crate::mapping::Mapping;
+use crate::suggest::did_you_mean;
 use crate::text::visible;
 use crate::{http, publisher};
-use diagnostics::{
-    Diagnostics, MAX_LISTED, hidden_hint, mapping_hint, more_than_listed, unknown_key,
-    without_hidden,
-};
+use diagnostics::{Diagnostics, MAX_LISTED, mapping_hint, more_than_listed, unknown_key};
+use rules::MappingReader;
 use yamldoc::{Document, Node};
 
 /// The configuration file of an RPM installation.
@@ -91,10 +90,10 @@ pub enum ConfigError {
 
 /// The errors, then the warnings, below a line that names where the errors are: the file, the environment, or both.
 fn list(path: &Path, errors: &[Diagnostic], warnings: &[Diagnostic]) -> String {
-    let in_file = |error: &&Diagnostic| matches!(error.place, Place::File { .. });
-    let origin = match errors.iter().filter(in_file).count() {
-        0 => "environment".to_owned(),
-        count if count == errors.len() => path.display().to_string(),
+    let in_environment = |error: &&Diagnostic| error.place.origin == Origin::Environment;
+    let origin = match errors.iter().filter(in_environment).count() {
+        0 => path.display().to_string(),
+        count if count == errors.len() => "environment".to_owned(),
         _ => format!("{} and environment", path.display()),
     };
     let noun = if errors.len() == 1 { "error" } else { "errors" };
@@ -138,6 +137,7 @@ impl Config {
             message: error.message,
         })?;
         let root = document.root();
+        let known = [&["amqp", "http"], event::KEYS].concat();
         let mut diagnostics = Diagnostics::default();
         let invalid = |(errors, warnings)| ConfigError::Invalid {
             path: path.to_owned(),
@@ -145,7 +145,7 @@ impl Config {
             warnings,
         };
         if !matches!(root.node, Node::Map(_)) {
-            let hint = mapping_hint(&root, &root_keys());
+            let hint = mapping_hint(&root, &known);
             let message = format!("the file must be a YAML mapping (KEY: value){hint}");
             diagnostics.error(&root, message);
             return Err(invalid(diagnostics.into_parts()));
@@ -154,15 +154,14 @@ impl Config {
             let message = format!("duplicate key{}", rules::duplicate_hint(&duplicate));
             diagnostics.error(&duplicate, message);
         }
-        let known = root_keys();
         diagnostics.check_keys(&root, &known, |key| unknown_root_key(key, &known));
         for (name, meant) in environment.misspelt() {
             let message = format!("is not read; did you mean {meant}?");
-            diagnostics.warn(Place::Variable(name.to_owned()), message);
+            diagnostics.warn(Place::variable(name.to_owned()), message);
         }
         let publisher = settings::read_amqp(&root, environment, &mut diagnostics);
         let http = settings::read_http(&root, environment, overrides, &mut diagnostics);
-        let mapping = rules::MappingReader::new(&root, &mut diagnostics).mapping();
+        let mapping = MappingReader::new(&root, &mut diagnostics).mapping();
         let (errors, warnings) = diagnostics.into_parts();
         match mapping {
             Some(mapping) if errors.is_empty() => Ok(Self {
@@ -176,21 +175,14 @@ impl Config {
     }
 }
 
-fn root_keys() -> Vec<&'static str> {
-    [&["amqp", "http"], event::KEYS].concat()
-}
-
 fn unknown_root_key(key: &str, known: &[&str]) -> String {
     match key {
         "event_type" => "cannot be set; it is always check".to_owned(),
         "source_type" => "cannot be set; it is always resource".to_owned(),
-        _ => match settings::section_of(&without_hidden(key)) {
-            Some(full_key) => {
-                let hidden = hidden_hint(key);
-                format!("unknown key; did you mean \"{full_key}\"?{hidden}")
-            }
-            None => unknown_key(key, known),
-        },
+        _ => unknown_key(key, |seen| match settings::section_of(seen) {
+            Some(full_key) => format!("; did you mean \"{full_key}\"?"),
+            None => did_you_mean(seen, known.iter().copied()),
+        }),
     }
 }
 

@@ -49,7 +49,7 @@ fn unknown_rule_key(key: &str, known: &[&str]) -> String {
     } else if keys_of(key).is_some() {
         format!("unknown key; did you mean \"type: {key}\"?")
     } else {
-        unknown_key(key, known)
+        unknown_key(key, |seen| did_you_mean(seen, known.iter().copied()))
     }
 }
 

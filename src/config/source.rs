@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use super::diagnostics::{Diagnostics, Place, unknown_key};
 use super::environment::Environment;
 use crate::placeholder;
+use crate::suggest::did_you_mean;
 use yamldoc::{Node, NodeRef};
 
 /// The maximal length of a file with a secret.
@@ -72,7 +73,8 @@ impl<'d, 'e> Section<'d, 'e> {
         diagnostics: &'e mut Diagnostics,
     ) -> Self {
         if let Some(node) = &node {
-            diagnostics.check_keys(node, keys.keys, |key| unknown_key(key, keys.keys));
+            let hint = |seen: &str| did_you_mean(seen, keys.keys.iter().copied());
+            diagnostics.check_keys(node, keys.keys, |key| unknown_key(key, hint));
         }
         Self {
             keys,
@@ -91,7 +93,7 @@ impl<'d, 'e> Section<'d, 'e> {
     /// The place of a key, or of the section where neither the file nor the environment has the key.
     pub fn place(&self, key: &str) -> Place {
         if !matches!(self.variable(key), Ok(None)) {
-            return Place::Variable(self.keys.variable(key));
+            return Place::variable(self.keys.variable(key));
         }
         let node = self.node.as_ref().and_then(|node| node.get(key));
         node.map_or_else(|| Place::missing(self.keys.path), |node| (&node).into())
@@ -137,10 +139,7 @@ impl<'d, 'e> Section<'d, 'e> {
             }
             (Some(_), Some(_)) => {
                 let (place, file) = (self.place(key), self.place(file_key.unwrap_or_default()));
-                let message = format!(
-                    "is set together with {}; set only one of them",
-                    place.name()
-                );
+                let message = format!("is set together with {}; set only one of them", place.name);
                 self.diagnostics.error(file, message);
                 Vec::new()
             }
@@ -193,7 +192,7 @@ impl<'d, 'e> Section<'d, 'e> {
     }
 
     fn in_environment(&mut self, key: &str) -> Option<Vec<Setting>> {
-        let place = Place::Variable(self.keys.variable(key));
+        let place = Place::variable(self.keys.variable(key));
         match self.variable(key) {
             Ok(text) => Some(Vec::from_iter(self.setting(place, text?))),
             Err(message) => {

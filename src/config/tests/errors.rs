@@ -301,10 +301,13 @@ fn warnings_are_listed_below_the_errors_each_in_the_order_of_the_file() {
         assert!(line.starts_with(expected), "{expected}: {error}");
     }
     let config = load(&text.replace("lables", "labels").replace("connectr: x", "")).unwrap();
-    let lines = config.warnings.iter().map(|warning| match &warning.place {
-        Place::File { position, .. } => position.map(|position| position.line),
-        Place::Variable(_) => None,
-    });
+    let lines = config
+        .warnings
+        .iter()
+        .map(|warning| match warning.place.origin {
+            Origin::File(position) => Some(position.line),
+            Origin::Missing | Origin::Environment => None,
+        });
     assert_eq!(lines.collect::<Vec<_>>(), [Some(2), Some(7), Some(8)]);
 }
 
