@@ -12,7 +12,7 @@ use super::diagnostics::{Diagnostics, Place, unknown_key};
 use super::environment::Environment;
 use crate::placeholder;
 use crate::suggest::did_you_mean;
-use yamldoc::{Node, NodeRef};
+use yamldoc::NodeRef;
 
 /// The maximal length of a file with a secret.
 const MAX_SECRET_FILE_BYTES: usize = 64 << 10;
@@ -35,15 +35,13 @@ impl SectionKeys {
     }
 }
 
-/// How many values a setting has.
+/// How many values a setting may have in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// One.
     One,
-    /// One text, or a list in the file.
+    /// One text or a list.
     List,
-    /// Texts separated by white space, or a list in the file.
-    Words,
 }
 
 /// The text of a setting, and where it is written.
@@ -84,15 +82,14 @@ impl<'d, 'e> Section<'d, 'e> {
         }
     }
 
-    /// Whether the file has the section, or the environment one of its keys.
-    pub fn is_present(&self) -> bool {
-        let in_environment = |key: &&str| !matches!(self.variable(key), Ok(None));
-        self.node.is_some() || self.keys.keys.iter().any(in_environment)
+    /// Whether the environment has one of the keys.
+    pub fn has_variables(&self) -> bool {
+        self.keys.keys.iter().any(|key| self.has_variable(key))
     }
 
     /// The place of a key, or of the section where neither the file nor the environment has the key.
     pub fn place(&self, key: &str) -> Place {
-        if !matches!(self.variable(key), Ok(None)) {
+        if self.has_variable(key) {
             return Place::variable(self.keys.variable(key));
         }
         let node = self.node.as_ref().and_then(|node| node.get(key));
@@ -107,6 +104,7 @@ impl<'d, 'e> Section<'d, 'e> {
         requirement: &str,
     ) -> Option<T> {
         let setting = self.texts(key, Form::One)?.pop()?;
+        self.warn_of_placeholder(&setting);
         let value = parse(&setting.text);
         if value.is_none() {
             let message = format!("must be {requirement}");
@@ -120,42 +118,22 @@ impl<'d, 'e> Section<'d, 'e> {
     pub fn texts(&mut self, key: &str, form: Form) -> Option<Vec<Setting>> {
         let file_key = format!("{key}_file");
         let file_key = Some(&*file_key).filter(|key| self.keys.keys.contains(key));
-        let mut found = (
-            self.in_environment(key),
-            file_key.and_then(|key| self.in_environment(key)),
-        );
-        if let (None, None) = found {
-            found = (
-                self.in_file(key, form),
-                file_key.and_then(|key| self.in_file(key, Form::One)),
-            );
-        }
-        let texts = match found {
-            (None, None) => return None,
-            (Some(texts), None) => texts,
-            (None, Some(paths)) => {
-                let contents = paths.into_iter().filter_map(|path| self.contents(path));
-                contents.collect()
-            }
-            (Some(_), Some(_)) => {
-                let (place, file) = (self.place(key), self.place(file_key.unwrap_or_default()));
-                let message = format!("is set together with {}; set only one of them", place.name);
-                self.diagnostics.error(file, message);
-                Vec::new()
-            }
+        // A variable takes the place of both keys of the file.
+        let in_environment =
+            self.has_variable(key) || file_key.is_some_and(|key| self.has_variable(key));
+        let texts = self.read(key, form, in_environment);
+        let paths = file_key.and_then(|key| self.read(key, Form::One, in_environment));
+        let Some(paths) = paths else {
+            return texts;
         };
-        let mut settings = Vec::new();
-        for setting in texts {
-            // A token may contain anything; its checks are elsewhere.
-            if form != Form::List {
-                self.warn_of_placeholder(&setting);
-            }
-            match form {
-                Form::Words => settings.extend(self.words(&setting)),
-                Form::One | Form::List => settings.push(setting),
-            }
+        if texts.is_some() {
+            let (place, file) = (self.place(key), self.place(file_key.unwrap_or_default()));
+            let message = format!("is set together with {}; set only one of them", place.name);
+            self.diagnostics.error(file, message);
+            return Some(Vec::new());
         }
-        Some(settings)
+        let contents = paths.into_iter().filter_map(|path| self.contents(path));
+        Some(contents.collect())
     }
 
     /// Warns of a placeholder in the text of a setting.
@@ -168,55 +146,42 @@ impl<'d, 'e> Section<'d, 'e> {
         }
     }
 
-    /// The words of a text. A comma or a semicolon between two of them would be part of one.
-    fn words(&mut self, setting: &Setting) -> Vec<Setting> {
-        let mut words = Vec::new();
-        for word in setting.text.split_whitespace() {
-            let mut parts = word.split([',', ';']);
-            let first = parts.next().unwrap_or_default();
-            if first.is_empty() || parts.any(|part| part.is_empty() || part.contains("://")) {
-                let message = "has a comma or a semicolon between values; separate them with white space, or write a YAML list";
-                self.diagnostics.error(setting.place.clone(), message);
-                return Vec::new();
-            }
-            words.push(Setting {
-                place: setting.place.clone(),
-                text: word.to_owned(),
-            });
-        }
-        words
-    }
-
     fn variable(&self, key: &str) -> Result<Option<&'e str>, &'static str> {
         self.environment.get(&self.keys.variable(key))
     }
 
-    fn in_environment(&mut self, key: &str) -> Option<Vec<Setting>> {
-        let place = Place::variable(self.keys.variable(key));
-        match self.variable(key) {
-            Ok(text) => Some(Vec::from_iter(self.setting(place, text?))),
-            Err(message) => {
-                self.diagnostics.error(place, message);
-                Some(Vec::new())
-            }
-        }
+    fn has_variable(&self, key: &str) -> bool {
+        !matches!(self.variable(key), Ok(None))
     }
 
-    fn in_file(&mut self, key: &str, form: Form) -> Option<Vec<Setting>> {
-        let node = self.node.as_ref()?.get(key)?;
-        let nodes = match node.node {
-            Node::List(items) if form != Form::One && !items.is_empty() => node.items(),
-            Node::Scalar(..) | Node::List(_) | Node::Map(_) => vec![node],
-        };
-        let requirement = match form {
-            Form::One => "must be one value, neither a list nor a mapping",
-            Form::List | Form::Words => "must be a string or a list of strings",
+    /// The texts of one key, in its variable or in the file.
+    fn read(&mut self, key: &str, form: Form, in_environment: bool) -> Option<Vec<Setting>> {
+        let found: Vec<(Place, Result<&str, &str>)> = if in_environment {
+            vec![(self.place(key), self.variable(key).transpose()?)]
+        } else {
+            let node = self.node.as_ref()?.get(key)?;
+            let (mut nodes, requirement) = match form {
+                Form::One => (
+                    Vec::new(),
+                    "must be one value, neither a list nor a mapping",
+                ),
+                Form::List => (node.items(), "must be a string or a list of strings"),
+            };
+            if nodes.is_empty() {
+                nodes.push(node);
+            }
+            let text = |node: NodeRef<'d>| (Place::from(&node), node.text().ok_or(requirement));
+            nodes.into_iter().map(text).collect()
         };
         let mut settings = Vec::new();
-        for node in nodes {
-            match node.text() {
-                Some(text) => settings.extend(self.setting((&node).into(), text)),
-                None => self.diagnostics.error(&node, requirement),
+        for (place, text) in found {
+            match text.map(trim) {
+                Ok("") => self.diagnostics.error(place, "must not be empty"),
+                Ok(text) => settings.push(Setting {
+                    place,
+                    text: text.to_owned(),
+                }),
+                Err(message) => self.diagnostics.error(place, message),
             }
         }
         Some(settings)
@@ -226,32 +191,19 @@ impl<'d, 'e> Section<'d, 'e> {
     fn contents(&mut self, setting: Setting) -> Option<Setting> {
         self.warn_of_placeholder(&setting);
         let Setting { place, text: path } = setting;
-        match read_file(Path::new(&path), MAX_SECRET_FILE_BYTES) {
-            Ok(text) if trim(&text).is_empty() => {
-                self.diagnostics.error(place, "the file is empty");
-                None
+        let message = match read_file(Path::new(&path), MAX_SECRET_FILE_BYTES) {
+            Ok(text) if trim(&text).is_empty() => "the file is empty".to_owned(),
+            Ok(text) => {
+                let text = trim(&text).to_owned();
+                return Some(Setting { place, text });
             }
-            Ok(text) => self.setting(place, &text),
-            Err(error) => {
-                let file = if may_be_secret(&path) {
-                    "the file (path not shown; it may be a secret)"
-                } else {
-                    &path
-                };
-                let message = format!("cannot read {file}: {error}");
-                self.diagnostics.error(place, message);
-                None
+            Err(error) if may_be_secret(&path) => {
+                format!("cannot read the file (path not shown; it may be a secret): {error}")
             }
-        }
-    }
-
-    fn setting(&mut self, place: Place, text: &str) -> Option<Setting> {
-        let text = trim(text).to_owned();
-        if text.is_empty() {
-            self.diagnostics.error(place, "must not be empty");
-            return None;
-        }
-        Some(Setting { place, text })
+            Err(error) => format!("cannot read {path}: {error}"),
+        };
+        self.diagnostics.error(place, message);
+        None
     }
 }
 

@@ -173,9 +173,9 @@ docs/http-api.md
         src/reload.rs: RESULT_TIMEOUT: Duration = Duration::from_secs(9);
 docs/configuration.md
     1024 to 67108864
-        src/config/settings.rs: MAX_BODY_BYTES: usize = 64 << 20;
+        src/config/settings.rs: BODY_BYTES: RangeInclusive<usize> = 1024..=64 << 20;
     2 to 4096
-        src/config/settings.rs: MAX_CONNECTIONS: usize = 4096;
+        src/config/settings.rs: CONNECTIONS: RangeInclusive<usize> = 2..=4096;
     Above `9s` a warning
         src/config/settings.rs: RECOMMENDED_ANSWER_TIMEOUT: Duration = Duration::from_secs(9);
     less than 64 above it
