@@ -11,9 +11,13 @@ const MAX_WORD_BYTES: usize = 64;
 
 /// The known word that a misspelt one most likely means, in any case; `None` where none is near.
 ///
-/// A word is near within one edit, or one for each four letters of the shorter word: a suggestion that differs in more is a
-/// guess.
-pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+/// A word is near within one edit, or one for each four letters of the shorter word, but not more than `max_edits`: a suggestion
+/// that differs in more is a guess.
+pub fn nearest<'k>(
+    word: &str,
+    known: impl IntoIterator<Item = &'k str>,
+    max_edits: usize,
+) -> Option<&'k str> {
     if word.len() > MAX_WORD_BYTES {
         return None;
     }
@@ -21,8 +25,8 @@ pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Opti
     let letters = lower.chars().count();
     let near = |candidate: &'k str| {
         let edits = strsim::osa_distance(&lower, &candidate.to_lowercase());
-        let max_edits = (letters.min(candidate.chars().count()) / 4).max(1);
-        (edits <= max_edits && edits < letters).then_some((edits, candidate))
+        let quarter = letters.min(candidate.chars().count()) / 4;
+        (edits <= quarter.clamp(1, max_edits) && edits < letters).then_some((edits, candidate))
     };
     let near = known.into_iter().filter_map(near);
     let (_, candidate) = near.min_by_key(|(edits, _)| *edits)?;
@@ -31,7 +35,8 @@ pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Opti
 
 /// `; did you mean "x"?` for the nearest known word; empty where none is near.
 pub fn did_you_mean<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> String {
-    nearest(word, known).map_or_else(String::new, |meant| format!("; did you mean \"{meant}\"?"))
+    let nearest = nearest(word, known, usize::MAX);
+    nearest.map_or_else(String::new, |meant| format!("; did you mean \"{meant}\"?"))
 }
 
 /// What to write instead of a name that a template uses and that nothing has: what it is called here, or the nearest known name.
@@ -96,7 +101,7 @@ mod tests {
             ("title", None),
             (&"x".repeat(100_000), None),
         ] {
-            assert_eq!(nearest(word, known), meant, "{word:.20}");
+            assert_eq!(nearest(word, known, usize::MAX), meant, "{word:.20}");
         }
         assert_eq!(did_you_mean("lsten", known), "; did you mean \"listen\"?");
         assert_eq!(did_you_mean("port", known), "");

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::source::trim;
 use super::{AMQP, HTTP, TLS};
+use crate::suggest::nearest;
 
 /// The variable for `--log-level`.
 pub const LOG_LEVEL: &str = "PROMETHEUS_LOG_LEVEL";
@@ -48,7 +49,7 @@ impl Environment {
         let names = self.0.keys().filter(|name| !known.contains(name));
         names
             .filter(|name| !is_of_kubernetes(name))
-            .filter_map(|name| Some((&**name, meant(&name.to_uppercase(), &known)?)))
+            .filter_map(|name| Some((&**name, meant(&name.to_uppercase(), &known)?.to_owned())))
             .collect()
     }
 }
@@ -66,28 +67,17 @@ fn is_of_kubernetes(name: &str) -> bool {
     name.contains("_SERVICE_") || name.contains("_PORT_") || name.ends_with("_PORT")
 }
 
-/// The known name within a few edits, or of which the name has all but some words: `PROMETHEUS_TOKEN`.
-fn meant(name: &str, known: &[String]) -> Option<String> {
-    // Longer names are not compared: that takes time by their length.
-    if name.len() > 2 * known.iter().map(String::len).max()? {
-        return None;
-    }
-    let edits = |candidate: &&String| strsim::osa_distance(name, candidate);
-    let nearest = known.iter().min_by_key(edits)?;
-    if edits(&nearest) <= MAX_EDITS {
-        return Some(nearest.clone());
-    }
+/// The known name that is near, or of which the name has all but some words: `PROMETHEUS_TOKEN`.
+fn meant<'k>(name: &str, known: &'k [String]) -> Option<&'k str> {
+    let known = || known.iter().map(String::as_str);
     let words: BTreeSet<&str> = name.split('_').collect();
-    let has_most_words = |candidate: &&String| {
+    let has_most_words = |candidate: &&str| {
         let all: BTreeSet<&str> = candidate.split('_').collect();
         // The first word is the prefix.
         words.len() > 1 && words.is_subset(&all) && 2 * (words.len() - 1) >= all.len() - 1
     };
-    let shortest = known
-        .iter()
-        .filter(has_most_words)
-        .min_by_key(|name| name.len());
-    shortest.cloned()
+    let shortest = || known().filter(has_most_words).min_by_key(|name| name.len());
+    nearest(name, known(), MAX_EDITS).or_else(shortest)
 }
 
 #[cfg(test)]

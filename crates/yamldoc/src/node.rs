@@ -70,11 +70,6 @@ impl<'d> NodeRef<'d> {
         Some(self.entry(key, node))
     }
 
-    /// The value is null, written or left out.
-    pub fn is_null(&self) -> bool {
-        matches!(self.node, Node::Scalar(Value::Null, _))
-    }
-
     /// The entries of a mapping; none of another value.
     pub fn entries(&self) -> Vec<(&'d str, NodeRef<'d>)> {
         let Node::Map(entries) = self.node else {
