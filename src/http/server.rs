@@ -228,7 +228,7 @@ impl ConnectionHandler {
 
     /// Makes a connection of a socket, with TLS where it is configured now. `None` where there is nothing left to do.
     fn open(&self, socket: Arc<TcpStream>) -> Option<Connection> {
-        let socket = DeadlineSocket::new(socket, HEAD_TIMEOUT);
+        let mut socket = DeadlineSocket::new(socket, HEAD_TIMEOUT);
         let Some(tls) = self.application.config().settings.tls.clone() else {
             return Some(Connection::new(Stream::Plain(socket)));
         };

@@ -14,26 +14,58 @@ use socket2::SockRef;
 
 use crate::tls;
 
-/// A socket, with a deadline for its reads and writes. At the deadline they fail with `WouldBlock`, after which OpenSSL can
-/// still write: the sender gets its response.
+/// A socket, with a deadline for its reads and writes. At the deadline, or up to a second later, they fail with `WouldBlock`,
+/// after which OpenSSL can still write: the sender gets its response.
 #[derive(Debug)]
 pub struct DeadlineSocket {
     socket: Arc<TcpStream>,
     deadline: Instant,
+    /// As they are set on the socket.
+    timeouts: [Option<Duration>; 2],
+}
+
+/// Which of a socket's timeouts counts for an act, as its index.
+#[derive(Debug, Clone, Copy)]
+enum Timeout {
+    Read,
+    Write,
 }
 
 impl DeadlineSocket {
     /// Wraps a socket, with a time limit for all reads and writes from now on.
     pub fn new(socket: Arc<TcpStream>, timeout: Duration) -> Self {
-        let deadline = Instant::now() + timeout;
-        Self { socket, deadline }
+        Self {
+            socket,
+            deadline: Instant::now() + timeout,
+            timeouts: [None; 2],
+        }
     }
 
-    /// The time until the deadline. Fails where that has passed: a socket's timeout of zero means no limit.
-    fn time_left(&self) -> io::Result<Option<Duration>> {
-        match self.deadline.saturating_duration_since(Instant::now()) {
-            Duration::ZERO => Err(io::ErrorKind::WouldBlock.into()),
-            left => Ok(Some(left)),
+    /// Reads or writes until the deadline. A signal does not end it.
+    fn until_deadline<T>(
+        &mut self,
+        timeout: Timeout,
+        mut act: impl FnMut(&mut &TcpStream) -> io::Result<T>,
+    ) -> io::Result<T> {
+        loop {
+            let left = self.deadline.saturating_duration_since(Instant::now());
+            // A timeout of zero means no limit.
+            if left.is_zero() {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            // Setting a timeout costs as much as a read. In whole seconds, that of the last request fits the next one.
+            let left = Some(Duration::from_secs(left.as_secs() + 1));
+            if self.timeouts[timeout as usize] != left {
+                match timeout {
+                    Timeout::Read => self.socket.set_read_timeout(left)?,
+                    Timeout::Write => self.socket.set_write_timeout(left)?,
+                }
+                self.timeouts[timeout as usize] = left;
+            }
+            match act(&mut &*self.socket) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return result,
+            }
         }
     }
 
@@ -45,13 +77,9 @@ impl DeadlineSocket {
     }
 
     /// The first byte of the input, which stays there.
-    pub fn peek_first(&self) -> io::Result<u8> {
+    pub fn peek_first(&mut self) -> io::Result<u8> {
         let mut first = [0];
-        let count = uninterrupted(|| {
-            self.socket.set_read_timeout(self.time_left()?)?;
-            self.socket.peek(&mut first)
-        })?;
-        match count {
+        match self.until_deadline(Timeout::Read, |socket| socket.peek(&mut first))? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             _ => Ok(first[0]),
         }
@@ -60,19 +88,13 @@ impl DeadlineSocket {
 
 impl Read for DeadlineSocket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        uninterrupted(|| {
-            self.socket.set_read_timeout(self.time_left()?)?;
-            (&*self.socket).read(buffer)
-        })
+        self.until_deadline(Timeout::Read, |socket| socket.read(buffer))
     }
 }
 
 impl Write for DeadlineSocket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        uninterrupted(|| {
-            self.socket.set_write_timeout(self.time_left()?)?;
-            (&*self.socket).write(bytes)
-        })
+        self.until_deadline(Timeout::Write, |socket| socket.write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -167,16 +189,6 @@ fn without_blocking<T>(
     let result = call(stream);
     socket.set_nonblocking(false)?;
     Ok(result)
-}
-
-/// A signal does not end a read or write.
-fn uninterrupted<T>(mut act: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match act() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
-    }
 }
 
 /// Whether a read or write failed at its deadline.
