@@ -178,22 +178,19 @@ fn authorization(headers: Headers<'_>) -> Result<Option<String>, InvalidRequest>
 }
 
 fn framing(headers: Headers<'_>, version: u8) -> Result<Framing, InvalidRequest> {
-    let not_chunked = InvalidRequest::Framing("Transfer-Encoding is not chunked");
-    let lengths = InvalidRequest::Framing("more than one Content-Length header");
+    let invalid = InvalidRequest::Framing;
+    let not_chunked = invalid("Transfer-Encoding is not chunked");
+    let lengths = invalid("more than one Content-Length header");
     let encoding = single(headers, "transfer-encoding", not_chunked)?;
     let length = single(headers, "content-length", lengths)?;
     match (encoding, length) {
         (None, None) => Ok(Framing::Length(0)),
-        (Some(_), Some(_)) => Err(InvalidRequest::Framing(
-            "both Content-Length and Transfer-Encoding are set",
-        )),
-        (Some(_), None) if version == 0 => {
-            Err(InvalidRequest::Framing("Transfer-Encoding in HTTP/1.0"))
-        }
+        (Some(_), Some(_)) => Err(invalid("both Content-Length and Transfer-Encoding are set")),
+        (Some(_), None) if version == 0 => Err(invalid("Transfer-Encoding in HTTP/1.0")),
         (Some(encoding), None) if encoding.eq_ignore_ascii_case(b"chunked") => Ok(Framing::Chunked),
         (Some(_), None) => Err(not_chunked),
         (None, Some(digits)) if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) => {
-            Err(InvalidRequest::Framing("Content-Length is not a number"))
+            Err(invalid("Content-Length is not a number"))
         }
         (None, Some(digits)) => {
             let length = std::str::from_utf8(digits).unwrap_or_default().parse();

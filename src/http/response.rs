@@ -117,19 +117,13 @@ impl HttpError {
     pub fn classify(&self) -> (u16, LogLimit) {
         use LogLimit::{Anonymous, Debug, Outage, Unlimited};
         match self {
-            Self::RequestHead(
-                InvalidRequest::Malformed(_)
-                | InvalidRequest::ProxyProtocol
-                | InvalidRequest::Tls
-                | InvalidRequest::NotTls
-                | InvalidRequest::Framing(_),
-            ) => (400, Anonymous),
+            Self::RequestHead(InvalidRequest::Expectation) => (417, Anonymous),
+            Self::RequestHead(InvalidRequest::TooLong) => (431, Anonymous),
+            Self::RequestHead(_) => (400, Anonymous),
             Self::Unauthorized(_) => (401, Anonymous),
             Self::NotFound | Self::NotAnAlertmanager => (404, Anonymous),
             Self::Method(_) => (405, Anonymous),
             Self::HeadTooSlow => (408, Anonymous),
-            Self::RequestHead(InvalidRequest::Expectation) => (417, Anonymous),
-            Self::RequestHead(InvalidRequest::TooLong) => (431, Anonymous),
             Self::BodyMalformed(_) | Self::Pipeline(PipelineError::Decode(_)) => (400, Unlimited),
             Self::BodyTooLong(_) | Self::Pipeline(PipelineError::TooLarge(_)) => (413, Unlimited),
             Self::ContentEncoding => (415, Unlimited),

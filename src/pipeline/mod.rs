@@ -290,14 +290,14 @@ impl Encoder<'_> {
             pushed.map_err(|EventTooLarge| vec![AlertError::EventTooLarge])
         });
         match pushed {
-            Ok(()) => self.counts.received(alert.status),
+            Ok(()) => self.counts.received[alert.status as usize] += 1,
             Err(errors) => self.reject(subject(), alert.status, errors),
         }
     }
 
     fn reject(&mut self, alert: Subject<'_>, status: Status, errors: Vec<AlertError>) {
         let (counts, rejected) = (&mut self.counts, &mut self.rejected);
-        counts.received(status);
+        counts.received[status as usize] += 1;
         for error in &errors {
             self.reporter.rejected(alert, error);
             *counts.rejected.entry(error.field()).or_default() += 1;

@@ -36,8 +36,8 @@ pub(super) struct Subject<'a> {
 /// What the metrics count of a notification. Its failed attempts are not counted: Alertmanager sends it again.
 #[derive(Debug, Default)]
 pub(super) struct AlertCounts {
-    firing: u64,
-    resolved: u64,
+    /// By status.
+    pub received: [u64; 2],
     pub truncated: u64,
     pub sharing_entity: usize,
     pub lowered_by_group: usize,
@@ -45,15 +45,6 @@ pub(super) struct AlertCounts {
     pub rejected: BTreeMap<&'static str, u64>,
     /// By the field that events lack.
     pub dropped: BTreeMap<String, u64>,
-}
-
-impl AlertCounts {
-    pub fn received(&mut self, status: Status) {
-        match status {
-            Status::Firing => self.firing += 1,
-            Status::Resolved => self.resolved += 1,
-        }
-    }
 }
 
 impl MappingReporter {
@@ -176,8 +167,10 @@ impl MappingReporter {
     /// Counts a notification that is delivered.
     pub(super) fn count(&self, counts: &AlertCounts) {
         let metrics = &self.metrics;
-        metrics.received.add("firing", counts.firing);
-        metrics.received.add("resolved", counts.resolved);
+        for status in [Status::Firing, Status::Resolved] {
+            let alerts = counts.received[status as usize];
+            metrics.received.add(status.as_str(), alerts);
+        }
         // A sender chooses the number: the counter must not overflow.
         metrics.truncated.add(counts.truncated.min(u32::MAX.into()));
         metrics.sharing.add(counts.sharing_entity as u64);
