@@ -14,7 +14,7 @@ use signal_hook::iterator::Signals;
 
 use crate::cli::Cli;
 use crate::config::{Config, ConfigError, Environment};
-use crate::http::{self, ActiveConfig, ListenAddress, ReloadError, Server};
+use crate::http::{self, ActiveConfig, HttpError, ListenAddress, Server};
 use crate::liveness::Heartbeats;
 use crate::metrics;
 use crate::pipeline::EventSink;
@@ -95,14 +95,14 @@ fn run_in_background(load: impl FnOnce() -> LoadResult + Send + 'static) -> Rece
 }
 
 /// Makes the main thread reload the configuration, and waits for the result.
-pub fn request_reload(reloads: &Sender<ReloadRequest>) -> Result<(), ReloadError> {
+pub fn request_reload(reloads: &Sender<ReloadRequest>) -> Result<(), HttpError> {
     let (sender, result) = bounded(1);
     if reloads.send(Some(sender)).is_err() {
-        return Err(ReloadError::Unfinished);
+        return Err(HttpError::ReloadUnfinished);
     }
     match result.recv_timeout(RESULT_TIMEOUT) {
-        Ok(result) => result.map_err(ReloadError::Rejected),
-        Err(_) => Err(ReloadError::Unfinished),
+        Ok(result) => result.map_err(HttpError::ReloadRejected),
+        Err(_) => Err(HttpError::ReloadUnfinished),
     }
 }
 

@@ -35,18 +35,7 @@ pub struct ActiveConfig {
 }
 
 /// Reloads the configuration, and waits for the result.
-pub type Reload = Box<dyn Fn() -> Result<(), ReloadError> + Send + Sync>;
-
-/// Why a reload failed.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReloadError {
-    /// The configuration has errors, one a line.
-    #[error("configuration reload failed; still using the previous configuration")]
-    Rejected(Vec<String>),
-    /// No result yet: the reload takes longer than a response may.
-    #[error("configuration reload still in progress; the log will have its result")]
-    Unfinished,
-}
+pub type Reload = Box<dyn Fn() -> Result<(), HttpError> + Send + Sync>;
 
 /// Everything that responses depend on.
 pub struct Application {

@@ -20,7 +20,7 @@ mod slots;
 mod stream;
 mod tls;
 
-pub use application::{ActiveConfig, Application, ReloadError};
+pub use application::{ActiveConfig, Application};
 pub use auth::{DEFAULT_TOKEN, Token, Unauthorized};
 pub use response::{HttpError, Response};
 

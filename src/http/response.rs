@@ -8,10 +8,10 @@ use std::io;
 
 use serde_json::json;
 
+use super::Unauthorized;
 use super::body::BODY_TIMEOUT;
 use super::connection::HEAD_TIMEOUT;
 use super::request::InvalidRequest;
-use super::{ReloadError, Unauthorized};
 use crate::memory::BudgetError;
 use crate::pipeline::{Outcome, PipelineError};
 use crate::text::visible;
@@ -85,9 +85,12 @@ pub enum HttpError {
     /// Events would not reach the queue now.
     #[error("not ready: {0}")]
     NotReady(String),
-    /// The configuration was not reloaded.
-    #[error(transparent)]
-    Reload(#[from] ReloadError),
+    /// The configuration was not reloaded: it has errors, one a line.
+    #[error("configuration reload failed; still using the previous configuration")]
+    ReloadRejected(Vec<String>),
+    /// There is no result yet: the reload takes longer than a response may.
+    #[error("configuration reload still in progress; the log will have its result")]
+    ReloadUnfinished,
     /// Every connection that may process notifications does so.
     #[error("too many notifications in progress ({0})")]
     Saturated(usize),
@@ -127,9 +130,9 @@ impl HttpError {
             Self::BodyMalformed(_) | Self::Pipeline(PipelineError::Decode(_)) => (400, Unlimited),
             Self::BodyTooLong(_) | Self::Pipeline(PipelineError::TooLarge(_)) => (413, Unlimited),
             Self::ContentEncoding => (415, Unlimited),
-            Self::Reload(ReloadError::Rejected(_)) => (500, Debug),
+            Self::ReloadRejected(_) => (500, Debug),
             Self::Internal => (500, Unlimited),
-            Self::Reload(ReloadError::Unfinished) => (503, Unlimited),
+            Self::ReloadUnfinished => (503, Unlimited),
             Self::Memory(error) | Self::Pipeline(PipelineError::Memory(error)) => match error {
                 BudgetError::NeverFits(_) => (413, Outage("memory")),
                 BudgetError::Full(_) => (503, Outage("memory")),
@@ -155,7 +158,7 @@ impl HttpError {
             _ => Vec::new(),
         };
         let mut body = json!({ "error": visible(&self.to_string()) });
-        if let Self::Reload(ReloadError::Rejected(reasons)) = self {
+        if let Self::ReloadRejected(reasons) = self {
             body["reasons"] = json!(reasons);
         }
         Response {
@@ -262,8 +265,8 @@ mod tests {
             (decode.into(), 400, None),
             (delivery.into(), 503, LATER),
             (HttpError::NotReady(String::new()), 503, LATER),
-            (ReloadError::Rejected(Vec::new()).into(), 500, None),
-            (ReloadError::Unfinished.into(), 503, LATER),
+            (HttpError::ReloadRejected(Vec::new()), 500, None),
+            (HttpError::ReloadUnfinished, 503, LATER),
             (HttpError::Stopping, 503, LATER),
             (HttpError::Internal, 500, None),
         ] {
