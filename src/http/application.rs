@@ -243,7 +243,7 @@ impl Application {
     }
 
     fn metrics_page(&self, settings: &ServerSettings, request: &Request<'_>) -> Response {
-        let (http, usage) = (&self.metrics.http, request.slot.usage());
+        let (http, usage) = (&self.metrics.http, request.slot.slots.usage());
         http.connections.set(usage.connections as u64);
         http.notifications.set(usage.notifications as u64);
         http.max_notifications.set(usage.max_notifications as u64);

@@ -83,7 +83,8 @@ pub struct SlotUsage {
 /// One connection's slot, given back when it is dropped.
 #[derive(Debug)]
 pub struct SlotGuard {
-    slots: Arc<ConnectionSlots>,
+    /// All slots, this one included.
+    pub slots: Arc<ConnectionSlots>,
     id: u64,
 }
 
@@ -222,11 +223,6 @@ impl SlotTable {
 }
 
 impl SlotGuard {
-    /// How many slots are used, this one included.
-    pub fn usage(&self) -> SlotUsage {
-        self.slots.usage()
-    }
-
     /// A TLS handshake begins. Where there are too many, it waits for a moment, and then the oldest one is evicted.
     pub fn begin_handshake(&self) {
         let mut table = self.slots.table.lock();

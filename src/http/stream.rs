@@ -112,20 +112,16 @@ pub enum Stream {
 }
 
 impl Stream {
-    fn socket(&self) -> &DeadlineSocket {
+    fn socket(&mut self) -> &mut DeadlineSocket {
         match self {
             Self::Plain(socket) => socket,
-            Self::Tls(stream) => stream.get_ref(),
+            Self::Tls(stream) => stream.get_mut(),
         }
     }
 
     /// Limits the time of all reads and writes from now on.
     pub fn set_timeout(&mut self, timeout: Duration) {
-        let socket = match self {
-            Self::Plain(socket) => socket,
-            Self::Tls(stream) => stream.get_mut(),
-        };
-        socket.deadline = Instant::now() + timeout;
+        self.socket().deadline = Instant::now() + timeout;
     }
 
     /// Writes all bytes before the deadline.
@@ -154,7 +150,7 @@ impl Stream {
 
     /// Ends the output, and returns the socket to read the rest of the input from, for a limited time. Does not block: TLS's
     /// alert is sent if the kernel takes it.
-    pub fn end_output(self, timeout: Duration) -> io::Result<DeadlineSocket> {
+    pub fn end_output(mut self, timeout: Duration) -> io::Result<DeadlineSocket> {
         let socket = Arc::clone(&self.socket().socket);
         if let Self::Tls(mut stream) = self {
             let _ = without_blocking(&mut stream, SslStream::shutdown)?;
