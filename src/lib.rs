@@ -12,6 +12,7 @@ pub mod amqp_url;
 pub mod cli;
 pub mod config;
 pub mod event;
+pub mod files;
 pub mod http;
 pub mod input;
 pub mod liveness;

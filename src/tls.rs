@@ -3,8 +3,7 @@
 //! Knows files and OpenSSL. Which side connects, and what it demands of the other one, is up to the modules that use this one.
 //! Cipher suites are never set here, so that the system's policy (`update-crypto-policies` on RHEL) applies.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use openssl::asn1::Asn1Time;
@@ -14,8 +13,10 @@ use openssl::ssl::{HandshakeError, SslContextBuilder, SslVersion};
 use openssl::x509::store::{X509Store, X509StoreBuilder};
 use openssl::x509::{X509, X509VerifyResult};
 
-/// A path may lead to a device that has no end. The bundle of a distribution has 250 KiB.
-const MAX_FILE_BYTES: u64 = 4 << 20;
+use crate::files;
+
+/// The bundle of a distribution has 250 KiB.
+const MAX_FILE_BYTES: usize = 4 << 20;
 
 /// Why TLS cannot be set up. Holds nothing of the content of files.
 #[derive(Debug, thiserror::Error)]
@@ -113,23 +114,22 @@ pub fn use_identity(
     };
     let unusable = |stack| TlsError::content(cert, "the certificate", &stack);
     let (cert_path, key_path) = (cert.display(), key.display());
-    let (path, reason) = match chain.iter().position(is_of_key) {
-        Some(0) => return use_chain(context, &chain, &private).map_err(unusable),
+    match chain.iter().position(is_of_key) {
+        Some(0) => use_chain(context, &chain, &private).map_err(unusable),
         Some(index) => {
             let position = index + 1;
             let reason = format!(
                 "the key in {key_path} belongs to certificate {position} in {cert_path}, not to the first one; put certificate {position} first, and those of its issuers after it"
             );
-            (cert, reason)
+            Err(TlsError::file(cert, reason))
         }
         None => {
             chain[0].public_key().map_err(unusable)?;
             let reason =
                 format!("the key in {key_path} does not belong to the certificate in {cert_path}");
-            (key, reason)
+            Err(TlsError::file(key, reason))
         }
-    };
-    Err(TlsError::file(path, reason))
+    }
 }
 
 /// Where the system's policy rejects a certificate (a short key, SHA-1), this fails.
@@ -149,11 +149,9 @@ fn use_chain(
         let seconds = i64::from(since_1970.days) * 86_400 + i64::from(since_1970.secs);
         expires_at = expires_at.min(seconds);
     }
-    let names = chain[0].subject_alt_names();
-    let has_alternative_name = names
-        .iter()
-        .flatten()
-        .any(|name| name.dnsname().is_some() || name.ipaddress().is_some());
+    let mut names = chain[0].subject_alt_names().into_iter().flatten();
+    let has_alternative_name =
+        names.any(|name| name.dnsname().is_some() || name.ipaddress().is_some());
     Ok(OwnCertificate {
         expires_at,
         has_alternative_name,
@@ -202,16 +200,6 @@ fn private_key(path: &Path) -> Result<PKey<Private>, TlsError> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    let read = || {
-        let mut bytes = Vec::new();
-        let mut file = File::open(path)?.take(MAX_FILE_BYTES);
-        file.read_to_end(&mut bytes)?;
-        if file.limit() == 0 {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        Ok(bytes)
-    };
-    read().map_err(|error: io::Error| {
-        TlsError::file(path, format!("cannot read {}: {error}", path.display()))
-    })
+    files::read(path, MAX_FILE_BYTES)
+        .map_err(|error| TlsError::file(path, format!("cannot read {}: {error}", path.display())))
 }

@@ -4,14 +4,13 @@
 //! The variable of `amqp.exchange` is `CPS_AMQP_EXCHANGE`, that of `http.listen` is `PROMETHEUS_LISTEN`. What a value means is up
 //! to `settings`.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::diagnostics::{Diagnostics, Place, unknown_key};
 use super::environment::Environment;
-use crate::placeholder;
 use crate::suggest::did_you_mean;
+use crate::{files, placeholder};
 use yamldoc::NodeRef;
 
 /// The maximal length of a file with a secret.
@@ -223,18 +222,9 @@ fn may_be_secret(path: &str) -> bool {
     !(path.starts_with('/') && first_directory.is_dir())
 }
 
-/// Reads a text file up to a maximal length: a path may lead to a device that has no end.
+/// Reads a text file up to a maximal length.
 pub fn read_file(path: &Path, max_bytes: usize) -> io::Result<String> {
-    let mut bytes = Vec::new();
-    let limit = u64::try_from(max_bytes).unwrap_or(u64::MAX);
-    File::open(path)?
-        .take(limit.saturating_add(1))
-        .read_to_end(&mut bytes)?;
-    if bytes.len() > max_bytes {
-        let message = format!("longer than {max_bytes} bytes");
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
-    }
-    String::from_utf8(bytes).map_err(|error| {
+    String::from_utf8(files::read(path, max_bytes)?).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
         let line = error.as_bytes()[..valid]
             .split(|byte| *byte == b'\n')
