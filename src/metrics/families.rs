@@ -138,7 +138,7 @@ pub(super) use metrics;
 metrics! {
     /// What the HTTP server counts.
     HttpMetrics {
-        requests: Counter<Family<RequestLabels, Gauge>> = requests_at_0(), "http_requests_total",
+        requests: Counter<Family<RequestLabels, Gauge>> = Counter::default(), "http_requests_total",
             "HTTP requests answered, by route and status code";
         durations: Family<[(&'static str, &'static str); 1], Histogram, fn() -> Histogram> =
             Family::new_with_constructor(|| Histogram::new(REQUEST_BUCKETS)),
@@ -235,23 +235,10 @@ metrics! {
     }
 }
 
-/// The answers to a notification are counted from 0, so that `increase()` sees the first of each.
-fn requests_at_0() -> Counter<Family<RequestLabels, Gauge>> {
-    let requests = Family::<_, Gauge>::default();
-    for code in [200, 400, 401, 413, 415, 422, 503] {
-        let route = "/webhook";
-        requests
-            .get_or_create(&RequestLabels { route, code })
-            .set(0);
-    }
-    Counter(requests)
-}
-
 impl HttpMetrics {
     /// Counts a response. The duration is that of a request.
     pub fn answered(&self, route: &'static str, code: u16, after: Option<Duration>) {
-        let labels = RequestLabels { route, code };
-        self.requests.0.get_or_create(&labels).inc();
+        self.count(route, code, 1);
         if let Some(after) = after {
             let duration = self.durations.get_or_create(&[("route", route)]);
             duration.observe(after.as_secs_f64());
@@ -261,8 +248,17 @@ impl HttpMetrics {
         }
     }
 
-    /// Starts the counts for these tokens, but the first, at 0. That for a second one is always there.
+    fn count(&self, route: &'static str, code: u16, requests: u64) {
+        let labels = RequestLabels { route, code };
+        self.requests.0.get_or_create(&labels).inc_by(requests);
+    }
+
+    /// Starts the counts of answers to notifications at 0, and those of requests with one of these tokens except the first. That
+    /// of the second one is always there.
     pub fn preregister(&self, tokens: usize) {
+        for code in [200, 400, 401, 413, 415, 422, 503] {
+            self.count("/webhook", code, 0);
+        }
         for position in 2..=tokens {
             self.later_tokens.add(position.to_string(), 0);
         }
