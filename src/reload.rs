@@ -14,7 +14,7 @@ use signal_hook::iterator::Signals;
 
 use crate::cli::Cli;
 use crate::config::{Config, ConfigError, Environment};
-use crate::http::{self, ActiveConfig, HttpError, ListenAddress, Server};
+use crate::http::{ActiveConfig, HttpError, ListenAddress, Server};
 use crate::liveness::Heartbeats;
 use crate::metrics;
 use crate::pipeline::EventSink;
@@ -97,9 +97,8 @@ fn run_in_background(load: impl FnOnce() -> LoadResult + Send + 'static) -> Rece
 /// Makes the main thread reload the configuration, and waits for the result.
 pub fn request_reload(reloads: &Sender<ReloadRequest>) -> Result<(), HttpError> {
     let (sender, result) = bounded(1);
-    if reloads.send(Some(sender)).is_err() {
-        return Err(HttpError::ReloadUnfinished);
-    }
+    // Where nothing receives it any more, there is no result, either.
+    let _ = reloads.send(Some(sender));
     match result.recv_timeout(RESULT_TIMEOUT) {
         Ok(result) => result.map_err(HttpError::ReloadRejected),
         Err(_) => Err(HttpError::ReloadUnfinished),
@@ -107,8 +106,7 @@ pub fn request_reload(reloads: &Sender<ReloadRequest>) -> Result<(), HttpError> 
 }
 
 /// `http.max_connections`, lowered to what the limit of file descriptors permits.
-pub fn max_connections(settings: &http::ServerSettings) -> usize {
-    let configured = settings.max_connections;
+pub fn max_connections(configured: usize) -> usize {
     let Some(max_files) = metrics::max_open_files::<usize>() else {
         return configured;
     };
@@ -206,7 +204,8 @@ impl ReloadController<'_> {
             }
             self.broker = config.publisher;
         }
-        self.server.resize(max_connections(&config.http));
+        self.server
+            .resize(max_connections(config.http.max_connections));
         let tls = config.http.tls_summary();
         self.server.application.replace(ActiveConfig {
             settings: config.http,

@@ -200,7 +200,7 @@ fn serve(cli: &Cli, config: Config) -> Result<(), RunError> {
     };
     let (listen, broker) = (config.http.listen.clone(), config.publisher);
     let tls = config.http.tls_summary();
-    let max_connections = reload::max_connections(&config.http);
+    let max_connections = reload::max_connections(config.http.max_connections);
     let active = ActiveConfig {
         settings: config.http,
         mapping: config.mapping,
