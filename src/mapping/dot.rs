@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use super::Context;
 use super::keys::{ALERT, Field, NOTIFICATION};
-use super::path::PathValue;
 use crate::alertmanager::{Entries, Labels};
+use crate::event::FieldValue;
 
 /// The keys that Alertmanager does not have, decoded.
 pub type OtherKeys = OnceCell<serde_json::Map<String, Value>>;
@@ -23,7 +23,7 @@ const MAX_OTHER_KEYS: usize = 64 << 10;
 #[derive(Debug)]
 pub struct Dot<'a> {
     /// `.Field`, of a rule that has a field.
-    pub field: Option<&'a PathValue<'a>>,
+    pub field: Option<&'a FieldValue<'a>>,
     /// `.RegexMatch`, of a rule that has a regexp.
     pub regex_match: Option<Groups<'a>>,
     /// `.Alert`
@@ -52,8 +52,9 @@ impl Map for Dot<'_> {
         match key {
             "Alert" => Some(TemplateValue::Map(&self.alert)),
             "Field" => self.field.map(|field| match field {
-                PathValue::String(text) => TemplateValue::from(&**text),
-                PathValue::Map(labels) => TemplateValue::Map(*labels),
+                FieldValue::String(text) => TemplateValue::from(&**text),
+                FieldValue::Labels(labels) => TemplateValue::Map(*labels),
+                FieldValue::Constant(value) => TemplateValue::from_json(value),
             }),
             "Notification" => Some(TemplateValue::Map(&self.notification)),
             "RegexMatch" => Some(TemplateValue::Map(self.regex_match.as_ref()?)),
@@ -130,7 +131,7 @@ impl Map for Data<'_> {
 
     fn get(&self, key: &str) -> Option<TemplateValue<'_>> {
         match self.known(key) {
-            Some(field) => field.template_value(self.context),
+            Some(field) => Some(field.template_value(self.context)),
             None => Map::get(self.others(), key),
         }
     }
@@ -138,8 +139,7 @@ impl Map for Data<'_> {
     fn entries(&self) -> Vec<(&str, TemplateValue<'_>)> {
         let others = Map::entries(self.others()).into_iter();
         let known = self.keys.iter();
-        let known =
-            known.filter_map(|(key, field)| Some((*key, field.template_value(self.context)?)));
+        let known = known.map(|(key, field)| (*key, field.template_value(self.context)));
         let entries: BTreeMap<&str, TemplateValue<'_>> = others.chain(known).collect();
         entries.into_iter().collect()
     }

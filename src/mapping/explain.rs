@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::quote::{quote, quote_value};
-use super::rule::{Rule, RuleValue, SkipReason};
+use super::rule::{Reason, Rule, RuleValue};
 use super::summary::Summary;
 use super::{AlertError, Context, Mapping, NotificationContext};
 use crate::alertmanager::Alert;
@@ -104,7 +104,7 @@ impl FieldTrace {
     pub(super) fn new(
         name: &str,
         rule: Option<&Rule>,
-        skipped: &[SkipReason<'_>],
+        skipped: &[Reason<'_>],
         found: Option<&RuleValue<'_>>,
     ) -> Self {
         let results = skipped.iter().map(ToString::to_string);

@@ -4,8 +4,8 @@
 use gotemplate::{Shape, Value as TemplateValue};
 
 use super::Context;
-use super::path::PathValue;
 use crate::alertmanager::{Labels, Notification};
+use crate::event::FieldValue;
 
 /// How the value of a key is read.
 #[derive(Debug, Clone, Copy)]
@@ -13,15 +13,12 @@ pub enum Field {
     /// A string.
     Text(for<'a> fn(&Context<'a>) -> &'a str),
     /// A map of strings.
-    Texts(TextsField),
+    Texts(for<'a> fn(&Context<'a>) -> &'a Labels<'a>),
     /// A number.
     Count(fn(&Context<'_>) -> u64),
     /// When the notification arrived. It is in none of the tables, as the notification lacks it.
     ReceivedAt,
 }
-
-/// How a map of strings is read.
-pub type TextsField = for<'a> fn(&Context<'a>) -> &'a Labels<'a>;
 
 use Field::{Count, Text, Texts};
 
@@ -72,27 +69,24 @@ impl Field {
         }
     }
 
-    /// The value for a rule that has a path.
-    pub fn path_value<'a>(&self, context: &Context<'a>) -> PathValue<'a> {
+    /// The value for a rule that has a path: a string or a map.
+    pub fn value<'a>(&self, context: &Context<'a>) -> FieldValue<'a> {
         match self {
-            Text(field) => PathValue::String(field(context).into()),
-            Texts(field) => PathValue::Map(field(context)),
-            Count(field) => PathValue::String(field(context).to_string().into()),
-            Self::ReceivedAt => PathValue::String(context.shared.received_at.to_string().into()),
+            Text(field) => FieldValue::String(field(context).into()),
+            Texts(field) => FieldValue::Labels(field(context)),
+            Count(field) => FieldValue::String(field(context).to_string().into()),
+            Self::ReceivedAt => FieldValue::String(context.shared.received_at.to_string().into()),
         }
     }
 
     /// The value for a template.
-    pub fn template_value<'a>(&self, context: &Context<'a>) -> Option<TemplateValue<'a>> {
+    pub fn template_value<'a>(&self, context: &Context<'a>) -> TemplateValue<'a> {
         match self {
-            Text(field) => Some(field(context).into()),
-            Texts(field) => Some(TemplateValue::Map(field(context))),
+            Text(field) => field(context).into(),
+            Texts(field) => TemplateValue::Map(field(context)),
             // An int in Alertmanager's own code; numbers of other keys are float64, as Go decodes them.
-            Count(field) => {
-                let count = i64::try_from(field(context));
-                Some(TemplateValue::Int(count.unwrap_or(i64::MAX)))
-            }
-            Self::ReceivedAt => None,
+            Count(field) => TemplateValue::Int(field(context).try_into().unwrap_or(i64::MAX)),
+            Self::ReceivedAt => TemplateValue::Nil,
         }
     }
 }

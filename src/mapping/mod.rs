@@ -26,7 +26,7 @@ use crate::perf_data::PerfData;
 use crate::text::{shorten, split_at_chars};
 use explain::FieldTrace;
 use quote::quote;
-use rule::{Rule, SkipReason};
+use rule::{Reason, Rule};
 
 /// The state of a firing alert whose rule has no valid value: an alarm is never lost to a spelling.
 const UNKNOWN_STATE: State = State::Critical;
@@ -160,7 +160,7 @@ struct EventBuilder<'a, 'w> {
     errors: Vec<AlertError>,
     warnings: Vec<Warning>,
     /// Why rules of the current field have no value.
-    skipped: Vec<SkipReason<'a>>,
+    skipped: Vec<Reason<'a>>,
     /// The length of the event's strings so far.
     text_len: usize,
     /// What `--explain` shows.
@@ -232,10 +232,7 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
         let found = rule.and_then(|rule| rule.evaluate(self.context, &mut self.skipped));
         let warned = self.warnings.len();
         for skipped in &self.skipped {
-            if let SkipReason::Failed {
-                template, error, ..
-            } = skipped
-            {
+            if let Some((template, error)) = &skipped.failure {
                 // The error may quote a value.
                 let (source, error) = (shorten(template.source()), shorten(&error.to_string()));
                 self.warnings.push(Warning {

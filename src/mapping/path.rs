@@ -1,11 +1,10 @@
 //! PATH: the part of an alert or its notification that a rule reads.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use super::Context;
-use super::keys::{ALERT, Field, NOTIFICATION, TextsField};
-use crate::alertmanager::Labels;
+use super::keys::{ALERT, Field, NOTIFICATION};
+use crate::event::FieldValue;
 
 /// The roots that are not in an alert, with the key of each in [`NOTIFICATION`].
 fn of_notification() -> impl Iterator<Item = (&'static str, Field)> {
@@ -33,35 +32,11 @@ fn fields() -> impl Iterator<Item = (&'static str, Field)> {
 #[derive(Debug, Clone)]
 pub struct Path {
     source: String,
-    target: Target,
+    root: Field,
+    /// Everything after the first dot is the name of an entry: label names may contain dots.
+    entry: Option<String>,
     /// The alert itself lacks it: so may a list of alerts, or of groups.
     may_be_unlisted: bool,
-}
-
-#[derive(Debug, Clone)]
-enum Target {
-    Whole(Field),
-    /// Everything after the first dot is the name: label names may contain dots.
-    Entry(TextsField, String),
-}
-
-/// The value at a path: never an empty string or map.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PathValue<'a> {
-    /// A string.
-    String(Cow<'a, str>),
-    /// A whole map.
-    Map(&'a Labels<'a>),
-}
-
-impl PathValue<'_> {
-    /// The length of its strings, in bytes.
-    pub fn text_len(&self) -> usize {
-        match self {
-            Self::String(string) => string.len(),
-            Self::Map(labels) => labels.text_len(),
-        }
-    }
 }
 
 /// Why there is no value at a path.
@@ -92,22 +67,22 @@ pub enum PathError {
 impl Path {
     /// Checks a path.
     pub fn parse(source: &str) -> Result<Self, PathError> {
-        let (root, name) = match source.split_once('.') {
-            Some((root, name)) => (root, Some(name)),
+        let (root, entry) = match source.split_once('.') {
+            Some((root, entry)) => (root, Some(entry)),
             None => (source, None),
         };
         let Some((_, field)) = fields().find(|(known, _)| *known == root) else {
             return Err(PathError::UnknownRoot(root.to_owned()));
         };
-        let target = match (field, name) {
-            (field, None) => Target::Whole(field),
+        match (field, entry) {
             (Field::Texts(_), Some("")) => return Err(PathError::NameMissing),
-            (Field::Texts(texts), Some(name)) => Target::Entry(texts, name.to_owned()),
+            (Field::Texts(_), _) | (_, None) => {}
             (_, Some(_)) => return Err(PathError::NotAMap(root.to_owned())),
-        };
+        }
         Ok(Self {
             source: source.to_owned(),
-            target,
+            root: field,
+            entry: entry.map(str::to_owned),
             may_be_unlisted: of_notification().any(|(known, _)| known == root),
         })
     }
@@ -119,56 +94,36 @@ impl Path {
 
     /// The path itself, unless every alert has a value there, or nearly every one.
     pub fn if_optional(&self) -> Option<String> {
-        let is_always_there = match &self.target {
-            Target::Whole(Field::Texts(_)) => self.source == "labels",
-            Target::Whole(_) => self.source != "generatorURL",
-            Target::Entry(..) => self.source == "labels.alertname",
+        let is_always_there = match self.root {
+            Field::Texts(_) => ["labels", "labels.alertname"].contains(&self.as_str()),
+            _ => self.source != "generatorURL",
         };
         (!is_always_there).then(|| self.source.clone())
     }
 
     /// Whether the value is a whole map, rather than a string.
     pub fn is_map(&self) -> bool {
-        matches!(self.target, Target::Whole(Field::Texts(_)))
+        matches!(self.root, Field::Texts(_)) && self.entry.is_none()
     }
 
-    /// The value for an alert.
-    pub fn find<'a>(&self, context: &Context<'a>) -> Result<PathValue<'a>, Missing> {
-        let found = self.find_in(context);
-        if found.is_err() && self.may_be_unlisted && self.is_unlisted(context) {
+    /// The value for an alert: never an empty string or map.
+    pub fn find<'a>(&self, context: &Context<'a>) -> Result<FieldValue<'a>, Missing> {
+        let whole = self.root.value(context);
+        // Of a group, the API lists some of them.
+        let is_unlisted = || context.shared.notification.group_key.is_empty();
+        if self.may_be_unlisted && whole.text_len() == 0 && is_unlisted() {
             return Err(Missing::NotListed);
         }
-        found
-    }
-
-    /// Whether the whole of a map, or the string, is empty: of a group, the API lists some of them.
-    fn is_unlisted(&self, context: &Context<'_>) -> bool {
-        let is_empty = match &self.target {
-            Target::Whole(Field::Texts(texts)) | Target::Entry(texts, _) => {
-                texts(context).is_empty()
+        let value = match (whole, &self.entry) {
+            (FieldValue::Labels(labels), Some(name)) => {
+                FieldValue::String(labels.get(name).ok_or(Missing::Absent)?.into())
             }
-            Target::Whole(_) => true,
+            (whole, _) => whole,
         };
-        is_empty && context.shared.notification.group_key.is_empty()
-    }
-
-    fn find_in<'a>(&self, context: &Context<'a>) -> Result<PathValue<'a>, Missing> {
-        let value = match &self.target {
-            Target::Whole(field) => field.path_value(context),
-            Target::Entry(texts, name) => {
-                let value = texts(context).get(name).ok_or(Missing::Absent)?;
-                PathValue::String(value.into())
-            }
-        };
-        let is_empty = match &value {
-            PathValue::String(string) => string.is_empty(),
-            PathValue::Map(labels) => labels.is_empty(),
-        };
-        if is_empty {
-            Err(Missing::Empty)
-        } else {
-            Ok(value)
+        if value.text_len() == 0 {
+            return Err(Missing::Empty);
         }
+        Ok(value)
     }
 }
 
@@ -180,6 +135,8 @@ impl fmt::Display for Path {
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use super::*;
     use crate::input::Input;
     use crate::mapping::NotificationContext;
@@ -213,13 +170,13 @@ mod tests {
             let found = found.find(&context);
             assert_eq!(
                 found,
-                string.map(|string| PathValue::String(Cow::Borrowed(string))),
+                string.map(|string| FieldValue::String(Cow::Borrowed(string))),
                 "{path}"
             );
         }
         assert_eq!(
             Path::parse("labels").unwrap().find(&context),
-            Ok(PathValue::Map(&context.alert.labels))
+            Ok(FieldValue::Labels(&context.alert.labels))
         );
         assert_eq!(
             Path::parse("commonAnnotations").unwrap().find(&context),

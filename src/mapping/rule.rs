@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::Context;
 use super::dot::{Data, Dot};
-use super::path::{Missing, Path, PathValue};
+use super::path::{Missing, Path};
 use super::quote::quote;
 use crate::alertmanager::{Labels, MAX_OBJECT};
 use crate::event::FieldValue;
@@ -19,6 +19,10 @@ use crate::text::shorten;
 
 /// The longest input of a template or a regexp, in bytes. Strings that people read are far shorter.
 const MAX_INPUT: usize = MAX_OBJECT;
+
+/// What is said of a longer one.
+const TOO_LONG: &str = "is longer than 256 KiB";
+const _: () = assert!(MAX_INPUT == 256 << 10);
 
 /// A checked and compiled rule.
 #[derive(Debug)]
@@ -52,75 +56,43 @@ pub struct RuleValue<'a> {
     /// The value; a string is never blank, and a map of strings never empty.
     pub value: FieldValue<'a>,
     /// Its source.
-    pub source: ValueSource<'a>,
+    pub source: Reason<'a>,
 }
 
-/// A path that a rule read, with the value there.
+/// Why a rule has its value, or none. It borrows, so that a skipped rule costs little as long as nobody reads why.
 #[derive(Debug)]
-pub struct RuleInput<'a> {
-    path: &'a Path,
-    value: PathValue<'a>,
+pub struct Reason<'a> {
+    subject: Subject<'a>,
+    text: &'static str,
+    /// The template that failed when it ran. Boxed, so that the other reasons stay small.
+    pub failure: Option<(&'a Template, Box<RenderError>)>,
 }
 
-/// Where the value of a rule comes from.
+/// What a [`Reason`] is about.
 #[derive(Debug)]
-pub enum ValueSource<'a> {
-    /// The configuration.
-    Constant,
-    /// A path.
-    Copy(&'a Path),
-    /// An entry of a look-up table.
-    Table(RuleInput<'a>),
-    /// The default of a look-up table.
-    Default(RuleInput<'a>),
-    /// A template with its field.
-    Template(Option<RuleInput<'a>>),
-}
-
-/// Why a rule has no value. It borrows, so that a skipped rule costs little as long as nobody reads why.
-#[derive(Debug)]
-pub enum SkipReason<'a> {
-    /// The value is empty or blank.
-    Blank(ValueSource<'a>),
-    /// There is no value at the path.
-    Missing(&'a Path, Missing),
-    /// The table has no such key, and no default.
-    NotInTable(RuleInput<'a>),
-    /// This input of a template is longer than [`MAX_INPUT`].
-    InputTooLong(&'a str),
-    /// The time for mapping is over. Nobody sees this reason: the notification has no event then.
-    Late,
-    /// The regexp does not match the field.
-    NoMatch(Option<RuleInput<'a>>),
-    /// The template failed when it ran.
-    Failed {
-        /// The template.
-        template: &'a Template,
-        /// Its field.
-        input: Option<RuleInput<'a>>,
-        /// Boxed, so that the other reasons stay small.
-        error: Box<RenderError>,
-    },
+enum Subject<'a> {
+    /// The rule itself.
+    Rule,
+    /// The path from which the value is copied.
+    Source(&'a Path),
+    /// A path, or what else a template reads.
+    Path(&'a str),
+    /// A path, with the value there.
+    Input(&'a Path, FieldValue<'a>),
 }
 
 /// A template and its input.
 #[derive(Debug)]
 pub struct TemplateRule {
     template: Template,
-    uses: DataUse,
+    /// Finding a regexp's groups costs more than matching.
+    uses_groups: bool,
+    uses_alert: bool,
+    uses_notification: bool,
     /// The path of its `.Field`.
     field: Option<Path>,
     /// The regexp that must match that field, and whose groups are `.RegexMatch`.
     regexp: Option<Regexp>,
-}
-
-/// What a template may look up in its dot.
-#[derive(Debug, Clone, Copy)]
-struct DataUse {
-    /// Finding a regexp's groups costs more than matching.
-    groups: bool,
-    alert: bool,
-    notification: bool,
 }
 
 impl Rule {
@@ -128,11 +100,9 @@ impl Rule {
     pub fn template(template: Template, field: Option<Path>, regexp: Option<Regexp>) -> Self {
         let uses = |name| template.analysis().may_use(name);
         Self::Template(Box::new(TemplateRule {
-            uses: DataUse {
-                groups: uses("RegexMatch"),
-                alert: uses("Alert"),
-                notification: uses("Notification"),
-            },
+            uses_groups: uses("RegexMatch"),
+            uses_alert: uses("Alert"),
+            uses_notification: uses("Notification"),
             template,
             field,
             regexp,
@@ -185,15 +155,10 @@ impl Rule {
     pub fn evaluate<'a>(
         &'a self,
         context: &Context<'a>,
-        skipped: &mut Vec<SkipReason<'a>>,
+        skipped: &mut Vec<Reason<'a>>,
     ) -> Option<RuleValue<'a>> {
-        let constant = |value| {
-            Ok(RuleValue {
-                value,
-                source: ValueSource::Constant,
-            })
-        };
-        let value = match self {
+        let constant = |value| found(value, Subject::Rule, "constant", "the constant is empty");
+        let result = match self {
             Self::First(rules) => {
                 return rules
                     .iter()
@@ -207,44 +172,55 @@ impl Rule {
                 field,
                 values,
                 default,
-            } => look_up(context, field, values, default.as_deref()),
+            } => look_up(context, field, values, default.as_ref()),
             Self::Template(rule) => rule.render(context),
         };
-        match value {
-            Ok(found) if !found.is_blank() => return Some(found),
-            Ok(found) => skipped.push(SkipReason::Blank(found.source)),
-            Err(reason) => skipped.push(reason),
-        }
-        None
+        result.map_err(|reason| skipped.push(reason)).ok()
     }
 }
 
-impl RuleValue<'_> {
-    fn is_blank(&self) -> bool {
-        match &self.value {
-            FieldValue::String(string) => string.chars().all(char::is_whitespace),
-            FieldValue::Labels(labels) => labels.is_empty(),
-            FieldValue::Constant(_) => false,
-        }
+type RuleResult<'a> = Result<RuleValue<'a>, Reason<'a>>;
+
+/// The value and its source, unless it is blank.
+fn found<'a>(
+    value: FieldValue<'a>,
+    subject: Subject<'a>,
+    source: &'static str,
+    if_blank: &'static str,
+) -> RuleResult<'a> {
+    if is_blank(&value) {
+        return Err(Reason::new(subject, if_blank));
+    }
+    let source = Reason::new(subject, source);
+    Ok(RuleValue { value, source })
+}
+
+fn is_blank(value: &FieldValue<'_>) -> bool {
+    match value {
+        FieldValue::String(string) => string.chars().all(char::is_whitespace),
+        FieldValue::Labels(labels) => labels.is_empty(),
+        FieldValue::Constant(_) => false,
     }
 }
 
-type RuleResult<'a> = Result<RuleValue<'a>, SkipReason<'a>>;
-
-fn read<'a>(context: &Context<'a>, path: &'a Path) -> Result<RuleInput<'a>, SkipReason<'a>> {
-    let found = path.find(context).map(|value| RuleInput { path, value });
-    found.map_err(|missing| SkipReason::Missing(path, missing))
+fn read<'a>(context: &Context<'a>, path: &'a Path) -> Result<FieldValue<'a>, Reason<'a>> {
+    path.find(context).map_err(|missing| {
+        let text = match missing {
+            Missing::Absent => "is absent",
+            Missing::Empty => "is empty",
+            Missing::NotListed => "is not in a list of alerts",
+        };
+        Reason::new(Subject::Path(path.as_str()), text)
+    })
 }
 
 fn copy<'a>(context: &Context<'a>, path: &'a Path) -> RuleResult<'a> {
-    let value = match read(context, path)?.value {
-        PathValue::String(string) => FieldValue::String(string),
-        PathValue::Map(labels) => FieldValue::Labels(labels),
-    };
-    Ok(RuleValue {
-        value,
-        source: ValueSource::Copy(path),
-    })
+    let value = read(context, path)?;
+    if is_blank(&value) {
+        return Err(Reason::new(Subject::Path(path.as_str()), "is blank"));
+    }
+    let source = Reason::new(Subject::Source(path), "copied from");
+    Ok(RuleValue { value, source })
 }
 
 /// No table has a key for a whole map; the configuration rejects such a field.
@@ -252,23 +228,21 @@ fn look_up<'a>(
     context: &Context<'a>,
     field: &'a Path,
     values: &'a BTreeMap<String, String>,
-    default: Option<&'a str>,
+    default: Option<&'a String>,
 ) -> RuleResult<'a> {
-    let input = read(context, field)?;
-    let PathValue::String(key) = &input.value else {
-        return Err(SkipReason::NotInTable(input));
+    let key = read(context, field)?;
+    let entry = match &key {
+        FieldValue::String(key) => values.get(&**key),
+        FieldValue::Labels(_) | FieldValue::Constant(_) => None,
     };
-    let found = |text: &'a str, source| {
-        Ok(RuleValue {
-            value: FieldValue::String(Cow::Borrowed(text)),
-            source,
-        })
+    let input = Subject::Input(field, key);
+    let (text, source) = match (entry, default) {
+        (Some(text), _) => (text, "from the table"),
+        (None, Some(text)) => (text, "the table's default"),
+        (None, None) => return Err(Reason::new(input, "not in the table")),
     };
-    match (values.get(&**key), default) {
-        (Some(text), _) => found(text, ValueSource::Table(input)),
-        (None, Some(text)) => found(text, ValueSource::Default(input)),
-        (None, None) => Err(SkipReason::NotInTable(input)),
-    }
+    let value = FieldValue::String(Cow::Borrowed(text));
+    found(value, input, source, "empty in the table")
 }
 
 impl TemplateRule {
@@ -290,116 +264,97 @@ impl TemplateRule {
 
     fn render<'a>(&'a self, context: &Context<'a>) -> RuleResult<'a> {
         if context.shared.is_late() {
-            return Err(SkipReason::Late);
+            // Nobody sees this reason: the notification has no event then.
+            return Err(Reason::new(Subject::Rule, "out of time"));
         }
         self.check_input_lengths(context)?;
-        let field = self.field.as_ref();
-        let input = field.map(|path| read(context, path)).transpose()?;
-        let value = input.as_ref().map(|input| &input.value);
-        if let (Some(path), Some(value)) = (field, value)
-            && value.text_len() > MAX_INPUT
-        {
-            return Err(SkipReason::InputTooLong(path.as_str()));
-        }
-        let regex_match = match (&self.regexp, value) {
-            (Some(regexp), Some(PathValue::String(text))) if self.uses.groups => {
-                match regexp.groups(text) {
-                    None => return Err(SkipReason::NoMatch(input)),
-                    groups => groups,
-                }
+        let subject = match &self.field {
+            Some(path) => Subject::Input(path, read(context, path)?),
+            None => Subject::Rule,
+        };
+        let field = match &subject {
+            Subject::Input(path, value) if value.text_len() > MAX_INPUT => {
+                return Err(Reason::new(Subject::Path(path.as_str()), TOO_LONG));
             }
-            (Some(regexp), Some(PathValue::String(text))) if !regexp.is_match(text) => {
-                return Err(SkipReason::NoMatch(input));
-            }
+            Subject::Input(_, value) => Some(value),
             _ => None,
         };
+        let mut regex_match = None;
+        if let (Some(regexp), Some(FieldValue::String(text))) = (&self.regexp, field) {
+            let is_match = if self.uses_groups {
+                regex_match = regexp.groups(text);
+                regex_match.is_some()
+            } else {
+                regexp.is_match(text)
+            };
+            if !is_match {
+                return Err(Reason::new(subject, "the regexp does not match"));
+            }
+        }
         let dot = Dot {
-            field: value,
+            field,
             regex_match,
             alert: Data::of_alert(context),
             notification: Data::of_notification(context),
         };
         match self.template.render(&dot, &|| context.shared.is_late()) {
-            Ok(text) => Ok(RuleValue {
-                value: FieldValue::String(Cow::Owned(text)),
-                source: ValueSource::Template(input),
-            }),
-            Err(error) => Err(SkipReason::Failed {
-                template: &self.template,
-                input,
-                error: Box::new(error),
+            Ok(text) => {
+                let value = FieldValue::String(Cow::Owned(text));
+                let if_blank = "the template rendered an empty string";
+                found(value, subject, "rendered by the template", if_blank)
+            }
+            Err(error) => Err(Reason {
+                failure: Some((&self.template, Box::new(error))),
+                ..Reason::new(subject, "the template failed")
             }),
         }
     }
 
-    fn check_input_lengths<'a>(&'a self, context: &Context<'a>) -> Result<(), SkipReason<'a>> {
+    fn check_input_lengths<'a>(&self, context: &Context<'a>) -> Result<(), Reason<'a>> {
         let notification = context.shared.notification;
-        if self.uses.alert && context.alert.json.len() > MAX_INPUT {
-            return Err(SkipReason::InputTooLong(".Alert"));
+        if self.uses_alert && context.alert.json.len() > MAX_INPUT {
+            return Err(Reason::new(Subject::Path(".Alert"), TOO_LONG));
         }
-        if self.uses.notification && notification.json_len() > MAX_INPUT {
-            return Err(SkipReason::InputTooLong(".Notification"));
+        if self.uses_notification && notification.json_len() > MAX_INPUT {
+            return Err(Reason::new(Subject::Path(".Notification"), TOO_LONG));
         }
         Ok(())
     }
 }
 
-impl fmt::Display for ValueSource<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Constant => f.write_str("constant"),
-            Self::Copy(path) => write!(f, "copied from {path}"),
-            Self::Table(input) => write!(f, "{input}: from the table"),
-            Self::Default(input) => write!(f, "{input}: the table's default"),
-            Self::Template(Some(input)) => write!(f, "{input}: rendered by the template"),
-            Self::Template(None) => f.write_str("rendered by the template"),
+impl<'a> Reason<'a> {
+    fn new(subject: Subject<'a>, text: &'static str) -> Self {
+        Self {
+            subject,
+            text,
+            failure: None,
         }
     }
 }
 
-impl fmt::Display for SkipReason<'_> {
+impl fmt::Display for Reason<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Blank(ValueSource::Template(Some(input)))
-            | Self::NoMatch(Some(input))
-            | Self::Failed {
-                input: Some(input), ..
-            } => write!(f, "{input}: ")?,
-            _ => {}
-        }
-        match self {
-            Self::Blank(ValueSource::Constant) => f.write_str("the constant is empty"),
-            Self::Blank(ValueSource::Copy(path)) => write!(f, "{path} is blank"),
-            Self::Blank(ValueSource::Table(input) | ValueSource::Default(input)) => {
-                write!(f, "{input}: empty in the table")
+        let text = self.text;
+        match &self.subject {
+            Subject::Rule => f.write_str(text)?,
+            Subject::Source(path) => write!(f, "{text} {path}")?,
+            Subject::Path(path) => write!(f, "{path} {text}")?,
+            Subject::Input(path, FieldValue::String(string)) => {
+                write!(f, "{path} is {}: {text}", quote(string))?;
             }
-            Self::Blank(ValueSource::Template(_)) => {
-                f.write_str("the template rendered an empty string")
+            Subject::Input(path, FieldValue::Labels(labels)) if labels.len() == 1 => {
+                write!(f, "{path} has 1 entry: {text}")?;
             }
-            Self::Missing(path, Missing::Absent) => write!(f, "{path} is absent"),
-            Self::Missing(path, Missing::Empty) => write!(f, "{path} is empty"),
-            Self::Missing(path, Missing::NotListed) => {
-                write!(f, "{path} is not in a list of alerts")
+            Subject::Input(path, FieldValue::Labels(labels)) => {
+                write!(f, "{path} has {} entries: {text}", labels.len())?;
             }
-            Self::NotInTable(input) => write!(f, "{input}: not in the table"),
-            Self::InputTooLong(input) => {
-                write!(f, "{input} is longer than {} KiB", MAX_INPUT >> 10)
-            }
-            Self::Late => f.write_str("out of time"),
-            Self::NoMatch(_) => f.write_str("the regexp does not match"),
-            Self::Failed { error, .. } => {
-                write!(f, "the template failed: {}", shorten(&error.to_string()))
+            Subject::Input(path, FieldValue::Constant(value)) => {
+                write!(f, "{path} is {value}: {text}")?;
             }
         }
-    }
-}
-
-impl fmt::Display for RuleInput<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.value {
-            PathValue::String(string) => write!(f, "{} is {}", self.path, quote(string)),
-            PathValue::Map(labels) if labels.len() == 1 => write!(f, "{} has 1 entry", self.path),
-            PathValue::Map(labels) => write!(f, "{} has {} entries", self.path, labels.len()),
+        match &self.failure {
+            Some((_, error)) => write!(f, ": {}", shorten(&error.to_string())),
+            None => Ok(()),
         }
     }
 }
