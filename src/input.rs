@@ -5,7 +5,6 @@
 //! `amtool alert query` print them without groups. Neither prints an alert that has ended, so every listed alert fires. No
 //! sender gets here: `POST /webhook` takes notifications only.
 
-use serde::de::{Deserializer, Error as _};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use thiserror::Error;
@@ -32,9 +31,10 @@ pub struct Input {
 }
 
 /// The form of an input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum InputKind {
     /// A notification, or a single alert.
+    #[default]
     Notification,
     /// The groups of `GET /api/v2/alerts/groups`.
     Groups,
@@ -56,10 +56,8 @@ pub struct Body {
 /// A decoded [`Body`].
 #[derive(Debug)]
 pub struct Group<'b> {
-    /// [`Body::group`]
-    pub number: usize,
-    /// [`Body::is_suppressed`]
-    pub is_suppressed: bool,
+    /// What was decoded.
+    pub body: &'b Body,
     /// Its notification.
     pub notification: Notification<'b>,
 }
@@ -104,21 +102,11 @@ struct Receiver {
     name: String,
 }
 
-#[derive(serde::Deserialize)]
-struct ListedStatus {
-    #[serde(default)]
-    state: String,
-}
-
-/// An object that has no key `alerts`. With one, the parser stops there: a notification is read when it is decoded.
+/// An object that has no list `alerts`. At one, the parser stops: a notification is read when it is decoded.
 #[derive(serde::Deserialize)]
 struct WithoutAlerts {
-    #[serde(default, rename = "alerts", deserialize_with = "stop")]
+    #[serde(default, rename = "alerts")]
     _alerts: (),
-}
-
-fn stop<'de, D: Deserializer<'de>>(_: D) -> Result<(), D::Error> {
-    Err(D::Error::custom("a notification"))
 }
 
 impl Input {
@@ -135,31 +123,23 @@ impl Input {
 
     /// Decodes the notifications.
     pub fn groups(&self) -> Result<Vec<Group<'_>>, DecodeError> {
-        let bodies = self.bodies.iter();
-        bodies
-            .map(|body| {
-                Ok(Group {
-                    number: body.group,
-                    is_suppressed: body.is_suppressed,
-                    notification: Notification::decode(&body.json)?,
-                })
-            })
-            .collect()
+        let mut groups = Vec::with_capacity(self.bodies.len());
+        for body in &self.bodies {
+            let notification = Notification::decode(&body.json)?;
+            groups.push(Group { body, notification });
+        }
+        Ok(groups)
     }
 }
 
 fn object(json: Vec<u8>) -> Result<Vec<Body>, InputError> {
     // What is wrong with other JSON, decoding says.
-    if let Ok(text) = std::str::from_utf8(&json)
-        && serde_json::from_str::<WithoutAlerts>(text).is_ok()
+    if serde_json::from_slice::<WithoutAlerts>(&json).is_ok()
+        && let Ok(alert) = serde_json::from_slice::<&RawValue>(&json)
     {
-        let keys: Entries<'_> = serde_json::from_str(text).unwrap_or_default();
-        let has = |key| keys.contains_key(key);
-        if has("status") && has("data") || is_from_prometheus(&keys) {
-            return Err(InputError::FromPrometheus);
-        }
-        if has("labels") {
-            return Ok(bodies(1, "", &[rewrite(text)]));
+        let keys = keys(alert.get())?;
+        if keys.contains_key("labels") && !keys.contains_key("alerts") {
+            return Ok(bodies(1, "", &[alert]));
         }
     }
     Ok(vec![Body {
@@ -171,13 +151,9 @@ fn object(json: Vec<u8>) -> Result<Vec<Body>, InputError> {
 
 fn list(json: &[u8]) -> Result<(InputKind, Vec<Body>), InputError> {
     let items: Vec<&RawValue> = serde_json::from_slice(json).map_err(InputError::List)?;
-    let first = items.first().map_or("", |item| item.get());
-    let first: Entries<'_> = serde_json::from_str(first).unwrap_or_default();
-    if is_from_prometheus(&first) {
-        return Err(InputError::FromPrometheus);
-    }
+    let first = keys(items.first().map_or("", |item| item.get()))?;
     if !first.contains_key("alerts") {
-        return Ok((InputKind::Alerts, bodies(1, "", &rewrite_all(&items))));
+        return Ok((InputKind::Alerts, bodies(1, "", &items)));
     }
     let mut all = Vec::with_capacity(items.len());
     for (number, item) in (1..).zip(items) {
@@ -188,14 +164,19 @@ fn list(json: &[u8]) -> Result<(InputKind, Vec<Body>), InputError> {
             Value::from(escape(&group.receiver.name)),
             group.labels
         );
-        all.extend(bodies(number, &head, &rewrite_all(&group.alerts)));
+        all.extend(bodies(number, &head, &group.alerts));
     }
     Ok((InputKind::Groups, all))
 }
 
-/// Only Prometheus's alerts have the time since which their expression is true.
-fn is_from_prometheus(alert: &Entries<'_>) -> bool {
-    alert.contains_key("activeAt")
+/// The keys of an object, none of anything else. Only Prometheus's alerts have the time since which their expression is true.
+fn keys(json: &str) -> Result<Entries<'_>, InputError> {
+    let keys: Entries<'_> = serde_json::from_str(json).unwrap_or_default();
+    let has = |key| keys.contains_key(key);
+    if has("activeAt") || has("status") && has("data") {
+        return Err(InputError::FromPrometheus);
+    }
+    Ok(keys)
 }
 
 /// The name as notifications have it: Alertmanager escapes it for regular expressions.
@@ -210,17 +191,13 @@ fn escape(receiver: &str) -> String {
     escaped
 }
 
-/// An alert in the form of a notification's, and whether it is suppressed. One of another form stays as it is: decoding rejects it
-/// if it is malformed.
-fn rewrite(json: &str) -> (String, bool) {
-    let unchanged = (json.to_owned(), false);
-    let Ok(keys) = serde_json::from_str::<Entries<'_>>(json) else {
-        return unchanged;
-    };
+/// An alert in the form of a notification's, and whether it is suppressed. `None` for one of another form.
+fn rewrite(alert: &str) -> Option<(String, bool)> {
+    let keys: Entries<'_> = serde_json::from_str(alert).ok()?;
     let status = keys.get("status").map_or("{}", |status| status.get());
-    let Ok(status) = serde_json::from_str::<ListedStatus>(status) else {
-        return unchanged;
-    };
+    let status: Entries<'_> = serde_json::from_str(status).ok()?;
+    let state = status.get("state").map_or("\"\"", |state| state.get());
+    let state: String = serde_json::from_str(state).ok()?;
     // The API prints the time at which the alert would end by itself; a notification has Go's zero time until it ends.
     let mut alert = r#"{"status":"firing","endsAt":"0001-01-01T00:00:00Z""#.to_owned();
     for key in SHARED_KEYS {
@@ -229,29 +206,29 @@ fn rewrite(json: &str) -> (String, bool) {
         }
     }
     alert.push('}');
-    (alert, status.state == "suppressed")
-}
-
-fn rewrite_all(alerts: &[&RawValue]) -> Vec<(String, bool)> {
-    alerts.iter().map(|alert| rewrite(alert.get())).collect()
+    Some((alert, state == "suppressed"))
 }
 
 /// The bodies of a group: one of the alerts that are sent, and one of those that are not. The head is what the notification has
-/// besides its alerts.
-fn bodies(group: usize, head: &str, alerts: &[(String, bool)]) -> Vec<Body> {
-    let mut bodies = Vec::new();
-    for is_suppressed in [false, true] {
-        let alerts = alerts.iter().filter(|(_, known)| *known == is_suppressed);
-        let alerts: Vec<&str> = alerts.map(|(json, _)| json.as_str()).collect();
-        if !alerts.is_empty() {
-            bodies.push(Body {
-                json: format!(r#"{{"version":"4",{head}"alerts":[{}]}}"#, alerts.join(",")).into(),
-                group,
-                is_suppressed,
-            });
+/// besides its alerts. An alert of another form stays as it is: decoding rejects it if it is malformed.
+fn bodies(group: usize, head: &str, alerts: &[&RawValue]) -> Vec<Body> {
+    let (mut sent, mut suppressed) = (Vec::new(), Vec::new());
+    for alert in alerts {
+        match rewrite(alert.get()) {
+            Some((alert, false)) => sent.push(alert),
+            Some((alert, true)) => suppressed.push(alert),
+            None => sent.push(alert.get().to_owned()),
         }
     }
+    let bodies = [(sent, false), (suppressed, true)].into_iter();
     bodies
+        .filter(|(alerts, _)| !alerts.is_empty())
+        .map(|(alerts, is_suppressed)| Body {
+            json: format!(r#"{{"version":"4",{head}"alerts":[{}]}}"#, alerts.join(",")).into(),
+            group,
+            is_suppressed,
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -161,8 +161,7 @@ fn dry_run(config: &Config, path: &Path, log_level: LevelFilter) -> Result<(), R
     }
     // It maps all alerts once more.
     if log_level >= LevelFilter::Info {
-        let groups = input.groups()?;
-        let summary = Summary::new(&config.mapping, input.kind, &groups, now)?;
+        let summary = Summary::new(&config.mapping, &input, now)?;
         write!(io::stderr(), "{summary}")?;
     }
     all_mapped(rejected, mapped + rejected)
@@ -170,11 +169,11 @@ fn dry_run(config: &Config, path: &Path, log_level: LevelFilter) -> Result<(), R
 
 fn explain_file(config: &Config, config_path: &Path, path: &Path) -> Result<(), RunError> {
     let input = read_input(path)?;
-    let (groups, now) = (input.groups()?, Timestamp::now());
-    let summary = Summary::new(&config.mapping, input.kind, &groups, now)?;
+    let now = Timestamp::now();
+    let summary = Summary::new(&config.mapping, &input, now)?;
     let mut out = BufWriter::new(io::stdout().lock());
     writeln!(out, "{} is valid", config_path.display())?;
-    explain::write(&mut out, &config.mapping, &groups, now, &summary)?;
+    explain::write(&mut out, &config.mapping, &summary, now)?;
     out.flush()?;
     all_mapped(summary.rejected(), summary.alerts)
 }

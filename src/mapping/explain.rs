@@ -13,19 +13,18 @@ use super::rule::{Reason, Rule, RuleValue};
 use super::summary::Summary;
 use super::{AlertError, Context, Mapping, NotificationContext};
 use crate::alertmanager::Alert;
-use crate::input::Group;
+use crate::input::InputKind;
 use crate::text::visible;
 
 /// Explains each alert of some notifications in turn, and what becomes of them together.
 pub fn write(
     out: &mut dyn io::Write,
     mapping: &Mapping,
-    groups: &[Group<'_>],
-    received_at: Timestamp,
     summary: &Summary<'_>,
+    received_at: Timestamp,
 ) -> io::Result<()> {
     let mut numbers = 1..;
-    for group in groups {
+    for group in &summary.groups {
         let notification = &group.notification;
         if notification.truncated_alerts > 0 {
             writeln!(
@@ -37,10 +36,10 @@ pub fn write(
         let context = NotificationContext::new(notification, received_at, &|| false);
         for (alert, number) in notification.alerts().zip(numbers.by_ref()) {
             write!(out, "\nAlert {number} of {}", summary.alerts)?;
-            if summary.has_groups() {
-                write!(out, ", group {}", group.number)?;
+            if summary.kind == InputKind::Groups {
+                write!(out, ", group {}", group.body.group)?;
             }
-            if group.is_suppressed {
+            if group.body.is_suppressed {
                 write!(out, ", suppressed (not sent)")?;
             }
             let alert = match alert {
@@ -189,10 +188,9 @@ mod tests {
     /// What `--explain` prints of an input, without the summary.
     fn written(mapping: &Mapping, input: &str) -> String {
         let input = Input::read(input.into()).unwrap();
-        let groups = input.groups().unwrap();
-        let summary = Summary::new(mapping, input.kind, &groups, NOW).unwrap();
+        let summary = Summary::new(mapping, &input, NOW).unwrap();
         let mut out = Vec::new();
-        write(&mut out, mapping, &groups, NOW, &summary).unwrap();
+        write(&mut out, mapping, &summary, NOW).unwrap();
         let text = String::from_utf8(out).unwrap();
         let (alerts, _) = text.rsplit_once("\nSummary of ").unwrap();
         alerts.to_owned()

@@ -3,6 +3,8 @@
 //!
 //! Pure: the alerts are mapped once more for it. Which alert of an entity is published, [`choose_events`] decides.
 
+use std::borrow::Borrow;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -10,10 +12,10 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::quote::{quote, quote_value};
-use super::{Mapping, NotificationContext};
-use crate::alertmanager::{DecodeError, Labels, MAX_ALERTS, Notification, Status};
+use super::{AlertError, Mapping, NotificationContext};
+use crate::alertmanager::{DecodeError, Labels, MAX_ALERTS, Status};
 use crate::event::{Candidate, choose_events};
-use crate::input::{Group, InputKind};
+use crate::input::{Group, Input, InputKind};
 use crate::text::visible;
 
 /// How many rows of a section are shown.
@@ -24,12 +26,21 @@ const MAX_NUMBERS: usize = 6;
 const MAX_LABELS: usize = 6;
 const MAX_VALUES: usize = 2;
 
+/// What the entities of a section have, and what to do.
+const OF_ONE_STATE: &str = "several alerts of one state, and Canopsis shows one of them.\n\
+    Add a label in which they differ to the rule of resource.";
+const IN_SEVERAL_GROUPS: &str = "alerts in several groups, and each group closes the alarm of the others.\n\
+    Remove a label in which the groups differ from group_by, or add it to the rule of resource.";
+const OF_SEVERAL_STATES: &str = "alerts of several states, of which the highest counts.\n\
+    That is right for the severities of one problem.";
+
 /// What becomes of the alerts of an input together.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Summary<'n> {
-    kind: InputKind,
-    /// By the numbers of their groups.
-    notifications: BTreeMap<usize, &'n Notification<'n>>,
+    /// The form of the input.
+    pub kind: InputKind,
+    /// The input's notifications.
+    pub groups: Vec<Group<'n>>,
     /// How many alerts there are.
     pub alerts: usize,
     suppressed: usize,
@@ -37,75 +48,49 @@ pub struct Summary<'n> {
     rejected: BTreeMap<String, Vec<usize>>,
     /// The numbers and labels of the alerts that are sent and mapped.
     sent: Vec<(usize, Labels<'n>)>,
-    /// The same alerts; an entity counts for each group.
+    /// The same alerts; an entity counts for each position in [`Summary::groups`].
     candidates: Vec<Candidate<(usize, String)>>,
     /// For each of them the position of the one that is published.
     chosen: Vec<usize>,
 }
 
-/// Alerts or groups that share an entity.
-struct Shared<'s> {
-    entity: &'s str,
-    /// Which they are.
-    members: String,
-    /// The labels in which they differ, with their values; `None` is an absent label.
-    labels: BTreeMap<&'s str, BTreeSet<Option<&'s str>>>,
-}
-
 impl<'n> Summary<'n> {
-    /// Maps all alerts.
-    pub fn new(
-        mapping: &Mapping,
-        kind: InputKind,
-        groups: &'n [Group<'n>],
-        received_at: Timestamp,
-    ) -> Result<Self, DecodeError> {
+    /// Decodes and maps all alerts.
+    pub fn new(mapping: &Mapping, input: &'n Input, now: Timestamp) -> Result<Self, DecodeError> {
         let mut summary = Self {
-            kind,
-            notifications: groups
-                .iter()
-                .map(|group| (group.number, &group.notification))
-                .collect(),
-            alerts: 0,
-            suppressed: 0,
-            rejected: BTreeMap::new(),
-            sent: Vec::new(),
-            candidates: Vec::new(),
-            chosen: Vec::new(),
+            kind: input.kind,
+            groups: input.groups()?,
+            ..Self::default()
         };
-        for group in groups {
-            let context = NotificationContext::new(&group.notification, received_at, &|| false);
-            for (number, alert) in (1..).zip(group.notification.alerts()) {
+        for (position, Group { body, notification }) in summary.groups.iter().enumerate() {
+            let context = NotificationContext::new(notification, now, &|| false);
+            for (number, alert) in (1..).zip(notification.alerts()) {
                 if number > MAX_ALERTS {
                     return Err(DecodeError::TooManyAlerts);
                 }
                 summary.alerts += 1;
-                let alert = match alert {
-                    Ok(alert) => alert,
-                    Err(error) => {
-                        summary.reject(format!("malformed: {error}"));
-                        continue;
-                    }
-                };
-                let mut entity = String::new();
-                let event = mapping.map(&context.with_alert(&alert)).0;
-                let state = event.map(|event| {
+                let decoded = alert.map_err(|error| vec![AlertError::Malformed(error.to_string())]);
+                let mapped = decoded.and_then(|alert| {
+                    let event = mapping.map(&context.with_alert(&alert)).0?;
+                    let mut entity = String::new();
                     event.names.write_entity_id(&mut entity);
-                    event.state
+                    let candidate = Candidate {
+                        entity: (position, entity),
+                        state: event.state,
+                        is_firing: alert.status == Status::Firing,
+                    };
+                    Ok((candidate, alert.labels))
                 });
-                match state {
+                match mapped {
+                    Ok(_) if body.is_suppressed => summary.suppressed += 1,
+                    Ok((candidate, labels)) => {
+                        summary.candidates.push(candidate);
+                        summary.sent.push((summary.alerts, labels));
+                    }
                     Err(errors) => {
                         let reasons: Vec<String> = errors.iter().map(ToString::to_string).collect();
-                        summary.reject(reasons.join("; "));
-                    }
-                    Ok(_) if group.is_suppressed => summary.suppressed += 1,
-                    Ok(state) => {
-                        summary.candidates.push(Candidate {
-                            entity: (group.number, entity),
-                            state,
-                            is_firing: alert.status == Status::Firing,
-                        });
-                        summary.sent.push((summary.alerts, alert.labels));
+                        let numbers = summary.rejected.entry(reasons.join("; "));
+                        numbers.or_default().push(summary.alerts);
                     }
                 }
             }
@@ -114,25 +99,16 @@ impl<'n> Summary<'n> {
         Ok(summary)
     }
 
-    /// Of the alert that was counted last.
-    fn reject(&mut self, reason: String) {
-        self.rejected.entry(reason).or_default().push(self.alerts);
-    }
-
     /// The number of rejected alerts.
     pub fn rejected(&self) -> usize {
         self.rejected.values().map(Vec::len).sum()
     }
 
-    /// Whether the input has groups with numbers.
-    pub(super) fn has_groups(&self) -> bool {
-        self.kind == InputKind::Groups
-    }
-
     /// Why this alert has no event: another one of its entity is published.
     pub(super) fn merged_note(&self, number: usize) -> Option<String> {
-        let find = |(known, _): &(usize, _)| known.cmp(&number);
-        let position = self.sent.binary_search_by(find).ok()?;
+        let sent = &self.sent;
+        let position = sent.binary_search_by_key(&number, |(known, _)| *known);
+        let position = position.ok()?;
         let chosen = self.chosen[position];
         if position == chosen {
             return None;
@@ -143,7 +119,7 @@ impl<'n> Summary<'n> {
         } else {
             "which decides the state of their alarm"
         };
-        let (number, entity) = (self.sent[chosen].0, quote(&alert.entity.1));
+        let (number, entity) = (sent[chosen].0, quote(&alert.entity.1));
         Some(format!(
             "Merged into alert {number} of the entity {entity}, {why}"
         ))
@@ -151,72 +127,62 @@ impl<'n> Summary<'n> {
 
     /// The alerts of each entity and group that are merged: those of which one is hidden, and those of several states. Alerts
     /// of state 0 only have no alarm.
-    fn merged(&self) -> (Vec<Shared<'_>>, Vec<Shared<'_>>) {
+    fn merged(&self) -> (Section, Section) {
         let mut entities: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for (position, chosen) in self.chosen.iter().enumerate() {
             entities.entry(*chosen).or_default().push(position);
         }
         entities.retain(|_, positions| positions.len() > 1);
-        let (mut hidden, mut others) = (Vec::new(), Vec::new());
+        let (mut hidden, mut others) = (Section::default(), Section::default());
         for (chosen, positions) in entities {
             let chosen = &self.candidates[chosen];
             let alerts = positions.iter().map(|position| &self.candidates[*position]);
             let states: BTreeSet<u8> = alerts.clone().map(|alert| alert.state as u8).collect();
-            let states: Vec<String> = states.iter().rev().map(u8::to_string).collect();
-            let numbers = positions.iter().map(|position| self.sent[*position].0);
-            let numbers = first(numbers, MAX_NUMBERS);
-            let has_several = states.len() > 1;
-            let shared = Shared {
-                entity: &chosen.entity.1,
-                members: format!("alerts {numbers}; state {}", states.join(", ")),
-                labels: differing(positions.iter().map(|position| &self.sent[*position].1)),
+            let states = first(states.iter().rev(), states.len());
+            let sent = positions.iter().map(|position| &self.sent[*position]);
+            let numbers = first(sent.clone().map(|(number, _)| number), MAX_NUMBERS);
+            let section = match alerts.filter(|alert| alert.is_hidden_by(chosen)).count() {
+                0 => continue,
+                // The published one, which does not hide itself.
+                1 => &mut others,
+                _ => &mut hidden,
             };
-            // One of them is the published one, which does not hide itself.
-            if alerts.filter(|alert| alert.is_hidden_by(chosen)).count() > 1 {
-                hidden.push(shared);
-            } else if has_several {
-                others.push(shared);
-            }
+            let alerts = format!("alerts {numbers}; state {states}");
+            let labels: Vec<_> = sent.map(|(_, labels)| labels).collect();
+            section.add(&chosen.entity.1, &alerts, &labels);
         }
         (hidden, others)
     }
 
     /// The groups of each entity that is in several.
-    fn in_several_groups(&self) -> Vec<Shared<'_>> {
+    fn in_several_groups(&self) -> Section {
         let mut entities: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
         for candidate in &self.candidates {
             let (group, entity) = &candidate.entity;
             entities.entry(entity).or_default().insert(*group);
         }
         entities.retain(|_, groups| groups.len() > 1);
-        let shared = |(entity, groups): (_, BTreeSet<usize>)| {
-            let found = groups.iter().map(|group| self.notifications[group]);
-            let mut labels = differing(found.clone().map(|found| &found.group_labels));
-            let receivers: BTreeSet<_> = found.map(|found| Some(&*found.receiver)).collect();
-            if receivers.len() > 1 {
-                labels.insert("receiver", receivers);
-            }
-            Shared {
-                entity,
-                members: format!("groups {}", first(groups.iter(), MAX_NUMBERS)),
-                labels,
-            }
-        };
-        entities.into_iter().map(shared).collect()
+        let mut section = Section::default();
+        for (entity, groups) in entities {
+            let groups = groups.iter().map(|position| &self.groups[*position]);
+            let labels: Vec<_> = groups.clone().map(labels_of_group).collect();
+            let numbers = first(groups.map(|group| group.body.group), MAX_NUMBERS);
+            section.add(entity, &format!("groups {numbers}"), &labels);
+        }
+        section
     }
 
     fn write_notes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let notifications = self.notifications.values();
-        let receivers: BTreeSet<&str> = notifications.map(|group| &*group.receiver).collect();
+        let receivers = self.groups.iter().map(|group| &group.notification.receiver);
+        let receivers = receivers.collect::<BTreeSet<_>>().len();
         match self.kind {
             _ if self.alerts == 0 => writeln!(
                 f,
                 "There are no alerts: none fires, or the receiver has another name."
             ),
-            InputKind::Groups if receivers.len() > 1 => writeln!(
+            InputKind::Groups if receivers > 1 => writeln!(
                 f,
-                "These are the groups of {} receivers. Add ?receiver=NAME to the URL for those of one.",
-                receivers.len()
+                "These are the groups of {receivers} receivers. Add ?receiver=NAME to the URL for those of one."
             ),
             InputKind::Alerts => writeln!(
                 f,
@@ -230,14 +196,12 @@ impl<'n> Summary<'n> {
 
 impl fmt::Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let events = (self.chosen.iter().enumerate())
-            .filter(|(position, chosen)| position == *chosen)
-            .count();
         write!(f, "Summary of {}", count(self.alerts, "alert", "alerts"))?;
-        if self.has_groups() {
-            let groups = self.notifications.len();
-            write!(f, " in {}", count(groups, "group", "groups"))?;
+        if self.kind == InputKind::Groups {
+            let numbers: BTreeSet<_> = self.groups.iter().map(|group| group.body.group).collect();
+            write!(f, " in {}", count(numbers.len(), "group", "groups"))?;
         }
+        let events = self.chosen.iter().collect::<BTreeSet<_>>().len();
         write!(f, ": {}", count(events, "event", "events"))?;
         for (number, what) in [
             (self.chosen.len() - events, "merged"),
@@ -253,104 +217,102 @@ impl fmt::Display for Summary<'_> {
         }
         writeln!(f)?;
         self.write_notes(f)?;
-        let mut rejected: Vec<_> = self.rejected.iter().collect();
-        rejected.sort_by_key(|(_, numbers)| std::cmp::Reverse(numbers.len()));
-        if !rejected.is_empty() {
-            writeln!(f, "\nRejected alerts:")?;
-        }
-        for (reason, numbers) in rejected.iter().take(MAX_ROWS) {
-            let numbers = first(numbers.iter(), MAX_NUMBERS);
-            writeln!(f, "    {numbers}: {}", visible(reason))?;
-        }
-        write_more(f, rejected.len(), "reasons")?;
+        let rejected = self.rejected.iter().map(|(reason, numbers)| {
+            let shown = first(numbers.iter(), MAX_NUMBERS);
+            (numbers.len(), format!("{shown}: {}", visible(reason)))
+        });
+        write_largest(f, "Rejected alerts:", rejected.collect(), "reasons")?;
         let (hidden, others) = self.merged();
-        write_section(
-            f,
-            "several alerts of one state, and Canopsis shows one of them.\nAdd a label in which they differ to the rule of resource.",
-            hidden,
-        )?;
-        write_section(
-            f,
-            "alerts in several groups, and each group closes the alarm of the others.\n\
-             Remove a label in which the groups differ from group_by, or add it to the rule of resource.",
-            self.in_several_groups(),
-        )?;
-        write_section(
-            f,
-            "alerts of several states, of which the highest counts.\nThat is right for the severities of one problem.",
-            others,
-        )
+        hidden.write(f, OF_ONE_STATE)?;
+        self.in_several_groups().write(f, IN_SEVERAL_GROUPS)?;
+        others.write(f, OF_SEVERAL_STATES)
     }
 }
 
-/// One entity is shown for each combination of labels: the others have the same remedy.
-fn write_section(f: &mut fmt::Formatter<'_>, what: &str, shared: Vec<Shared<'_>>) -> fmt::Result {
-    if shared.is_empty() {
+/// Entities that several alerts or groups share, one row for each, by the names of the labels in which those differ.
+#[derive(Default)]
+struct Section(BTreeMap<Vec<String>, Vec<String>>);
+
+impl Section {
+    /// Adds an entity with its alerts or groups, and their labels.
+    fn add<'l>(&mut self, entity: &str, members: &str, labels: &[impl Borrow<Labels<'l>>]) {
+        let entity = quote_value(&Value::from(entity));
+        let mut row = format!("{entity}: {members}");
+        let mut differing = Vec::new();
+        let all = labels.iter().flat_map(|labels| labels.borrow().iter());
+        let names: BTreeSet<&str> = all.map(|(name, _)| name).collect();
+        for name in names {
+            let values: BTreeSet<_> = labels
+                .iter()
+                .map(|labels| labels.borrow().get(name))
+                .collect();
+            if values.len() == 1 {
+                continue;
+            }
+            differing.push(name.to_owned());
+            if differing.len() <= MAX_LABELS {
+                let values = values.iter();
+                let values = values.map(|value| value.map_or_else(|| "absent".to_owned(), quote));
+                let values = first(values, MAX_VALUES);
+                row += &format!("\n        {}: {values}", visible(name));
+            }
+        }
+        match differing.len() {
+            0 => row += "\n        no label differs",
+            1..=MAX_LABELS => {}
+            labels => {
+                let more = count(labels - MAX_LABELS, "more label", "more labels");
+                row += &format!("\n        and {more}");
+            }
+        }
+        self.0.entry(differing).or_default().push(row);
+    }
+
+    /// One entity is shown for each combination of labels: the others have the same remedy.
+    fn write(&self, f: &mut fmt::Formatter<'_>, what: &str) -> fmt::Result {
+        let entities = self.0.values().map(Vec::len).sum();
+        let entities = count(entities, "entity has", "entities have");
+        let rows = self.0.values().map(|rows| {
+            let mut shown = rows[0].clone();
+            if let others @ 1.. = rows.len() - 1 {
+                let others = count(others, "more entity with", "more entities with");
+                shown += &format!("\n        and {others} the same labels");
+            }
+            (rows.len(), shown)
+        });
+        let title = format!("{entities} {what}");
+        write_largest(f, &title, rows.collect(), "combinations of labels")
+    }
+}
+
+/// A group's labels, and its receiver as another one.
+fn labels_of_group<'g>(group: &'g Group<'_>) -> Labels<'g> {
+    let notification = &group.notification;
+    let receiver = [("receiver", &*notification.receiver)].into_iter();
+    let labels = receiver.chain(notification.group_labels.iter());
+    let labels = labels.map(|(name, value)| (name.into(), Some(value.into())));
+    Labels::new(labels.collect())
+}
+
+/// Writes those rows that stand for most, if there are any, and how many others there are.
+fn write_largest(
+    f: &mut fmt::Formatter<'_>,
+    title: &str,
+    mut rows: Vec<(usize, String)>,
+    what: &str,
+) -> fmt::Result {
+    if rows.is_empty() {
         return Ok(());
     }
-    let entities = count(shared.len(), "entity has", "entities have");
-    writeln!(f, "\n{entities} {what}")?;
-    let mut combinations: BTreeMap<Vec<&str>, Vec<Shared<'_>>> = BTreeMap::new();
-    for shared in shared {
-        let names = shared.labels.keys().copied().collect();
-        combinations.entry(names).or_default().push(shared);
+    writeln!(f, "\n{title}")?;
+    rows.sort_by_key(|(size, _)| Reverse(*size));
+    for (_, row) in rows.iter().take(MAX_ROWS) {
+        writeln!(f, "    {row}")?;
     }
-    let mut combinations: Vec<_> = combinations.into_values().collect();
-    combinations.sort_by_key(|shared| std::cmp::Reverse(shared.len()));
-    for shared in combinations.iter().take(MAX_ROWS) {
-        writeln!(f, "    {}", shared[0])?;
-        if let others @ 1.. = shared.len() - 1 {
-            let others = count(others, "more entity with", "more entities with");
-            writeln!(f, "        and {others} the same labels")?;
-        }
-    }
-    write_more(f, combinations.len(), "combinations of labels")
-}
-
-fn write_more(f: &mut fmt::Formatter<'_>, rows: usize, what: &str) -> fmt::Result {
-    match rows.saturating_sub(MAX_ROWS) {
+    match rows.len().saturating_sub(MAX_ROWS) {
         0 => Ok(()),
         more => writeln!(f, "    and {more} more {what}"),
     }
-}
-
-impl fmt::Display for Shared<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let entity = quote_value(&Value::from(self.entity));
-        write!(f, "{entity}: {}", self.members)?;
-        if self.labels.is_empty() {
-            return f.write_str("\n        no label differs");
-        }
-        for (name, values) in self.labels.iter().take(MAX_LABELS) {
-            let texts = values
-                .iter()
-                .map(|value| value.map_or_else(|| "absent".to_owned(), quote));
-            let texts = first(texts, MAX_VALUES);
-            write!(f, "\n        {}: {texts}", visible(name))?;
-        }
-        if let more @ 1.. = self.labels.len().saturating_sub(MAX_LABELS) {
-            let more = count(more, "more label", "more labels");
-            write!(f, "\n        and {more}")?;
-        }
-        Ok(())
-    }
-}
-
-/// The labels in which these differ.
-fn differing<'l>(
-    alerts: impl Iterator<Item = &'l Labels<'l>> + Clone,
-) -> BTreeMap<&'l str, BTreeSet<Option<&'l str>>> {
-    let mut labels: BTreeMap<&str, BTreeSet<Option<&str>>> = BTreeMap::new();
-    for (name, _) in alerts.clone().flat_map(Labels::iter) {
-        labels.entry(name).or_default();
-    }
-    for alert in alerts {
-        for (name, values) in &mut labels {
-            values.insert(alert.get(name));
-        }
-    }
-    labels.retain(|_, values| values.len() > 1);
-    labels
 }
 
 /// The first of some items, and how many others there are.
@@ -373,7 +335,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::input::Input;
     use crate::mapping::tests::{NOW, mapping};
 
     const STATE: &str = "state: {type: copy, value: labels.severity}";
@@ -381,8 +342,7 @@ mod tests {
     fn summary(input: &Value) -> String {
         let mapping = mapping(STATE);
         let input = Input::read(input.to_string().into()).unwrap();
-        let groups = input.groups().unwrap();
-        let summary = Summary::new(&mapping, input.kind, &groups, NOW).unwrap();
+        let summary = Summary::new(&mapping, &input, NOW).unwrap();
         summary.to_string()
     }
 
@@ -535,8 +495,7 @@ That is right for the severities of one problem.
     fn more_alerts_than_a_notification_may_have_are_an_error() {
         let json = format!("[{}]", vec![r#"{"labels":{}}"#; MAX_ALERTS + 1].join(","));
         let input = Input::read(json.into()).unwrap();
-        let groups = input.groups().unwrap();
-        let summary = Summary::new(&mapping(""), input.kind, &groups, NOW);
+        let summary = Summary::new(&mapping(""), &input, NOW);
         assert!(matches!(summary, Err(DecodeError::TooManyAlerts)));
     }
 }
