@@ -12,7 +12,7 @@ pub struct NotificationContext<'a> {
     pub(super) notification: &'a Notification<'a>,
     pub(super) received_at: Timestamp,
     /// Whether the time for mapping is over.
-    is_late: &'a dyn Fn() -> bool,
+    pub(super) is_late: &'a dyn Fn() -> bool,
     pub(super) others: OtherKeys,
 }
 
@@ -38,10 +38,6 @@ impl<'a> NotificationContext<'a> {
             is_late,
             others: OtherKeys::new(),
         }
-    }
-
-    pub(super) fn is_late(&self) -> bool {
-        (self.is_late)()
     }
 
     /// The context of one of its alerts.

@@ -16,6 +16,9 @@ use crate::alertmanager::Alert;
 use crate::input::InputKind;
 use crate::text::visible;
 
+/// What is said of a field that an event lacks.
+const OMITTED: &str = "omitted";
+
 /// Explains each alert of some notifications in turn, and what becomes of them together.
 pub fn write(
     out: &mut dyn io::Write,
@@ -51,8 +54,13 @@ pub fn write(
                 }
             };
             write!(out, ": {}\n\n", heading(&alert))?;
-            let explanation = Explanation::new(mapping, &context.with_alert(&alert))?;
-            write!(out, "{explanation}")?;
+            let (fields, errors) = explained(mapping, &context.with_alert(&alert))?;
+            for field in fields {
+                write!(out, "{field}")?;
+            }
+            for error in errors {
+                writeln!(out, "Alert rejected: {}", visible(&error.to_string()))?;
+            }
             if let Some(merged) = summary.merged_note(number) {
                 writeln!(out, "{merged}")?;
             }
@@ -67,105 +75,73 @@ fn heading(alert: &Alert<'_>) -> String {
     format!("{name}{status}, fingerprint {}", quote(&alert.fingerprint))
 }
 
-/// How one alert's event gets its values.
-#[derive(Debug)]
-struct Explanation {
-    /// In the order of the shipped configuration. Of a rejected alert, the required fields only.
-    fields: Vec<FieldTrace>,
-    /// Why the alert has no event.
-    errors: Vec<AlertError>,
+/// How one alert's event gets its values, field by field, and why it has none.
+fn explained(
+    mapping: &Mapping,
+    context: &Context<'_>,
+) -> io::Result<(Vec<FieldTrace>, Vec<AlertError>)> {
+    let (event, mut fields) = mapping.map_traced(context);
+    if let Ok(event) = &event {
+        let mut json = Vec::new();
+        event.write_json(&mut json)?;
+        let event: Value = serde_json::from_slice(&json)?;
+        for field in &mut fields {
+            field.value = event.get(&field.name).cloned().ok_or(OMITTED);
+        }
+    }
+    Ok((fields, event.err().unwrap_or_default()))
 }
 
 /// How one field gets its value.
 #[derive(Debug)]
 pub(super) struct FieldTrace {
     name: String,
-    /// The event's value; `None` where the field is omitted, or required and without a value.
-    value: Option<Value>,
-    /// The result of each rule that was evaluated.
-    rules: Vec<String>,
-    /// What else decided.
-    pub(super) notes: Vec<String>,
+    /// The event's value, or what is said of the field in its place.
+    pub(super) value: Result<Value, &'static str>,
+    /// The result of each rule that was evaluated, and what else decided.
+    pub(super) lines: Vec<String>,
 }
 
 impl FieldTrace {
-    /// A field whose rule is not evaluated.
-    pub(super) fn named(name: &str) -> Self {
+    /// A field with what decided its value.
+    pub(super) fn new(name: &str, value: Option<Value>, lines: Vec<String>) -> Self {
         Self {
             name: name.to_owned(),
-            value: None,
-            rules: Vec::new(),
-            notes: Vec::new(),
+            value: value.ok_or(OMITTED),
+            lines,
         }
     }
 
     /// What came of a field's rule.
-    pub(super) fn new(
+    pub(super) fn of_rule(
         name: &str,
         rule: Option<&Rule>,
         skipped: &[Reason<'_>],
         found: Option<&RuleValue<'_>>,
     ) -> Self {
-        let results = skipped.iter().map(ToString::to_string);
-        let results = results.chain(found.map(|found| found.source.to_string()));
-        let rules = match rule {
+        let results = skipped.iter().chain(found.map(|found| &found.source));
+        let lines = match rule {
             Some(Rule::First(_)) => (1..)
                 .zip(results)
                 .map(|(number, result)| format!("rule {number}: {result}"))
                 .collect(),
-            Some(_) => results.collect(),
+            Some(_) => results.map(ToString::to_string).collect(),
             None => vec!["no rule".to_owned()],
         };
-        Self {
-            value: found.and_then(|found| serde_json::to_value(&found.value).ok()),
-            rules,
-            ..Self::named(name)
-        }
+        let value = found.and_then(|found| serde_json::to_value(&found.value).ok());
+        Self::new(name, value, lines)
     }
 }
 
-impl Explanation {
-    /// Maps an alert and explains how.
-    fn new(mapping: &Mapping, context: &Context<'_>) -> io::Result<Self> {
-        let connector = FieldTrace {
-            value: Some(Value::from(mapping.connector.as_str())),
-            rules: vec!["constant".to_owned()],
-            ..FieldTrace::named("connector")
-        };
-        let (event, traced) = mapping.map_traced(context);
-        let mut fields = vec![connector];
-        fields.extend(traced);
-        if let Ok(event) = &event {
-            let mut json = Vec::new();
-            event.write_json(&mut json)?;
-            let event: Value = serde_json::from_slice(&json)?;
-            for field in &mut fields {
-                field.value = event.get(&field.name).cloned();
-            }
-        }
-        Ok(Self {
-            fields,
-            errors: event.err().unwrap_or_default(),
-        })
-    }
-}
-
-impl fmt::Display for Explanation {
+impl fmt::Display for FieldTrace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for field in &self.fields {
-            let name = visible(&field.name);
-            match &field.value {
-                Some(value) => writeln!(f, "{name} = {}", quote_value(value))?,
-                None if self.errors.is_empty() => writeln!(f, "{name}: omitted")?,
-                None => writeln!(f, "{name}: required, and has no value")?,
-            }
-            for line in field.rules.iter().chain(&field.notes) {
-                writeln!(f, "    {}", visible(line))?;
-            }
+        let name = visible(&self.name);
+        match &self.value {
+            Ok(value) => writeln!(f, "{name} = {}", quote_value(value))?,
+            Err(reason) => writeln!(f, "{name}: {reason}")?,
         }
-        self.errors
-            .iter()
-            .try_for_each(|error| writeln!(f, "Alert rejected: {}", visible(&error.to_string())))
+        let mut lines = self.lines.iter();
+        lines.try_for_each(|line| writeln!(f, "    {}", visible(line)))
     }
 }
 
@@ -175,14 +151,16 @@ mod tests {
     use crate::alertmanager::Notification;
     use crate::config::{Config, Environment, Overrides};
     use crate::input::Input;
-    use crate::mapping::tests::{NOW, Sample, mapping, resolved, sample, sample_with, to_value};
+    use crate::mapping::tests::{
+        NOW, Sample, large, mapping, resolved, sample, sample_with, to_value,
+    };
 
     /// The explanation of one field.
     fn explained(name: &str, lines: &str, sample: Sample) -> String {
         let mapping = mapping(lines);
-        let mut explanation = Explanation::new(&mapping, &sample.context()).unwrap();
-        explanation.fields.retain(|field| field.name == name);
-        explanation.to_string()
+        let (fields, _) = super::explained(&mapping, &sample.context()).unwrap();
+        let fields = fields.iter().filter(|field| field.name == name);
+        fields.map(ToString::to_string).collect()
     }
 
     /// What `--explain` prints of an input, without the summary.
@@ -347,6 +325,13 @@ timestamp: {type: template, value: yesterday}
         let state = explained("state", "state: 2", resolved());
         let expected = "state = 0\n    a resolved alert is always 0: its rule is not evaluated\n";
         assert_eq!(state, expected);
+        // An optional field is not required, either, where the alert is rejected because of another one.
+        let output = explained(
+            "output",
+            "author: {type: copy, value: labels.large}",
+            large(1 << 20),
+        );
+        assert_eq!(output, "output: omitted\n    no rule\n");
     }
 
     #[test]
@@ -444,9 +429,8 @@ timestamp: {type: template, value: yesterday}
         let lines = "extra_infos_prefix: x_\nextra_infos: {a: {type: copy, value: labels}, \
             b: {type: template, value: '{{ localtime \"15:04\" (index .Alert.labels .Alert.labels.severity) .Alert.startsAt }}'}}\n\
             state: {type: map, field: labels.severity, values: {a: 1}}\ntimestamp: {type: copy, value: labels.severity}";
-        let text = Explanation::new(&mapping(lines), &sample.context())
-            .unwrap()
-            .to_string();
+        let (fields, _) = super::explained(&mapping(lines), &sample.context()).unwrap();
+        let text: String = fields.iter().map(ToString::to_string).collect();
         assert!(
             !text.contains(|c: char| c.is_control() && c != '\n')
                 && !text.contains("\nconnector = \"forged"),
@@ -474,12 +458,13 @@ timestamp: {type: template, value: yesterday}
                 let alert = alert.unwrap();
                 let context = shared.with_alert(&alert);
                 let event = to_value(&config.mapping.map(&context).0.unwrap());
-                let explanation = Explanation::new(&config.mapping, &context).unwrap();
-                assert!(written.contains(&explanation.to_string()), "{written}");
+                let (fields, _) = super::explained(&config.mapping, &context).unwrap();
+                let explanation: String = fields.iter().map(ToString::to_string).collect();
+                assert!(written.contains(&explanation), "{written}");
                 let constants = [("event_type", "check"), ("source_type", "resource")]
                     .map(|(key, value)| (key.to_owned(), value.into()));
-                let fields = explanation.fields.into_iter();
-                let explained = fields.filter_map(|field| Some((field.name, field.value?)));
+                let fields = fields.into_iter();
+                let explained = fields.filter_map(|field| Some((field.name, field.value.ok()?)));
                 assert_eq!(Value::Object(explained.chain(constants).collect()), event);
                 alerts += 1;
             }

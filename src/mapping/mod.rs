@@ -6,6 +6,8 @@
 use std::borrow::Cow;
 use std::mem;
 
+use serde_json::Value;
+
 mod context;
 mod dot;
 pub mod explain;
@@ -111,15 +113,11 @@ pub enum AlertError {
 impl AlertError {
     /// The same error with its reason shortened, to be kept.
     #[must_use]
-    pub fn shortened(self) -> Self {
-        match self {
-            Self::NoValue { field, reason } => Self::NoValue {
-                field,
-                reason: shorten(&reason),
-            },
-            Self::Names(_) | Self::EventTooLarge => self,
-            Self::Malformed(reason) => Self::Malformed(shorten(&reason)),
+    pub fn shortened(mut self) -> Self {
+        if let Self::NoValue { reason, .. } | Self::Malformed(reason) = &mut self {
+            *reason = shorten(reason);
         }
+        self
     }
 
     /// The part that is at fault, as a label of metrics.
@@ -149,7 +147,9 @@ impl Mapping {
         context: &Context<'a>,
     ) -> (Result<Event<'a>, Vec<AlertError>>, Vec<FieldTrace>) {
         let mut builder = EventBuilder::new(context);
-        builder.trace = Some(Vec::new());
+        let connector = Value::from(self.connector.as_str());
+        let connector = FieldTrace::new("connector", Some(connector), vec!["constant".to_owned()]);
+        builder.trace = Some(vec![connector]);
         (builder.event(self), builder.trace.unwrap_or_default())
     }
 }
@@ -247,15 +247,25 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
             last.dropped = true;
         }
         if let Some(trace) = &mut self.trace {
-            trace.push(FieldTrace::new(field, rule, &self.skipped, found.as_ref()));
+            trace.push(FieldTrace::of_rule(
+                field,
+                rule,
+                &self.skipped,
+                found.as_ref(),
+            ));
         }
         found.map(|found| found.value)
     }
 
-    /// Adds to the explanation of the current field, if one is wanted.
+    /// The explanation of the current field, if one is wanted.
+    fn traced(&mut self) -> Option<&mut FieldTrace> {
+        self.trace.as_mut()?.last_mut()
+    }
+
+    /// Adds to it.
     fn note(&mut self, note: impl FnOnce() -> String) {
-        if let Some(field) = self.trace.as_mut().and_then(|trace| trace.last_mut()) {
-            field.notes.push(note());
+        if let Some(field) = self.traced() {
+            field.lines.push(note());
         }
     }
 
@@ -288,6 +298,9 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
             let reasons: Vec<String> = self.skipped.iter().map(ToString::to_string).collect();
             let reason = reasons.join("; ");
             self.errors.push(AlertError::NoValue { field, reason });
+            if let Some(field) = self.traced() {
+                field.value = Err("required, and has no value");
+            }
         }
         name
     }
@@ -327,28 +340,25 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
     fn state(&mut self, rule: Option<&'a Rule>) -> State {
         if self.context.alert.status == Status::Resolved {
             if let Some(trace) = &mut self.trace {
-                trace.push(FieldTrace::named("state"));
+                let reason = "a resolved alert is always 0: its rule is not evaluated";
+                trace.push(FieldTrace::new("state", None, vec![reason.to_owned()]));
             }
-            self.note(|| "a resolved alert is always 0: its rule is not evaluated".to_owned());
             return State::Ok;
         }
-        let Some(string) = self.string("state", rule) else {
-            match rule {
-                Some(_) => self.warn("state", "no value; using 3 (critical)".to_owned()),
-                None => self.note(|| "every firing alert is 3 (critical)".to_owned()),
+        match (rule, self.string("state", rule)) {
+            (None, _) => self.note(|| "every firing alert is 3 (critical)".to_owned()),
+            (_, None) => self.warn("state", "no value; using 3 (critical)".to_owned()),
+            (_, Some(string)) => {
+                if let Some(state) = State::parse(&string) {
+                    self.note_number(&string, state as i64);
+                    return state;
+                }
+                let string = quote(&string);
+                let reason = format!("{string} is not a valid state; using 3 (critical)");
+                self.warn("state", reason);
             }
-            return UNKNOWN_STATE;
-        };
-        let Some(state) = State::parse(&string) else {
-            let reason = format!(
-                "{} is not a valid state; using 3 (critical)",
-                quote(&string)
-            );
-            self.warn("state", reason);
-            return UNKNOWN_STATE;
-        };
-        self.note_number(&string, state as i64);
-        state
+        }
+        UNKNOWN_STATE
     }
 
     fn timestamp(&mut self, rule: Option<&'a Rule>) -> Option<i64> {
@@ -364,31 +374,30 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
     fn seconds(&mut self, string: &str) -> Option<i64> {
         const DAY: i64 = 24 * 3600;
         let now = self.context.shared.received_at.as_second();
-        let Some(seconds) = event::parse_timestamp(string) else {
-            let reason = format!("{} is neither Unix seconds nor RFC 3339", quote(string));
-            self.warn("timestamp", reason);
-            return None;
+        let (is_fault, reason) = match event::parse_timestamp(string) {
+            None => (true, "is neither Unix seconds nor RFC 3339"),
+            // Go's zero time means none, as in the endsAt of a firing alert.
+            Some(..=0) => (false, "means no time"),
+            Some(seconds) if seconds > MAX_SECONDS => {
+                (true, "is too large for Unix seconds: probably milliseconds")
+            }
+            Some(seconds) if seconds > now + DAY => (
+                true,
+                "is more than 24 hours in the future: a clock is wrong",
+            ),
+            Some(seconds) if seconds < now - DAY => (false, "is more than 24 hours ago"),
+            Some(seconds) => {
+                self.note_number(string, seconds);
+                return Some(seconds);
+            }
         };
-        // Go's zero time means none, as in the endsAt of a firing alert.
-        if seconds <= 0 {
-            self.note(|| format!("{} means no time", quote(string)));
-            return None;
+        let reason = || format!("{} {reason}", quote(string));
+        if is_fault {
+            self.warn("timestamp", reason());
+        } else {
+            self.note(reason);
         }
-        if seconds > now + DAY {
-            let reason = if seconds > MAX_SECONDS {
-                "too large for Unix seconds: probably milliseconds"
-            } else {
-                "more than 24 hours in the future: a clock is wrong"
-            };
-            self.warn("timestamp", format!("{} is {reason}", quote(string)));
-            return None;
-        }
-        if seconds < now - DAY {
-            self.note(|| format!("{} is more than 24 hours ago", quote(string)));
-            return None;
-        }
-        self.note_number(string, seconds);
-        Some(seconds)
+        None
     }
 
     fn tags(&mut self, rule: Option<&'a Rule>) -> Option<&'a Labels<'a>> {

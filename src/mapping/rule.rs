@@ -263,7 +263,7 @@ impl TemplateRule {
     }
 
     fn render<'a>(&'a self, context: &Context<'a>) -> RuleResult<'a> {
-        if context.shared.is_late() {
+        if (context.shared.is_late)() {
             // Nobody sees this reason: the notification has no event then.
             return Err(Reason::new(Subject::Rule, "out of time"));
         }
@@ -297,7 +297,7 @@ impl TemplateRule {
             alert: Data::of_alert(context),
             notification: Data::of_notification(context),
         };
-        match self.template.render(&dot, &|| context.shared.is_late()) {
+        match self.template.render(&dot, context.shared.is_late) {
             Ok(text) => {
                 let value = FieldValue::String(Cow::Owned(text));
                 let if_blank = "the template rendered an empty string";

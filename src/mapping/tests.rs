@@ -432,7 +432,7 @@ fn extra_informations_keep_their_type() {
 }
 
 /// [`sample`] with a label and an annotation of some length.
-fn large(length: usize) -> Sample {
+pub fn large(length: usize) -> Sample {
     let mut sample = sample();
     let large = "x".repeat(length);
     let labels = [("alertname", "A"), ("instance", "h"), ("large", &*large)];
