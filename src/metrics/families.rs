@@ -113,10 +113,10 @@ pub struct RequestLabels {
     code: u16,
 }
 
-/// Defines a set of metrics, and registers each under its name with its help text.
+/// Defines a set of metrics, and registers each under its name with its help text. One without an initial value starts at 0.
 macro_rules! metrics {
     ($(#[$doc:meta])* $set:ident {
-        $($field:ident: $metric:ty = $initial:expr, $name:literal, $help:literal;)+
+        $($field:ident: $metric:ty $(= $initial:expr)?, $name:literal, $help:literal;)+
     }) => {
         $(#[$doc])*
         #[derive(Debug, Clone)]
@@ -126,43 +126,43 @@ macro_rules! metrics {
 
         impl $set {
             pub(super) fn register(registry: &mut Registry) -> Self {
-                let new = Self { $($field: $initial),+ };
+                let new = Self { $($field: metrics!(@initial $($initial)?)),+ };
                 $(registry.register($name, $help, new.$field.clone());)+
                 new
             }
         }
     };
+    (@initial) => { Default::default() };
+    (@initial $initial:expr) => { $initial };
 }
 pub(super) use metrics;
 
 metrics! {
     /// What the HTTP server counts.
     HttpMetrics {
-        requests: Counter<Family<RequestLabels, Gauge>> = Counter::default(), "http_requests_total",
+        requests: Counter<Family<RequestLabels, Gauge>>, "http_requests_total",
             "HTTP requests answered, by route and status code";
         durations: Family<[(&'static str, &'static str); 1], Histogram, fn() -> Histogram> =
             Family::new_with_constructor(|| Histogram::new(REQUEST_BUCKETS)),
             "http_request_duration_seconds",
             "Time from the end of the request's header to the response, the wait for RabbitMQ included";
-        unauthorized: Counter = Counter::default(), "http_authentication_failures_total",
+        unauthorized: Counter, "http_authentication_failures_total",
             "HTTP requests without a token or with a wrong one";
         later_tokens: CounterBy = CounterBy::new("position", &["2"]), "http_requests_with_later_token_total",
             "HTTP requests with a token that is not the first of http.bearer_token, by its position in the list";
-        handshake_failures: Counter = Counter::default(), "tls_handshake_failures_total",
+        handshake_failures: Counter, "tls_handshake_failures_total",
             "TLS handshakes with senders that failed or were not complete in time";
-        certificate_expiry: gauge::Gauge = gauge::Gauge::default(), "tls_certificate_expiry_timestamp_seconds",
+        certificate_expiry: gauge::Gauge, "tls_certificate_expiry_timestamp_seconds",
             "Unix time at which the listener's certificate, or one of its chain, expires; 0 without TLS";
-        connections: Gauge = Gauge::default(), "http_connections",
-            "Open HTTP connections";
-        notifications: Gauge = Gauge::default(), "http_notifications",
+        connections: Gauge, "http_connections", "Open HTTP connections";
+        notifications: Gauge, "http_notifications",
             "HTTP connections that receive or process a notification";
-        max_notifications: Gauge = Gauge::default(), "http_notifications_limit",
+        max_notifications: Gauge, "http_notifications_limit",
             "Limit of canopsis_connector_http_notifications; beyond it, notifications are answered 503";
-        memory_used: Gauge = Gauge::default(), "memory_used_bytes",
+        memory_used: Gauge, "memory_used_bytes",
             "Memory that notifications hold, as charged to the memory budget";
-        memory_limit: Gauge = Gauge::default(), "memory_limit_bytes",
-            "Limit of the memory budget";
-        memory_refused: Counter = Counter::default(), "memory_refused_total",
+        memory_limit: Gauge, "memory_limit_bytes", "Limit of the memory budget";
+        memory_refused: Counter, "memory_refused_total",
             "Attempts to charge the memory budget that failed; answered 503 or 413";
     }
 }
@@ -170,8 +170,7 @@ metrics! {
 metrics! {
     /// What the pipeline counts.
     AlertMetrics {
-        last_notification: Gauge<f64> = Gauge::default(),
-            "last_notification_timestamp_seconds",
+        last_notification: Gauge<f64>, "last_notification_timestamp_seconds",
             "Unix time of the last valid notification; 0 before the first";
         received: CounterBy = CounterBy::new("status", &["firing", "resolved"]), "alerts_received_total",
             "Alerts in notifications, by status";
@@ -179,11 +178,11 @@ metrics! {
             CounterBy::new("field", &["connector_name", "component", "resource", "event", "alert"]),
             "alerts_rejected_total",
             "Alerts rejected: this required field has no value, the event is too large, or the alert is malformed";
-        truncated: Counter = Counter::default(), "alerts_truncated_total",
+        truncated: Counter, "alerts_truncated_total",
             "Alerts that Alertmanager left out of notifications (max_alerts); they never reach Canopsis";
-        sharing: Counter = Counter::default(), "alerts_sharing_entity_total",
+        sharing: Counter, "alerts_sharing_entity_total",
             "Firing alerts merged into another one of their entity (component and resource) with the same state; they are one alarm";
-        lowered: Counter = Counter::default(), "groups_sharing_entity_total",
+        lowered: Counter, "groups_sharing_entity_total",
             "Events that lowered or closed an alarm that another group of Alertmanager had raised";
         dropped: CounterBy = CounterBy::new(
             "field", &["state", "output", "long_output", "author", "timestamp", "tags", "perf_data"]),
@@ -195,29 +194,26 @@ metrics! {
 metrics! {
     /// What the publisher counts, and its state.
     BrokerMetrics {
-        published: Counter = Counter::default(), "events_published_total",
+        published: Counter, "events_published_total",
             "Events confirmed by RabbitMQ, in notifications answered 200 or 422";
         failed: CounterBy = CounterBy::new("reason", FAILURE_REASONS), "events_failed_total",
             "Events rejected, returned or not confirmed in time, by reason; Alertmanager sends them again";
-        settled_before_retry: Counter = Counter::default(), "events_settled_before_retry_total",
+        settled_before_retry: Counter, "events_settled_before_retry_total",
             "Events of retried notifications that an earlier attempt had published; not published again";
         attempts: CounterBy = CounterBy::new("outcome", &["success", "failure"]), "amqp_connection_attempts_total",
             "Attempts to connect to RabbitMQ, by outcome";
         confirms: Histogram = Histogram::new(CONFIRM_BUCKETS), "amqp_confirm_duration_seconds",
             "Time from publishing a message to its confirm";
-        connected: Gauge = Gauge::default(), "amqp_connected",
-            "Whether a connection to RabbitMQ is open";
-        blocked: Gauge = Gauge::default(), "amqp_blocked",
+        connected: Gauge, "amqp_connected", "Whether a connection to RabbitMQ is open";
+        blocked: Gauge, "amqp_blocked",
             "Whether RabbitMQ has blocked publishing (memory or disk alarm)";
-        in_flight: Gauge = Gauge::default(), "amqp_messages_in_flight",
-            "Messages published and not yet confirmed";
-        waiting: Gauge = Gauge::default(), "events_waiting",
+        in_flight: Gauge, "amqp_messages_in_flight", "Messages published and not yet confirmed";
+        waiting: Gauge, "events_waiting",
             "Events waiting for their confirm, those in flight included";
-        live: Gauge = Gauge::default(), "deliveries_live",
-            "Notifications whose sender waits for RabbitMQ's confirms";
-        parked: Gauge = Gauge::default(), "deliveries_parked",
+        live: Gauge, "deliveries_live", "Notifications whose sender waits for RabbitMQ's confirms";
+        parked: Gauge, "deliveries_parked",
             "Notifications answered 503 whose confirmed events are remembered for a retry";
-        window: Gauge = Gauge::default(), "amqp_window_messages",
+        window: Gauge, "amqp_window_messages",
             "Messages that may be published and not yet confirmed; adapts to RabbitMQ's speed";
     }
 }
@@ -227,10 +223,9 @@ metrics! {
     ReloadMetrics {
         outcomes: CounterBy = CounterBy::new("outcome", &["success", "failure"]), "config_reloads_total",
             "Reloads of the configuration, by outcome";
-        successful: Gauge = Gauge::default(), "config_last_reload_successful",
+        successful: Gauge, "config_last_reload_successful",
             "Whether the last load of the configuration succeeded (1) or failed (0)";
-        loaded_at: Gauge<f64> = Gauge::default(),
-            "config_last_reload_success_timestamp_seconds",
+        loaded_at: Gauge<f64>, "config_last_reload_success_timestamp_seconds",
             "Unix time of the last successful load of the configuration";
     }
 }

@@ -13,20 +13,14 @@ const TICKS_PER_SECOND: f64 = 100.0;
 metrics! {
     /// The process. `NaN` where `/proc` does not show a value.
     ProcessMetrics {
-        cpu: Counter<Gauge<f64>> = Counter::default(), "process_cpu_seconds_total",
+        cpu: Counter<Gauge<f64>>, "process_cpu_seconds_total",
             "User and system CPU time spent, in seconds";
-        started: Gauge<f64> = Gauge::default(), "process_start_time_seconds",
-            "Unix time of the process's start";
-        resident: Gauge<f64> = Gauge::default(), "process_resident_memory_bytes",
-            "Resident memory in bytes";
-        virtual_memory: Gauge<f64> = Gauge::default(), "process_virtual_memory_bytes",
-            "Virtual memory in bytes";
-        threads: Gauge<f64> = Gauge::default(), "process_threads",
-            "Number of threads";
-        open_fds: Gauge<f64> = Gauge::default(), "process_open_fds",
-            "Open file descriptors";
-        max_fds: Gauge<f64> = Gauge::default(), "process_max_fds",
-            "Limit of open file descriptors";
+        started: Gauge<f64>, "process_start_time_seconds", "Unix time of the process's start";
+        resident: Gauge<f64>, "process_resident_memory_bytes", "Resident memory in bytes";
+        virtual_memory: Gauge<f64>, "process_virtual_memory_bytes", "Virtual memory in bytes";
+        threads: Gauge<f64>, "process_threads", "Number of threads";
+        open_fds: Gauge<f64>, "process_open_fds", "Open file descriptors";
+        max_fds: Gauge<f64>, "process_max_fds", "Limit of open file descriptors";
     }
 }
 
