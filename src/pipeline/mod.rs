@@ -156,7 +156,8 @@ impl EncodedNotification {
         Ok(encoded)
     }
 
-    /// `Ok` means that every event is delivered. The metrics count the notification then: its other attempts are not counted.
+    /// `Ok` means that every event is delivered, in order. The metrics count the notification then: its other attempts are not
+    /// counted.
     pub fn deliver(
         self,
         reporter: &MappingReporter,
@@ -164,12 +165,24 @@ impl EncodedNotification {
         timeout: AnswerTimeout,
         sender_is_gone: &dyn Fn() -> bool,
     ) -> Result<Outcome, PipelineError> {
-        let published = self.events.batch.len();
-        sink.deliver(self.events.batch, self.charge, timeout, sender_is_gone)?;
+        let batch = self.events.batch;
+        let count = batch.len();
+        match sink {
+            EventSink::Broker(publisher) => {
+                publisher.deliver(batch, self.charge, timeout, sender_is_gone)?;
+            }
+            EventSink::Stream(stream) => {
+                let Some(mut stream) = stream.try_lock_for(timeout.without_progress) else {
+                    return Err(DeliveryError::Output("the reader is too slow".to_owned()).into());
+                };
+                let written = write_lines(&mut *stream, &batch);
+                written.map_err(|error| DeliveryError::Output(error.to_string()))?;
+            }
+        }
         reporter.count(&self.counts);
         reporter.record(self.group, &self.events.states);
         Ok(Outcome {
-            published,
+            published: count,
             merged: self.events.merged,
             rejected: self.rejected,
         })
@@ -318,26 +331,6 @@ impl EventSink {
     /// A sink that writes lines to a stream.
     pub fn stream(stream: impl Write + Send + 'static) -> Self {
         Self::Stream(Mutex::new(Box::new(stream)))
-    }
-
-    /// Delivers all events, in order.
-    fn deliver(
-        &self,
-        batch: Batch,
-        charge: Charge,
-        timeout: AnswerTimeout,
-        sender_is_gone: &dyn Fn() -> bool,
-    ) -> Result<(), DeliveryError> {
-        match self {
-            Self::Broker(publisher) => publisher.deliver(batch, charge, timeout, sender_is_gone),
-            Self::Stream(stream) => {
-                let Some(mut stream) = stream.try_lock_for(timeout.without_progress) else {
-                    return Err(DeliveryError::Output("the reader is too slow".to_owned()));
-                };
-                let written = write_lines(&mut *stream, &batch);
-                written.map_err(|error| DeliveryError::Output(error.to_string()))
-            }
-        }
     }
 
     /// The sink's state in a line.

@@ -335,11 +335,14 @@ fn a_reader_of_events_that_stops_does_not_hold_senders() {
             without_progress: Duration::from_millis(1),
             ..timeout()
         };
-        let batch = BatchBuilder::with_capacity(0, 0).finish().batch;
-        let charge = Budget::new(1 << 20).charge();
-        done.send(waiting.deliver(batch, charge, timeout, &|| false))
+        let fixture = Fixture::new(1 << 20);
+        let encoded = fixture.encode(&body(&[])).unwrap();
+        done.send(encoded.deliver(&fixture.reporter, &waiting, timeout, &|| false))
     });
     let delivered = is_done.recv_timeout(Duration::from_secs(50));
     let delivered = delivered.expect("a sender waits for a reader that does not read");
-    assert!(matches!(delivered, Err(DeliveryError::Output(_))));
+    assert!(matches!(
+        delivered,
+        Err(PipelineError::Delivery(DeliveryError::Output(_)))
+    ));
 }
