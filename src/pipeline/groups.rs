@@ -28,33 +28,39 @@ pub struct EntityGroups {
 }
 
 impl EntityGroups {
-    /// Whether an event would lower or close the alarm that another group has raised.
-    pub fn is_lowered(&self, entity: Entity, group: Group, state: State) -> bool {
-        let found = self.recent.get(&entity).or_else(|| self.older.get(&entity));
-        found.is_some_and(|alarms| alarms.iter().any(|alarm| is_above(*alarm, group, state)))
+    /// The positions of the events of a group that would lower or close the alarm that another group has raised.
+    pub fn lowered(&self, group: Group, events: &[(Entity, State)]) -> Vec<usize> {
+        let is_lowered = |position: &usize| {
+            let (entity, state) = &events[*position];
+            let found = self.recent.get(entity).or_else(|| self.older.get(entity));
+            found.is_some_and(|alarms| alarms.iter().any(|alarm| is_above(*alarm, group, *state)))
+        };
+        (0..events.len()).filter(is_lowered).collect()
     }
 
-    /// Records a delivered event. What it has lowered is forgotten, so that it is reported once.
-    pub fn record(&mut self, entity: Entity, group: Group, state: State) {
-        let older = self.older.remove(&entity);
-        let mut alarms = self.recent.remove(&entity).or(older).unwrap_or(NONE);
-        for alarm in &mut alarms {
-            if alarm.0 == group || is_above(*alarm, group, state) {
-                alarm.1 = State::Ok;
+    /// Records the delivered events of a group. What they have lowered is forgotten, so that it is reported once.
+    pub fn record(&mut self, group: Group, events: &[(Entity, State)]) {
+        for &(entity, state) in events {
+            let older = self.older.remove(&entity);
+            let mut alarms = self.recent.remove(&entity).or(older).unwrap_or(NONE);
+            for alarm in &mut alarms {
+                if alarm.0 == group || is_above(*alarm, group, state) {
+                    alarm.1 = State::Ok;
+                }
             }
+            // Of three groups, the two highest states are kept.
+            alarms.sort_by_key(|(_, state)| *state);
+            if state > alarms[0].1 {
+                alarms[0] = (group, state);
+            }
+            if alarms.iter().all(|(_, state)| *state == State::Ok) {
+                continue;
+            }
+            if self.recent.len() == MAX_ENTITIES {
+                self.older = mem::take(&mut self.recent);
+            }
+            self.recent.insert(entity, alarms);
         }
-        // Of three groups, the two highest states are kept.
-        alarms.sort_by_key(|(_, state)| *state);
-        if state > alarms[0].1 {
-            alarms[0] = (group, state);
-        }
-        if alarms.iter().all(|(_, state)| *state == State::Ok) {
-            return;
-        }
-        if self.recent.len() == MAX_ENTITIES {
-            self.older = mem::take(&mut self.recent);
-        }
-        self.recent.insert(entity, alarms);
     }
 }
 
@@ -75,15 +81,26 @@ mod tests {
         [State::Ok, State::Minor, State::Major, State::Critical][usize::from(number)]
     }
 
+    /// Whether an event would lower or close the alarm that another group has raised.
+    fn is_lowered(groups: &EntityGroups, entity: Entity, group: Group, state: State) -> bool {
+        // Among events of other entities, which nothing is known of.
+        let others = [u64::MAX - 1, u64::MAX - 2].map(|entity| (Entity(entity), State::Ok));
+        let events = [others[0], (entity, state), others[1]];
+        let lowered = groups.lowered(group, &events);
+        assert!(lowered.is_empty() || lowered == [1], "{lowered:?}");
+        !lowered.is_empty()
+    }
+
     /// Records each event, and returns which of them lower another group's alarm.
     fn lowered(events: &[(u64, u8)]) -> Vec<usize> {
         let mut groups = EntityGroups::default();
         let mut lowered = Vec::new();
         for (index, (group, number)) in events.iter().enumerate() {
-            if groups.is_lowered(ENTITY, Group(*group), state(*number)) {
+            let (group, state) = (Group(*group), state(*number));
+            if is_lowered(&groups, ENTITY, group, state) {
                 lowered.push(index);
             }
-            groups.record(ENTITY, Group(*group), state(*number));
+            groups.record(group, &[(ENTITY, state)]);
         }
         lowered
     }
@@ -110,20 +127,18 @@ mod tests {
         let mut groups = EntityGroups::default();
         let kept = Entity(u64::MAX);
         for number in 0..200_000 {
-            groups.record(Entity(number), Group(1), State::Major);
+            groups.record(Group(1), &[(Entity(number), State::Major)]);
             if number % 1_000 == 0 {
-                groups.record(kept, Group(1), State::Major);
+                groups.record(Group(1), &[(kept, State::Major)]);
             }
             assert!(groups.recent.len() <= MAX_ENTITIES && groups.older.len() <= MAX_ENTITIES);
         }
-        assert!(groups.is_lowered(kept, Group(2), State::Minor));
-        assert!(groups.is_lowered(Entity(199_999), Group(2), State::Minor));
-        assert!(
-            !groups.is_lowered(Entity(1), Group(2), State::Minor),
-            "the oldest"
-        );
-        groups.record(kept, Group(1), State::Ok);
-        assert!(!groups.is_lowered(kept, Group(2), State::Ok), "closed");
+        let by_another = |groups: &_, entity, state| is_lowered(groups, entity, Group(2), state);
+        assert!(by_another(&groups, kept, State::Minor));
+        assert!(by_another(&groups, Entity(199_999), State::Minor));
+        assert!(!by_another(&groups, Entity(1), State::Minor), "the oldest");
+        groups.record(Group(1), &[(kept, State::Ok)]);
+        assert!(!by_another(&groups, kept, State::Ok), "closed");
         let bytes = 2 * 2 * MAX_ENTITIES * (size_of::<(Entity, Alarms)>() + 1);
         assert!(bytes <= 6 << 20, "{bytes}");
     }

@@ -180,7 +180,7 @@ impl EncodedNotification {
             }
         }
         reporter.count(&self.counts);
-        reporter.record(self.group, &self.events.states);
+        (reporter.groups.lock()).record(self.group, &self.events.states);
         Ok(Outcome {
             published: count,
             merged: self.events.merged,
@@ -263,7 +263,7 @@ impl Encoder<'_> {
         if notification.group_key.is_empty() {
             events.states.clear();
         }
-        let lowered = self.reporter.lowered(group, &events.states);
+        let lowered = self.reporter.groups.lock().lowered(group, &events.states);
         self.counts.lowered_by_group = lowered.len();
         if let Some(first) = lowered.first().and_then(|index| events.batch.get(*index)) {
             self.reporter

@@ -7,11 +7,9 @@ use log::Level;
 use parking_lot::Mutex;
 
 use crate::alertmanager::{Notification, Status};
-use crate::event::State;
 use crate::logging::{LogLimiter, LogRate};
 use crate::mapping::{AlertError, Mapping, Warning};
 use crate::metrics::{AlertMetrics, Metrics, unix_seconds};
-use crate::publisher::Entity;
 use crate::text::shorten;
 
 use super::groups::{EntityGroups, Group};
@@ -21,7 +19,8 @@ pub struct MappingReporter {
     metrics: AlertMetrics,
     /// For log lines that repeat with every notification.
     log_limiter: Option<LogLimiter>,
-    groups: Mutex<EntityGroups>,
+    /// What groups say of entities, once it is in the queue.
+    pub(super) groups: Mutex<EntityGroups>,
     group_hash: RandomState,
 }
 
@@ -118,16 +117,6 @@ impl MappingReporter {
         Group(self.group_hash.hash_one(names))
     }
 
-    /// The positions of the events that lower or close the alarm of another group.
-    pub(super) fn lowered(&self, group: Group, states: &[(Entity, State)]) -> Vec<usize> {
-        let groups = self.groups.lock();
-        (0..)
-            .zip(states)
-            .filter(|(_, (entity, state))| groups.is_lowered(*entity, group, *state))
-            .map(|(position, _)| position)
-            .collect()
-    }
-
     /// A group lowers or closes the alarm of another one.
     pub(super) fn shared_by_groups(&self, notification: &Notification<'_>, entity: &str) {
         if let Some(suppressed) = self.should_log("group") {
@@ -137,14 +126,6 @@ impl MappingReporter {
                 "this group lowers the alarm of another group: alerts of one entity are in several groups, and each closes the \
                  alarm of the others; remove from group_by the labels that the entity lacks, or add them to the rule of resource"
             );
-        }
-    }
-
-    /// Remembers what a group says of entities, once it is in the queue.
-    pub(super) fn record(&self, group: Group, states: &[(Entity, State)]) {
-        let mut groups = self.groups.lock();
-        for (entity, state) in states {
-            groups.record(*entity, group, *state);
         }
     }
 
