@@ -5,29 +5,13 @@
 
 use std::fmt;
 
-use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use percent_encoding::percent_decode_str;
 use url::Url;
 
 use crate::secret::Secret;
 
 /// The maximal length of a virtual host's name: that of an AMQP short string.
 const MAX_SHORT_STRING_BYTES: usize = 255;
-
-/// What must be encoded within a part of a URL, such as a virtual host.
-const RESERVED: &AsciiSet = &CONTROLS
-    .add(b' ')
-    .add(b'"')
-    .add(b'#')
-    .add(b'%')
-    .add(b'/')
-    .add(b':')
-    .add(b'<')
-    .add(b'>')
-    .add(b'?')
-    .add(b'@')
-    .add(b'[')
-    .add(b'\\')
-    .add(b']');
 
 const DEFAULT_HEARTBEAT_SECONDS: u16 = 10;
 
@@ -46,6 +30,8 @@ pub struct AmqpUrl {
     pub vhost: String,
     /// The proposed heartbeat interval in seconds; the broker may choose a shorter one. 0 proposes none.
     pub heartbeat: u16,
+    /// The URL with its defaults, without the password and the query.
+    shown: String,
 }
 
 /// How the connector authenticates to the broker.
@@ -123,46 +109,42 @@ impl AmqpUrl {
         if url.fragment().is_some() {
             return Err(UrlError::Syntax(url::ParseError::InvalidDomainCharacter));
         }
-        let host = decode(url.host_str().unwrap_or_default())?;
-        let host = host
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .to_owned();
+        let encoded_host = url.host_str().unwrap_or_default();
+        let host = decode(encoded_host)?.trim_matches(['[', ']']).to_owned();
         if host.is_empty() {
             return Err(UrlError::Host);
         }
         let path = url.path().strip_prefix('/').unwrap_or_default();
-        let path = path.strip_suffix('/').unwrap_or(path);
+        let path = match path.strip_suffix('/').unwrap_or(path) {
+            "" => "%2F",
+            path => path,
+        };
         if path.contains('/') {
             return Err(UrlError::Path);
         }
-        let vhost = if path.is_empty() {
-            "/".to_owned()
-        } else {
-            decode(path)?
-        };
+        let vhost = decode(path)?;
         if vhost.len() > MAX_SHORT_STRING_BYTES {
             return Err(UrlError::VhostTooLong);
         }
         let (heartbeat, external) = query(&url)?;
-        let login = if external {
-            Login::External
-        } else if url.username().is_empty() && url.password().is_none() {
-            Login::Plain {
-                user: "guest".to_owned(),
-                password: Secret::new("guest"),
-            }
-        } else {
-            let password = Secret::new(decode(url.password().unwrap_or_default())?);
-            Login::Plain {
-                user: decode(url.username())?,
-                password,
-            }
-        };
         let port = url.port().unwrap_or(if tls { 5671 } else { 5672 });
         if port == 0 {
             return Err(UrlError::Syntax(url::ParseError::InvalidPort));
         }
+        let (user, password) = match (url.username(), url.password()) {
+            ("", None) => ("guest", "guest"),
+            (user, password) => (user, password.unwrap_or_default()),
+        };
+        let address = format!("{encoded_host}:{port}/{path}");
+        let (login, shown) = if external {
+            (Login::External, format!("{}://{address}", url.scheme()))
+        } else {
+            let login = Login::Plain {
+                user: decode(user)?,
+                password: Secret::new(decode(password)?),
+            };
+            (login, format!("{}://{user}@{address}", url.scheme()))
+        };
         Ok(Self {
             tls,
             host,
@@ -170,15 +152,13 @@ impl AmqpUrl {
             login,
             vhost,
             heartbeat,
+            shown,
         })
     }
 }
 
 fn decode(text: &str) -> Result<String, UrlError> {
-    percent_decode_str(text)
-        .decode_utf8()
-        .map(std::borrow::Cow::into_owned)
-        .map_err(|_| UrlError::Encoding)
+    String::from_utf8(percent_decode_str(text).collect()).map_err(|_| UrlError::Encoding)
 }
 
 fn query(url: &Url) -> Result<(u16, bool), UrlError> {
@@ -197,19 +177,9 @@ fn query(url: &Url) -> Result<(u16, bool), UrlError> {
 }
 
 impl fmt::Display for AmqpUrl {
-    /// The URL as it would be written, without the password.
+    /// The URL as it is written, with its defaults and without the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.tls { "amqps://" } else { "amqp://" })?;
-        if let Login::Plain { user, .. } = &self.login {
-            write!(f, "{}@", utf8_percent_encode(user, RESERVED))?;
-        }
-        if self.host.contains(':') {
-            write!(f, "[{}]", self.host)?;
-        } else {
-            f.write_str(&self.host)?;
-        }
-        let vhost = utf8_percent_encode(&self.vhost, RESERVED);
-        write!(f, ":{}/{vhost}", self.port)
+        f.write_str(&self.shown)
     }
 }
 
@@ -232,7 +202,7 @@ mod tests {
             amqp://localhost/
                 amqp://guest@localhost:5672/%2F | / | guest | guest
             amqp://localhost/%2f
-                amqp://guest@localhost:5672/%2F | / | guest | guest
+                amqp://guest@localhost:5672/%2f | / | guest | guest
             amqps://u:p%40s%23@[::1]:1234/a%2Fb?heartbeat=5
                 amqps://u@[::1]:1234/a%2Fb | a/b | u | p@s#
             amqp://u:p@h/%2Fteam%2Fa
