@@ -44,26 +44,26 @@ pub fn did_you_mean<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) ->
 pub fn for_template(unknown: &UnknownName) -> String {
     let known = || unknown.known.iter().map(String::as_str);
     let name = unknown.name.as_str();
-    let (counterpart, same) = match unknown.kind {
-        NameKind::Function | NameKind::Variable => (counterpart(name), None),
+    let counterpart = match unknown.kind {
+        // Only its case is wrong.
+        _ if known().any(|known| known.eq_ignore_ascii_case(name)) => None,
+        NameKind::Function | NameKind::Variable => counterpart(name),
         NameKind::Field | NameKind::PossibleField => {
-            let same = known().find(|known| known.eq_ignore_ascii_case(name));
             let field = format!(".{name}");
             // A sender's own key, such as Grafana's .Alert.values, may be written as its counterpart.
             let is_right = |found: &Counterpart| {
                 unknown.kind == NameKind::PossibleField
                     && matches!(found, Counterpart::Is(path) if path.ends_with(&field))
             };
-            (counterpart(&field).filter(|found| !is_right(found)), same)
+            counterpart(&field).filter(|found| !is_right(found))
         }
-        NameKind::Template | NameKind::TimeZone => (None, None),
+        NameKind::Template | NameKind::TimeZone => None,
     };
-    match (same, counterpart) {
-        (None, Some(Counterpart::Is(expression))) => format!("; here it is {expression}"),
-        (None, Some(Counterpart::Instead(advice))) => format!("; {advice} instead"),
-        (None, Some(Counterpart::None)) => "; it has no counterpart here".to_owned(),
-        (Some(same), _) => did_you_mean(name, [same]),
-        (None, None) => did_you_mean(name, known()),
+    match counterpart {
+        Some(Counterpart::Is(expression)) => format!("; here it is {expression}"),
+        Some(Counterpart::Instead(advice)) => format!("; {advice} instead"),
+        Some(Counterpart::None) => "; it has no counterpart here".to_owned(),
+        None => did_you_mean(name, known()),
     }
 }
 

@@ -6,7 +6,7 @@ use crate::text::{is_hidden, shorten_to, visible};
 use yamldoc::{Node, NodeRef, Position};
 
 /// How many errors and warnings are listed: a file may have a hundred thousand.
-pub const MAX_LISTED: usize = 50;
+const MAX_LISTED: usize = 50;
 /// How long a message may be, in characters: it may quote a value of any length.
 const MAX_MESSAGE_CHARS: usize = 1000;
 
@@ -127,18 +127,23 @@ impl Diagnostics {
         }
     }
 
-    /// The errors and the warnings, each in the order of the file.
-    pub fn into_parts(mut self) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
+    /// The errors, and the warnings as [`listed`], each in the order of the file.
+    pub fn into_parts(mut self) -> (Vec<Diagnostic>, Vec<String>) {
         let origin = |diagnostic: &Diagnostic| diagnostic.place.origin;
         self.errors.sort_by_key(origin);
         self.warnings.sort_by_key(origin);
-        if let Some(more) = more_than_listed(&self.warnings) {
-            self.warnings.truncate(MAX_LISTED);
-            self.warnings
-                .push(Diagnostic::new(Place::missing(""), more));
-        }
-        (self.errors, self.warnings)
+        (self.errors, listed(&self.warnings))
     }
+}
+
+/// The first [`MAX_LISTED`], and how many more there are.
+pub fn listed(diagnostics: &[Diagnostic]) -> Vec<String> {
+    let first = diagnostics.iter().take(MAX_LISTED);
+    let mut lines: Vec<String> = first.map(ToString::to_string).collect();
+    if diagnostics.len() > MAX_LISTED {
+        lines.push(format!("and {} more", diagnostics.len() - MAX_LISTED));
+    }
+    lines
 }
 
 /// A hint for a text where a mapping must be: it begins with a key.
@@ -146,15 +151,6 @@ pub fn mapping_hint(node: &NodeRef<'_>, known: &[&str]) -> &'static str {
     let key = node.text().and_then(|text| text.split_once(':'));
     key.filter(|(key, _)| known.contains(key))
         .map_or("", |_| MISSING_SPACE)
-}
-
-/// How many there are beyond [`MAX_LISTED`], in words.
-pub fn more_than_listed(list: &[Diagnostic]) -> Option<String> {
-    let more = list
-        .len()
-        .checked_sub(MAX_LISTED)
-        .filter(|&more| more > 0)?;
-    Some(format!("and {more} more"))
 }
 
 /// An unknown key, the likely intention behind it, and what is wrong with its characters. `hint` gives the intention behind what

@@ -26,7 +26,7 @@ use crate::mapping::Mapping;
 use crate::suggest::did_you_mean;
 use crate::text::visible;
 use crate::{http, publisher};
-use diagnostics::{Diagnostics, MAX_LISTED, mapping_hint, more_than_listed, unknown_key};
+use diagnostics::{Diagnostics, listed, mapping_hint, unknown_key};
 use rules::MappingReader;
 use yamldoc::{Document, Node};
 
@@ -51,8 +51,8 @@ pub struct Config {
     pub http: http::ServerSettings,
     /// How alerts are mapped to events.
     pub mapping: Mapping,
-    /// What is valid and probably not intended.
-    pub warnings: Vec<Diagnostic>,
+    /// What is valid and probably not intended, with its place.
+    pub warnings: Vec<String>,
 }
 
 /// Why a configuration is rejected.
@@ -84,12 +84,12 @@ pub enum ConfigError {
         /// Every error, by line.
         errors: Vec<Diagnostic>,
         /// Every warning, by line.
-        warnings: Vec<Diagnostic>,
+        warnings: Vec<String>,
     },
 }
 
 /// The errors, then the warnings, below a line that names where the errors are: the file, the environment, or both.
-fn list(path: &Path, errors: &[Diagnostic], warnings: &[Diagnostic]) -> String {
+fn list(path: &Path, errors: &[Diagnostic], warnings: &[String]) -> String {
     let in_environment = |error: &&Diagnostic| error.place.origin == Origin::Environment;
     let origin = match errors.iter().filter(in_environment).count() {
         0 => path.display().to_string(),
@@ -98,11 +98,8 @@ fn list(path: &Path, errors: &[Diagnostic], warnings: &[Diagnostic]) -> String {
     };
     let noun = if errors.len() == 1 { "error" } else { "errors" };
     let mut text = format!("{origin}: {} {noun}; configuration rejected", errors.len());
-    for error in errors.iter().take(MAX_LISTED) {
+    for error in listed(errors) {
         let _ = write!(text, "\n  {error}");
-    }
-    if let Some(more) = more_than_listed(errors) {
-        let _ = write!(text, "\n  {more}");
     }
     for warning in warnings {
         let _ = write!(text, "\n  warning: {warning}");

@@ -323,18 +323,17 @@ impl<'c> MappingReader<'c> {
 
     fn path(&mut self, node: &NodeRef<'_>) -> Option<Path> {
         let text = self.technical(node)?;
-        let error = match Path::parse(text) {
-            Ok(path) => return Some(path),
-            Err(error) => error,
-        };
-        let hint = match &error {
-            PathError::UnknownRoot(root) => meant_path(text).map_or_else(
-                || did_you_mean(root, roots()),
-                |path| format!("; did you mean \"{path}\"?"),
-            ),
-            PathError::NotAMap(_) | PathError::NameMissing => String::new(),
-        };
-        self.error(node, format!("{error}{hint}"))
+        match Path::parse(text) {
+            Ok(path) => Some(path),
+            Err(ref error @ PathError::UnknownRoot(ref root)) => {
+                let hint = meant_path(text).map_or_else(
+                    || did_you_mean(root, roots()),
+                    |path| format!("; did you mean \"{path}\"?"),
+                );
+                self.error(node, format!("{error}{hint}"))
+            }
+            Err(error) => self.error(node, error.to_string()),
+        }
     }
 
     /// A path to a string, which `user` takes.

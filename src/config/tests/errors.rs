@@ -301,14 +301,9 @@ fn warnings_are_listed_below_the_errors_each_in_the_order_of_the_file() {
         assert!(line.starts_with(expected), "{expected}: {error}");
     }
     let config = load(&text.replace("lables", "labels").replace("connectr: x", "")).unwrap();
-    let lines = config
-        .warnings
-        .iter()
-        .map(|warning| match warning.place.origin {
-            Origin::File(position) => Some(position.line),
-            Origin::Missing | Origin::Environment => None,
-        });
-    assert_eq!(lines.collect::<Vec<_>>(), [Some(2), Some(7), Some(8)]);
+    let lines = config.warnings.iter().map(|line| line.split(',').next());
+    let expected = ["line 2", "line 7", "line 8"].map(Some);
+    assert_eq!(lines.collect::<Vec<_>>(), expected);
 }
 
 #[test]
@@ -398,7 +393,7 @@ fn long_lists_of_errors_and_warnings_are_cut() {
     let constants = "  - labels.a\n".repeat(300);
     let config = load(&with(&format!("output:\n{constants}"))).unwrap();
     assert_eq!(config.warnings.len(), 51);
-    assert_eq!(config.warnings[50].to_string(), "and 250 more");
+    assert_eq!(config.warnings[50], "and 250 more");
 }
 
 #[test]
