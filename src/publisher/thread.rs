@@ -359,7 +359,7 @@ impl PublisherThread {
 
     fn start_channel(&mut self, connection: BrokerConnection) {
         self.channels += 1;
-        self.ledger.opened(Instant::now());
+        self.ledger.opened();
         self.broker.clone_from(&connection.name);
         (self.confirms, self.returns) = connection.confirmations.clone();
         self.link = Link::Up(Box::new(connection));

@@ -31,6 +31,7 @@
 //! *suspects*, which are published one at a time before all others: the next close shows which it is.
 
 use std::collections::{HashMap, VecDeque};
+use std::mem;
 use std::time::{Duration, Instant};
 
 mod delivery;
@@ -71,8 +72,7 @@ pub struct Ledger {
     nothing_to_do: bool,
     /// Events that were in flight when the broker closed a channel; see above.
     suspects: VecDeque<EventRef>,
-    /// `None` without a channel.
-    window: Option<Window>,
+    window: Window,
     parked_bytes: usize,
 }
 
@@ -116,35 +116,32 @@ impl Ledger {
     }
 
     /// A channel has been opened.
-    pub fn opened(&mut self, now: Instant) {
-        self.window = Some(Window::new(now));
+    pub fn opened(&mut self) {
+        self.window = Window::open();
     }
 
     /// The broker has blocked publishing, or accepts messages again.
     pub fn set_blocked(&mut self, is_blocked: bool, now: Instant) {
-        if let Some(window) = &mut self.window {
-            window.set_blocked(is_blocked, now);
-        }
+        self.window.set_blocked(is_blocked, now);
     }
 
     /// The next message to publish, with its delivery tag. From now on it counts as in flight. `None` if nothing may or has to
     /// be published.
     pub fn publish_next(&mut self, now: Instant) -> Option<(u64, Message<'_>)> {
-        if !self.window.as_ref()?.accepts(0) {
+        if !self.window.accepts(0) {
             return None;
         }
         let event = self.next_event(now)?;
-        let window = self.window.as_mut()?;
         let delivery = self.deliveries.get_mut(&event.delivery)?;
         let (batch, _) = delivery.content.as_ref()?;
         let (message, entity) = (batch.get(event.index)?, batch.entity(event.index)?);
         let bytes = message.body.len();
-        if !window.accepts(bytes) {
+        if !self.window.accepts(bytes) {
             return None;
         }
         delivery.states[event.index] = EventState::InFlight;
         delivery.in_doubt += 1;
-        let tag = window.push(InFlight {
+        let tag = self.window.push(InFlight {
             event,
             entity,
             bytes,
@@ -213,8 +210,7 @@ impl Ledger {
 
     /// Records that the broker has returned a message as unroutable. False for an unknown tag.
     pub fn returned(&mut self, tag: u64, reason: String) -> bool {
-        let window = self.window.as_mut();
-        window.is_some_and(|window| window.mark_returned(tag, reason))
+        self.window.mark_returned(tag, reason)
     }
 
     /// Records an ack or a nack, and returns how long each message that it covers took.
@@ -225,10 +221,7 @@ impl Ledger {
         is_ack: bool,
         now: Instant,
     ) -> Vec<Duration> {
-        let Some(window) = &mut self.window else {
-            return Vec::new();
-        };
-        let messages = window.take_confirmed(tag, multiple, now);
+        let messages = self.window.take_confirmed(tag, multiple, now);
         let mut durations = Vec::with_capacity(messages.len());
         for message in messages {
             durations.push(now.saturating_duration_since(message.published_at));
@@ -370,9 +363,7 @@ impl Ledger {
     /// Ends the current channel: what is not settled becomes to do again, in order, also what is acked. Returns how many messages
     /// were in flight. Every confirm that was received has to be recorded before.
     pub fn channel_ended(&mut self, reason: &CloseReason, now: Instant) -> usize {
-        let Some(window) = self.window.take() else {
-            return 0;
-        };
+        let window = mem::take(&mut self.window);
         let in_flight: Vec<InFlight> = window.into_messages().collect();
         if matches!(reason, CloseReason::Channel { .. }) {
             if let [message] = in_flight.as_slice() {
@@ -410,7 +401,7 @@ impl Ledger {
 
     /// The number of messages published and not confirmed.
     pub fn in_flight(&self) -> usize {
-        self.window.as_ref().map_or(0, Window::len)
+        self.window.len()
     }
 
     /// A caller waits, as far as is known.
@@ -420,7 +411,7 @@ impl Ledger {
 
     /// When the broker counts as stalled.
     pub fn stalls_at(&self) -> Option<Instant> {
-        self.window.as_ref()?.stalls_at()
+        self.window.stalls_at()
     }
 
     /// Numbers for operators. Looks at each delivery.
@@ -431,7 +422,7 @@ impl Ledger {
             parked: self.deliveries.len() - self.turns.len(),
             to_settle: live.map(|one| one.states.len() - one.settled).sum(),
             in_flight: self.in_flight(),
-            window: self.window.as_ref().map_or(0, |window| window.limit),
+            window: self.window.limit,
         }
     }
 }

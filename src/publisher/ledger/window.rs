@@ -51,8 +51,8 @@ pub struct InFlight {
     pub returned: Option<String>,
 }
 
-/// The unconfirmed messages of one channel.
-#[derive(Debug)]
+/// The unconfirmed messages of one channel. By default no channel is open, and nothing is accepted.
+#[derive(Debug, Default)]
 pub struct Window {
     /// With their delivery tags, in the order of publishing.
     messages: VecDeque<(u64, InFlight)>,
@@ -63,23 +63,19 @@ pub struct Window {
     bytes: usize,
     is_blocked: bool,
     fastest: Duration,
-    halved_at: Instant,
-    /// The last confirm of old messages, the last publish into an empty window, or the end of the last alarm.
-    active_at: Instant,
+    /// `None`, which is before any time, if it was not halved yet.
+    halved_at: Option<Instant>,
+    /// The last confirm of old messages, the last publish into an empty window, or the end of the last alarm; `None` before these.
+    active_at: Option<Instant>,
 }
 
 impl Window {
     /// For a channel that has just been opened.
-    pub fn new(now: Instant) -> Self {
+    pub fn open() -> Self {
         Self {
-            messages: VecDeque::new(),
-            last_tag: 0,
-            bytes: 0,
             limit: MIN_MESSAGES,
-            is_blocked: false,
             fastest: Duration::MAX,
-            halved_at: now,
-            active_at: now,
+            ..Self::default()
         }
     }
 
@@ -97,11 +93,11 @@ impl Window {
     pub fn push(&mut self, message: InFlight) -> u64 {
         let now = message.published_at;
         if self.messages.is_empty() {
-            if now.saturating_duration_since(self.active_at) > IDLE {
+            if self.active_at < now.checked_sub(IDLE) {
                 self.limit = MIN_MESSAGES;
                 self.fastest = Duration::MAX;
             }
-            self.active_at = now;
+            self.active_at = Some(now);
         }
         self.bytes += message.bytes;
         self.last_tag += 1;
@@ -141,7 +137,7 @@ impl Window {
         let late = (self.messages.front()).map(|(_, oldest)| oldest.published_at + STALL_LIMIT);
         let is_old = |message: &InFlight| late.is_none_or(|late| message.published_at < late);
         if confirmed.iter().any(is_old) {
-            self.active_at = now;
+            self.active_at = Some(now);
         }
         confirmed
     }
@@ -151,11 +147,9 @@ impl Window {
         let excess = latency.saturating_sub(self.fastest);
         if is_needed && excess < SLOW {
             self.limit = (self.limit + 1).min(MAX_MESSAGES);
-        } else if excess > TOO_SLOW
-            && now.saturating_duration_since(self.halved_at) >= HALVE_INTERVAL
-        {
+        } else if excess > TOO_SLOW && self.halved_at <= now.checked_sub(HALVE_INTERVAL) {
             self.limit = (self.limit / 2).max(MIN_MESSAGES);
-            self.halved_at = now;
+            self.halved_at = Some(now);
         }
     }
 
@@ -171,13 +165,14 @@ impl Window {
 
     /// A memory or disk alarm has begun, or it has ended: the broker can confirm again from now on.
     pub fn set_blocked(&mut self, is_blocked: bool, now: Instant) {
-        (self.is_blocked, self.active_at) = (is_blocked, now);
+        (self.is_blocked, self.active_at) = (is_blocked, Some(now));
     }
 
     /// When the broker counts as stalled, unless it confirms old messages before. `None` while nothing is unconfirmed, or the
     /// broker has blocked publishing.
     pub fn stalls_at(&self) -> Option<Instant> {
-        (!self.messages.is_empty() && !self.is_blocked).then(|| self.active_at + STALL_LIMIT)
+        let is_due = !self.messages.is_empty() && !self.is_blocked;
+        is_due.then_some(self.active_at? + STALL_LIMIT)
     }
 }
 
@@ -200,7 +195,7 @@ mod tests {
     }
 
     fn filled(count: usize, now: Instant) -> Window {
-        let mut window = Window::new(now);
+        let mut window = Window::open();
         for index in 0..count {
             assert_eq!(
                 window.push(message(index, 10, now)),
@@ -261,7 +256,7 @@ mod tests {
 
     /// A broker that takes a number of messages a second, and a window that is always full: its limit after some seconds.
     fn limit_at(rate: u32, start: Instant, seconds: u32) -> usize {
-        let (mut window, mut tag) = (Window::new(start), 0);
+        let (mut window, mut tag) = (Window::open(), 0);
         for number in 0..rate * seconds {
             let now = start + Duration::from_secs(1) / rate * number;
             while window.accepts(1) {
@@ -286,8 +281,8 @@ mod tests {
     #[test]
     fn slow_confirms_halve_the_limit_once_in_a_round_trip() {
         let start = Instant::now();
-        let mut window = Window::new(start);
-        window.limit = MAX_MESSAGES;
+        let mut window = Window::open();
+        (window.limit, window.active_at) = (MAX_MESSAGES, Some(start));
         window.push(message(0, 1, start));
         window.take_confirmed(1, false, start + Duration::from_millis(1));
         for index in 1..=100 {
@@ -309,7 +304,7 @@ mod tests {
             (TOO_SLOW, 100),
             (TOO_SLOW * 2, 50),
         ] {
-            let mut window = Window::new(start);
+            let mut window = Window::open();
             (window.limit, window.fastest) = (100, Duration::ZERO);
             window.adapt(latency, true, start + HALVE_INTERVAL);
             assert_eq!(window.limit, limit, "{latency:?}");
@@ -325,7 +320,7 @@ mod tests {
     #[test]
     fn a_window_that_is_not_needed_does_not_grow_and_a_pause_resets_it() {
         let mut now = Instant::now();
-        let mut window = Window::new(now);
+        let mut window = Window::open();
         for tag in 1..1000 {
             window.push(message(0, 1, now));
             window.take_confirmed(tag, false, now);

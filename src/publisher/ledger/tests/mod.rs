@@ -132,7 +132,7 @@ fn park(ledger: &mut Ledger, number: u64, events: usize, now: Instant) {
 #[test]
 fn deliveries_take_turns_message_by_message() {
     let (mut ledger, now) = (Ledger::default(), Instant::now());
-    ledger.opened(now);
+    ledger.opened();
     let _callers = [7, 4, 5, 2].map(|notification| submit(&mut ledger, batch(notification), now));
     let order: Vec<usize> = std::iter::from_fn(|| {
         let (_, message) = ledger.publish_next(now)?;
@@ -168,7 +168,7 @@ fn parked_deliveries_take_a_bounded_amount_of_memory() {
 #[test]
 fn parking_forgets_the_oldest_beyond_the_limit_but_none_with_a_message_in_flight() {
     let (mut ledger, now) = (Ledger::default(), Instant::now());
-    ledger.opened(now);
+    ledger.opened();
     let mut caller = submit(&mut ledger, batch(0), now);
     assert!(ledger.publish_next(now).is_some());
     caller.leave();
@@ -198,7 +198,7 @@ fn parking_forgets_the_oldest_beyond_the_limit_but_none_with_a_message_in_flight
 #[test]
 fn large_messages_fill_the_window_before_their_number_does() {
     let (mut ledger, now) = (Ledger::default(), Instant::now());
-    ledger.opened(now);
+    ledger.opened();
     let resources = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
     let batch = batch_of(resources.map(|resource| Event {
         output: Some("x".repeat(1_000_000).into()),

@@ -396,7 +396,7 @@ impl Model {
 
     fn open(&mut self) {
         if !self.is_open {
-            self.ledger.opened(self.now);
+            self.ledger.opened();
             (self.is_open, self.next_tag) = (true, 1);
         }
     }
