@@ -73,7 +73,6 @@ pub struct Ledger {
     /// Events that were in flight when the broker closed a channel; see above.
     suspects: VecDeque<EventRef>,
     window: Window,
-    parked_bytes: usize,
 }
 
 impl Ledger {
@@ -86,11 +85,8 @@ impl Ledger {
         caller: Caller,
         now: Instant,
     ) -> usize {
-        let delivery = self.deliveries.entry(identity).or_insert_with(|| {
-            let delivery = Delivery::new(batch.len(), now);
-            self.parked_bytes += delivery.parked_bytes();
-            delivery
-        });
+        let new = || Delivery::new(batch.len(), now);
+        let delivery = self.deliveries.entry(identity).or_insert_with(new);
         caller.wait.advance(delivery.settled, now);
         delivery.callers.push(caller);
         let settled = delivery.settled;
@@ -104,7 +100,6 @@ impl Ledger {
             };
             self.entities.entry(entity).or_default().push_back(event);
         }
-        self.parked_bytes -= delivery.parked_bytes();
         delivery.content = Some((batch, charge));
         delivery.cursor = 0;
         self.turns.push_back(identity);
@@ -303,7 +298,6 @@ impl Ledger {
             return;
         };
         self.turns.retain(|other| *other != identity);
-        self.parked_bytes += delivery.parked_bytes();
         delivery.changed_at = now;
         for (_, entity) in delivery.to_do(&batch) {
             if let Some(events) = self.entities.get_mut(&entity) {
@@ -318,20 +312,19 @@ impl Ledger {
 
     /// Forgets the oldest parked deliveries beyond [`MAX_PARKED_BYTES`].
     fn limit_parked(&mut self) {
-        while self.parked_bytes > MAX_PARKED_BYTES {
+        while self.parked_bytes() > MAX_PARKED_BYTES {
             let deliveries = self.deliveries.iter();
             let parked = deliveries.filter(|(_, delivery)| delivery.is_forgettable());
             let Some((&oldest, _)) = parked.min_by_key(|(_, delivery)| delivery.changed_at) else {
                 return;
             };
-            self.forget(oldest);
+            self.deliveries.remove(&oldest);
         }
     }
 
-    fn forget(&mut self, identity: Identity) {
-        if let Some(delivery) = self.deliveries.remove(&identity) {
-            self.parked_bytes -= delivery.parked_bytes();
-        }
+    fn parked_bytes(&self) -> usize {
+        let parked = self.deliveries.values().filter(|one| !one.is_live());
+        parked.map(Delivery::parked_bytes).sum()
     }
 
     /// Records that a sender gets the response to a settled notification, which is forgotten. Until then the same notification is
@@ -339,7 +332,7 @@ impl Ledger {
     pub fn heard(&mut self, identity: Identity) {
         let delivery = self.deliveries.get(&identity);
         if delivery.is_some_and(|delivery| !delivery.is_live() && delivery.is_settled()) {
-            self.forget(identity);
+            self.deliveries.remove(&identity);
         }
     }
 
@@ -351,13 +344,9 @@ impl Ledger {
                 self.park(identity, now);
             }
         }
-        let is_old = |_: &_, delivery: &mut Delivery| {
-            let age = now.saturating_duration_since(delivery.changed_at);
-            delivery.is_forgettable() && age >= PARKING_LIMIT
-        };
-        for (_, delivery) in self.deliveries.extract_if(is_old) {
-            self.parked_bytes -= delivery.parked_bytes();
-        }
+        self.deliveries.retain(|_, delivery| {
+            !delivery.is_forgettable() || now < delivery.changed_at + PARKING_LIMIT
+        });
     }
 
     /// Ends the current channel: what is not settled becomes to do again, in order, also what is acked. Returns how many messages

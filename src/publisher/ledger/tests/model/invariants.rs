@@ -170,7 +170,7 @@ impl Model {
         assert_eq!(ledger.has_callers(), live > 0, "a stop waits for callers");
         let may_stall = numbers.in_flight > 0 && !self.is_blocked;
         assert_eq!(ledger.stalls_at().is_some(), may_stall, "a stall");
-        assert_eq!(ledger.parked_bytes, parked);
+        assert_eq!(ledger.parked_bytes(), parked);
         assert_eq!(self.budget.used(), bytes, "the budget");
         assert_eq!(ledger.turns.len(), live, "a turn of a parked one");
         assert_eq!(
