@@ -75,10 +75,8 @@ struct PublisherThread {
     refusals: Refusals,
     ledger: Ledger,
     next_scan: Instant,
-    /// Channels opened so far.
-    channels: u64,
-    /// Makes message ids unique across runs of the connector.
-    instance: String,
+    /// Begins the ids of a channel's messages, and those of no other one.
+    id_prefix: String,
     status: Arc<Mutex<BrokerStatus>>,
     metrics: BrokerMetrics,
     heartbeat: Heartbeat,
@@ -95,8 +93,7 @@ impl Publisher {
         let (heard, heard_inbox) = unbounded();
         let (ended, stopped) = bounded(0);
         let status: Arc<Mutex<BrokerStatus>> = Arc::default();
-        let (now, since_epoch) = (Instant::now(), SystemTime::UNIX_EPOCH.elapsed());
-        let nanoseconds = since_epoch.map_or(0, |elapsed| elapsed.as_nanos());
+        let now = Instant::now();
         let thread = PublisherThread {
             settings,
             commands: inbox,
@@ -114,8 +111,7 @@ impl Publisher {
             refusals: Refusals::default(),
             ledger: Ledger::default(),
             next_scan: now,
-            channels: 0,
-            instance: format!("{nanoseconds:x}-{:x}", std::process::id()),
+            id_prefix: String::new(),
             status: Arc::clone(&status),
             metrics: metrics.clone(),
             heartbeat,
@@ -284,7 +280,7 @@ impl PublisherThread {
         };
         let _one_write = connection.write_gate.lock();
         while let Some((tag, message)) = self.ledger.publish_next(Instant::now()) {
-            let id = format!("{}-{}-{tag}", self.instance, self.channels);
+            let id = format!("{}{tag}", self.id_prefix);
             connection.publish(message, id)?;
         }
         Ok(())
@@ -317,9 +313,8 @@ impl PublisherThread {
 
     /// False if the message was not published on this channel.
     fn returned(&mut self, returned: &Return) -> bool {
-        let session = format!("{}-{}-", self.instance, self.channels);
         let id = returned.properties.message_id().as_deref();
-        let tag = id.and_then(|id| id.strip_prefix(&session)?.parse().ok());
+        let tag = id.and_then(|id| id.strip_prefix(&self.id_prefix)?.parse().ok());
         let reason = format!("{} {}", returned.reply_code, returned.reply_text);
         tag.is_some_and(|tag| self.ledger.returned(tag, reason))
     }
@@ -358,7 +353,8 @@ impl PublisherThread {
     }
 
     fn start_channel(&mut self, connection: BrokerConnection) {
-        self.channels += 1;
+        let since_epoch = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        self.id_prefix = format!("{:x}-{:x}-", since_epoch.as_nanos(), std::process::id());
         self.ledger.opened();
         self.broker.clone_from(&connection.name);
         (self.confirms, self.returns) = connection.confirmations.clone();
