@@ -82,23 +82,17 @@ pub enum DeliveryError {
 }
 
 impl DeliveryError {
-    /// A name for each variant, for limiting log entries.
+    /// A name for each kind of failure, for limiting log entries and for the metrics.
     pub fn reason(&self) -> &'static str {
-        self.reasons().0
-    }
-
-    /// For limiting log entries, and for the metrics; `None` where no event failed.
-    pub(super) fn reasons(&self) -> (&'static str, Option<&'static str>) {
         match self {
-            Self::Timeout { status, .. } => ("timeout", Some(status.failure_reason())),
-            Self::MappingTimeout => ("mapping timeout", None),
-            Self::Nacked(_) => ("nack", Some("nack")),
-            Self::Returned(..) => ("returned", Some("returned")),
-            Self::AccessRefused(..) => ("access refused", Some("access_refused")),
-            Self::ChannelClosed(..) => ("channel closed", Some("disconnected")),
-            Self::SenderGone => ("sender gone", None),
-            Self::Output(_) => ("output", None),
-            Self::Stopped => ("stopped", Some("disconnected")),
+            Self::Timeout { status, .. } => status.failure_reason(),
+            Self::MappingTimeout => "mapping_timeout",
+            Self::Nacked(_) => "nack",
+            Self::Returned(..) => "returned",
+            Self::AccessRefused(..) => "access_refused",
+            Self::ChannelClosed(..) | Self::Stopped => "disconnected",
+            Self::SenderGone => "sender_gone",
+            Self::Output(_) => "output",
         }
     }
 }
@@ -193,7 +187,7 @@ mod tests {
             DeliveryError::Stopped,
         ];
         for error in timeouts.into_iter().chain(others) {
-            let reason = error.reasons().1.unwrap();
+            let reason = error.reason();
             let count = format!("events_failed_total{{reason=\"{reason}\"}} 0\n");
             assert!(page.contains(&count), "{reason}");
         }

@@ -107,11 +107,9 @@ impl Publisher {
                 let _ = self.heard.send(identity);
                 self.metrics.published.add(events as u64);
             }
-            Err(error) => {
-                if let (_, Some(reason)) = error.reasons() {
-                    self.metrics.failed.add(reason, events as u64);
-                }
-            }
+            // It is not known to have failed, and nobody waits for it.
+            Err(DeliveryError::SenderGone) => {}
+            Err(error) => self.metrics.failed.add(error.reason(), events as u64),
         }
         verdict
     }
