@@ -123,15 +123,13 @@ fn check(config: &Config, path: &Path) -> Result<(), RunError> {
 
 /// Reads what is mapped from a file, or from standard input (`-`).
 fn read_input(path: &Path) -> Result<Input, RunError> {
-    let read = || {
-        if path == Path::new("-") {
-            let mut json = Vec::new();
-            io::stdin().read_to_end(&mut json)?;
-            return Ok(json);
-        }
+    let json = if path == Path::new("-") {
+        let mut json = Vec::new();
+        io::stdin().read_to_end(&mut json).map(|_| json)
+    } else {
         fs::read(path)
     };
-    let json = read().map_err(|source| RunError::Read {
+    let json = json.map_err(|source| RunError::Read {
         path: path.to_owned(),
         source,
     })?;
