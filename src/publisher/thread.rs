@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use amiquip::{Confirm, ConnectionBlockedNotification, Return};
-use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
+use crossbeam_channel::{Receiver, Sender, at, bounded, never, select, tick, unbounded};
 use log::{Level, debug, error, info, log, warn};
 use parking_lot::Mutex;
 
@@ -74,7 +74,8 @@ struct PublisherThread {
     log_limiter: LogLimiter,
     refusals: Refusals,
     ledger: Ledger,
-    next_scan: Instant,
+    /// When to call [`Self::scan`].
+    scans: Receiver<Instant>,
     /// Begins the ids of a channel's messages, and those of no other one.
     id_prefix: String,
     status: Arc<Mutex<BrokerStatus>>,
@@ -110,7 +111,7 @@ impl Publisher {
             log_limiter: LogLimiter::default(),
             refusals: Refusals::default(),
             ledger: Ledger::default(),
-            next_scan: now,
+            scans: tick(SCAN_INTERVAL),
             id_prefix: String::new(),
             status: Arc::clone(&status),
             metrics: metrics.clone(),
@@ -154,17 +155,11 @@ impl PublisherThread {
         while let Ok(command) = self.commands.try_recv() {
             self.execute(Some(command));
         }
-        let now = Instant::now();
-        if self.next_scan <= now {
-            self.scan(now);
-        }
-        self.drive_link(now);
+        self.drive_link(Instant::now());
         let (mut confirms, mut blocked) = (never(), never());
-        let (mut opened, mut ended) = (never(), never());
-        // What has a limit of some seconds may take until the next scan longer.
-        let mut due = self.next_scan;
+        let (mut opened, mut ended, mut retry) = (never(), never(), never());
         match &self.link {
-            Link::Down { retry_at } => due = due.min(*retry_at),
+            Link::Down { retry_at } => retry = at(*retry_at),
             Link::Opening(result) => opened = result.clone(),
             Link::Up(connection) => {
                 (confirms, blocked) = (self.confirms.clone(), connection.blocked.clone());
@@ -196,7 +191,9 @@ impl PublisherThread {
                 let (reason, reopened) = result.unwrap_or_else(no_result);
                 self.channel_ended(&reason, reopened);
             }
-            default(due.saturating_duration_since(Instant::now())) => {}
+            recv(retry) -> _ => {}
+            // What has a limit of some seconds may take until the next scan longer.
+            recv(self.scans) -> _ => self.scan(Instant::now()),
         }
     }
 
@@ -230,7 +227,6 @@ impl PublisherThread {
 
     /// What is due each second.
     fn scan(&mut self, now: Instant) {
-        self.next_scan = now + SCAN_INTERVAL;
         self.take_heard();
         self.ledger.scan(now);
         self.metrics.set_ledger(self.ledger.stats());
