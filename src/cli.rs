@@ -95,43 +95,29 @@ pub enum UsageError {
     /// An option's value is missing or invalid.
     #[error("{0}")]
     Value(#[from] pico_args::Error),
-    /// The option does not exist; perhaps with a suggestion.
-    #[error("unknown option {0}{1}")]
-    UnknownOption(String, String),
-    /// A positional argument; the program takes none.
-    #[error(
-        "unexpected argument (not shown; it may be a secret); name the configuration file with --config FILE"
-    )]
-    Positional,
-    /// An option is given more than once.
-    #[error("{0} is given twice")]
-    Duplicate(String),
+    /// An argument is not an option, or not one that may be given here.
+    #[error("{0}")]
+    Unused(String),
     /// The variable for an option has an invalid value.
     #[error("environment variable {0}: {1}")]
     Variable(&'static str, &'static str),
-    /// A value for an option that takes none (`--check=1`).
-    #[error("{0} takes no value")]
-    UnexpectedValue(String),
     /// More than one mode.
     #[error("--check, --explain, --dry-run and --stdout are mutually exclusive")]
     Conflict,
 }
 
-impl UsageError {
-    /// Why an argument was not used. Its value is not shown: it may be a secret.
-    fn of_unused(argument: &str) -> Self {
-        let name = argument.split('=').next().unwrap_or_default().to_owned();
-        if options().any(|option| option == argument) {
-            Self::Duplicate(name)
-        } else if options().any(|option| option == name) {
-            Self::UnexpectedValue(name)
-        } else if name.starts_with('-') {
-            let long = options().filter(|option| option.starts_with("--"));
-            let hint = did_you_mean(&name, long);
-            Self::UnknownOption(name, hint)
-        } else {
-            Self::Positional
-        }
+/// Why an argument is not used. Its value is not shown: it may be a secret.
+fn explain_unused(argument: &str) -> String {
+    let name = argument.split('=').next().unwrap_or_default();
+    if options().any(|option| option == argument) {
+        format!("{name} is given twice")
+    } else if options().any(|option| option == name) {
+        format!("{name} takes no value")
+    } else if name.starts_with('-') {
+        let long = options().filter(|option| option.starts_with("--"));
+        format!("unknown option {name}{}", did_you_mean(name, long))
+    } else {
+        "unexpected argument (not shown; it may be a secret); name the configuration file with --config FILE".to_owned()
     }
 }
 
@@ -153,7 +139,8 @@ impl Cli {
         let log_level = arguments.opt_value_from_fn("--log-level", level)?;
         let log_format = arguments.opt_value_from_fn("--log-format", format)?;
         if let Some(left) = arguments.finish().first() {
-            return Err(UsageError::of_unused(&left.to_string_lossy()));
+            let reason = explain_unused(&left.to_string_lossy());
+            return Err(UsageError::Unused(reason));
         }
         let mode = match (check, explain, dry_run, stdout) {
             _ if help => Mode::Help,
