@@ -57,13 +57,8 @@ pub enum RunError {
     #[error("cannot handle signals: {0}")]
     Signals(io::Error),
     /// The notification for `--dry-run` or `--explain` cannot be read.
-    #[error("cannot read the notification {}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
+    #[error("cannot read the notification {path}: {1}", path = .0.display())]
+    Read(PathBuf, io::Error),
     /// The input of `--dry-run` or `--explain` is neither a notification nor a list of alerts.
     #[error(transparent)]
     Input(#[from] InputError),
@@ -129,10 +124,7 @@ fn read_input(path: &Path) -> Result<Input, RunError> {
     } else {
         fs::read(path)
     };
-    let json = json.map_err(|source| RunError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
+    let json = json.map_err(|error| RunError::Read(path.to_owned(), error))?;
     Ok(Input::read(json)?)
 }
 

@@ -21,14 +21,9 @@ const MAX_FILE_BYTES: usize = 4 << 20;
 /// Why TLS cannot be set up. Holds nothing of the content of files.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file cannot be used.
-    #[error("{reason}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it, and what to do.
-        reason: String,
-    },
+    /// A file cannot be used: which one, what is wrong with it, and what to do.
+    #[error("{1}")]
+    File(PathBuf, String),
     /// Only one of certificate and key is given.
     #[error("cert_file and key_file must be set together")]
     IncompleteIdentity,
@@ -39,8 +34,7 @@ pub enum TlsError {
 
 impl TlsError {
     fn file(path: &Path, reason: String) -> Self {
-        let path = path.to_owned();
-        Self::File { path, reason }
+        Self::File(path.to_owned(), reason)
     }
 
     fn content(path: &Path, what: &str, stack: &ErrorStack) -> Self {

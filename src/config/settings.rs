@@ -219,7 +219,7 @@ impl Section<'_, '_> {
     /// Reports why TLS cannot be set up: at the key of the file concerned, or of the first that is set.
     fn report_tls(&mut self, error: &TlsError, files: [(&str, &Option<PathBuf>); 3]) {
         let is_concerned = |path: &Option<PathBuf>| match error {
-            TlsError::File { path: file, .. } => path.as_ref() == Some(file),
+            TlsError::File(file, _) => path.as_ref() == Some(file),
             TlsError::IncompleteIdentity | TlsError::Library(_) => path.is_some(),
         };
         let key = files.iter().find(|(_, path)| is_concerned(path));
