@@ -3,7 +3,6 @@
 //!
 //! Pure: the alerts are mapped once more for it. Which alert of an entity is published, [`choose_events`] decides.
 
-use std::borrow::Borrow;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -33,6 +32,13 @@ const IN_SEVERAL_GROUPS: &str = "alerts in several groups, and each group closes
     Remove a label in which the groups differ from group_by, or add it to the rule of resource.";
 const OF_SEVERAL_STATES: &str = "alerts of several states, of which the highest counts.\n\
     That is right for the severities of one problem.";
+
+/// What a list of alerts without groups cannot show.
+const ALERTS_ALONE: &str = "This list has no groups: its alerts are taken as one group, of all receivers that it holds \
+    (amtool alert query -r\nNAME: of one). With GET /api/v2/alerts/groups, entities of several groups are found, too.\n";
+
+/// An entity that several alerts or groups share: the names of the labels in which those differ, and what is shown.
+type Shared = (Vec<String>, String);
 
 /// What becomes of the alerts of an input together.
 #[derive(Debug, Default)]
@@ -127,13 +133,13 @@ impl<'n> Summary<'n> {
 
     /// The alerts of each entity and group that are merged: those of which one is hidden, and those of several states. Alerts
     /// of state 0 only have no alarm.
-    fn merged(&self) -> (Section, Section) {
+    fn merged(&self) -> (Vec<Shared>, Vec<Shared>) {
         let mut entities: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for (position, chosen) in self.chosen.iter().enumerate() {
             entities.entry(*chosen).or_default().push(position);
         }
         entities.retain(|_, positions| positions.len() > 1);
-        let (mut hidden, mut others) = (Section::default(), Section::default());
+        let (mut hidden, mut others) = (Vec::new(), Vec::new());
         for (chosen, positions) in entities {
             let chosen = &self.candidates[chosen];
             let alerts = positions.iter().map(|position| &self.candidates[*position]);
@@ -149,47 +155,42 @@ impl<'n> Summary<'n> {
             };
             let alerts = format!("alerts {numbers}; state {states}");
             let labels: Vec<_> = sent.map(|(_, labels)| labels).collect();
-            section.add(&chosen.entity.1, &alerts, &labels);
+            section.push(shared(&chosen.entity.1, &alerts, &labels));
         }
         (hidden, others)
     }
 
     /// The groups of each entity that is in several.
-    fn in_several_groups(&self) -> Section {
+    fn in_several_groups(&self) -> Vec<Shared> {
         let mut entities: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
         for candidate in &self.candidates {
             let (group, entity) = &candidate.entity;
             entities.entry(entity).or_default().insert(*group);
         }
         entities.retain(|_, groups| groups.len() > 1);
-        let mut section = Section::default();
-        for (entity, groups) in entities {
+        let shared = |(entity, groups): (&str, BTreeSet<usize>)| {
             let groups = groups.iter().map(|position| &self.groups[*position]);
-            let labels: Vec<_> = groups.clone().map(labels_of_group).collect();
+            let labels: Vec<Labels<'_>> = groups.clone().map(labels_of_group).collect();
+            let labels: Vec<&Labels<'_>> = labels.iter().collect();
             let numbers = first(groups.map(|group| group.body.group), MAX_NUMBERS);
-            section.add(entity, &format!("groups {numbers}"), &labels);
-        }
-        section
+            shared(entity, &format!("groups {numbers}"), &labels)
+        };
+        entities.into_iter().map(shared).collect()
     }
 
-    fn write_notes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// What the input lacks, or has too much of.
+    fn note(&self) -> String {
         let receivers = self.groups.iter().map(|group| &group.notification.receiver);
         let receivers = receivers.collect::<BTreeSet<_>>().len();
         match self.kind {
-            _ if self.alerts == 0 => writeln!(
-                f,
-                "There are no alerts: none fires, or the receiver has another name."
+            _ if self.alerts == 0 => {
+                "There are no alerts: none fires, or the receiver has another name.\n".to_owned()
+            }
+            InputKind::Groups if receivers > 1 => format!(
+                "These are the groups of {receivers} receivers. Add ?receiver=NAME to the URL for those of one.\n"
             ),
-            InputKind::Groups if receivers > 1 => writeln!(
-                f,
-                "These are the groups of {receivers} receivers. Add ?receiver=NAME to the URL for those of one."
-            ),
-            InputKind::Alerts => writeln!(
-                f,
-                "This list has no groups: its alerts are taken as one group, of all receivers that it holds (amtool alert query -r\n\
-                 NAME: of one). With GET /api/v2/alerts/groups, entities of several groups are found, too."
-            ),
-            InputKind::Groups | InputKind::Notification => Ok(()),
+            InputKind::Alerts => ALERTS_ALONE.to_owned(),
+            InputKind::Groups | InputKind::Notification => String::new(),
         }
     }
 }
@@ -215,74 +216,83 @@ impl fmt::Display for Summary<'_> {
                 write!(f, ", {number} {what}")?;
             }
         }
-        writeln!(f)?;
-        self.write_notes(f)?;
         let rejected = self.rejected.iter().map(|(reason, numbers)| {
             let shown = first(numbers.iter(), MAX_NUMBERS);
             (numbers.len(), format!("{shown}: {}", visible(reason)))
         });
-        write_largest(f, "Rejected alerts:", rejected.collect(), "reasons")?;
         let (hidden, others) = self.merged();
-        hidden.write(f, OF_ONE_STATE)?;
-        self.in_several_groups().write(f, IN_SEVERAL_GROUPS)?;
-        others.write(f, OF_SEVERAL_STATES)
+        let parts = [
+            self.note(),
+            section("Rejected alerts:", rejected.collect(), "reasons"),
+            of_entities(hidden, OF_ONE_STATE),
+            of_entities(self.in_several_groups(), IN_SEVERAL_GROUPS),
+            of_entities(others, OF_SEVERAL_STATES),
+        ];
+        write!(f, "\n{}", parts.concat())
     }
 }
 
-/// Entities that several alerts or groups share, one row for each, by the names of the labels in which those differ.
-#[derive(Default)]
-struct Section(BTreeMap<Vec<String>, Vec<String>>);
-
-impl Section {
-    /// Adds an entity with its alerts or groups, and their labels.
-    fn add<'l>(&mut self, entity: &str, members: &str, labels: &[impl Borrow<Labels<'l>>]) {
-        let entity = quote_value(&Value::from(entity));
-        let mut row = format!("{entity}: {members}");
-        let mut differing = Vec::new();
-        let all = labels.iter().flat_map(|labels| labels.borrow().iter());
-        let names: BTreeSet<&str> = all.map(|(name, _)| name).collect();
-        for name in names {
-            let values: BTreeSet<_> = labels
-                .iter()
-                .map(|labels| labels.borrow().get(name))
-                .collect();
-            if values.len() == 1 {
-                continue;
-            }
+/// An entity with its alerts or groups, and the labels in which they differ.
+fn shared(entity: &str, members: &str, labels: &[&Labels<'_>]) -> Shared {
+    let all = labels.iter().flat_map(|labels| labels.iter());
+    let names: BTreeSet<&str> = all.map(|(name, _)| name).collect();
+    let (mut differing, mut lines) = (Vec::new(), Vec::new());
+    for name in names {
+        let values: BTreeSet<_> = labels.iter().map(|labels| labels.get(name)).collect();
+        if values.len() > 1 {
+            let values = values.iter();
+            let values = values.map(|value| value.map_or_else(|| "absent".to_owned(), quote));
+            lines.push(format!("{}: {}", visible(name), first(values, MAX_VALUES)));
             differing.push(name.to_owned());
-            if differing.len() <= MAX_LABELS {
-                let values = values.iter();
-                let values = values.map(|value| value.map_or_else(|| "absent".to_owned(), quote));
-                let values = first(values, MAX_VALUES);
-                row += &format!("\n        {}: {values}", visible(name));
-            }
         }
-        match differing.len() {
-            0 => row += "\n        no label differs",
-            1..=MAX_LABELS => {}
-            labels => {
-                let more = count(labels - MAX_LABELS, "more label", "more labels");
-                row += &format!("\n        and {more}");
-            }
-        }
-        self.0.entry(differing).or_default().push(row);
     }
+    if lines.is_empty() {
+        lines.push("no label differs".to_owned());
+    }
+    if let more @ 1.. = lines.len().saturating_sub(MAX_LABELS) {
+        lines.truncate(MAX_LABELS);
+        lines.push(format!("and {}", count(more, "more label", "more labels")));
+    }
+    let entity = quote_value(&Value::from(entity));
+    let lines = lines.join("\n        ");
+    let shown = format!("{entity}: {members}\n        {lines}");
+    (differing, shown)
+}
 
-    /// One entity is shown for each combination of labels: the others have the same remedy.
-    fn write(&self, f: &mut fmt::Formatter<'_>, what: &str) -> fmt::Result {
-        let entities = self.0.values().map(Vec::len).sum();
-        let entities = count(entities, "entity has", "entities have");
-        let rows = self.0.values().map(|rows| {
-            let mut shown = rows[0].clone();
-            if let others @ 1.. = rows.len() - 1 {
-                let others = count(others, "more entity with", "more entities with");
-                shown += &format!("\n        and {others} the same labels");
-            }
-            (rows.len(), shown)
-        });
-        let title = format!("{entities} {what}");
-        write_largest(f, &title, rows.collect(), "combinations of labels")
+/// One entity is shown for each combination of labels: the others have the same remedy.
+fn of_entities(mut entities: Vec<Shared>, what: &str) -> String {
+    let number = count(entities.len(), "entity has", "entities have");
+    entities.sort_by(|(names, _), (others, _)| names.cmp(others));
+    let combinations = entities.chunk_by(|(names, _), (others, _)| names == others);
+    let rows = combinations.map(|entities| {
+        let mut row = entities[0].1.clone();
+        if let others @ 1.. = entities.len() - 1 {
+            let others = count(others, "more entity with", "more entities with");
+            row += &format!("\n        and {others} the same labels");
+        }
+        (entities.len(), row)
+    });
+    section(
+        &format!("{number} {what}"),
+        rows.collect(),
+        "combinations of labels",
+    )
+}
+
+/// The rows that stand for most, below a title, and how many others there are; nothing where there is no row.
+fn section(title: &str, mut rows: Vec<(usize, String)>, what: &str) -> String {
+    if rows.is_empty() {
+        return String::new();
     }
+    rows.sort_by_key(|(size, _)| Reverse(*size));
+    let mut text = format!("\n{title}\n");
+    for (_, row) in rows.iter().take(MAX_ROWS) {
+        text += &format!("    {row}\n");
+    }
+    if let more @ 1.. = rows.len().saturating_sub(MAX_ROWS) {
+        text += &format!("    and {more} more {what}\n");
+    }
+    text
 }
 
 /// A group's labels, and its receiver as another one.
@@ -292,27 +302,6 @@ fn labels_of_group<'g>(group: &'g Group<'_>) -> Labels<'g> {
     let labels = receiver.chain(notification.group_labels.iter());
     let labels = labels.map(|(name, value)| (name.into(), Some(value.into())));
     Labels::new(labels.collect())
-}
-
-/// Writes those rows that stand for most, if there are any, and how many others there are.
-fn write_largest(
-    f: &mut fmt::Formatter<'_>,
-    title: &str,
-    mut rows: Vec<(usize, String)>,
-    what: &str,
-) -> fmt::Result {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    writeln!(f, "\n{title}")?;
-    rows.sort_by_key(|(size, _)| Reverse(*size));
-    for (_, row) in rows.iter().take(MAX_ROWS) {
-        writeln!(f, "    {row}")?;
-    }
-    match rows.len().saturating_sub(MAX_ROWS) {
-        0 => Ok(()),
-        more => writeln!(f, "    and {more} more {what}"),
-    }
 }
 
 /// The first of some items, and how many others there are.
