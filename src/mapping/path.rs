@@ -6,25 +6,22 @@ use super::Context;
 use super::keys::{ALERT, Field, NOTIFICATION};
 use crate::event::FieldValue;
 
-/// The roots that are not in an alert, with the key of each in [`NOTIFICATION`].
-fn of_notification() -> impl Iterator<Item = (&'static str, Field)> {
-    NOTIFICATION.iter().filter_map(|(key, field)| match *key {
-        "version" => None,
-        "status" => Some(("groupStatus", *field)),
-        key => Some((key, *field)),
-    })
-}
-
 /// Every root.
 pub fn roots() -> impl Iterator<Item = &'static str> {
     fields().map(|(root, _)| root)
 }
 
+/// The roots: the keys of an alert, and with other names those of its notification.
 fn fields() -> impl Iterator<Item = (&'static str, Field)> {
+    let of_notification = NOTIFICATION.into_iter().map(|(key, field)| match key {
+        "status" => ("groupStatus", field),
+        key => (key, field),
+    });
+    let of_notification = of_notification.filter(|(root, _)| *root != "version");
     let received_at = ("receivedAt", Field::ReceivedAt);
     ALERT
         .into_iter()
-        .chain(of_notification())
+        .chain(of_notification)
         .chain([received_at])
 }
 
@@ -39,16 +36,12 @@ pub struct Path {
     may_be_unlisted: bool,
 }
 
-/// Why there is no value at a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Missing {
-    /// The map has no such entry.
-    Absent,
-    /// The string or map is empty.
-    Empty,
-    /// Only notifications have it, and this alert is from a list, a notification without a `groupKey`.
-    NotListed,
-}
+/// Why there is no value at a path: the map has no such entry.
+const ABSENT: &str = "is absent";
+/// The string or map is empty.
+const EMPTY: &str = "is empty";
+/// Only notifications have it, and this alert is from a list, a notification without a `groupKey`.
+const NOT_LISTED: &str = "is not in a list of alerts";
 
 /// Why a string is not a path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -83,7 +76,7 @@ impl Path {
             source: source.to_owned(),
             root: field,
             entry: entry.map(str::to_owned),
-            may_be_unlisted: of_notification().any(|(known, _)| known == root),
+            may_be_unlisted: ALERT.iter().all(|(known, _)| *known != root),
         })
     }
 
@@ -106,22 +99,22 @@ impl Path {
         matches!(self.root, Field::Texts(_)) && self.entry.is_none()
     }
 
-    /// The value for an alert: never an empty string or map.
-    pub fn find<'a>(&self, context: &Context<'a>) -> Result<FieldValue<'a>, Missing> {
+    /// The value for an alert, never an empty string or map; or what is said of the path in its place.
+    pub fn find<'a>(&self, context: &Context<'a>) -> Result<FieldValue<'a>, &'static str> {
         let whole = self.root.value(context);
         // Of a group, the API lists some of them.
         let is_unlisted = || context.shared.notification.group_key.is_empty();
         if self.may_be_unlisted && whole.text_len() == 0 && is_unlisted() {
-            return Err(Missing::NotListed);
+            return Err(NOT_LISTED);
         }
         let value = match (whole, &self.entry) {
             (FieldValue::Labels(labels), Some(name)) => {
-                FieldValue::String(labels.get(name).ok_or(Missing::Absent)?.into())
+                FieldValue::String(labels.get(name).ok_or(ABSENT)?.into())
             }
             (whole, _) => whole,
         };
         if value.text_len() == 0 {
-            return Err(Missing::Empty);
+            return Err(EMPTY);
         }
         Ok(value)
     }
@@ -149,12 +142,12 @@ mod tests {
             ("status", Ok("firing")),
             ("labels.alertname", Ok("InstanceDown")),
             ("labels.a.dotted.name", Ok("dotted")),
-            ("labels.empty", Err(Missing::Empty)),
-            ("labels.nosuch", Err(Missing::Absent)),
+            ("labels.empty", Err(EMPTY)),
+            ("labels.nosuch", Err(ABSENT)),
             ("annotations.title", Ok("Instance node_exporter:9100 down")),
             ("startsAt", Ok("2026-11-22T14:10:49Z")),
             ("endsAt", Ok("0001-01-01T00:00:00Z")),
-            ("generatorURL", Err(Missing::Empty)),
+            ("generatorURL", Err(EMPTY)),
             ("fingerprint", Ok("86714e72c9c59990")),
             ("groupStatus", Ok("firing")),
             ("groupKey", Ok("{}:{}")),
@@ -163,7 +156,7 @@ mod tests {
             ("truncatedAlerts", Ok("3")),
             ("groupLabels.alertname", Ok("InstanceDown")),
             ("commonLabels.job", Ok("node1")),
-            ("commonAnnotations.title", Err(Missing::Absent)),
+            ("commonAnnotations.title", Err(ABSENT)),
             ("receivedAt", Ok("2026-11-22T15:10:49Z")),
         ] {
             let found = Path::parse(path).unwrap();
@@ -180,7 +173,7 @@ mod tests {
         );
         assert_eq!(
             Path::parse("commonAnnotations").unwrap().find(&context),
-            Err(Missing::Empty)
+            Err(EMPTY)
         );
     }
 
@@ -192,18 +185,18 @@ mod tests {
             (GROUP, "groupStatus", None),
             (GROUP, "receiver", None),
             (GROUP, "groupLabels.alertname", None),
-            (GROUP, "groupLabels.job", Some(Missing::Absent)),
-            (GROUP, "labels.job", Some(Missing::Absent)),
-            (GROUP, "generatorURL", Some(Missing::Empty)),
-            (GROUP, "commonLabels.alertname", Some(Missing::NotListed)),
-            (GROUP, "commonAnnotations", Some(Missing::NotListed)),
-            (GROUP, "externalURL", Some(Missing::NotListed)),
-            (GROUP, "groupKey", Some(Missing::NotListed)),
-            (ALERT, "labels.job", Some(Missing::Absent)),
-            (ALERT, "annotations", Some(Missing::Empty)),
-            (ALERT, "groupStatus", Some(Missing::NotListed)),
-            (ALERT, "receiver", Some(Missing::NotListed)),
-            (ALERT, "groupLabels.alertname", Some(Missing::NotListed)),
+            (GROUP, "groupLabels.job", Some(ABSENT)),
+            (GROUP, "labels.job", Some(ABSENT)),
+            (GROUP, "generatorURL", Some(EMPTY)),
+            (GROUP, "commonLabels.alertname", Some(NOT_LISTED)),
+            (GROUP, "commonAnnotations", Some(NOT_LISTED)),
+            (GROUP, "externalURL", Some(NOT_LISTED)),
+            (GROUP, "groupKey", Some(NOT_LISTED)),
+            (ALERT, "labels.job", Some(ABSENT)),
+            (ALERT, "annotations", Some(EMPTY)),
+            (ALERT, "groupStatus", Some(NOT_LISTED)),
+            (ALERT, "receiver", Some(NOT_LISTED)),
+            (ALERT, "groupLabels.alertname", Some(NOT_LISTED)),
         ] {
             let input = Input::read(json.into()).unwrap();
             let groups = input.groups().unwrap();

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::Context;
 use super::dot::{Data, Dot};
-use super::path::{Missing, Path};
+use super::path::Path;
 use super::quote::quote;
 use crate::alertmanager::{Labels, MAX_OBJECT};
 use crate::event::FieldValue;
@@ -204,14 +204,8 @@ fn is_blank(value: &FieldValue<'_>) -> bool {
 }
 
 fn read<'a>(context: &Context<'a>, path: &'a Path) -> Result<FieldValue<'a>, Reason<'a>> {
-    path.find(context).map_err(|missing| {
-        let text = match missing {
-            Missing::Absent => "is absent",
-            Missing::Empty => "is empty",
-            Missing::NotListed => "is not in a list of alerts",
-        };
-        Reason::new(Subject::Path(path.as_str()), text)
-    })
+    let found = path.find(context);
+    found.map_err(|missing| Reason::new(Subject::Path(path.as_str()), missing))
 }
 
 fn copy<'a>(context: &Context<'a>, path: &'a Path) -> RuleResult<'a> {
@@ -267,18 +261,28 @@ impl TemplateRule {
             // Nobody sees this reason: the notification has no event then.
             return Err(Reason::new(Subject::Rule, "out of time"));
         }
-        self.check_input_lengths(context)?;
         let subject = match &self.field {
             Some(path) => Subject::Input(path, read(context, path)?),
             None => Subject::Rule,
         };
-        let field = match &subject {
-            Subject::Input(path, value) if value.text_len() > MAX_INPUT => {
-                return Err(Reason::new(Subject::Path(path.as_str()), TOO_LONG));
-            }
-            Subject::Input(_, value) => Some(value),
-            _ => None,
+        let (path, field) = match &subject {
+            Subject::Input(path, value) => (path.as_str(), Some(value)),
+            _ => ("", None),
         };
+        let (alert, notification) = (context.alert, context.shared.notification);
+        for (input, is_used, length) in [
+            (path, true, field.map_or(0, FieldValue::text_len)),
+            (".Alert", self.uses_alert, alert.json.len()),
+            (
+                ".Notification",
+                self.uses_notification,
+                notification.json_len(),
+            ),
+        ] {
+            if is_used && length > MAX_INPUT {
+                return Err(Reason::new(Subject::Path(input), TOO_LONG));
+            }
+        }
         let mut regex_match = None;
         if let (Some(regexp), Some(FieldValue::String(text))) = (&self.regexp, field) {
             let is_match = if self.uses_groups {
@@ -308,17 +312,6 @@ impl TemplateRule {
                 ..Reason::new(subject, "the template failed")
             }),
         }
-    }
-
-    fn check_input_lengths<'a>(&self, context: &Context<'a>) -> Result<(), Reason<'a>> {
-        let notification = context.shared.notification;
-        if self.uses_alert && context.alert.json.len() > MAX_INPUT {
-            return Err(Reason::new(Subject::Path(".Alert"), TOO_LONG));
-        }
-        if self.uses_notification && notification.json_len() > MAX_INPUT {
-            return Err(Reason::new(Subject::Path(".Notification"), TOO_LONG));
-        }
-        Ok(())
     }
 }
 
