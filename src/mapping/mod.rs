@@ -211,10 +211,9 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
             names,
         };
         if self.is_too_large() {
-            Err(vec![AlertError::EventTooLarge])
-        } else {
-            Ok(event)
+            return Err(vec![AlertError::EventTooLarge]);
         }
+        Ok(event)
     }
 
     /// Whether the values are too large for an event. Then no further rule is evaluated: together they could take any amount
@@ -247,14 +246,12 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
             last.dropped = true;
         }
         if let Some(trace) = &mut self.trace {
-            trace.push(FieldTrace::of_rule(
-                field,
-                rule,
-                &self.skipped,
-                found.as_ref(),
-            ));
+            let found = found.as_ref();
+            trace.push(FieldTrace::of_rule(field, rule, &self.skipped, found));
         }
-        found.map(|found| found.value)
+        let value = found?.value;
+        self.text_len += value.text_len();
+        Some(value)
     }
 
     /// The explanation of the current field, if one is wanted.
@@ -289,9 +286,7 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
     /// A string that must not be blank.
     fn required(&mut self, field: &'static str, rule: &'a Rule) -> Option<Name<'a>> {
         let warned = self.warnings.len();
-        let string = self.string(field, Some(rule)).unwrap_or_default();
-        self.text_len += string.len();
-        let name = Name::new(string);
+        let name = Name::new(self.string(field, Some(rule)).unwrap_or_default());
         if name.is_none() {
             // The error gives the same reasons.
             self.warnings.truncate(warned);
@@ -313,24 +308,30 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
         }
     }
 
+    /// A string that is not in the event as it is.
+    fn parsed(&mut self, field: &str, rule: Option<&'a Rule>) -> Option<Cow<'a, str>> {
+        let string = self.string(field, rule)?;
+        self.text_len -= string.len();
+        Some(string)
+    }
+
     fn truncated(&mut self, field: &str, rule: Option<&'a TruncatedRule>) -> Option<Cow<'a, str>> {
         let mut string = self.string(field, rule.map(|truncated| &truncated.rule))?;
         let length = rule?.length;
         let end = split_at_chars(&string, length).0.len();
         if end < string.len() {
             self.note(|| format!("cut to {length} of {} characters", string.chars().count()));
+            self.text_len -= string.len() - end;
             match &mut string {
                 Cow::Borrowed(string) => *string = &string[..end],
                 Cow::Owned(string) => string.truncate(end),
             }
         }
-        self.text_len += string.len();
         Some(string)
     }
 
     fn author(&mut self, rule: Option<&'a Rule>) -> Option<Cow<'a, str>> {
         let author = self.string("author", rule);
-        self.text_len += author.as_ref().map_or(0, |author| author.len());
         if author.is_none() {
             self.note(|| "default: <connector>.<connector_name>".to_owned());
         }
@@ -345,7 +346,7 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
             }
             return State::Ok;
         }
-        match (rule, self.string("state", rule)) {
+        match (rule, self.parsed("state", rule)) {
             (None, _) => self.note(|| "every firing alert is 3 (critical)".to_owned()),
             (_, None) => self.warn("state", "no value; using 3 (critical)".to_owned()),
             (_, Some(string)) => {
@@ -362,7 +363,7 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
     }
 
     fn timestamp(&mut self, rule: Option<&'a Rule>) -> Option<i64> {
-        let string = self.string("timestamp", rule);
+        let string = self.parsed("timestamp", rule);
         let seconds = string.and_then(|string| self.seconds(string.trim()));
         if seconds.is_none() {
             self.note(|| "Canopsis uses the time at which it reads the event".to_owned());
@@ -402,10 +403,7 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
 
     fn tags(&mut self, rule: Option<&'a Rule>) -> Option<&'a Labels<'a>> {
         match self.value("tags", rule)? {
-            FieldValue::Labels(labels) => {
-                self.text_len += labels.text_len();
-                Some(labels)
-            }
+            FieldValue::Labels(labels) => Some(labels),
             FieldValue::String(_) | FieldValue::Constant(_) => None,
         }
     }
@@ -413,7 +411,6 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
     /// Canopsis ignores a malformed text without a word.
     fn perf_data(&mut self, rule: Option<&'a Rule>) -> Option<PerfData<'a>> {
         let string = self.string("perf_data", rule)?;
-        self.text_len += string.len();
         PerfData::new(string)
             .map_err(|text| {
                 let reason = format!("{} is not {}", quote(&text), PerfData::FORM);
@@ -425,10 +422,8 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
     fn extra(&mut self, rules: &'a [(ExtraName, Rule)]) -> Vec<(&'a ExtraName, FieldValue<'a>)> {
         let mut extra = Vec::with_capacity(rules.len());
         for (name, rule) in rules {
-            if let Some(value) = self.value(name.as_str(), Some(rule)) {
-                self.text_len += value.text_len();
-                extra.push((name, value));
-            }
+            let value = self.value(name.as_str(), Some(rule));
+            extra.extend(value.map(|value| (name, value)));
         }
         extra
     }
