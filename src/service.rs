@@ -159,11 +159,10 @@ fn dry_run(config: &Config, path: &Path, log_level: LevelFilter) -> Result<(), R
 
 fn explain_file(config: &Config, config_path: &Path, path: &Path) -> Result<(), RunError> {
     let input = read_input(path)?;
-    let now = Timestamp::now();
-    let summary = Summary::new(&config.mapping, &input, now)?;
+    let summary = Summary::new(&config.mapping, &input, Timestamp::now())?;
     let mut out = BufWriter::new(io::stdout().lock());
     writeln!(out, "{} is valid", config_path.display())?;
-    explain::write(&mut out, &config.mapping, &summary, now)?;
+    explain::write(&mut out, &config.mapping, &summary)?;
     out.flush()?;
     all_mapped(summary.rejected(), summary.alerts)
 }

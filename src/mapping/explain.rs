@@ -3,16 +3,14 @@
 //! It decides nothing: it shows the event of the same [`Mapping`] that publishes, with what that recorded on the way.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 
-use jiff::Timestamp;
 use serde_json::Value;
 
 use super::quote::{quote, quote_value};
 use super::rule::{Reason, Rule, RuleValue};
 use super::summary::Summary;
 use super::{AlertError, Context, Mapping, NotificationContext};
-use crate::alertmanager::Alert;
 use crate::input::InputKind;
 use crate::text::visible;
 
@@ -20,12 +18,7 @@ use crate::text::visible;
 const OMITTED: &str = "omitted";
 
 /// Explains each alert of some notifications in turn, and what becomes of them together.
-pub fn write(
-    out: &mut dyn io::Write,
-    mapping: &Mapping,
-    summary: &Summary<'_>,
-    received_at: Timestamp,
-) -> io::Result<()> {
+pub fn write(out: &mut dyn Write, mapping: &Mapping, summary: &Summary<'_>) -> io::Result<()> {
     let mut numbers = 1..;
     for group in &summary.groups {
         let notification = &group.notification;
@@ -36,7 +29,7 @@ pub fn write(
                 notification.truncated_alerts
             )?;
         }
-        let context = NotificationContext::new(notification, received_at, &|| false);
+        let context = NotificationContext::new(notification, summary.received_at, &|| false);
         for (alert, number) in notification.alerts().zip(numbers.by_ref()) {
             write!(out, "\nAlert {number} of {}", summary.alerts)?;
             if summary.kind == InputKind::Groups {
@@ -53,7 +46,10 @@ pub fn write(
                     continue;
                 }
             };
-            write!(out, ": {}\n\n", heading(&alert))?;
+            let (name, status) = (alert.labels.get("alertname"), alert.status.as_str());
+            let name = name.map(|name| quote(name) + ", ").unwrap_or_default();
+            let fingerprint = quote(&alert.fingerprint);
+            write!(out, ": {name}{status}, fingerprint {fingerprint}\n\n")?;
             let (fields, errors) = explained(mapping, &context.with_alert(&alert))?;
             for field in fields {
                 write!(out, "{field}")?;
@@ -67,12 +63,6 @@ pub fn write(
         }
     }
     write!(out, "\n{summary}")
-}
-
-fn heading(alert: &Alert<'_>) -> String {
-    let name = alert.labels.get("alertname").map(|name| quote(name) + ", ");
-    let (name, status) = (name.unwrap_or_default(), alert.status.as_str());
-    format!("{name}{status}, fingerprint {}", quote(&alert.fingerprint))
 }
 
 /// How one alert's event gets its values, field by field, and why it has none.
@@ -168,7 +158,7 @@ mod tests {
         let input = Input::read(input.into()).unwrap();
         let summary = Summary::new(mapping, &input, NOW).unwrap();
         let mut out = Vec::new();
-        write(&mut out, mapping, &summary, NOW).unwrap();
+        write(&mut out, mapping, &summary).unwrap();
         let text = String::from_utf8(out).unwrap();
         let (alerts, _) = text.rsplit_once("\nSummary of ").unwrap();
         alerts.to_owned()

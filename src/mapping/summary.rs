@@ -47,6 +47,8 @@ pub struct Summary<'n> {
     pub kind: InputKind,
     /// The input's notifications.
     pub groups: Vec<Group<'n>>,
+    /// When they arrived.
+    pub received_at: Timestamp,
     /// How many alerts there are.
     pub alerts: usize,
     suppressed: usize,
@@ -66,6 +68,7 @@ impl<'n> Summary<'n> {
         let mut summary = Self {
             kind: input.kind,
             groups: input.groups()?,
+            received_at: now,
             ..Self::default()
         };
         for (position, Group { body, notification }) in summary.groups.iter().enumerate() {
