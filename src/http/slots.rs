@@ -13,7 +13,6 @@
 //! Other requests are answered while it is waiting. The oldest connection is evicted first. Its age counts from when it was
 //! accepted, or its last notification ended: requests that need no token do not renew it.
 
-use std::collections::BTreeMap;
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -49,11 +48,13 @@ pub struct ConnectionSlots {
 #[derive(Debug, Default)]
 struct SlotTable {
     max: usize,
-    taken: BTreeMap<u64, Slot>,
+    /// In the order in which they were taken. One piece of memory: every notification counts them.
+    taken: Vec<Slot>,
 }
 
 #[derive(Debug)]
 struct Slot {
+    id: u64,
     socket: Arc<TcpStream>,
     state: SlotState,
     /// When it was accepted, or its last notification ended.
@@ -129,14 +130,13 @@ impl ConnectionSlots {
             self.changed
                 .wait_while_until(&mut table, |table| table.is_full(), until);
         }
-        let last = table.taken.last_key_value();
-        let id = last.map_or(0, |(last, _)| last + 1);
-        let slot = Slot {
+        let id = table.taken.last().map_or(0, |last| last.id + 1);
+        table.taken.push(Slot {
+            id,
             socket: Arc::clone(socket),
             state: SlotState::Waiting,
             since: Instant::now(),
-        };
-        table.taken.insert(id, slot);
+        });
         Some(SlotGuard {
             slots: Arc::clone(self),
             id,
@@ -155,7 +155,7 @@ impl ConnectionSlots {
     /// new connection or notification may begin any more.
     pub fn drain(&self, deadline: Instant) -> usize {
         let mut table = self.table.lock();
-        for slot in table.taken.values() {
+        for slot in &table.taken {
             let _ = slot.socket.shutdown(Shutdown::Read);
         }
         let has_notifications = |table: &mut SlotTable| table.count(SlotState::Notifying) > 0;
@@ -190,7 +190,7 @@ impl SlotTable {
 
     /// Of the slots in some states, the one that is evicted first.
     fn oldest(&mut self, is_candidate: impl Fn(SlotState) -> bool) -> Option<&mut Slot> {
-        let slots = self.taken.values_mut();
+        let slots = self.taken.iter_mut();
         let candidates = slots.filter(|slot| is_candidate(slot.state));
         candidates.min_by_key(|slot| slot.since)
     }
@@ -200,13 +200,13 @@ impl SlotTable {
     }
 
     fn count(&self, state: SlotState) -> usize {
-        let slots = self.taken.values();
+        let slots = self.taken.iter();
         slots.filter(|slot| slot.state == state).count()
     }
 
     /// Every change of a state except for an eviction. Returns the state, which stays [`SlotState::Leaving`] where it was.
     fn enter(&mut self, id: u64, new: SlotState) -> Option<SlotState> {
-        let slot = self.taken.get_mut(&id)?;
+        let slot = self.taken.iter_mut().find(|slot| slot.id == id)?;
         // An evicted connection stays one, although its thread may not have noticed yet.
         if slot.state != SlotState::Leaving {
             if slot.state == SlotState::Notifying {
@@ -261,7 +261,7 @@ impl SlotGuard {
 
 impl Drop for SlotGuard {
     fn drop(&mut self) {
-        self.slots.table.lock().taken.remove(&self.id);
+        (self.slots.table.lock().taken).retain(|slot| slot.id != self.id);
         self.slots.changed.notify_all();
     }
 }
@@ -350,14 +350,15 @@ mod tests {
             (Leaving, Waiting, Leaving, false),
         ] {
             let slot = Slot {
+                id: 7,
                 socket: Arc::clone(&socket),
                 state: old,
                 since: accepted,
             };
             let mut table = SlotTable::default();
-            table.taken.insert(0, slot);
-            assert_eq!(table.enter(0, new), Some(state), "{old:?} {new:?}");
-            let slot = &table.taken[&0];
+            table.taken.push(slot);
+            assert_eq!(table.enter(7, new), Some(state), "{old:?} {new:?}");
+            let slot = &table.taken[0];
             let found = (slot.state, slot.since != accepted);
             assert_eq!(found, (state, is_renewed), "{old:?} {new:?}");
         }
@@ -371,7 +372,11 @@ mod tests {
         let (idle, first) = (enter(), enter());
         first.begin_handshake();
         let others: Vec<_> = (0..MAX_HANDSHAKES).map(|_| enter()).collect();
-        let state = |guard: &SlotGuard| slots.table.lock().taken[&guard.id].state;
+        let state = |guard: &SlotGuard| {
+            let taken = &slots.table.lock().taken;
+            let slot = taken.iter().find(|slot| slot.id == guard.id);
+            slot.unwrap().state
+        };
         for (number, guard) in others.iter().enumerate() {
             assert_ne!(state(&first), SlotState::Leaving, "{number}");
             guard.begin_handshake();
@@ -423,20 +428,21 @@ mod tests {
             (&[4], 1, &[], Some(5)),
             (&[2], 0, &[], None),
         ] {
-            let slot = |time: &u32| Slot {
+            let slot = |(id, time): (u64, &u32)| Slot {
+                id,
                 socket: Arc::clone(&socket),
                 state: SlotState::Waiting,
                 since: at(*time),
             };
             let mut table = SlotTable {
                 max: 2,
-                taken: (0..).zip(times.iter().map(slot)).collect(),
+                taken: (0..).zip(times.iter()).map(slot).collect(),
             };
             let retry_at = table.evict(count, MIN_AGE, at(4));
             assert_eq!(retry_at, next.map(at), "{times:?}");
             let taken = table.taken.iter();
-            let leaving = taken.filter(|(_, slot)| slot.state == SlotState::Leaving);
-            let ids: Vec<_> = leaving.map(|(id, _)| *id).collect();
+            let leaving = taken.filter(|slot| slot.state == SlotState::Leaving);
+            let ids: Vec<_> = leaving.map(|slot| slot.id).collect();
             assert_eq!(ids, evicted, "{times:?}");
         }
     }
@@ -452,7 +458,7 @@ mod tests {
             let table = slots.table.lock();
             let leaving = table
                 .taken
-                .values()
+                .iter()
                 .map(|slot| slot.state == SlotState::Leaving);
             assert_eq!(leaving.collect::<Vec<_>>(), expected);
         }
@@ -465,7 +471,7 @@ mod tests {
         let leave =
             |(socket, _): &(Arc<_>, _)| leave_when_closed(socket, slots.take(socket).unwrap());
         let threads: Vec<_> = sockets[1..].iter().map(leave).collect();
-        for slot in slots.table.lock().taken.values_mut() {
+        for slot in &mut slots.table.lock().taken {
             slot.since -= MIN_AGE;
         }
         slots.resize(4);
