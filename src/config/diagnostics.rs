@@ -51,29 +51,22 @@ pub enum Origin {
 }
 
 impl Place {
-    /// The place of a key that the file lacks.
-    pub fn missing(path: &str) -> Self {
-        Self {
-            name: path.to_owned(),
-            origin: Origin::Missing,
-        }
+    /// The place of a key or of a variable.
+    pub fn new(name: impl Into<String>, origin: Origin) -> Self {
+        let name = name.into();
+        Self { name, origin }
     }
 
-    /// An environment variable.
-    pub fn variable(name: String) -> Self {
-        Self {
-            name,
-            origin: Origin::Environment,
-        }
+    /// The place of a key that the file lacks.
+    pub fn missing(path: &str) -> Self {
+        Self::new(path, Origin::Missing)
     }
 }
 
 impl From<&NodeRef<'_>> for Place {
     fn from(node: &NodeRef<'_>) -> Self {
-        Self {
-            name: node.path.clone(),
-            origin: node.position.map_or(Origin::Missing, Origin::File),
-        }
+        let origin = node.position.map_or(Origin::Missing, Origin::File);
+        Self::new(&node.path, origin)
     }
 }
 

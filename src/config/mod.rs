@@ -154,7 +154,7 @@ impl Config {
         diagnostics.check_keys(&root, &known, |key| unknown_root_key(key, &known));
         for (name, meant) in environment.misspelt() {
             let message = format!("is not read; did you mean {meant}?");
-            diagnostics.warn(Place::variable(name.to_owned()), message);
+            diagnostics.warn(Place::new(name, Origin::Environment), message);
         }
         let publisher = settings::read_amqp(&root, environment, &mut diagnostics);
         let http = settings::read_http(&root, environment, overrides, &mut diagnostics);

@@ -7,7 +7,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::diagnostics::{Diagnostics, Place, unknown_key};
+use super::diagnostics::{Diagnostics, Origin, Place, unknown_key};
 use super::environment::Environment;
 use crate::suggest::did_you_mean;
 use crate::{files, placeholder};
@@ -89,7 +89,7 @@ impl<'d, 'e> Section<'d, 'e> {
     /// The place of a key, or of the section where neither the file nor the environment has the key.
     pub fn place(&self, key: &str) -> Place {
         if self.has_variable(key) {
-            return Place::variable(self.keys.variable(key));
+            return Place::new(self.keys.variable(key), Origin::Environment);
         }
         let node = self.node.as_ref().and_then(|node| node.get(key));
         node.map_or_else(|| Place::missing(self.keys.path), |node| (&node).into())
