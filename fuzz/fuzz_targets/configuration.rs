@@ -25,7 +25,7 @@ fuzz_target!(|text: &str| {
                 assert!(error.to_string().len() < MAX_ERROR_BYTES);
             }
         }
-        Err(ConfigError::Syntax { message, .. }) => assert!(!message.is_empty()),
+        Err(ConfigError::Syntax { error, .. }) => assert!(!error.message.is_empty()),
         Err(ConfigError::Read { .. }) => unreachable!("nothing is read"),
     }
 });

@@ -4,7 +4,7 @@
 //! An invalid configuration is rejected as a whole. The error lists everything that is wrong, then the warnings, each with its key's path and line
 //! or its variable, and never shows a secret.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ pub use environment::{Environment, LOG_FORMAT, LOG_LEVEL};
 pub use event::KEYS as EVENT_KEYS;
 pub use settings::{AMQP, HTTP, TLS};
 pub use source::SectionKeys;
-pub use yamldoc::{MAX_FILE_BYTES, Position};
+pub use yamldoc::{MAX_FILE_BYTES, Position, SyntaxError};
 
 use crate::mapping::Mapping;
 use crate::suggest::did_you_mean;
@@ -67,14 +67,12 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// The file is not valid YAML.
-    #[error("{}: {}invalid YAML: {message}", path.display(), position.map_or_else(String::new, |position| format!("{position}: ")))]
+    #[error("{}: {}invalid YAML: {}", path.display(), error.position.map_or_else(String::new, |position| format!("{position}: ")), error.message)]
     Syntax {
         /// The file.
         path: PathBuf,
-        /// Where, as far as it is known.
-        position: Option<Position>,
         /// What the parser reports, without the text of the file.
-        message: String,
+        error: SyntaxError,
     },
     /// Settings are missing or invalid.
     #[error("{}", list(path, errors, warnings))]
@@ -93,18 +91,15 @@ fn list(path: &Path, errors: &[Diagnostic], warnings: &[String]) -> String {
     let in_environment = |error: &&Diagnostic| error.place.origin == Origin::Environment;
     let origin = match errors.iter().filter(in_environment).count() {
         0 => path.display().to_string(),
-        count if count == errors.len() => "environment".to_owned(),
+        all if all == errors.len() => "environment".to_owned(),
         _ => format!("{} and environment", path.display()),
     };
     let noun = if errors.len() == 1 { "error" } else { "errors" };
-    let mut text = format!("{origin}: {} {noun}; configuration rejected", errors.len());
-    for error in listed(errors) {
-        let _ = write!(text, "\n  {error}");
-    }
-    for warning in warnings {
-        let _ = write!(text, "\n  warning: {warning}");
-    }
-    text
+    let count = errors.len();
+    let mut lines = vec![format!("{origin}: {count} {noun}; configuration rejected")];
+    lines.extend(listed(errors));
+    lines.extend(warnings.iter().map(|warning| format!("warning: {warning}")));
+    lines.join("\n  ")
 }
 
 impl Config {
@@ -130,8 +125,7 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let document = Document::parse(text).map_err(|error| ConfigError::Syntax {
             path: path.to_owned(),
-            position: error.position,
-            message: error.message,
+            error,
         })?;
         let root = document.root();
         let known = [&["amqp", "http"], event::KEYS].concat();
