@@ -49,7 +49,6 @@ impl DeadlineSocket {
     ) -> io::Result<T> {
         loop {
             let left = self.deadline.saturating_duration_since(Instant::now());
-            // A timeout of zero means no limit.
             if left.is_zero() {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
