@@ -146,9 +146,7 @@ impl MappingReader<'_> {
         if !matches!(node.node, Node::Map(_)) {
             let message = "must be a mapping of names to rules";
             self.diagnostics.error(&node, message);
-            return Vec::new();
-        }
-        if prefix.is_empty() {
+        } else if prefix.is_empty() {
             self.diagnostics.warn(
                 Place::missing("extra_infos_prefix"),
                 "is empty; a later version of Canopsis may use one of the names for a field of its events",

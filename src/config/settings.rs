@@ -279,7 +279,7 @@ impl Section<'_, '_> {
             } else if setting.text.contains([',', ';']) {
                 let message = "has a comma or a semicolon, which is part of the token; several tokens are a YAML list: [NEW, OLD]";
                 self.diagnostics.warn(place, message);
-            } else if is_quoted(&setting.text) {
+            } else if let [b'"', .., b'"'] | [b'\'', .., b'\''] = setting.text.as_bytes() {
                 let message = "is in quotation marks, which are part of the token; remove them";
                 self.diagnostics.warn(place, message);
             } else {
@@ -300,11 +300,4 @@ fn has_separator(word: &str) -> bool {
     let mut parts = word.split([',', ';']);
     let first = parts.next().unwrap_or_default();
     first.is_empty() || parts.any(|part| part.is_empty() || part.contains("://"))
-}
-
-/// Whether a variable or a file contains the quotation marks of a shell.
-fn is_quoted(text: &str) -> bool {
-    ['"', '\'']
-        .iter()
-        .any(|quote| text.len() > 1 && text.starts_with(*quote) && text.ends_with(*quote))
 }
