@@ -31,27 +31,20 @@ const MAX_GATE_WAIT: Duration = Duration::from_millis(20);
 /// A socket whose write errors show only as the end of what can be read: amiquip would stop reading at a write error, and
 /// lose the confirms that have already arrived.
 #[derive(Debug)]
-struct Socket {
-    inner: Arc<TcpStream>,
-    has_failed: bool,
-}
+struct Socket(Arc<TcpStream>);
 
 impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        (&*self.inner).read(buffer)
+        (&*self.0).read(buffer)
     }
 }
 
 impl Write for Socket {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        if self.has_failed {
-            return Ok(buffer.len());
-        }
-        match (&*self.inner).write(buffer) {
+        match (&*self.0).write(buffer) {
             Err(error) if !TEMPORARY.contains(&error.kind()) => {
-                self.has_failed = true;
-                // In case the broker would wait for more: it closes the connection now.
-                let _ = self.inner.shutdown(Shutdown::Write);
+                // In case the broker would wait for more: it closes the connection now. What is written later fails, too.
+                let _ = self.0.shutdown(Shutdown::Write);
                 Ok(buffer.len())
             }
             result => result,
@@ -83,10 +76,7 @@ impl BoundedStream {
         session: Option<Ssl>,
         write_gate: Arc<WriteGate>,
     ) -> io::Result<Self> {
-        let inner = Socket {
-            inner: Arc::clone(socket),
-            has_failed: false,
-        };
+        let inner = Socket(Arc::clone(socket));
         let transport: Box<dyn Transport> = match session {
             Some(ssl) => Box::new(ssl.connect(inner).map_err(tls::handshake_error)?),
             None => Box::new(inner),
