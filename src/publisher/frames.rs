@@ -85,7 +85,6 @@ impl FrameCheck {
             return Err("the server sent a frame above the negotiated size");
         }
         let size = size as usize;
-        let mut read = 0;
         if kind == 2 {
             if size < CONTENT_HEADER_BYTES {
                 return Err(INVALID_FRAME);
@@ -96,9 +95,8 @@ impl FrameCheck {
             if u64::from_be_bytes(*message_size) > MAX_MESSAGE_BYTES {
                 return Err("the server sent a message above the size of any event");
             }
-            read = CONTENT_HEADER_BYTES;
         }
-        (self.rest, self.has_frame) = (size - read + 1, true);
+        (self.rest, self.has_frame) = (size - content.len() + 1, true);
         self.header.clear();
         Ok(())
     }
