@@ -179,7 +179,7 @@ impl EncodedNotification {
                 written.map_err(|error| DeliveryError::Output(error.to_string()))?;
             }
         }
-        reporter.count(&self.counts);
+        reporter.count(&self.counts, self.events.hidden);
         (reporter.groups.lock()).record(self.group, &self.events.states);
         Ok(Outcome {
             published: count,
@@ -254,7 +254,6 @@ impl Encoder<'_> {
     /// Keeps one event for each entity, and reports entities that alerts or groups share.
     fn finish(mut self, notification: &Notification<'_>) -> EncodedNotification {
         let mut events = self.builder.finish();
-        self.counts.sharing_entity = events.hidden;
         let first = events.first_hiding;
         if let Some(first) = first.and_then(|index| events.batch.get(index)) {
             self.reporter.hidden(events.hidden, first.entity_id);

@@ -38,7 +38,6 @@ pub(super) struct AlertCounts {
     /// By status.
     pub received: [u64; 2],
     pub truncated: u64,
-    pub sharing_entity: usize,
     pub lowered_by_group: usize,
     /// By the field that is at fault.
     pub rejected: BTreeMap<&'static str, u64>,
@@ -145,8 +144,8 @@ impl MappingReporter {
         limiter.map_or(Some(0), |limiter| limiter.allow(what, LogRate::REPEATED))
     }
 
-    /// Counts a notification that is delivered.
-    pub(super) fn count(&self, counts: &AlertCounts) {
+    /// Counts a notification that is delivered, of which this many events are hidden.
+    pub(super) fn count(&self, counts: &AlertCounts, hidden: usize) {
         let metrics = &self.metrics;
         for status in [Status::Firing, Status::Resolved] {
             let alerts = counts.received[status as usize];
@@ -154,7 +153,7 @@ impl MappingReporter {
         }
         // A sender chooses the number: the counter must not overflow.
         metrics.truncated.add(counts.truncated.min(u32::MAX.into()));
-        metrics.sharing.add(counts.sharing_entity as u64);
+        metrics.sharing.add(hidden as u64);
         metrics.lowered.add(counts.lowered_by_group as u64);
         for (field, alerts) in &counts.rejected {
             metrics.rejected.add(*field, *alerts);
