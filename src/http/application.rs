@@ -11,10 +11,13 @@ use jiff::Timestamp;
 use log::{debug, error, info, trace, warn};
 use parking_lot::RwLock;
 
+use super::connection::Connection;
 use super::permits::MappingPermits;
+use super::request::RequestHead;
 use super::response::LogLimit;
 use super::routes::{self, Action, Route};
-use super::{HandshakeError, HttpError, Request, Response, ServerSettings, Unauthorized, auth};
+use super::slots::SlotUsage;
+use super::{HandshakeError, HttpError, Response, ServerSettings, Unauthorized, auth};
 use crate::logging::{LogLimiter, LogRate};
 use crate::mapping::Mapping;
 use crate::memory::Budget;
@@ -117,16 +120,16 @@ impl Application {
     }
 
     /// Responds to a request. A panic becomes a 500: it must not leave the sender without a response.
-    pub fn respond(&self, request: &mut Request<'_>) -> Response {
-        let (started, id) = (Instant::now(), self.next_id());
-        let route = routes::find(&request.head.path);
+    pub fn respond(&self, head: &RequestHead, connection: &mut Connection) -> Response {
+        let (started, id, peer) = (Instant::now(), self.next_id(), connection.peer);
+        let route = routes::find(&head.path);
         let routed = catch_unwind(AssertUnwindSafe(|| {
-            self.route(request, route, &id).unwrap_or_else(|error| {
-                self.log(request, &error, &id);
+            let routed = self.route(head, connection, route, &id);
+            routed.unwrap_or_else(|error| {
+                self.log(head, peer, &error, &id);
                 error.response()
             })
         }));
-        let (head, peer) = (request.head, request.peer);
         let mut response = routed.unwrap_or_else(|_| {
             error!(request = id, peer:% = peer, path:% = shorten(&head.path); "internal error: request handler panicked (please report)");
             HttpError::Internal.response()
@@ -164,8 +167,7 @@ impl Application {
         }
     }
 
-    fn log(&self, request: &Request<'_>, error: &HttpError, id: &str) {
-        let (head, peer) = (request.head, request.peer);
+    fn log(&self, head: &RequestHead, peer: SocketAddr, error: &HttpError, id: &str) {
         let (status, log_limit) = error.classify();
         let Some(suppressed) = self.is_allowed(log_limit) else {
             return debug!(request = id, peer:% = peer, status; "{error}");
@@ -195,20 +197,21 @@ impl Application {
 
     fn route(
         &self,
-        request: &mut Request<'_>,
+        head: &RequestHead,
+        connection: &mut Connection,
         route: Option<Route>,
         id: &str,
     ) -> Result<Response, HttpError> {
-        let (head, config) = (request.head, self.config());
+        let (config, peer) = (self.config(), connection.peer);
         let settings = &config.settings;
         let header = head.authorization.as_deref();
-        let authorized = auth::authorize(header, &settings.tokens, request.peer.ip());
+        let authorized = auth::authorize(header, &settings.tokens, peer.ip());
         // A wrong token is an error also where none is required: the sender is misconfigured, or guesses.
         if let Err(error @ (Unauthorized::Wrong | Unauthorized::PublishedToken)) = authorized {
             return Err(error.into());
         }
         if let Ok(position @ 2..) = authorized {
-            self.later_token_used(position, request.peer);
+            self.later_token_used(position, peer);
         }
         let (_, methods, action) = route.ok_or_else(|| routes::unknown_path(&head.path))?;
         if !methods.contains(&head.method.as_str()) {
@@ -217,7 +220,7 @@ impl Application {
         match action {
             Action::Notify => {
                 authorized?;
-                self.webhook(&config, request, id)
+                self.webhook(&config, head, connection, id)
             }
             Action::CheckHealth => Ok(Response::ok("healthy")),
             Action::CheckReadiness => {
@@ -228,7 +231,7 @@ impl Application {
             Action::Reload => {
                 authorized?;
                 // As a notification, so that it is not evicted while it waits.
-                let claimed = request.slot.begin_notification();
+                let claimed = connection.slot.begin_notification();
                 claimed.map_err(HttpError::Saturated)?;
                 (self.reload)()?;
                 Ok(Response::ok("reloaded"))
@@ -237,13 +240,13 @@ impl Application {
                 if settings.metrics_require_token {
                     authorized?;
                 }
-                Ok(self.metrics_page(settings, request))
+                Ok(self.metrics_page(settings, connection.slot.slots.usage()))
             }
         }
     }
 
-    fn metrics_page(&self, settings: &ServerSettings, request: &Request<'_>) -> Response {
-        let (http, usage) = (&self.metrics.http, request.slot.slots.usage());
+    fn metrics_page(&self, settings: &ServerSettings, usage: SlotUsage) -> Response {
+        let http = &self.metrics.http;
         http.connections.set(usage.connections as u64);
         http.notifications.set(usage.notifications as u64);
         http.max_notifications.set(usage.max_notifications as u64);
@@ -259,21 +262,21 @@ impl Application {
     fn webhook(
         &self,
         config: &ActiveConfig,
-        request: &mut Request<'_>,
+        head: &RequestHead,
+        connection: &mut Connection,
         id: &str,
     ) -> Result<Response, HttpError> {
         if self.is_stopping() {
             return Err(HttpError::Stopping);
         }
-        if request.head.is_encoded {
+        if head.is_encoded {
             return Err(HttpError::ContentEncoding);
         }
-        let claimed = request.slot.begin_notification();
+        let claimed = connection.slot.begin_notification();
         claimed.map_err(HttpError::Saturated)?;
         let settings = &config.settings;
-        let connection = &mut *request.connection;
-        let body = connection.read_body(request.head, settings.max_body_bytes, &self.budget)?;
-        debug!(request = id, peer:% = request.peer, bytes = body.bytes.len(); "notification received");
+        let body = connection.read_body(head, settings.max_body_bytes, &self.budget)?;
+        debug!(request = id, peer:% = connection.peer, bytes = body.bytes.len(); "notification received");
         trace!(
             "notification body: {}",
             String::from_utf8_lossy(&body.bytes)

@@ -142,6 +142,7 @@ mod tests {
     use std::thread;
 
     use super::super::request;
+    use super::super::slots::ConnectionSlots;
     use super::super::stream::{DeadlineSocket, Stream};
     use super::*;
 
@@ -166,9 +167,11 @@ mod tests {
     }
 
     fn accepted(listener: &TcpListener) -> Connection {
-        let socket = Arc::new(listener.accept().unwrap().0);
+        let (socket, peer) = listener.accept().unwrap();
+        let socket = Arc::new(socket);
+        let slot = Arc::new(ConnectionSlots::new(2)).take(&socket).unwrap();
         let socket = DeadlineSocket::new(socket, Duration::from_mins(1));
-        Connection::new(Stream::Plain(socket))
+        Connection::new(Stream::Plain(socket), peer, slot)
     }
 
     fn with_length(length: usize, body: &[u8]) -> Vec<u8> {

@@ -1,14 +1,16 @@
-//! One connection: request heads in, responses out, each within its time limit.
+//! One connection: requests in, responses out, each within its time limit.
 //!
 //! Knows bytes and the framing of HTTP/1.1, and nothing of TLS, routes, tokens or notifications.
 
 use std::io::{self, BufRead, BufReader, Read};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 
 use super::request::{self, Framing, RequestHead};
+use super::slots::SlotGuard;
 use super::stream::{Stream, is_timeout};
 use super::{HttpError, Response};
 
@@ -27,20 +29,26 @@ const MAX_LINGER_BYTES: u64 = 64 << 20;
 /// The input of a connection is read in steps of this size, unless it is a body. A request with one alert fits.
 const BUFFER_BYTES: usize = 4 << 10;
 
-/// A connection, with the input that has been read and not been consumed.
+/// A connection, with its slot and the input that has been read and not been consumed.
 #[derive(Debug)]
 pub struct Connection {
     pub(super) reader: BufReader<Stream>,
     /// What is left of the body of the current request. `None` where it is not known where the next request begins.
     pub(super) body: Option<Framing>,
+    /// The address of the sender.
+    pub peer: SocketAddr,
+    /// Given back once it is closed.
+    pub slot: SlotGuard,
 }
 
 impl Connection {
     /// A connection whose first request is next.
-    pub fn new(stream: Stream) -> Self {
+    pub fn new(stream: Stream, peer: SocketAddr, slot: SlotGuard) -> Self {
         Self {
             reader: BufReader::with_capacity(BUFFER_BYTES, stream),
             body: None,
+            peer,
+            slot,
         }
     }
 

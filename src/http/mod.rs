@@ -1,10 +1,9 @@
 //! The HTTP server: listens, authenticates senders, and answers each request.
 //!
-//! Only [`server`] and the modules below it know sockets. They turn input into a [`Request`], which [`Application`] answers
-//! with a [`Response`].
+//! Only [`server`] and the modules below it know sockets. They turn input into a [`request::RequestHead`], which [`Application`]
+//! answers with a [`Response`]. It reads the body from the [`connection`].
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 mod application;
@@ -26,10 +25,6 @@ pub use response::{HttpError, Response};
 
 pub use server::{ListenError, Server};
 pub use tls::{HandshakeError, ServerTls};
-
-use connection::Connection;
-use request::RequestHead;
-use slots::SlotGuard;
 
 /// The configuration of the server.
 #[derive(Debug, Clone)]
@@ -92,18 +87,6 @@ impl fmt::Display for ListenAddress {
             write!(f, "{}:{}", self.host, self.port)
         }
     }
-}
-
-/// A request whose body has not been read yet.
-pub struct Request<'r> {
-    /// Its head.
-    pub head: &'r RequestHead,
-    /// The address of the sender.
-    pub peer: SocketAddr,
-    /// For reading the body once the sender is known to be authorized.
-    pub connection: &'r mut Connection,
-    /// The slot of its connection.
-    pub slot: &'r SlotGuard,
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use super::connection::{Connection, HEAD_TIMEOUT, LINGER_TIMEOUT};
 use super::request::{InvalidRequest, TLS_HANDSHAKE};
 use super::slots::{ConnectionSlots, SlotGuard};
 use super::stream::{DeadlineSocket, Stream, is_timeout};
-use super::{Application, HttpError, ListenAddress, Request};
+use super::{Application, HttpError, ListenAddress};
 use crate::liveness::Heartbeat;
 use crate::logging::{LogLimiter, LogRate};
 
@@ -116,7 +116,7 @@ impl Server {
         self.slots.drain(deadline)
     }
 
-    fn accept(&self, heartbeat: &Heartbeat) {
+    fn accept(self: &Arc<Self>, heartbeat: &Heartbeat) {
         let (log_limiter, mut is_failure_logged) = (LogLimiter::default(), false);
         loop {
             heartbeat.beat();
@@ -153,21 +153,95 @@ impl Server {
 
     /// Serves a connection in its own thread. Where there is no slot or thread for it, it is closed, and its sender tries
     /// again.
-    fn serve(&self, socket: TcpStream, peer: SocketAddr) -> io::Result<()> {
+    fn serve(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr) -> io::Result<()> {
         let socket = Arc::new(socket);
         let Some(slot) = self.slots.take(&socket) else {
             debug!(peer:% = peer; "no free slot for a connection: closed");
             return Ok(());
         };
-        let handler = ConnectionHandler {
-            application: Arc::clone(&self.application),
-            peer,
-            slot,
-        };
+        let server = Arc::clone(self);
         thread::Builder::new()
             .name("connection".to_owned())
-            .spawn(move || handler.handle_connection(socket))?;
+            .spawn(move || server.handle_connection(socket, peer, slot))?;
         Ok(())
+    }
+
+    fn handle_connection(&self, socket: Arc<TcpStream>, peer: SocketAddr, slot: SlotGuard) {
+        let _ = socket.set_nodelay(true);
+        let Some(mut connection) = self.open(socket, peer, slot) else {
+            return;
+        };
+        let linger = match self.handle_requests(&mut connection) {
+            Ok(()) => LINGER_TIMEOUT,
+            Err(error) => {
+                debug!(peer:% = peer; "connection closed: {error}");
+                Duration::ZERO
+            }
+        };
+        connection.close(linger);
+    }
+
+    fn handle_requests(&self, connection: &mut Connection) -> io::Result<()> {
+        connection.wait_for_request()?;
+        while self.handle_request(connection)? {
+            connection.set_timeout(IDLE_TIMEOUT);
+            connection.wait_for_request()?;
+            connection.set_timeout(HEAD_TIMEOUT);
+        }
+        Ok(())
+    }
+
+    /// Makes a connection of a socket, with TLS where it is configured now. `None` where there is nothing left to do.
+    fn open(
+        &self,
+        socket: Arc<TcpStream>,
+        peer: SocketAddr,
+        slot: SlotGuard,
+    ) -> Option<Connection> {
+        let mut socket = DeadlineSocket::new(socket, HEAD_TIMEOUT);
+        let Some(tls) = self.application.config().settings.tls.clone() else {
+            return Some(Connection::new(Stream::Plain(socket), peer, slot));
+        };
+        slot.begin_handshake();
+        match socket.peek_first() {
+            Ok(TLS_HANDSHAKE) => match tls.accept(socket) {
+                Ok(stream) => {
+                    slot.end_work();
+                    return Some(Connection::new(Stream::Tls(stream), peer, slot));
+                }
+                Err(error) => self.application.handshake_failed(&error, peer),
+            },
+            Ok(_) => {
+                let error = HttpError::RequestHead(InvalidRequest::NotTls);
+                let response = self.application.reject(&error, peer);
+                let mut connection = Connection::new(Stream::Plain(socket), peer, slot);
+                if connection.write(&response, false, true).is_ok() {
+                    connection.close(LINGER_TIMEOUT);
+                }
+            }
+            // A port check, for example: it is not worth a warning.
+            Err(error) => debug!(peer:% = peer; "no TLS handshake: {error}"),
+        }
+        None
+    }
+
+    /// Reads a request that has begun, and responds to it. Returns whether another one may follow on the connection.
+    fn handle_request(&self, connection: &mut Connection) -> io::Result<bool> {
+        let (response, keep_alive, with_body) = match connection.read_head()? {
+            Ok(head) => {
+                let response = self.application.respond(&head, connection);
+                let keep_alive =
+                    head.keep_alive && connection.skip_body() && !self.application.is_stopping();
+                (response, keep_alive, head.method != "HEAD")
+            }
+            Err(error) => {
+                let response = self.application.reject(&error, connection.peer);
+                (response, false, true)
+            }
+        };
+        connection.write(&response, keep_alive, with_body)?;
+        connection.slot.end_work();
+        Ok(keep_alive)
     }
 }
 
@@ -193,91 +267,6 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Handles the requests of one connection.
-struct ConnectionHandler {
-    application: Arc<Application>,
-    peer: SocketAddr,
-    slot: SlotGuard,
-}
-
-impl ConnectionHandler {
-    fn handle_connection(&self, socket: Arc<TcpStream>) {
-        let _ = socket.set_nodelay(true);
-        let Some(mut connection) = self.open(socket) else {
-            return;
-        };
-        let linger = match self.handle_requests(&mut connection) {
-            Ok(()) => LINGER_TIMEOUT,
-            Err(error) => {
-                debug!(peer:% = self.peer; "connection closed: {error}");
-                Duration::ZERO
-            }
-        };
-        connection.close(linger);
-    }
-
-    fn handle_requests(&self, connection: &mut Connection) -> io::Result<()> {
-        connection.wait_for_request()?;
-        while self.handle_request(connection)? {
-            connection.set_timeout(IDLE_TIMEOUT);
-            connection.wait_for_request()?;
-            connection.set_timeout(HEAD_TIMEOUT);
-        }
-        Ok(())
-    }
-
-    /// Makes a connection of a socket, with TLS where it is configured now. `None` where there is nothing left to do.
-    fn open(&self, socket: Arc<TcpStream>) -> Option<Connection> {
-        let mut socket = DeadlineSocket::new(socket, HEAD_TIMEOUT);
-        let Some(tls) = self.application.config().settings.tls.clone() else {
-            return Some(Connection::new(Stream::Plain(socket)));
-        };
-        self.slot.begin_handshake();
-        match socket.peek_first() {
-            Ok(TLS_HANDSHAKE) => match tls.accept(socket) {
-                Ok(stream) => {
-                    self.slot.end_work();
-                    return Some(Connection::new(Stream::Tls(stream)));
-                }
-                Err(error) => self.application.handshake_failed(&error, self.peer),
-            },
-            Ok(_) => {
-                let error = HttpError::RequestHead(InvalidRequest::NotTls);
-                let response = self.application.reject(&error, self.peer);
-                let mut connection = Connection::new(Stream::Plain(socket));
-                if connection.write(&response, false, true).is_ok() {
-                    connection.close(LINGER_TIMEOUT);
-                }
-            }
-            // A port check, for example: it is not worth a warning.
-            Err(error) => debug!(peer:% = self.peer; "no TLS handshake: {error}"),
-        }
-        None
-    }
-
-    /// Reads a request that has begun, and responds to it. Returns whether another one may follow on the connection.
-    fn handle_request(&self, connection: &mut Connection) -> io::Result<bool> {
-        let (response, keep_alive, with_body) = match connection.read_head()? {
-            Ok(head) => {
-                let mut request = Request {
-                    head: &head,
-                    peer: self.peer,
-                    connection,
-                    slot: &self.slot,
-                };
-                let response = self.application.respond(&mut request);
-                let keep_alive =
-                    head.keep_alive && connection.skip_body() && !self.application.is_stopping();
-                (response, keep_alive, head.method != "HEAD")
-            }
-            Err(error) => (self.application.reject(&error, self.peer), false, true),
-        };
-        connection.write(&response, keep_alive, with_body)?;
-        self.slot.end_work();
-        Ok(keep_alive)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
@@ -290,11 +279,13 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut sender = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (socket, peer) = listener.accept().unwrap();
-        let socket = Arc::new(socket);
-        let handler = ConnectionHandler {
+        let (socket, slots) = (Arc::new(socket), Arc::new(ConnectionSlots::new(2)));
+        let slot = slots.take(&socket).unwrap();
+        let server = Server {
+            address: listener.local_addr().unwrap(),
+            listener,
             application: Arc::new(application()),
-            peer,
-            slot: Arc::new(ConnectionSlots::new(2)).take(&socket).unwrap(),
+            slots,
         };
         let (head, body, idle) = (10, 30, 360);
         // Each read is limited to what is left of the time of its phase.
@@ -313,7 +304,7 @@ mod tests {
             }
         };
         thread::scope(|scope| {
-            scope.spawn(|| handler.handle_connection(Arc::clone(&socket)));
+            scope.spawn(|| server.handle_connection(Arc::clone(&socket), peer, slot));
             wait_for_phase(head, "the first head");
             sender
                 .write_all(b"GET /-/healthy HTTP/1.1\r\nHost: h\r\n\r\n")
