@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Overrides;
 use super::diagnostics::{Diagnostics, Place};
 use super::environment::Environment;
-use super::source::{Form, Section, SectionKeys};
+use super::source::{Section, SectionKeys};
 use crate::amqp_url::{AmqpUrl, Login};
 use crate::http::{self, ListenAddress, ServerTls, Token};
 use crate::publisher::{self, TlsFiles};
@@ -171,7 +171,7 @@ fn read_tls(
 
 impl Section<'_, '_> {
     fn urls(&mut self) -> Vec<AmqpUrl> {
-        let Some(texts) = self.texts("url", Form::List) else {
+        let Some(texts) = self.texts("url") else {
             return AmqpUrl::parse(DEFAULT_URL).into_iter().collect();
         };
         let mut urls = Vec::new();
@@ -255,7 +255,7 @@ impl Section<'_, '_> {
     /// The accepted tokens. Those of the environment replace those of the file.
     fn tokens(&mut self) -> Vec<Token> {
         let variable = HTTP.variable("bearer_token");
-        let Some(texts) = self.texts("bearer_token", Form::List) else {
+        let Some(texts) = self.texts("bearer_token") else {
             let message = format!("required but not set; set it here or with {variable}");
             let place = Place::missing("http.bearer_token");
             self.diagnostics.error(place, message);

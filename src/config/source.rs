@@ -35,8 +35,8 @@ impl SectionKeys {
 }
 
 /// How many values a setting may have in the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+#[derive(Debug, Clone, Copy)]
+enum Form {
     /// One.
     One,
     /// One text or a list.
@@ -102,7 +102,8 @@ impl<'d, 'e> Section<'d, 'e> {
         parse: impl FnOnce(&str) -> Option<T>,
         requirement: &str,
     ) -> Option<T> {
-        let setting = self.texts(key, Form::One)?.pop()?;
+        let in_environment = self.has_variable(key);
+        let setting = self.read(key, Form::One, in_environment)?.pop()?;
         self.warn_of_placeholder(&setting);
         let value = parse(&setting.text);
         if value.is_none() {
@@ -112,21 +113,18 @@ impl<'d, 'e> Section<'d, 'e> {
         value
     }
 
-    /// The texts of a setting: those of its variable, else those of the file, or of the file whose path is the key with the
-    /// suffix `_file`. `None` where it is not set; a text that is reported is left out.
-    pub fn texts(&mut self, key: &str, form: Form) -> Option<Vec<Setting>> {
+    /// The texts of a setting that may be a list, or in a file: those of its variable, else those of its key; or that of the file whose
+    /// path is in the variable or the key with the suffix `_file`. `None` where it is not set; a text that is reported is left out.
+    pub fn texts(&mut self, key: &str) -> Option<Vec<Setting>> {
         let file_key = format!("{key}_file");
-        let file_key = Some(&*file_key).filter(|key| self.keys.keys.contains(key));
-        // A variable takes the place of both keys of the file.
-        let in_environment =
-            self.has_variable(key) || file_key.is_some_and(|key| self.has_variable(key));
-        let texts = self.read(key, form, in_environment);
-        let paths = file_key.and_then(|key| self.read(key, Form::One, in_environment));
-        let Some(paths) = paths else {
+        // A variable takes the place of both keys.
+        let in_environment = self.has_variable(key) || self.has_variable(&file_key);
+        let texts = self.read(key, Form::List, in_environment);
+        let Some(paths) = self.read(&file_key, Form::One, in_environment) else {
             return texts;
         };
         if texts.is_some() {
-            let (place, file) = (self.place(key), self.place(file_key.unwrap_or_default()));
+            let (place, file) = (self.place(key), self.place(&file_key));
             let message = format!("is set together with {}; set only one of them", place.name);
             self.diagnostics.error(file, message);
             return Some(Vec::new());
