@@ -29,11 +29,11 @@ const WORDS: &str = "changeme changeit changethis replaceme replacewith replacet
 
 /// The forms, each with the patterns of a text that contains it, and of one that is nothing else.
 static PATTERNS: LazyLock<Vec<(&str, Regexp, Regexp)>> = LazyLock::new(|| {
-    let compiled = FORMS.iter().map(|(shown, pattern)| {
-        let whole = Regexp::new(&format!("^(?:{pattern})$"))?;
-        Ok::<_, gotemplate::RegexpError>((*shown, Regexp::new(pattern)?, whole))
+    let compiled = FORMS.iter().filter_map(|(shown, pattern)| {
+        let whole = Regexp::new(&format!("^(?:{pattern})$")).ok()?;
+        Some((*shown, Regexp::new(pattern).ok()?, whole))
     });
-    compiled.filter_map(Result::ok).collect()
+    compiled.collect()
 });
 
 /// How the first placeholder in a text is shown: without the text in it, which may be part of a secret.

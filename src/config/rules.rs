@@ -101,26 +101,23 @@ impl<'c> MappingReader<'c> {
 
     /// Compiles a rule; `None` where it has an error.
     pub fn rule(&mut self, node: &NodeRef<'_>, kind: FieldKind) -> Option<Rule> {
-        if !matches!(node.node, Node::List(_)) {
-            self.rules += 1;
+        if let Node::List(items) = node.node {
+            if items.is_empty() {
+                return self.error(node, "a list of rules must not be empty");
+            }
+            let items = node.items();
+            let rules: Vec<Option<Rule>> = items.iter().map(|item| self.rule(item, kind)).collect();
+            return Some(Rule::First(rules.into_iter().collect::<Option<_>>()?));
+        }
+        self.rules += 1;
+        if self.rules == MAX_RULES + 1 {
+            let message = format!("more than {MAX_RULES} rules; use lookup tables (type: map)");
+            return self.error(node, message);
         }
         match node.node {
-            _ if self.rules > MAX_RULES + 1 => None,
-            _ if self.rules > MAX_RULES => {
-                let message = format!("more than {MAX_RULES} rules; use lookup tables (type: map)");
-                self.error(node, message)
-            }
-            Node::Scalar(..) => self.constant(node, kind),
-            Node::List(items) if items.is_empty() => {
-                self.error(node, "a list of rules must not be empty")
-            }
-            Node::List(_) => {
-                let items = node.items();
-                let rules: Vec<Option<Rule>> =
-                    items.iter().map(|item| self.rule(item, kind)).collect();
-                Some(Rule::First(rules.into_iter().collect::<Option<_>>()?))
-            }
+            _ if self.rules > MAX_RULES => None,
             Node::Map(_) => self.typed_rule(node, kind),
+            Node::Scalar(..) | Node::List(_) => self.constant(node, kind),
         }
     }
 
