@@ -173,9 +173,9 @@ fn or_variable<T>(
     if option.is_some() {
         return Ok(option);
     }
-    let text = environment.get(name);
-    text.and_then(|text| text.map(read).transpose())
-        .map_err(|reason| UsageError::Variable(name, reason))
+    let value = environment.get(name).map(|text| text.and_then(read));
+    let value = value.transpose();
+    value.map_err(|reason| UsageError::Variable(name, reason))
 }
 
 fn host(text: &str) -> Result<String, &'static str> {

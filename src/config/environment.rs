@@ -26,16 +26,13 @@ impl Environment {
         Self(variables.collect())
     }
 
-    /// The value of a variable without white space around it, such as a Windows line end; or why it has none.
-    pub fn get(&self, name: &str) -> Result<Option<&str>, &'static str> {
-        match self.0.get(name) {
-            None => Ok(None),
-            Some(None) => Err("is not UTF-8"),
-            Some(Some(text)) => match trim(text) {
-                "" => Err("is set but empty; unset it or give it a value"),
-                text => Ok(Some(text)),
-            },
-        }
+    /// The value of a variable that is set, without white space around it, such as a Windows line end; or what is wrong with it.
+    pub fn get(&self, name: &str) -> Option<Result<&str, &'static str>> {
+        Some(match self.0.get(name)?.as_deref().map(trim) {
+            None => Err("is not UTF-8"),
+            Some("") => Err("is set but empty; unset it or give it a value"),
+            Some(text) => Ok(text),
+        })
     }
 
     /// The variables that nothing reads and whose names are nearly one that is read, with that one.
@@ -150,13 +147,13 @@ mod tests {
         ]
         .into_iter()
         .collect();
-        let empty = Err("is set but empty; unset it or give it a value");
+        let empty = Some(Err("is set but empty; unset it or give it a value"));
         for (name, value) in [
-            ("A", Ok(Some("x y"))),
-            ("B", Ok(Some("x"))),
+            ("A", Some(Ok("x y"))),
+            ("B", Some(Ok("x"))),
             ("C", empty),
             ("D", empty),
-            ("E", Ok(None)),
+            ("E", None),
         ] {
             assert_eq!(environment.get(name), value, "{name}");
         }

@@ -175,9 +175,8 @@ impl<'c> MappingReader<'c> {
 
     /// A constant as it is published: that of a rule, or an entry of a table. An empty one has no value.
     fn value_text(&mut self, node: &NodeRef<'_>, kind: FieldKind) -> Option<String> {
-        let Some(text) = node.text() else {
-            return self.error(node, "must be a string or a number");
-        };
+        let text = node.text();
+        let text = text.or_else(|| self.error(node, "must be a string or a number"))?;
         if !text.is_empty() {
             match check_constant(text, kind) {
                 Ok(None) => {}
@@ -277,18 +276,14 @@ impl<'c> MappingReader<'c> {
     }
 
     fn required_key<'d>(&mut self, node: &NodeRef<'d>, key: &str) -> Option<NodeRef<'d>> {
-        match node.get(key) {
-            None => self.error(node, format!("missing key \"{key}\"")),
-            value => value,
-        }
+        let value = node.get(key);
+        value.or_else(|| self.error(node, format!("missing key \"{key}\"")))
     }
 
     /// A scalar as it is written.
     fn text<'d>(&mut self, node: &NodeRef<'d>) -> Option<&'d str> {
-        match node.text() {
-            None => self.error(node, "must be a string"),
-            text => text,
-        }
+        let text = node.text();
+        text.or_else(|| self.error(node, "must be a string"))
     }
 
     /// A path, a type or a prefix: on one line, without white space around it.
@@ -368,9 +363,8 @@ impl<'c> MappingReader<'c> {
             return self.error(node, "must be a mapping of strings");
         }
         let mut texts = Some(BTreeMap::new());
-        for (key, value) in node.entries() {
-            let written = key;
-            let key = key.trim_matches(['\r', '\n']);
+        for (written, value) in node.entries() {
+            let key = written.trim_matches(['\r', '\n']);
             if key != written && node.get(key).is_some() {
                 let message = "duplicate key: line ends around a key are ignored";
                 self.diagnostics.error(&value, message);

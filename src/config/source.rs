@@ -143,18 +143,18 @@ impl<'d, 'e> Section<'d, 'e> {
         }
     }
 
-    fn variable(&self, key: &str) -> Result<Option<&'e str>, &'static str> {
+    fn variable(&self, key: &str) -> Option<Result<&'e str, &'static str>> {
         self.environment.get(&self.keys.variable(key))
     }
 
     fn has_variable(&self, key: &str) -> bool {
-        !matches!(self.variable(key), Ok(None))
+        self.variable(key).is_some()
     }
 
     /// The texts of one key, in its variable or in the file.
     fn read(&mut self, key: &str, form: Form, in_environment: bool) -> Option<Vec<Setting>> {
         let found: Vec<(Place, Result<&str, &str>)> = if in_environment {
-            vec![(self.place(key), self.variable(key).transpose()?)]
+            vec![(self.place(key), self.variable(key)?)]
         } else {
             let node = self.node.as_ref()?.get(key)?;
             let (mut nodes, requirement) = match form {
