@@ -42,9 +42,8 @@ const NO_RESULT: &str = "no thread could be started, or internal error; see the 
 
 /// The connection's state.
 enum Link {
-    Down {
-        retry_at: Instant,
-    },
+    /// Until this time.
+    Down(Instant),
     /// A connection, or why none of the broker's addresses can be used.
     Opening(Receiver<Result<BrokerConnection, Vec<String>>>),
     Up(Box<BrokerConnection>),
@@ -100,7 +99,7 @@ impl Publisher {
             commands: inbox,
             heard: heard_inbox,
             is_stopping: false,
-            link: Link::Down { retry_at: now },
+            link: Link::Down(now),
             broker: String::new(),
             confirms: never(),
             returns: never(),
@@ -159,7 +158,7 @@ impl PublisherThread {
         let (mut confirms, mut blocked) = (never(), never());
         let (mut opened, mut ended, mut retry) = (never(), never(), never());
         match &self.link {
-            Link::Down { retry_at } => retry = at(*retry_at),
+            Link::Down(retry_at) => retry = at(*retry_at),
             Link::Opening(result) => opened = result.clone(),
             Link::Up(connection) => {
                 (confirms, blocked) = (self.confirms.clone(), connection.blocked.clone());
@@ -209,7 +208,7 @@ impl PublisherThread {
             Some(PublisherCommand::Reconfigure(settings)) => {
                 (self.settings, self.url_index) = (settings, 0);
                 self.outdated_since = Some(now);
-                if let Link::Down { retry_at } = &mut self.link {
+                if let Link::Down(retry_at) = &mut self.link {
                     *retry_at = now;
                 }
             }
@@ -240,7 +239,7 @@ impl PublisherThread {
     fn drive_link(&mut self, now: Instant) {
         let is_drained = |since| since + DRAIN_LIMIT <= now || self.ledger.in_flight() == 0;
         let reason = match &self.link {
-            Link::Down { retry_at } if *retry_at <= now => return self.connect(),
+            Link::Down(retry_at) if *retry_at <= now => return self.connect(),
             Link::Up(_) if self.is_stopping && !self.ledger.has_callers() => {
                 Some(CloseReason::Intended("the connector is shutting down"))
             }
@@ -383,7 +382,7 @@ impl PublisherThread {
                 retry_at += pause;
             }
         }
-        self.link = Link::Down { retry_at };
+        self.link = Link::Down(retry_at);
     }
 
     fn disconnected(&self, reason: &str) {
@@ -401,7 +400,7 @@ impl PublisherThread {
     /// one is opened on the same connection: nothing else is wrong with that.
     fn end_session(&mut self, reason: Option<CloseReason>) {
         let retry_at = Instant::now();
-        match mem::replace(&mut self.link, Link::Down { retry_at }) {
+        match mem::replace(&mut self.link, Link::Down(retry_at)) {
             Link::Up(connection) => {
                 let is_over_message = matches!(reason, None | Some(CloseReason::Channel { .. }));
                 let may_reopen = is_over_message && self.ledger.in_flight() > 0;
@@ -417,7 +416,7 @@ impl PublisherThread {
 
     fn channel_ended(&mut self, reason: &CloseReason, reopened: Option<BrokerConnection>) {
         let now = Instant::now();
-        self.link = Link::Down { retry_at: now };
+        self.link = Link::Down(now);
         self.handle_confirms(None);
         let in_flight = self.ledger.channel_ended(reason, now);
         if let Some(connection) = reopened {
