@@ -19,7 +19,7 @@ use super::backoff::Backoff;
 use super::batch::Identity;
 use super::connection::BrokerConnection;
 use super::error::CloseReason;
-use super::ledger::{Ledger, SCAN_INTERVAL, STALL_LIMIT};
+use super::ledger::{Ledger, MAX_MESSAGES, SCAN_INTERVAL, STALL_LIMIT};
 use super::status::{BrokerStatus, Refusals};
 use super::watchdog::in_background;
 use super::{BrokerSettings, Publisher, PublisherCommand};
@@ -30,9 +30,6 @@ use crate::metrics::BrokerMetrics;
 /// While messages are in flight, a new notification waits this long for others, which are then published in the same burst:
 /// a tenth more throughput with 64 senders. A single sender does not wait: nothing is in flight when its next one comes.
 const GATHER_TIME: Duration = Duration::from_micros(100);
-
-/// Confirms handled before new messages are published. No more can be in flight.
-const MAX_CONFIRMS: usize = 1000;
 
 /// The time for outstanding confirms before a connection with outdated settings is closed.
 const DRAIN_LIMIT: Duration = Duration::from_secs(3);
@@ -281,10 +278,10 @@ impl PublisherThread {
         Ok(())
     }
 
-    /// Records the confirms that were received.
+    /// Records the confirms that were received: no more than there can be messages in flight.
     fn handle_confirms(&mut self, first: Option<Confirm>) {
         let (confirms, returns) = (self.confirms.clone(), self.returns.clone());
-        let (now, others) = (Instant::now(), confirms.try_iter().take(MAX_CONFIRMS));
+        let (now, others) = (Instant::now(), confirms.try_iter().take(MAX_MESSAGES));
         for confirm in first.into_iter().chain(others) {
             // A returned message comes before its ack, through another receiver: it is there by now.
             if !returns.try_iter().all(|returned| self.returned(&returned)) {

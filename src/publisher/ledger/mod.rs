@@ -40,7 +40,7 @@ mod tests;
 mod window;
 
 pub use delivery::{Caller, EventRef};
-pub use window::STALL_LIMIT;
+pub use window::{MAX_MESSAGES, STALL_LIMIT};
 
 use super::Verdict;
 use super::batch::{Batch, Entity, Identity, Message};

@@ -10,7 +10,7 @@ use super::EventRef;
 use crate::publisher::batch::Entity;
 
 /// Unconfirmed messages at once. More gain no throughput: 7,400/s with 1,000, 7,200/s with 5,000.
-const MAX_MESSAGES: usize = 1000;
+pub const MAX_MESSAGES: usize = 1000;
 
 /// Where the window begins, and the least that it is for the slowest broker: 16 messages at 20/s are 0.8 s, which each new
 /// message waits for those before it. A fast broker's window doubles with each round trip.
