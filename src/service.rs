@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::unbounded;
@@ -195,7 +194,7 @@ fn serve(cli: &Cli, config: Config) -> Result<(), RunError> {
     };
     let budget = Budget::new(MEMORY_LIMIT);
     let reload = Box::new(move || reload::request_reload(&reload));
-    let application = Arc::new(Application::new(active, sink, metrics, budget, reload));
+    let application = Application::new(active, sink, metrics, budget, reload);
     let heartbeat = heartbeats.add("accept");
     let server = Server::start(&listen, max_connections, application, heartbeat)?;
     info!(version:% = version::VERSION, address:% = server.address, tls:%; "listening");

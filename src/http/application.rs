@@ -354,7 +354,7 @@ pub mod tests {
         let server = Server::start(
             &listen,
             10,
-            Arc::new(application),
+            application,
             Heartbeats::default().add("accept"),
         )
         .unwrap();

@@ -55,7 +55,7 @@ pub struct Server {
     pub address: SocketAddr,
     listener: TcpListener,
     /// Answers the requests.
-    pub application: Arc<Application>,
+    pub application: Application,
     slots: Arc<ConnectionSlots>,
 }
 
@@ -80,7 +80,7 @@ impl Server {
     pub fn start(
         listen: &ListenAddress,
         max_connections: usize,
-        application: Arc<Application>,
+        application: Application,
         heartbeat: Heartbeat,
     ) -> Result<Arc<Self>, ListenError> {
         let addresses = listen.resolve()?;
@@ -284,7 +284,7 @@ mod tests {
         let server = Server {
             address: listener.local_addr().unwrap(),
             listener,
-            application: Arc::new(application()),
+            application: application(),
             slots,
         };
         let (head, body, idle) = (10, 30, 360);
