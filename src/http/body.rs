@@ -143,7 +143,6 @@ mod tests {
 
     use super::super::request;
     use super::super::slots::ConnectionSlots;
-    use super::super::stream::{DeadlineSocket, Stream};
     use super::*;
 
     /// What is read of a request, its body limited to 1 MiB, and whether another one may follow.
@@ -170,8 +169,7 @@ mod tests {
         let (socket, peer) = listener.accept().unwrap();
         let socket = Arc::new(socket);
         let slot = Arc::new(ConnectionSlots::new(2)).take(&socket).unwrap();
-        let socket = DeadlineSocket::new(socket, Duration::from_mins(1));
-        Connection::new(Stream::Plain(socket), peer, slot)
+        Connection::new(socket, peer, slot)
     }
 
     fn with_length(length: usize, body: &[u8]) -> Vec<u8> {

@@ -3,7 +3,8 @@
 //! Knows bytes and the framing of HTTP/1.1, and nothing of TLS, routes, tokens or notifications.
 
 use std::io::{self, BufRead, BufReader, Read};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,7 +12,7 @@ use jiff::fmt::rfc2822::DateTimePrinter;
 
 use super::request::{self, Framing, RequestHead};
 use super::slots::SlotGuard;
-use super::stream::{Stream, is_timeout};
+use super::stream::{DeadlineSocket, Stream, is_timeout};
 use super::{HttpError, Response};
 
 /// From the start of a connection to the end of the first head, TLS handshake included; from the first byte of a later head to
@@ -42,8 +43,10 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A connection whose first request is next.
-    pub fn new(stream: Stream, peer: SocketAddr, slot: SlotGuard) -> Self {
+    /// A connection whose first request is next, without TLS.
+    pub fn new(socket: Arc<TcpStream>, peer: SocketAddr, slot: SlotGuard) -> Self {
+        let _ = socket.set_nodelay(true);
+        let stream = Stream::Plain(DeadlineSocket::new(socket, HEAD_TIMEOUT));
         Self {
             reader: BufReader::with_capacity(BUFFER_BYTES, stream),
             body: None,

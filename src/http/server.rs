@@ -14,9 +14,9 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use super::connection::{Connection, HEAD_TIMEOUT, LINGER_TIMEOUT};
 use super::request::{InvalidRequest, TLS_HANDSHAKE};
-use super::slots::{ConnectionSlots, SlotGuard};
-use super::stream::{DeadlineSocket, Stream, is_timeout};
-use super::{Application, HttpError, ListenAddress};
+use super::slots::ConnectionSlots;
+use super::stream::{Stream, is_timeout};
+use super::{Application, ListenAddress};
 use crate::liveness::Heartbeat;
 use crate::logging::{LogLimiter, LogRate};
 
@@ -162,19 +162,15 @@ impl Server {
         let server = Arc::clone(self);
         thread::Builder::new()
             .name("connection".to_owned())
-            .spawn(move || server.handle_connection(socket, peer, slot))?;
+            .spawn(move || server.handle_connection(Connection::new(socket, peer, slot)))?;
         Ok(())
     }
 
-    fn handle_connection(&self, socket: Arc<TcpStream>, peer: SocketAddr, slot: SlotGuard) {
-        let _ = socket.set_nodelay(true);
-        let Some(mut connection) = self.open(socket, peer, slot) else {
-            return;
-        };
+    fn handle_connection(&self, mut connection: Connection) {
         let linger = match self.handle_requests(&mut connection) {
             Ok(()) => LINGER_TIMEOUT,
             Err(error) => {
-                debug!(peer:% = peer; "connection closed: {error}");
+                debug!(peer:% = connection.peer; "connection closed: {error}");
                 Duration::ZERO
             }
         };
@@ -182,6 +178,9 @@ impl Server {
     }
 
     fn handle_requests(&self, connection: &mut Connection) -> io::Result<()> {
+        if !self.begin_tls(connection)? {
+            return Ok(());
+        }
         connection.wait_for_request()?;
         while self.handle_request(connection)? {
             connection.set_timeout(IDLE_TIMEOUT);
@@ -191,38 +190,29 @@ impl Server {
         Ok(())
     }
 
-    /// Makes a connection of a socket, with TLS where it is configured now. `None` where there is nothing left to do.
-    fn open(
-        &self,
-        socket: Arc<TcpStream>,
-        peer: SocketAddr,
-        slot: SlotGuard,
-    ) -> Option<Connection> {
-        let mut socket = DeadlineSocket::new(socket, HEAD_TIMEOUT);
+    /// Does the TLS handshake, where TLS is configured now. Returns whether requests may follow.
+    fn begin_tls(&self, connection: &mut Connection) -> io::Result<bool> {
         let Some(tls) = self.application.config().settings.tls.clone() else {
-            return Some(Connection::new(Stream::Plain(socket), peer, slot));
+            return Ok(true);
         };
-        slot.begin_handshake();
-        match socket.peek_first() {
-            Ok(TLS_HANDSHAKE) => match tls.accept(socket) {
-                Ok(stream) => {
-                    slot.end_work();
-                    return Some(Connection::new(Stream::Tls(stream), peer, slot));
-                }
-                Err(error) => self.application.handshake_failed(&error, peer),
-            },
-            Ok(_) => {
-                let error = HttpError::RequestHead(InvalidRequest::NotTls);
-                let response = self.application.reject(&error, peer);
-                let mut connection = Connection::new(Stream::Plain(socket), peer, slot);
-                if connection.write(&response, false, true).is_ok() {
-                    connection.close(LINGER_TIMEOUT);
-                }
-            }
-            // A port check, for example: it is not worth a warning.
-            Err(error) => debug!(peer:% = peer; "no TLS handshake: {error}"),
+        connection.slot.begin_handshake();
+        let stream = connection.reader.get_mut();
+        // A port check, for example, fails here: it is not worth a warning.
+        if stream.socket().peek_first()? != TLS_HANDSHAKE {
+            let error = InvalidRequest::NotTls.into();
+            let response = self.application.reject(&error, connection.peer);
+            connection.write(&response, false, true)?;
+            return Ok(false);
         }
-        None
+        match tls.accept(stream.socket().clone()) {
+            Ok(secured) => *stream = Stream::Tls(secured),
+            Err(error) => {
+                self.application.handshake_failed(&error, connection.peer);
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+        }
+        connection.slot.end_work();
+        Ok(true)
     }
 
     /// Reads a request that has begun, and responds to it. Returns whether another one may follow on the connection.
@@ -304,7 +294,8 @@ mod tests {
             }
         };
         thread::scope(|scope| {
-            scope.spawn(|| server.handle_connection(Arc::clone(&socket), peer, slot));
+            let connection = Connection::new(Arc::clone(&socket), peer, slot);
+            scope.spawn(|| server.handle_connection(connection));
             wait_for_phase(head, "the first head");
             sender
                 .write_all(b"GET /-/healthy HTTP/1.1\r\nHost: h\r\n\r\n")

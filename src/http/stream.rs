@@ -16,7 +16,7 @@ use crate::tls;
 
 /// A socket, with a deadline for its reads and writes. At the deadline, or up to a second later, they fail with `WouldBlock`,
 /// after which OpenSSL can still write: the sender gets its response.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct DeadlineSocket {
     socket: Arc<TcpStream>,
     deadline: Instant,
@@ -111,7 +111,8 @@ pub enum Stream {
 }
 
 impl Stream {
-    fn socket(&mut self) -> &mut DeadlineSocket {
+    /// The socket below it.
+    pub fn socket(&mut self) -> &mut DeadlineSocket {
         match self {
             Self::Plain(socket) => socket,
             Self::Tls(stream) => stream.get_mut(),
