@@ -73,35 +73,30 @@ const COUNTERPARTS: &[(&str, Counterpart)] = &[
     ("$externalURL", Is(".Notification.externalURL")),
     ("$values", Is(".Alert.values")),
     ("$value .Value", Instead("put the value into an annotation")),
-    // Fields of Alertmanager, Prometheus and Grafana.
-    (".Labels .ExternalLabels", Is(".Alert.labels")),
-    (".Annotations", Is(".Alert.annotations")),
-    (".Status", Is(".Alert.status")),
-    (".StartsAt", Is(".Alert.startsAt")),
-    (".EndsAt", Is(".Alert.endsAt")),
-    (".GeneratorURL", Is(".Alert.generatorURL")),
-    (".Fingerprint", Is(".Alert.fingerprint")),
+    (".ExternalLabels", Is(".Alert.labels")),
     (".Alerts", Is(".Alert")),
-    (".Receiver", Is(".Notification.receiver")),
-    (".GroupKey", Is(".Notification.groupKey")),
-    (".GroupLabels", Is(".Notification.groupLabels")),
-    (".CommonLabels", Is(".Notification.commonLabels")),
-    (".CommonAnnotations", Is(".Notification.commonAnnotations")),
-    (".ExternalURL", Is(".Notification.externalURL")),
-    (".TruncatedAlerts", Is(".Notification.truncatedAlerts")),
-    (".Values", Is(".Alert.values")),
-    (".ValueString", Is(".Alert.valueString")),
-    (".SilenceURL", Is(".Alert.silenceURL")),
-    (".DashboardURL", Is(".Alert.dashboardURL")),
-    (".PanelURL", Is(".Alert.panelURL")),
 ];
+
+/// Where the other fields of Alertmanager, Prometheus and Grafana are here: each is the last word, in another case.
+const FIELDS: &str = "\
+    .Alert.labels .Alert.annotations .Alert.status .Alert.startsAt .Alert.endsAt .Alert.generatorURL .Alert.fingerprint \
+    .Notification.receiver .Notification.groupKey .Notification.groupLabels .Notification.commonLabels \
+    .Notification.commonAnnotations .Notification.externalURL .Notification.truncatedAlerts .Alert.values \
+    .Alert.valueString .Alert.silenceURL .Alert.dashboardURL .Alert.panelURL";
 
 /// What to write instead of a name that another program's templates have. The case of a field does not matter.
 pub fn counterpart(name: &str) -> Option<Counterpart> {
     let is_meant =
         |known: &str| name == known || name.starts_with('.') && name.eq_ignore_ascii_case(known);
     let mut rows = COUNTERPARTS.iter();
-    rows.find_map(|(names, counterpart)| names.split(' ').any(is_meant).then_some(*counterpart))
+    let row = rows.find(|(names, _)| names.split(' ').any(is_meant));
+    let field = || FIELDS.split(' ').find(|path| is_meant(field_of(path)));
+    row.map_or_else(|| field().map(Is), |(_, counterpart)| Some(*counterpart))
+}
+
+/// The last word of a path, with its dot.
+fn field_of(path: &str) -> &str {
+    path.rfind('.').map_or(path, |dot| &path[dot..])
 }
 
 #[cfg(test)]
@@ -120,7 +115,9 @@ mod tests {
                 &mut RegexpBudget::default(),
             )
         };
-        for (names, counterpart) in COUNTERPARTS {
+        let fields = FIELDS.split(' ').map(|path| (field_of(path), Is(path)));
+        let all: Vec<_> = COUNTERPARTS.iter().copied().chain(fields).collect();
+        for (names, counterpart) in &all {
             if let Is(expression) = counterpart {
                 let is_parameter = |word: &str| {
                     word.len() > 1 && word.bytes().all(|byte| byte.is_ascii_uppercase())
@@ -151,10 +148,7 @@ mod tests {
                 assert_eq!(unknown.name, name.trim_start_matches('.'));
             }
         }
-        let mut names: Vec<&str> = COUNTERPARTS
-            .iter()
-            .flat_map(|(names, _)| names.split(' '))
-            .collect();
+        let mut names: Vec<&str> = all.iter().flat_map(|(names, _)| names.split(' ')).collect();
         names.sort_unstable();
         assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");
     }
