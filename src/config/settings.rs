@@ -77,6 +77,9 @@ pub fn section_of(key: &str) -> Option<String> {
     Some(format!("{}.{key}", section.path))
 }
 
+/// A key, and the path that it has.
+type TlsFile = (&'static str, Option<PathBuf>);
+
 /// Reads the section `amqp`.
 pub fn read_amqp(
     root: &NodeRef<'_>,
@@ -86,7 +89,8 @@ pub fn read_amqp(
     let mut section = Section::new(&AMQP, root.get("amqp"), environment, diagnostics);
     let exchange = |name: &str| (name.len() <= MAX_EXCHANGE_BYTES).then(|| name.to_owned());
     let urls = section.urls();
-    let [ca, cert, key] = ["ca_file", "cert_file", "key_file"].map(|key| section.path(key));
+    let files = ["key_file", "cert_file", "ca_file"].map(|key| (key, section.path(key)));
+    let [key, cert, ca] = files.clone().map(|(_, path)| path);
     let settings = publisher::BrokerSettings {
         exchange: section
             .value("exchange", exchange, "a name of 1 to 255 bytes")
@@ -94,7 +98,7 @@ pub fn read_amqp(
         tls: TlsFiles { ca, cert, key },
         urls,
     };
-    section.check_tls(&settings);
+    section.check_tls(&settings, &files);
     settings
 }
 
@@ -148,19 +152,14 @@ fn read_tls(
     if !is_written && !section.has_variables() {
         return None;
     }
-    let [cert, key, client_ca] =
-        ["cert_file", "key_file", "client_ca_file"].map(|key| section.path(key));
-    let loaded = match (&cert, &key) {
+    let files = ["key_file", "client_ca_file", "cert_file"].map(|key| (key, section.path(key)));
+    let [(_, key), (_, client_ca), (_, cert)] = &files;
+    let loaded = match (cert, key) {
         (Some(cert), Some(key)) => ServerTls::load(cert, key, client_ca.as_deref()),
         _ => Err(TlsError::IncompleteIdentity),
     };
-    let files = [
-        ("key_file", &key),
-        ("client_ca_file", &client_ca),
-        ("cert_file", &cert),
-    ];
     let tls = loaded
-        .map_err(|error| section.report_tls(&error, files))
+        .map_err(|error| section.report_tls(&error, &files))
         .ok()?;
     let place = section.place("cert_file");
     for warning in tls.warnings(Timestamp::now().as_second()) {
@@ -193,8 +192,8 @@ impl Section<'_, '_> {
         urls
     }
 
-    fn check_tls(&mut self, settings: &publisher::BrokerSettings) {
-        let TlsFiles { ca, cert, key } = &settings.tls;
+    fn check_tls(&mut self, settings: &publisher::BrokerSettings, files: &[TlsFile]) {
+        let TlsFiles { cert, key, .. } = &settings.tls;
         let is_external = |url: &&AmqpUrl| url.login == Login::External;
         let place = self.place("url");
         let (secure, plain): (Vec<_>, Vec<_>) = settings.urls.iter().partition(|url| url.tls);
@@ -207,7 +206,6 @@ impl Section<'_, '_> {
         }
         if !secure.is_empty() {
             if let Err(error) = settings.tls.context() {
-                let files = [("key_file", key), ("cert_file", cert), ("ca_file", ca)];
                 self.report_tls(&error, files);
             }
         } else if settings.tls != TlsFiles::default() && !plain.is_empty() {
@@ -217,7 +215,7 @@ impl Section<'_, '_> {
     }
 
     /// Reports why TLS cannot be set up: at the key of the file concerned, or of the first that is set.
-    fn report_tls(&mut self, error: &TlsError, files: [(&str, &Option<PathBuf>); 3]) {
+    fn report_tls(&mut self, error: &TlsError, files: &[TlsFile]) {
         let is_concerned = |path: &Option<PathBuf>| match error {
             TlsError::File(file, _) => path.as_ref() == Some(file),
             TlsError::IncompleteIdentity | TlsError::Library(_) => path.is_some(),
