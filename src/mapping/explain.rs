@@ -8,9 +8,10 @@ use std::io::{self, Write};
 use serde_json::Value;
 
 use super::quote::{quote, quote_value};
-use super::rule::{Reason, Rule, RuleValue};
+use super::rule::Rule;
 use super::summary::Summary;
 use super::{AlertError, Context, Mapping, NotificationContext};
+use crate::event::FieldValue;
 use crate::input::InputKind;
 use crate::text::visible;
 
@@ -106,19 +107,18 @@ impl FieldTrace {
     pub(super) fn of_rule(
         name: &str,
         rule: Option<&Rule>,
-        skipped: &[Reason<'_>],
-        found: Option<&RuleValue<'_>>,
+        reasons: impl Iterator<Item = String>,
+        value: Option<&FieldValue<'_>>,
     ) -> Self {
-        let results = skipped.iter().chain(found.map(|found| &found.source));
         let lines = match rule {
             Some(Rule::First(_)) => (1..)
-                .zip(results)
-                .map(|(number, result)| format!("rule {number}: {result}"))
+                .zip(reasons)
+                .map(|(number, reason)| format!("rule {number}: {reason}"))
                 .collect(),
-            Some(_) => results.map(ToString::to_string).collect(),
+            Some(_) => reasons.collect(),
             None => vec!["no rule".to_owned()],
         };
-        let value = found.and_then(|found| serde_json::to_value(&found.value).ok());
+        let value = value.and_then(|value| serde_json::to_value(value).ok());
         Self::new(name, value, lines)
     }
 }

@@ -28,13 +28,13 @@ use crate::perf_data::PerfData;
 use crate::text::{shorten, split_at_chars};
 use explain::FieldTrace;
 use quote::quote;
-use rule::{Reason, Rule};
+use rule::{Reasons, Rule};
 
 /// The state of a firing alert whose rule has no valid value: an alarm is never lost to a spelling.
 const UNKNOWN_STATE: State = State::Critical;
 
-/// How many rules of a field are usually skipped: for the first allocation only.
-const TYPICAL_SKIPPED: usize = 8;
+/// How many rules of a field are usually evaluated: for the first allocation only.
+const TYPICAL_REASONS: usize = 8;
 
 /// A timestamp above this is not in seconds: it is in the year 5138.
 pub const MAX_SECONDS: i64 = 100_000_000_000;
@@ -159,8 +159,8 @@ struct EventBuilder<'a, 'w> {
     context: &'w Context<'a>,
     errors: Vec<AlertError>,
     warnings: Vec<Warning>,
-    /// Why rules of the current field have no value.
-    skipped: Vec<Reason<'a>>,
+    /// Why the rules of the current field have no value, and the last one of them its value.
+    reasons: Reasons<'a>,
     /// The length of the event's strings so far.
     text_len: usize,
     /// What `--explain` shows.
@@ -169,11 +169,13 @@ struct EventBuilder<'a, 'w> {
 
 impl<'a, 'w> EventBuilder<'a, 'w> {
     fn new(context: &'w Context<'a>) -> Self {
+        let mut reasons = Reasons::default();
+        reasons.all.reserve(TYPICAL_REASONS);
         Self {
             context,
             errors: Vec::new(),
             warnings: Vec::new(),
-            skipped: Vec::with_capacity(TYPICAL_SKIPPED),
+            reasons,
             text_len: 0,
             trace: None,
         }
@@ -224,34 +226,28 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
 
     /// The value of a field's rule. Templates that failed are warnings.
     fn value(&mut self, field: &str, rule: Option<&'a Rule>) -> Option<FieldValue<'a>> {
-        self.skipped.clear();
+        self.reasons.clear();
         if self.is_too_large() {
             return None;
         }
-        let found = rule.and_then(|rule| rule.evaluate(self.context, &mut self.skipped));
-        let warned = self.warnings.len();
-        for skipped in &self.skipped {
-            if let Some((template, error)) = &skipped.failure {
-                // The error may quote a value.
-                let (source, error) = (shorten(template.source()), shorten(&error.to_string()));
-                self.warnings.push(Warning {
-                    field: field.to_owned(),
-                    reason: format!("template {source:?} failed: {error}"),
-                    dropped: false,
-                });
-            }
-        }
-        // Several templates may have failed; the field is omitted once.
-        if let (None, Some(last)) = (&found, self.warnings[warned..].last_mut()) {
-            last.dropped = true;
+        let value = rule.and_then(|rule| rule.evaluate(self.context, &mut self.reasons));
+        let failures = &self.reasons.failures;
+        for (number, (_, template, error)) in (1..).zip(failures) {
+            // The error may quote a value.
+            let (source, error) = (shorten(template.source()), shorten(&error.to_string()));
+            self.warnings.push(Warning {
+                field: field.to_owned(),
+                reason: format!("template {source:?} failed: {error}"),
+                // Several templates may have failed; the field is omitted once.
+                dropped: value.is_none() && number == failures.len(),
+            });
         }
         if let Some(trace) = &mut self.trace {
-            let found = found.as_ref();
-            trace.push(FieldTrace::of_rule(field, rule, &self.skipped, found));
+            let reasons = self.reasons.texts(self.context);
+            trace.push(FieldTrace::of_rule(field, rule, reasons, value.as_ref()));
         }
-        let value = found?.value;
-        self.text_len += value.text_len();
-        Some(value)
+        self.text_len += value.as_ref().map_or(0, FieldValue::text_len);
+        value
     }
 
     /// The explanation of the current field, if one is wanted.
@@ -290,7 +286,7 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
         if name.is_none() {
             // The error gives the same reasons.
             self.warnings.truncate(warned);
-            let reasons: Vec<String> = self.skipped.iter().map(ToString::to_string).collect();
+            let reasons: Vec<String> = self.reasons.texts(self.context).collect();
             let reason = reasons.join("; ");
             self.errors.push(AlertError::NoValue { field, reason });
             if let Some(field) = self.traced() {
@@ -422,8 +418,9 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
     fn extra(&mut self, rules: &'a [(ExtraName, Rule)]) -> Vec<(&'a ExtraName, FieldValue<'a>)> {
         let mut extra = Vec::with_capacity(rules.len());
         for (name, rule) in rules {
-            let value = self.value(name.as_str(), Some(rule));
-            extra.extend(value.map(|value| (name, value)));
+            if let Some(value) = self.value(name.as_str(), Some(rule)) {
+                extra.push((name, value));
+            }
         }
         extra
     }

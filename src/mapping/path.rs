@@ -101,22 +101,24 @@ impl Path {
 
     /// The value for an alert, never an empty string or map; or what is said of the path in its place.
     pub fn find<'a>(&self, context: &Context<'a>) -> Result<FieldValue<'a>, &'static str> {
-        let whole = self.root.value(context);
-        // Of a group, the API lists some of them.
+        let missing = match (self.root, &self.entry) {
+            (Field::Texts(texts), Some(name)) => match texts(context).get(name) {
+                Some("") => EMPTY,
+                Some(text) => return Ok(FieldValue::String(text.into())),
+                None => ABSENT,
+            },
+            (root, _) => match root.value(context) {
+                FieldValue::String(text) if text.is_empty() => EMPTY,
+                FieldValue::Labels(labels) if labels.is_empty() => EMPTY,
+                value => return Ok(value),
+            },
+        };
+        // Of a group, the API lists some of the strings and maps.
         let is_unlisted = || context.shared.notification.group_key.is_empty();
-        if self.may_be_unlisted && whole.text_len() == 0 && is_unlisted() {
+        if self.may_be_unlisted && self.root.value(context).text_len() == 0 && is_unlisted() {
             return Err(NOT_LISTED);
         }
-        let value = match (whole, &self.entry) {
-            (FieldValue::Labels(labels), Some(name)) => {
-                FieldValue::String(labels.get(name).ok_or(ABSENT)?.into())
-            }
-            (whole, _) => whole,
-        };
-        if value.text_len() == 0 {
-            return Err(EMPTY);
-        }
-        Ok(value)
+        Err(missing)
     }
 }
 

@@ -4,7 +4,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
 
 use gotemplate::{Regexp, RenderError, Template};
 use serde_json::Value;
@@ -50,35 +49,27 @@ pub enum Rule {
     First(Vec<Rule>),
 }
 
-/// A value and its source.
-#[derive(Debug)]
-pub struct RuleValue<'a> {
-    /// The value; a string is never blank, and a map of strings never empty.
-    pub value: FieldValue<'a>,
-    /// Its source.
-    pub source: Reason<'a>,
+/// Why the rules of a field have no value, and why the last of them has one. It borrows, so that a skipped rule costs little as
+/// long as nobody reads why.
+#[derive(Debug, Default)]
+pub struct Reasons<'a> {
+    /// All, in the order of the rules.
+    pub all: Vec<Reason<'a>>,
+    /// The templates that failed when they ran, with the positions of their reasons.
+    pub failures: Vec<(usize, &'a Template, RenderError)>,
 }
 
-/// Why a rule has its value, or none. It borrows, so that a skipped rule costs little as long as nobody reads why.
-#[derive(Debug)]
-pub struct Reason<'a> {
-    subject: Subject<'a>,
-    text: &'static str,
-    /// The template that failed when it ran. Boxed, so that the other reasons stay small.
-    pub failure: Option<(&'a Template, Box<RenderError>)>,
-}
-
-/// What a [`Reason`] is about.
-#[derive(Debug)]
-enum Subject<'a> {
-    /// The rule itself.
-    Rule,
-    /// The path from which the value is copied.
-    Source(&'a Path),
-    /// A path, or what else a template reads.
-    Path(&'a str),
-    /// A path, with the value there.
-    Input(&'a Path, FieldValue<'a>),
+/// Why a rule has its value, or none.
+#[derive(Debug, Clone, Copy)]
+pub enum Reason<'a> {
+    /// What is said of the rule itself.
+    Rule(&'static str),
+    /// The value is copied from a path.
+    Copied(&'a Path),
+    /// What is said of a path, or of what else a template reads.
+    Path(&'a str, &'static str),
+    /// What is said of a path with the value there.
+    Input(&'a Path, &'static str),
 }
 
 /// A template and its input.
@@ -150,50 +141,47 @@ impl Rule {
         }
     }
 
-    /// The rule's value for an alert. Of a list, the rules before the first with a value are added to `skipped`; where none
-    /// has a value, all of them.
+    /// The rule's value for an alert: a string is never blank, and a map of strings never empty. Why it has the value, or none, is
+    /// added to `reasons`; of a list, also why the rules before have none.
     pub fn evaluate<'a>(
         &'a self,
         context: &Context<'a>,
-        skipped: &mut Vec<Reason<'a>>,
-    ) -> Option<RuleValue<'a>> {
-        let constant = |value| found(value, Subject::Rule, "constant", "the constant is empty");
+        reasons: &mut Reasons<'a>,
+    ) -> Option<FieldValue<'a>> {
+        let (source, if_blank) = ("constant", "the constant is empty");
+        let constant = |value| Ok((value, Reason::Rule(source), Reason::Rule(if_blank)));
         let result = match self {
             Self::First(rules) => {
                 return rules
                     .iter()
-                    .find_map(|rule| rule.evaluate(context, skipped));
+                    .find_map(|rule| rule.evaluate(context, reasons));
             }
             Self::String(string) => constant(FieldValue::String(Cow::Borrowed(string))),
             Self::Constant(value) => constant(FieldValue::Constant(value)),
             Self::Labels(labels) => constant(FieldValue::Labels(labels)),
-            Self::Copy(path) => copy(context, path),
+            Self::Copy(path) => read(context, path).map(|value| {
+                let if_blank = Reason::Path(path.as_str(), "is blank");
+                (value, Reason::Copied(path), if_blank)
+            }),
             Self::Lookup {
                 field,
                 values,
                 default,
             } => look_up(context, field, values, default.as_ref()),
-            Self::Template(rule) => rule.render(context),
+            Self::Template(rule) => rule.render(context, reasons),
         };
-        result.map_err(|reason| skipped.push(reason)).ok()
+        let (value, reason) = match result {
+            Ok((value, _, if_blank)) if is_blank(&value) => (None, if_blank),
+            Ok((value, source, _)) => (Some(value), source),
+            Err(reason) => (None, reason),
+        };
+        reasons.all.push(reason);
+        value
     }
 }
 
-type RuleResult<'a> = Result<RuleValue<'a>, Reason<'a>>;
-
-/// The value and its source, unless it is blank.
-fn found<'a>(
-    value: FieldValue<'a>,
-    subject: Subject<'a>,
-    source: &'static str,
-    if_blank: &'static str,
-) -> RuleResult<'a> {
-    if is_blank(&value) {
-        return Err(Reason::new(subject, if_blank));
-    }
-    let source = Reason::new(subject, source);
-    Ok(RuleValue { value, source })
-}
+/// A value, its source, and why a blank one is none.
+type RuleResult<'a> = Result<(FieldValue<'a>, Reason<'a>, Reason<'a>), Reason<'a>>;
 
 fn is_blank(value: &FieldValue<'_>) -> bool {
     match value {
@@ -205,16 +193,7 @@ fn is_blank(value: &FieldValue<'_>) -> bool {
 
 fn read<'a>(context: &Context<'a>, path: &'a Path) -> Result<FieldValue<'a>, Reason<'a>> {
     let found = path.find(context);
-    found.map_err(|missing| Reason::new(Subject::Path(path.as_str()), missing))
-}
-
-fn copy<'a>(context: &Context<'a>, path: &'a Path) -> RuleResult<'a> {
-    let value = read(context, path)?;
-    if is_blank(&value) {
-        return Err(Reason::new(Subject::Path(path.as_str()), "is blank"));
-    }
-    let source = Reason::new(Subject::Source(path), "copied from");
-    Ok(RuleValue { value, source })
+    found.map_err(|missing| Reason::Path(path.as_str(), missing))
 }
 
 /// No table has a key for a whole map; the configuration rejects such a field.
@@ -224,19 +203,18 @@ fn look_up<'a>(
     values: &'a BTreeMap<String, String>,
     default: Option<&'a String>,
 ) -> RuleResult<'a> {
-    let key = read(context, field)?;
-    let entry = match &key {
-        FieldValue::String(key) => values.get(&**key),
+    let entry = match read(context, field)? {
+        FieldValue::String(key) => values.get(&*key),
         FieldValue::Labels(_) | FieldValue::Constant(_) => None,
     };
-    let input = Subject::Input(field, key);
     let (text, source) = match (entry, default) {
         (Some(text), _) => (text, "from the table"),
         (None, Some(text)) => (text, "the table's default"),
-        (None, None) => return Err(Reason::new(input, "not in the table")),
+        (None, None) => return Err(Reason::Input(field, "not in the table")),
     };
     let value = FieldValue::String(Cow::Borrowed(text));
-    found(value, input, source, "empty in the table")
+    let if_blank = Reason::Input(field, "empty in the table");
+    Ok((value, Reason::Input(field, source), if_blank))
 }
 
 impl TemplateRule {
@@ -256,32 +234,31 @@ impl TemplateRule {
         })
     }
 
-    fn render<'a>(&'a self, context: &Context<'a>) -> RuleResult<'a> {
+    fn render<'a>(&'a self, context: &Context<'a>, reasons: &mut Reasons<'a>) -> RuleResult<'a> {
         if (context.shared.is_late)() {
             // Nobody sees this reason: the notification has no event then.
-            return Err(Reason::new(Subject::Rule, "out of time"));
+            return Err(Reason::Rule("out of time"));
         }
-        let subject = match &self.field {
-            Some(path) => Subject::Input(path, read(context, path)?),
-            None => Subject::Rule,
+        let (path, field) = match &self.field {
+            Some(path) => (path.as_str(), Some(read(context, path)?)),
+            None => ("", None),
         };
-        let (path, field) = match &subject {
-            Subject::Input(path, value) => (path.as_str(), Some(value)),
-            _ => ("", None),
+        let field = field.as_ref();
+        let reason = |text| match &self.field {
+            Some(path) => Reason::Input(path, text),
+            None => Reason::Rule(text),
         };
-        let (alert, notification) = (context.alert, context.shared.notification);
-        for (input, is_used, length) in [
-            (path, true, field.map_or(0, FieldValue::text_len)),
-            (".Alert", self.uses_alert, alert.json.len()),
-            (
-                ".Notification",
-                self.uses_notification,
-                notification.json_len(),
-            ),
-        ] {
-            if is_used && length > MAX_INPUT {
-                return Err(Reason::new(Subject::Path(input), TOO_LONG));
-            }
+        let too_long = if field.is_some_and(|field| field.text_len() > MAX_INPUT) {
+            Some(path)
+        } else if self.uses_alert && context.alert.json.len() > MAX_INPUT {
+            Some(".Alert")
+        } else if self.uses_notification && context.shared.notification.json_len() > MAX_INPUT {
+            Some(".Notification")
+        } else {
+            None
+        };
+        if let Some(input) = too_long {
+            return Err(Reason::Path(input, TOO_LONG));
         }
         let mut regex_match = None;
         if let (Some(regexp), Some(FieldValue::String(text))) = (&self.regexp, field) {
@@ -292,7 +269,7 @@ impl TemplateRule {
                 regexp.is_match(text)
             };
             if !is_match {
-                return Err(Reason::new(subject, "the regexp does not match"));
+                return Err(reason("the regexp does not match"));
             }
         }
         let dot = Dot {
@@ -303,51 +280,56 @@ impl TemplateRule {
         };
         match self.template.render(&dot, context.shared.is_late) {
             Ok(text) => {
-                let value = FieldValue::String(Cow::Owned(text));
-                let if_blank = "the template rendered an empty string";
-                found(value, subject, "rendered by the template", if_blank)
+                let source = reason("rendered by the template");
+                let if_blank = reason("the template rendered an empty string");
+                Ok((FieldValue::String(Cow::Owned(text)), source, if_blank))
             }
-            Err(error) => Err(Reason {
-                failure: Some((&self.template, Box::new(error))),
-                ..Reason::new(subject, "the template failed")
-            }),
+            Err(error) => {
+                let failure = (reasons.all.len(), &self.template, error);
+                reasons.failures.push(failure);
+                Err(reason("the template failed"))
+            }
         }
     }
 }
 
-impl<'a> Reason<'a> {
-    fn new(subject: Subject<'a>, text: &'static str) -> Self {
-        Self {
-            subject,
-            text,
-            failure: None,
-        }
+impl Reasons<'_> {
+    /// Forgets those of another field.
+    pub fn clear(&mut self) {
+        self.all.clear();
+        self.failures.clear();
+    }
+
+    /// All in words, for the alert of the rules.
+    pub fn texts(&self, context: &Context<'_>) -> impl Iterator<Item = String> {
+        let texts = self.all.iter().map(|reason| reason.text(context));
+        texts.enumerate().map(|(position, text)| {
+            let mut failures = self.failures.iter();
+            match failures.find(|(failed, ..)| *failed == position) {
+                Some((.., error)) => format!("{text}: {}", shorten(&error.to_string())),
+                None => text,
+            }
+        })
     }
 }
 
-impl fmt::Display for Reason<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.text;
-        match &self.subject {
-            Subject::Rule => f.write_str(text)?,
-            Subject::Source(path) => write!(f, "{text} {path}")?,
-            Subject::Path(path) => write!(f, "{path} {text}")?,
-            Subject::Input(path, FieldValue::String(string)) => {
-                write!(f, "{path} is {}: {text}", quote(string))?;
-            }
-            Subject::Input(path, FieldValue::Labels(labels)) if labels.len() == 1 => {
-                write!(f, "{path} has 1 entry: {text}")?;
-            }
-            Subject::Input(path, FieldValue::Labels(labels)) => {
-                write!(f, "{path} has {} entries: {text}", labels.len())?;
-            }
-            Subject::Input(path, FieldValue::Constant(value)) => {
-                write!(f, "{path} is {value}: {text}")?;
-            }
-        }
-        match &self.failure {
-            Some((_, error)) => write!(f, ": {}", shorten(&error.to_string())),
-            None => Ok(()),
+impl Reason<'_> {
+    fn text(&self, context: &Context<'_>) -> String {
+        match self {
+            Self::Rule(text) => (*text).to_owned(),
+            Self::Copied(path) => format!("copied from {path}"),
+            Self::Path(path, text) => format!("{path} {text}"),
+            Self::Input(path, text) => match path.find(context) {
+                Ok(FieldValue::String(string)) => format!("{path} is {}: {text}", quote(&string)),
+                Ok(FieldValue::Labels(labels)) if labels.len() == 1 => {
+                    format!("{path} has 1 entry: {text}")
+                }
+                Ok(FieldValue::Labels(labels)) => {
+                    format!("{path} has {} entries: {text}", labels.len())
+                }
+                // A path has a string or a map, and this one has been read.
+                Ok(FieldValue::Constant(_)) | Err(_) => format!("{path}: {text}"),
+            },
         }
     }
 }
