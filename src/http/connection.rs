@@ -45,7 +45,6 @@ pub struct Connection {
 impl Connection {
     /// A connection whose first request is next, without TLS.
     pub fn new(socket: Arc<TcpStream>, peer: SocketAddr, slot: SlotGuard) -> Self {
-        let _ = socket.set_nodelay(true);
         let stream = Stream::Plain(DeadlineSocket::new(socket, HEAD_TIMEOUT));
         Self {
             reader: BufReader::with_capacity(BUFFER_BYTES, stream),

@@ -159,6 +159,7 @@ impl Server {
             debug!(peer:% = peer; "no free slot for a connection: closed");
             return Ok(());
         };
+        let _ = socket.set_nodelay(true);
         let server = Arc::clone(self);
         thread::Builder::new()
             .name("connection".to_owned())
