@@ -120,9 +120,15 @@ impl HttpError {
     pub fn classify(&self) -> (u16, LogLimit) {
         use LogLimit::{Anonymous, Debug, Outage, Unlimited};
         match self {
+            Self::RequestHead(
+                InvalidRequest::Malformed(_)
+                | InvalidRequest::ProxyProtocol
+                | InvalidRequest::Tls
+                | InvalidRequest::NotTls
+                | InvalidRequest::Framing(_),
+            ) => (400, Anonymous),
             Self::RequestHead(InvalidRequest::Expectation) => (417, Anonymous),
             Self::RequestHead(InvalidRequest::TooLong) => (431, Anonymous),
-            Self::RequestHead(_) => (400, Anonymous),
             Self::Unauthorized(_) => (401, Anonymous),
             Self::NotFound | Self::NotAnAlertmanager => (404, Anonymous),
             Self::Method(_) => (405, Anonymous),
