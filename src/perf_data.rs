@@ -36,25 +36,24 @@ impl<'a> PerfData<'a> {
     }
 }
 
-/// A name ends at the first `=`, a measure at the next blank: a name may hold blanks, in quotes.
+/// A name ends at the first `=`, a measure at the next blank: a name may hold blanks, in quotes. The text ends with a measure.
 fn are_measures(text: &str) -> bool {
-    let mut rest = Some(text);
-    while let Some(measures) = rest {
-        let Some((name, measures)) = measures.split_once('=') else {
+    let mut rest = text;
+    loop {
+        let Some((name, measures)) = rest.split_once('=') else {
             return false;
         };
-        let (value, others) = match measures.split_once(' ') {
-            Some((value, others)) => (value, Some(others)),
-            None => (measures, None),
-        };
+        let (value, others) = measures.split_once(' ').unwrap_or((measures, ""));
         let mut parts = value.split(';');
         let is_value = parts.next().is_some_and(is_value) && parts.count() <= MAX_THRESHOLDS;
         if !is_name(name) || !is_value {
             return false;
         }
+        if others.is_empty() {
+            return true;
+        }
         rest = others;
     }
-    true
 }
 
 /// A quote in a name is doubled.
@@ -76,12 +75,8 @@ fn is_value(value: &str) -> bool {
     }
     let is_unit = |c: char| !c.is_ascii_digit() && c != '.';
     let (number, unit) = value.split_at(value.find(is_unit).unwrap_or(value.len()));
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let is_decimal = match number.split_once('.') {
-        Some((whole, fraction)) => digits(whole) && digits(fraction),
-        None => digits(number),
-    };
-    // Hundreds of digits are no float64.
+    // It has digits and dots only, and a digit on both sides of the dot. Hundreds of digits are no float64.
+    let is_decimal = !number.starts_with('.') && !number.ends_with('.');
     let is_finite = number.parse().is_ok_and(f64::is_finite);
     is_decimal && is_finite && unit.chars().all(is_unit)
 }
