@@ -89,6 +89,11 @@ pub fn shorten_to(text: &str, max_chars: usize) -> String {
     }
 }
 
+/// A number with what it counts.
+pub fn count(number: usize, one: &str, several: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { several })
+}
+
 #[cfg(test)]
 #[allow(missing_docs)]
 pub mod tests {

@@ -196,10 +196,8 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
         let connector = mapping.connector.borrowed();
         let names = Names::new([connector, connector_name, component, resource])
             .map_err(|error| vec![error.into()])?;
-        if self.trace.is_some() {
-            for warning in names.warnings() {
-                self.note(|| warning);
-            }
+        if let Some(resource) = self.traced() {
+            resource.lines.extend(names.warnings());
         }
         let event = Event {
             state: self.state(mapping.state.as_ref()),

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::text::{split_at_chars, visible};
+use crate::text::{count, split_at_chars, visible};
 
 /// How much is shown of a field's value, in characters: with the field's name it fits on a line of 100.
 const MAX_VALUE: usize = 60;
@@ -37,8 +37,7 @@ fn quote_head(string: &str, limit: usize) -> String {
 fn more(rest: &str) -> String {
     match rest.chars().count() {
         0 => String::new(),
-        1 => "… (1 more character)".to_owned(),
-        count => format!("… ({count} more characters)"),
+        rest => format!("… ({})", count(rest, "more character", "more characters")),
     }
 }
 

@@ -14,7 +14,7 @@ use super::path::Path;
 use super::quote::quote;
 use crate::alertmanager::{Labels, MAX_OBJECT};
 use crate::event::FieldValue;
-use crate::text::shorten;
+use crate::text::{count, shorten};
 
 /// The longest input of a template or a regexp, in bytes. Strings that people read are far shorter.
 const MAX_INPUT: usize = MAX_OBJECT;
@@ -321,11 +321,9 @@ impl Reason<'_> {
             Self::Path(path, text) => format!("{path} {text}"),
             Self::Input(path, text) => match path.find(context) {
                 Ok(FieldValue::String(string)) => format!("{path} is {}: {text}", quote(&string)),
-                Ok(FieldValue::Labels(labels)) if labels.len() == 1 => {
-                    format!("{path} has 1 entry: {text}")
-                }
                 Ok(FieldValue::Labels(labels)) => {
-                    format!("{path} has {} entries: {text}", labels.len())
+                    let entries = count(labels.len(), "entry", "entries");
+                    format!("{path} has {entries}: {text}")
                 }
                 // A path has a string or a map, and this one has been read.
                 Ok(FieldValue::Constant(_)) | Err(_) => format!("{path}: {text}"),

@@ -15,7 +15,7 @@ use super::{AlertError, Mapping, NotificationContext};
 use crate::alertmanager::{DecodeError, Labels, MAX_ALERTS, Status};
 use crate::event::{Candidate, choose_events};
 use crate::input::{Group, Input, InputKind};
-use crate::text::visible;
+use crate::text::{count, visible};
 
 /// How many rows of a section are shown.
 const MAX_ROWS: usize = 10;
@@ -316,10 +316,6 @@ fn first<T: ToString>(items: impl ExactSizeIterator<Item = T>, limit: usize) -> 
         0 => items,
         more => format!("{items} and {more} more"),
     }
-}
-
-fn count(number: usize, one: &str, several: &str) -> String {
-    format!("{number} {}", if number == 1 { one } else { several })
 }
 
 #[cfg(test)]
