@@ -19,10 +19,6 @@ use crate::text::{count, shorten};
 /// The longest input of a template or a regexp, in bytes. Strings that people read are far shorter.
 const MAX_INPUT: usize = MAX_OBJECT;
 
-/// What is said of a longer one.
-const TOO_LONG: &str = "is longer than 256 KiB";
-const _: () = assert!(MAX_INPUT == 256 << 10);
-
 /// A checked and compiled rule.
 #[derive(Debug)]
 pub enum Rule {
@@ -66,8 +62,10 @@ pub enum Reason<'a> {
     Rule(&'static str),
     /// The value is copied from a path.
     Copied(&'a Path),
-    /// What is said of a path, or of what else a template reads.
-    Path(&'a str, &'static str),
+    /// What is said of a path.
+    Path(&'a Path, &'static str),
+    /// What is too long for a template: the value at a path, `.Alert` or `.Notification`.
+    TooLong(&'a str),
     /// What is said of a path with the value there.
     Input(&'a Path, &'static str),
 }
@@ -160,7 +158,7 @@ impl Rule {
             Self::Constant(value) => constant(FieldValue::Constant(value)),
             Self::Labels(labels) => constant(FieldValue::Labels(labels)),
             Self::Copy(path) => read(context, path).map(|value| {
-                let if_blank = Reason::Path(path.as_str(), "is blank");
+                let if_blank = Reason::Path(path, "is blank");
                 (value, Reason::Copied(path), if_blank)
             }),
             Self::Lookup {
@@ -193,7 +191,7 @@ fn is_blank(value: &FieldValue<'_>) -> bool {
 
 fn read<'a>(context: &Context<'a>, path: &'a Path) -> Result<FieldValue<'a>, Reason<'a>> {
     let found = path.find(context);
-    found.map_err(|missing| Reason::Path(path.as_str(), missing))
+    found.map_err(|missing| Reason::Path(path, missing))
 }
 
 /// No table has a key for a whole map; the configuration rejects such a field.
@@ -258,7 +256,7 @@ impl TemplateRule {
             None
         };
         if let Some(input) = too_long {
-            return Err(Reason::Path(input, TOO_LONG));
+            return Err(Reason::TooLong(input));
         }
         let mut regex_match = None;
         if let (Some(regexp), Some(FieldValue::String(text))) = (&self.regexp, field) {
@@ -319,6 +317,7 @@ impl Reason<'_> {
             Self::Rule(text) => (*text).to_owned(),
             Self::Copied(path) => format!("copied from {path}"),
             Self::Path(path, text) => format!("{path} {text}"),
+            Self::TooLong(input) => format!("{input} is longer than {} KiB", MAX_INPUT >> 10),
             Self::Input(path, text) => match path.find(context) {
                 Ok(FieldValue::String(string)) => format!("{path} is {}: {text}", quote(&string)),
                 Ok(FieldValue::Labels(labels)) => {
