@@ -356,42 +356,37 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
         UNKNOWN_STATE
     }
 
-    fn timestamp(&mut self, rule: Option<&'a Rule>) -> Option<i64> {
-        let string = self.parsed("timestamp", rule);
-        let seconds = string.and_then(|string| self.seconds(string.trim()));
-        if seconds.is_none() {
-            self.note(|| "Canopsis uses the time at which it reads the event".to_owned());
-        }
-        seconds
-    }
-
     /// Canopsis replaces a time that is more than a day off by its own.
-    fn seconds(&mut self, string: &str) -> Option<i64> {
+    fn timestamp(&mut self, rule: Option<&'a Rule>) -> Option<i64> {
         const DAY: i64 = 24 * 3600;
         let now = self.context.shared.received_at.as_second();
-        let (is_fault, reason) = match event::parse_timestamp(string) {
-            None => (true, "is neither Unix seconds nor RFC 3339"),
-            // Go's zero time means none, as in the endsAt of a firing alert.
-            Some(..=0) => (false, "means no time"),
-            Some(seconds) if seconds > MAX_SECONDS => {
-                (true, "is too large for Unix seconds: probably milliseconds")
+        if let Some(string) = self.parsed("timestamp", rule) {
+            let string = string.trim();
+            let (is_fault, reason) = match event::parse_timestamp(string) {
+                None => (true, "is neither Unix seconds nor RFC 3339"),
+                // Go's zero time means none, as in the endsAt of a firing alert.
+                Some(..=0) => (false, "means no time"),
+                Some(seconds) if seconds > MAX_SECONDS => {
+                    (true, "is too large for Unix seconds: probably milliseconds")
+                }
+                Some(seconds) if seconds > now + DAY => (
+                    true,
+                    "is more than 24 hours in the future: a clock is wrong",
+                ),
+                Some(seconds) if seconds < now - DAY => (false, "is more than 24 hours ago"),
+                Some(seconds) => {
+                    self.note_number(string, seconds);
+                    return Some(seconds);
+                }
+            };
+            let reason = || format!("{} {reason}", quote(string));
+            if is_fault {
+                self.warn("timestamp", reason());
+            } else {
+                self.note(reason);
             }
-            Some(seconds) if seconds > now + DAY => (
-                true,
-                "is more than 24 hours in the future: a clock is wrong",
-            ),
-            Some(seconds) if seconds < now - DAY => (false, "is more than 24 hours ago"),
-            Some(seconds) => {
-                self.note_number(string, seconds);
-                return Some(seconds);
-            }
-        };
-        let reason = || format!("{} {reason}", quote(string));
-        if is_fault {
-            self.warn("timestamp", reason());
-        } else {
-            self.note(reason);
         }
+        self.note(|| "Canopsis uses the time at which it reads the event".to_owned());
         None
     }
 
