@@ -47,12 +47,19 @@ file: CPS_AMQP_URL for amqp.url, PROMETHEUS_LISTEN for http.listen. The most com
 Exit status: 0 success; 1 failure at run time; 2 invalid command line or configuration.
 ";
 
-/// The options, as the help lists them at the starts of lines.
-fn options() -> impl Iterator<Item = &'static str> {
+/// The options, as the help lists them at the starts of lines, and whether each takes a value.
+fn options() -> impl Iterator<Item = (&'static str, bool)> {
     let lines = HELP.lines().map(str::trim_start);
-    lines
-        .filter(|line| line.starts_with('-'))
-        .flat_map(|line| line.split([',', ' ']).filter(|word| word.starts_with('-')))
+    lines.filter(|line| line.starts_with('-')).flat_map(|line| {
+        let (names, _) = line.split_once("  ").unwrap_or((line, ""));
+        let words = names.split([',', ' ']);
+        let takes_value = words
+            .clone()
+            .any(|word| word.starts_with(char::is_uppercase));
+        words
+            .filter(|word| word.starts_with('-'))
+            .map(move |word| (word, takes_value))
+    })
 }
 
 /// What the program does. A notification's file is read from standard input where it is `-`.
@@ -109,15 +116,17 @@ pub enum UsageError {
 /// Why an argument is not used. Its value is not shown: it may be a secret.
 fn explain_unused(argument: &str) -> String {
     let name = argument.split('=').next().unwrap_or_default();
-    if options().any(|option| option == argument) {
-        format!("{name} is given twice")
-    } else if options().any(|option| option == name) {
-        format!("{name} takes no value")
-    } else if name.starts_with('-') {
-        let long = options().filter(|option| option.starts_with("--"));
-        format!("unknown option {name}{}", did_you_mean(name, long))
-    } else {
-        "unexpected argument (not shown; it may be a secret); name the configuration file with --config FILE".to_owned()
+    match options().find(|(option, _)| *option == name) {
+        Some((_, takes_value)) if takes_value || name == argument => {
+            format!("{name} is given twice")
+        }
+        Some(_) => format!("{name} takes no value"),
+        None if name.starts_with('-') => {
+            let options = options().map(|(option, _)| option);
+            let long = options.filter(|option| option.starts_with("--"));
+            format!("unknown option {name}{}", did_you_mean(name, long))
+        }
+        None => "unexpected argument (not shown; it may be a secret); name the configuration file with --config FILE".to_owned(),
     }
 }
 
@@ -251,8 +260,11 @@ mod tests {
         ] {
             assert_eq!(parse(line).unwrap().mode, mode, "{line}");
         }
-        let all = "-c --config --host -p --port --check --explain --dry-run --stdout --log-level --log-format -V --version -h --help";
-        assert!(options().eq(all.split(' ')), "{HELP}");
+        let all = "-c= --config= --host= -p= --port= --check --explain= --dry-run= --stdout --log-level= --log-format= -V --version -h --help";
+        let all = all
+            .split(' ')
+            .map(|option| (option.trim_end_matches('='), option.ends_with('=')));
+        assert!(options().eq(all), "{HELP}");
         assert!(HELP.contains(DEFAULT_PATH));
     }
 
@@ -303,6 +315,9 @@ mod tests {
             ("--explain a --explain b", "--explain is given twice"),
             ("--check --check", "--check is given twice"),
             ("-p 1 -p 2", "-p is given twice"),
+            ("-p=1 -p=2", "-p is given twice"),
+            ("--port=1 --port=2", "--port is given twice"),
+            ("-h -h=1", "-h takes no value"),
         ] {
             let error = parse(line).unwrap_err().to_string();
             assert!(
