@@ -169,11 +169,12 @@ fn list(json: &[u8]) -> Result<(InputKind, Vec<Body>), InputError> {
     Ok((InputKind::Groups, all))
 }
 
-/// The keys of an object, none of anything else. Only Prometheus's alerts have the time since which their expression is true.
+/// The keys of an object, none of anything else. Only Prometheus's alerts have the time since which their expression is true, and no
+/// alert has its labels below `data`.
 fn keys(json: &str) -> Result<Entries<'_>, InputError> {
     let keys: Entries<'_> = serde_json::from_str(json).unwrap_or_default();
     let has = |key| keys.contains_key(key);
-    if has("activeAt") || has("status") && has("data") {
+    if has("activeAt") || has("status") && has("data") && !has("labels") {
         return Err(InputError::FromPrometheus);
     }
     Ok(keys)
@@ -297,6 +298,11 @@ mod tests {
         ];
         assert_eq!(bodies_of(&list), (InputKind::Alerts, expected));
         assert_eq!(bodies_of(" [] "), (InputKind::Alerts, vec![]));
+        // A key that Alertmanager does not have.
+        let alert = r#"{"labels":{},"status":{"state":"active"},"data":1}"#;
+        for input in [alert.to_owned(), format!("[{alert}]")] {
+            assert_eq!(bodies_of(&input).1.len(), 1, "{input}");
+        }
 
         let mut with_url = (listed("A", "active"), sent("A"));
         with_url.0["generatorURL"] = json!("http://p/");
