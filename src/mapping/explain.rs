@@ -353,6 +353,16 @@ timestamp: {type: template, value: yesterday}
     }
 
     #[test]
+    fn fields_before_one_that_is_too_large_keep_their_values() {
+        let mapping = mapping("connector_name: {type: copy, value: labels.large}");
+        let (fields, errors) = super::explained(&mapping, &large(1 << 20).context()).unwrap();
+        let fields: Vec<String> = fields.iter().map(ToString::to_string).collect();
+        let component = "component = \"h\"\n    copied from labels.instance\n";
+        assert_eq!(fields[2..], [component]);
+        assert!(matches!(errors[..], [AlertError::EventTooLarge]));
+    }
+
+    #[test]
     fn an_alert_that_gives_way_names_the_one_that_is_published() {
         let alert = |name: &str, status: &str, severity: &str| {
             format!(

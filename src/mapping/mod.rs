@@ -281,7 +281,8 @@ impl<'a, 'w> EventBuilder<'a, 'w> {
     fn required(&mut self, field: &'static str, rule: &'a Rule) -> Option<Name<'a>> {
         let warned = self.warnings.len();
         let name = Name::new(self.string(field, Some(rule)).unwrap_or_default());
-        if name.is_none() {
+        // Where the event is too large already, the rule was not evaluated.
+        if name.is_none() && !self.is_too_large() {
             // The error gives the same reasons.
             self.warnings.truncate(warned);
             let reasons: Vec<String> = self.reasons.texts(self.context).collect();
