@@ -147,7 +147,13 @@ impl Rule {
         reasons: &mut Reasons<'a>,
     ) -> Option<FieldValue<'a>> {
         let (source, if_blank) = ("constant", "the constant is empty");
-        let constant = |value| Ok((value, Reason::Rule(source), Reason::Rule(if_blank)));
+        let constant = |value| {
+            Ok(Found {
+                value,
+                source: Reason::Rule(source),
+                if_blank: Reason::Rule(if_blank),
+            })
+        };
         let result = match self {
             Self::First(rules) => {
                 return rules
@@ -157,9 +163,10 @@ impl Rule {
             Self::String(string) => constant(FieldValue::String(Cow::Borrowed(string))),
             Self::Constant(value) => constant(FieldValue::Constant(value)),
             Self::Labels(labels) => constant(FieldValue::Labels(labels)),
-            Self::Copy(path) => read(context, path).map(|value| {
-                let if_blank = Reason::Path(path, "is blank");
-                (value, Reason::Copied(path), if_blank)
+            Self::Copy(path) => read(context, path).map(|value| Found {
+                value,
+                source: Reason::Copied(path),
+                if_blank: Reason::Path(path, "is blank"),
             }),
             Self::Lookup {
                 field,
@@ -169,8 +176,8 @@ impl Rule {
             Self::Template(rule) => rule.render(context, reasons),
         };
         let (value, reason) = match result {
-            Ok((value, _, if_blank)) if is_blank(&value) => (None, if_blank),
-            Ok((value, source, _)) => (Some(value), source),
+            Ok(found) if is_blank(&found.value) => (None, found.if_blank),
+            Ok(found) => (Some(found.value), found.source),
             Err(reason) => (None, reason),
         };
         reasons.all.push(reason);
@@ -178,8 +185,16 @@ impl Rule {
     }
 }
 
-/// A value, its source, and why a blank one is none.
-type RuleResult<'a> = Result<(FieldValue<'a>, Reason<'a>, Reason<'a>), Reason<'a>>;
+/// What a rule yields.
+struct Found<'a> {
+    value: FieldValue<'a>,
+    /// Why it is the value.
+    source: Reason<'a>,
+    /// Why there is none, where it is blank.
+    if_blank: Reason<'a>,
+}
+
+type RuleResult<'a> = Result<Found<'a>, Reason<'a>>;
 
 fn is_blank(value: &FieldValue<'_>) -> bool {
     match value {
@@ -210,9 +225,11 @@ fn look_up<'a>(
         (None, Some(text)) => (text, "the table's default"),
         (None, None) => return Err(Reason::Input(field, "not in the table")),
     };
-    let value = FieldValue::String(Cow::Borrowed(text));
-    let if_blank = Reason::Input(field, "empty in the table");
-    Ok((value, Reason::Input(field, source), if_blank))
+    Ok(Found {
+        value: FieldValue::String(Cow::Borrowed(text)),
+        source: Reason::Input(field, source),
+        if_blank: Reason::Input(field, "empty in the table"),
+    })
 }
 
 impl TemplateRule {
@@ -277,11 +294,11 @@ impl TemplateRule {
             notification: Data::of_notification(context),
         };
         match self.template.render(&dot, context.shared.is_late) {
-            Ok(text) => {
-                let source = reason("rendered by the template");
-                let if_blank = reason("the template rendered an empty string");
-                Ok((FieldValue::String(Cow::Owned(text)), source, if_blank))
-            }
+            Ok(text) => Ok(Found {
+                value: FieldValue::String(Cow::Owned(text)),
+                source: reason("rendered by the template"),
+                if_blank: reason("the template rendered an empty string"),
+            }),
             Err(error) => {
                 let failure = (reasons.all.len(), &self.template, error);
                 reasons.failures.push(failure);

@@ -37,8 +37,13 @@ const OF_SEVERAL_STATES: &str = "alerts of several states, of which the highest 
 const ALERTS_ALONE: &str = "This list has no groups: its alerts are taken as one group, of all receivers that it holds \
     (amtool alert query -r\nNAME: of one). With GET /api/v2/alerts/groups, entities of several groups are found, too.\n";
 
-/// An entity that several alerts or groups share: the names of the labels in which those differ, and what is shown.
-type Shared = (Vec<String>, String);
+/// An entity that several alerts or groups share.
+struct Shared {
+    /// The names of the labels in which those differ.
+    labels: Vec<String>,
+    /// What is shown.
+    row: String,
+}
 
 /// What becomes of the alerts of an input together.
 #[derive(Debug, Default)]
@@ -258,17 +263,19 @@ fn shared(entity: &str, members: &str, labels: &[&Labels<'_>]) -> Shared {
     }
     let entity = quote_value(&Value::from(entity));
     let lines = lines.join("\n        ");
-    let shown = format!("{entity}: {members}\n        {lines}");
-    (differing, shown)
+    Shared {
+        labels: differing,
+        row: format!("{entity}: {members}\n        {lines}"),
+    }
 }
 
 /// One entity is shown for each combination of labels: the others have the same remedy.
 fn of_entities(mut entities: Vec<Shared>, what: &str) -> String {
     let number = count(entities.len(), "entity has", "entities have");
-    entities.sort_by(|(names, _), (others, _)| names.cmp(others));
-    let combinations = entities.chunk_by(|(names, _), (others, _)| names == others);
+    entities.sort_by(|one, other| one.labels.cmp(&other.labels));
+    let combinations = entities.chunk_by(|one, other| one.labels == other.labels);
     let rows = combinations.map(|entities| {
-        let mut row = entities[0].1.clone();
+        let mut row = entities[0].row.clone();
         if let others @ 1.. = entities.len() - 1 {
             let others = count(others, "more entity with", "more entities with");
             row += &format!("\n        and {others} the same labels");
