@@ -177,7 +177,7 @@ fn query(url: &Url) -> Result<(u16, bool), UrlError> {
 }
 
 impl fmt::Display for AmqpUrl {
-    /// The URL as it is written, with its defaults and without the password.
+    /// The URL in the encoding of its parser, with its defaults and without the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.shown)
     }
