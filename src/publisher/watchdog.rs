@@ -20,7 +20,8 @@ pub fn in_background<T: Send + 'static>(calls: impl FnOnce() -> T + Send + 'stat
     result
 }
 
-/// Runs `call`. If it takes longer than `limit`, another thread shuts the socket down, which ends the call: `None`.
+/// Runs `call`. If it takes longer than `limit`, another thread shuts the socket down, which ends the call: `None`, as without
+/// such a thread.
 pub fn within<T>(limit: Duration, socket: &TcpStream, call: impl FnOnce() -> T) -> Option<T> {
     let end_call = || drop(socket.shutdown(Shutdown::Both));
     let (running, ended) = bounded::<()>(0);
@@ -33,9 +34,10 @@ pub fn within<T>(limit: Duration, socket: &TcpStream, call: impl FnOnce() -> T) 
     };
     thread::scope(|scope| {
         let watch = thread::Builder::new().spawn_scoped(scope, watch);
-        if watch.is_err() {
+        if let Err(error) = &watch {
             // Without the thread, the call could hang forever.
             end_call();
+            error!("cannot start a thread that limits the time of calls to RabbitMQ: {error}");
         }
         let value = call();
         drop(running);

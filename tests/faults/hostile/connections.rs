@@ -1,5 +1,8 @@
 //! Too many connections, senders that stall, and limits of the system.
 
+use std::net::TcpListener;
+use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use super::{assert_survives, connector, connector_with};
@@ -98,5 +101,40 @@ fn the_service_survives_a_lack_of_threads() {
     drop(held);
     wait_until_it_accepts(&connector, "after");
     assert_survives(&connector, "threads came back");
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn a_lack_of_threads_for_calls_to_the_broker_is_logged() {
+    // It closes each connection at once: a call begins, and ends.
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = server.local_addr().unwrap().port();
+    thread::spawn(move || server.incoming().for_each(drop));
+    let text = config(&format!("amqp://127.0.0.1:{port}"), "", MAPPING);
+    let path = copy_for_other_users();
+    let as_other_user = ["setpriv", "--reuid=54322", "--clear-groups"];
+    let binary = path.to_str().unwrap();
+    let mut connector = Connector::with_wrapper(&as_other_user, binary, &text, &[]);
+    connector.wait_for_log("cannot connect to RabbitMQ");
+    let tasks = format!("/proc/{}/task", connector.pid());
+    let is_lasting = |name: &String| {
+        !["dialer", "amiquip"]
+            .iter()
+            .any(|other| name.starts_with(other))
+    };
+    let names = std::fs::read_dir(tasks).unwrap().filter_map(|task| {
+        let name = task.unwrap().path().join("comm");
+        std::fs::read_to_string(name).ok()
+    });
+    // For the lasting threads, and the one that calls, without another one that limits the time of the call.
+    let limit = names.filter(is_lasting).count() + 1;
+    let limit = [
+        format!("--pid={}", connector.pid()),
+        format!("--nproc={limit}"),
+    ];
+    let mut lower = Command::new(as_other_user[0]);
+    lower.args(&as_other_user[1..]).arg("prlimit").args(limit);
+    assert!(lower.status().unwrap().success());
+    connector.wait_for_log("cannot start a thread that limits the time of calls to RabbitMQ");
     std::fs::remove_file(&path).unwrap();
 }
