@@ -301,15 +301,16 @@ impl Encoder<'_> {
             let pushed = (self.builder).push(&event, is_firing, &alert.starts_at, &alert.ends_at);
             pushed.map_err(|EventTooLarge| vec![AlertError::EventTooLarge])
         });
+        let received = &mut self.counts.received;
         match pushed {
-            Ok(()) => self.counts.received[alert.status as usize] += 1,
+            Ok(()) => *received.entry(alert.status.as_str()).or_default() += 1,
             Err(errors) => self.reject(subject(), alert.status, errors),
         }
     }
 
     fn reject(&mut self, alert: Subject<'_>, status: Status, errors: Vec<AlertError>) {
         let (counts, rejected) = (&mut self.counts, &mut self.rejected);
-        counts.received[status as usize] += 1;
+        *counts.received.entry(status.as_str()).or_default() += 1;
         for error in &errors {
             self.reporter.rejected(alert, error);
             *counts.rejected.entry(error.field()).or_default() += 1;

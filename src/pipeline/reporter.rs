@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use log::Level;
 use parking_lot::Mutex;
 
-use crate::alertmanager::{Notification, Status};
+use crate::alertmanager::Notification;
 use crate::logging::{LogLimiter, LogRate};
 use crate::mapping::{AlertError, Mapping, Warning};
 use crate::metrics::{AlertMetrics, Metrics, unix_seconds};
@@ -36,7 +36,7 @@ pub(super) struct Subject<'a> {
 #[derive(Debug, Default)]
 pub(super) struct AlertCounts {
     /// By status.
-    pub received: [u64; 2],
+    pub received: BTreeMap<&'static str, u64>,
     pub truncated: u64,
     pub lowered_by_group: usize,
     /// By the field that is at fault.
@@ -147,9 +147,8 @@ impl MappingReporter {
     /// Counts a notification that is delivered, of which this many events are hidden.
     pub(super) fn count(&self, counts: &AlertCounts, hidden: usize) {
         let metrics = &self.metrics;
-        for status in [Status::Firing, Status::Resolved] {
-            let alerts = counts.received[status as usize];
-            metrics.received.add(status.as_str(), alerts);
+        for (status, alerts) in &counts.received {
+            metrics.received.add(*status, *alerts);
         }
         // A sender chooses the number: the counter must not overflow.
         metrics.truncated.add(counts.truncated.min(u32::MAX.into()));
