@@ -14,6 +14,7 @@ use super::connection::HEAD_TIMEOUT;
 use super::request::InvalidRequest;
 use crate::memory::BudgetError;
 use crate::pipeline::{Outcome, PipelineError};
+use crate::publisher::DeliveryError;
 use crate::text::visible;
 
 /// In seconds; Alertmanager ignores it and backs off by itself.
@@ -145,6 +146,10 @@ impl HttpError {
             },
             Self::BodyIncomplete(_) => (503, Outage("incomplete body")),
             Self::BodyTooSlow => (503, Outage("slow body")),
+            // The fault of one notification: the entries on an outage must not suppress it.
+            Self::Pipeline(PipelineError::Delivery(DeliveryError::ChannelClosed(..))) => {
+                (503, Outage("channel closed"))
+            }
             Self::Pipeline(PipelineError::Delivery(error)) => (503, Outage(error.reason())),
             Self::MappingBusy => (503, Outage("mapping busy")),
             Self::Saturated(_) => (503, Outage("saturated")),
@@ -230,7 +235,7 @@ impl Response {
 mod tests {
     use super::*;
     use crate::alertmanager::DecodeError;
-    use crate::publisher::DeliveryError;
+    use crate::publisher::Progress;
 
     #[test]
     fn each_error_has_its_status_and_headers() {
@@ -292,6 +297,13 @@ mod tests {
         let full = || BudgetError::Full(1);
         let stopped = DeliveryError::Stopped;
         let reason = stopped.reason();
+        let progress = Progress {
+            confirmed: 0,
+            of: 1,
+        };
+        // The metrics have the same name for it as for an outage.
+        let closed = DeliveryError::ChannelClosed(String::new(), progress);
+        assert_eq!(closed.reason(), reason);
         for (error, limit) in [
             (HttpError::NotFound, Anonymous),
             (HttpError::Method(&["GET"]), Anonymous),
@@ -302,6 +314,7 @@ mod tests {
             (full().into(), Outage("memory")),
             (PipelineError::from(full()).into(), Outage("memory")),
             (PipelineError::from(stopped).into(), Outage(reason)),
+            (PipelineError::from(closed).into(), Outage("channel closed")),
             (HttpError::Saturated(8), Outage("saturated")),
             (HttpError::NotReady(String::new()), Debug),
         ] {
