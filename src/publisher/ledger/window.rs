@@ -63,7 +63,7 @@ pub struct Window {
     bytes: usize,
     is_blocked: bool,
     fastest: Duration,
-    /// `None`, which is before any time, if it was not halved yet.
+    /// `None` if it was not halved yet.
     halved_at: Option<Instant>,
     /// The last confirm of old messages, the last publish into an empty window, or the end of the last alarm; `None` before these.
     active_at: Option<Instant>,
@@ -93,7 +93,7 @@ impl Window {
     pub fn push(&mut self, message: InFlight) -> u64 {
         let now = message.published_at;
         if self.messages.is_empty() {
-            if self.active_at < now.checked_sub(IDLE) {
+            if self.active_at.is_none_or(|at| at + IDLE < now) {
                 self.limit = MIN_MESSAGES;
                 self.fastest = Duration::MAX;
             }
@@ -145,9 +145,10 @@ impl Window {
     fn adapt(&mut self, latency: Duration, is_needed: bool, now: Instant) {
         self.fastest = self.fastest.min(latency);
         let excess = latency.saturating_sub(self.fastest);
+        let is_due = self.halved_at.is_none_or(|at| at + HALVE_INTERVAL <= now);
         if is_needed && excess < SLOW {
             self.limit = (self.limit + 1).min(MAX_MESSAGES);
-        } else if excess > TOO_SLOW && self.halved_at <= now.checked_sub(HALVE_INTERVAL) {
+        } else if excess > TOO_SLOW && is_due {
             self.limit = (self.limit / 2).max(MIN_MESSAGES);
             self.halved_at = Some(now);
         }
