@@ -445,7 +445,7 @@ fn check_constant(text: &str, kind: FieldKind) -> Result<Option<String>, String>
             format!("{trimmed:?} is out of range for Unix seconds: events get no timestamp")
         }));
     }
-    if let Some(hint) = misread(text) {
+    if let Some(hint) = likely_meaning(text) {
         return Ok(Some(format!("is the constant {text:?}{hint}")));
     }
     Ok(match kind {
@@ -464,7 +464,7 @@ fn check_constant(text: &str, kind: FieldKind) -> Result<Option<String>, String>
 
 /// What was probably meant by a text that is taken as it is written: a template, the path of a value, an item of a list or a
 /// placeholder.
-fn misread(text: &str) -> Option<String> {
+fn likely_meaning(text: &str) -> Option<String> {
     let hint = if text.contains("{{") {
         "; did you mean {type: template, value: ...}?".to_owned()
     } else if let Some(path) = meant_path(text.trim()) {
