@@ -22,8 +22,9 @@ use super::BrokerSettings;
 use super::batch::Message;
 use super::error::{ACCESS_REFUSED, CloseReason};
 use super::frames::MAX_FRAME_BYTES;
-use super::stream::{BoundedStream, WriteGate};
+use super::stream::BoundedStream;
 use super::watchdog::within;
+use super::write_gate::WriteGate;
 use crate::amqp_url::{AmqpUrl, Login};
 use crate::tls::TlsError;
 

@@ -21,6 +21,7 @@ mod stream;
 mod thread;
 mod tls;
 mod watchdog;
+mod write_gate;
 
 pub use batch::{Batch, BatchBuilder, Entity, EventTooLarge, MergedBatch};
 pub use caller::AnswerTimeout;

@@ -4,29 +4,18 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::time::Duration;
 
 use amiquip::IoStream;
 use mio::unix::EventedFd;
 use mio::{Evented, Poll, PollOpt, Ready, Token};
 use openssl::ssl::Ssl;
-use parking_lot::Mutex;
 
 use super::frames::FrameCheck;
+use super::write_gate::WriteGate;
 use crate::tls;
 
 /// The errors of a socket that does not block, or is interrupted.
 const TEMPORARY: [io::ErrorKind; 2] = [io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted];
-
-/// While the publisher's thread holds it, amiquip's I/O thread writes nothing, and then all frames of a burst at once.
-///
-/// The library hands each frame of each message to its I/O thread, which wakes for the first one and writes it while the second
-/// one is being handed over: a storm becomes thousands of small writes, and as many wake-ups on both sides. After the release it
-/// writes what it had, and then, in one write, everything that has been handed over since.
-pub type WriteGate = Mutex<()>;
-
-/// No write waits longer than this for the gate, whatever goes wrong between the two threads.
-const MAX_GATE_WAIT: Duration = Duration::from_millis(20);
 
 /// A socket whose write errors show only as the end of what can be read: amiquip would stop reading at a write error, and
 /// lose the confirms that have already arrived.
@@ -105,7 +94,7 @@ impl Read for BoundedStream {
 
 impl Write for BoundedStream {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        drop(self.write_gate.try_lock_for(MAX_GATE_WAIT));
+        self.write_gate.wait();
         self.transport.write(buffer)
     }
 
@@ -143,7 +132,6 @@ impl Evented for BoundedStream {
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
-    use std::time::Instant;
 
     use super::*;
 
@@ -169,30 +157,5 @@ mod tests {
         }
         stream.read_exact(&mut received).unwrap();
         assert_eq!(received, HEARTBEAT);
-    }
-
-    #[test]
-    fn a_write_waits_for_the_gate_and_not_forever() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let gate = Arc::new(WriteGate::default());
-        let mut stream = BoundedStream::open(&Arc::new(socket), None, Arc::clone(&gate)).unwrap();
-        let mut write = || {
-            let start = Instant::now();
-            stream.write_all(b"x").unwrap();
-            start.elapsed()
-        };
-        let held = gate.lock();
-        for _ in 0..3 {
-            let waited = write();
-            assert!(
-                waited >= MAX_GATE_WAIT,
-                "a burst is sent in many small writes"
-            );
-        }
-        drop(held);
-        // On a machine that is busy, one of them may wait for the processor.
-        let waited = (0..1000).map(|_| write()).min();
-        assert!(waited < Some(MAX_GATE_WAIT), "it waits after the release");
     }
 }

@@ -270,8 +270,7 @@ impl PublisherThread {
         let Link::Up(connection) = &self.link else {
             return Ok(());
         };
-        // Where the I/O thread has the gate for an instant, this burst goes without it: waiting takes longer.
-        let _one_write = connection.write_gate.try_lock();
+        let _one_write = connection.write_gate.hold();
         while let Some((tag, message)) = self.ledger.publish_next(Instant::now()) {
             let id = format!("{}{tag}", self.id_prefix);
             connection.publish(message, id)?;
