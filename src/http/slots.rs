@@ -1,13 +1,13 @@
 //! Limits the number of open connections, and how many of them may process notifications.
 //!
-//! A few connections are never used for notifications. So there is always one that can be evicted for a new connection, which
+//! A few slots are never used for notifications. So there is always one that can be evicted for a new connection, which
 //! then gets its response soon: a page of metrics, or a 503. This module knows sockets only in order to close them.
 //!
 //! | state of a connection | from | until |
 //! | --- | --- | --- |
 //! | *waiting* | it is accepted; its handshake, or the response to a notification, has ended | a handshake or a notification begins, or it is evicted |
 //! | *handshaking* | its TLS handshake begins | that has ended, or it is evicted |
-//! | *notifying* | a notification is authorized | its response has ended; it is never evicted |
+//! | *notifying* | a notification is authorized, and not too many are processed | its response has ended; it is never evicted |
 //! | *leaving* | it is evicted: its socket is shut down, which ends its thread soon | its thread ends |
 //!
 //! Other requests are answered while it is waiting. The oldest connection is evicted first. Its age counts from when it was
@@ -113,7 +113,7 @@ impl ConnectionSlots {
         }
     }
 
-    /// Takes a slot. Where all are taken, the oldest connection is evicted. `None` where its thread has not ended within
+    /// Takes a slot. Where all are taken, the oldest connection is evicted. `None` where no slot is free within
     /// [`TAKE_TIMEOUT`].
     pub fn take(self: &Arc<Self>, socket: &Arc<TcpStream>) -> Option<SlotGuard> {
         let deadline = Instant::now() + TAKE_TIMEOUT;
@@ -151,8 +151,8 @@ impl ConnectionSlots {
     }
 
     /// Ends the input of every connection, and waits until no notification is being processed. Returns how many are left at
-    /// the deadline. A response can still be written. A body that is incomplete fails; its sender gets a 503, and tries again. No
-    /// new connection or notification may begin any more.
+    /// the deadline. A response can still be written. A body that is incomplete fails; its sender gets a 503, and tries again. The
+    /// caller has stopped accepting connections, and answers other requests with a 503.
     pub fn drain(&self, deadline: Instant) -> usize {
         let mut table = self.table.lock();
         for slot in &table.taken {

@@ -14,7 +14,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a caller waits.
 #[derive(Debug, Clone, Copy)]
 pub struct AnswerTimeout {
-    /// Since an event of the notification was settled last.
+    /// Since an event of the notification was settled last; before, since the ledger took it, or the wait began.
     pub without_progress: Duration,
     /// Since the notification was submitted.
     pub in_all: Duration,

@@ -47,7 +47,7 @@ pub struct Delivery {
     pub settled: usize,
     /// Events in flight or acked. The window and the entities still refer to them.
     pub in_doubt: usize,
-    /// No event before this one is to do.
+    /// While it is live, no event before this one is to do.
     pub cursor: usize,
     pub callers: Vec<Caller>,
     /// The last time at which an event was settled, or the delivery was parked.
@@ -101,8 +101,8 @@ impl Delivery {
         skipped.map(|_| self.cursor)
     }
 
-    /// Forgets the callers that are gone. False if none is left.
-    pub fn has_callers(&mut self) -> bool {
+    /// Drops the callers that are gone. False if none is left.
+    pub fn retain_callers(&mut self) -> bool {
         self.callers.retain(|caller| !caller.verdict.is_closed());
         !self.callers.is_empty()
     }

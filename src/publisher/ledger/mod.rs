@@ -3,7 +3,8 @@
 //! Never blocks: time comes in as an argument, confirms as numbers, and what is to be published goes out as bytes. It must know
 //! no thread, socket or clock, and nothing of amiquip.
 //!
-//! A notification is a *delivery*. One that is submitted again attaches to its delivery, and goes on where that was. An event is
+//! A notification is a *delivery*, a *sender* the HTTP client that sent it, and a *caller* the thread that waits for the verdict. A
+//! notification that is submitted again attaches to its delivery, and goes on where that was. An event is
 //! *refused* if the broker nacks it, returns it as unroutable, or closes the channel while it alone is in flight.
 //!
 //! | a delivery is | until | and then |
@@ -12,23 +13,24 @@
 //! | | one of them is refused; the verdict says why | parked |
 //! | | no caller waits any more | parked |
 //! | *parked*: nothing more of it is published | it is submitted again | live |
-//! | | a sender gets the response that all is settled; or, with no event in doubt, it is parked for too long, or too many are | forgotten |
+//! | | a sender gets the response that all is settled; or, with no event in flight or acked, it is parked for too long, or too many are | forgotten |
 //!
 //! | an event is | until | and then |
 //! | --- | --- | --- |
 //! | *to do* | its turn has come, and the window accepts it | in flight |
 //! | *in flight*: published and not confirmed | the broker acks it | acked |
 //! | | the broker refuses it, or the channel ends | to do |
-//! | *acked*: confirmed, maybe before an older event of its entity | all older events of its entity are settled | settled |
+//! | *acked*: confirmed, maybe before an older event of its entity | all older events of its entity are settled or refused | settled |
 //! | | the channel ends | to do |
-//! | *settled*: in the queue, behind all older events of its entity | its delivery is forgotten | |
+//! | *settled*: in the queue, behind the older events of its entity | its delivery is forgotten | |
 //!
 //! Events of one entity are published and settled in the order of their submission. What live deliveries have not settled when a
-//! channel ends is published again in that order: the last message of an entity is always the one submitted last. A refused or
+//! channel ends is published again in that order: of these, the last message of an entity is the one submitted last. A refused or
 //! parked event gets a new place, the last one, when it is submitted again: its sender still means it.
 //!
 //! Where the broker closes the channel while several messages are in flight, any of them may be the cause. They become
-//! *suspects*, which are published one at a time before all others: the next close shows which it is.
+//! *suspects*, which are published one at a time, after the older events of their entities and before all others: the next close shows
+//! which it is.
 
 use std::collections::{HashMap, VecDeque};
 use std::mem;
@@ -56,7 +58,8 @@ pub const SCAN_INTERVAL: Duration = Duration::from_secs(1);
 /// A parked delivery is forgotten after this time. Alertmanager retries after 90 s at most.
 const PARKING_LIMIT: Duration = Duration::from_mins(2);
 
-/// Memory for parked deliveries, in bytes; the oldest are forgotten beyond it. They are not charged to the budget.
+/// Memory for parked deliveries, in bytes; the oldest without events in flight or acked are forgotten
+/// beyond it. They are not charged to the budget.
 const MAX_PARKED_BYTES: usize = 2 << 20;
 
 /// All deliveries, and the unconfirmed messages of the current channel.
@@ -110,7 +113,7 @@ impl Ledger {
         settled
     }
 
-    /// A channel has been opened.
+    /// A channel has been opened, after the end of the one before.
     pub fn opened(&mut self) {
         self.window = Window::open();
     }
@@ -156,7 +159,7 @@ impl Ledger {
         loop {
             let event = self.next_suspect_or_turn()?;
             let oldest = self.oldest_to_do(event)?;
-            if self.deliveries.get_mut(&oldest.delivery)?.has_callers() {
+            if self.deliveries.get_mut(&oldest.delivery)?.retain_callers() {
                 return Some(oldest);
             }
             self.park(oldest.delivery, now);
@@ -340,7 +343,7 @@ impl Ledger {
     pub fn scan(&mut self, now: Instant) {
         for identity in self.turns.clone() {
             let delivery = self.deliveries.get_mut(&identity);
-            if !delivery.is_some_and(Delivery::has_callers) {
+            if !delivery.is_some_and(Delivery::retain_callers) {
                 self.park(identity, now);
             }
         }
@@ -349,8 +352,8 @@ impl Ledger {
         });
     }
 
-    /// Ends the current channel: what is not settled becomes to do again, in order, also what is acked. Returns how many messages
-    /// were in flight. Every confirm that was received has to be recorded before.
+    /// Ends the current channel: what is not settled becomes to do again, also what is acked. Live deliveries keep their order, parked
+    /// ones lose their places. Returns how many messages were in flight. Every confirm that was received has to be recorded before.
     pub fn channel_ended(&mut self, reason: &CloseReason, now: Instant) -> usize {
         let window = mem::take(&mut self.window);
         let in_flight: Vec<InFlight> = window.into_messages().collect();
@@ -364,7 +367,7 @@ impl Ledger {
                 let error = |progress| refused(reason.to_string(), progress);
                 self.fail(message.event, message.entity, now, error);
             } else {
-                // There are no other suspects: while there are, one message is in flight at most.
+                // With several in flight there are no other suspects: while there are, one message is in flight at most.
                 let events = in_flight.iter().map(|message| message.event);
                 self.suspects.extend(events);
             }

@@ -65,7 +65,7 @@ pub struct Window {
     fastest: Duration,
     /// `None` if it was not halved yet.
     halved_at: Option<Instant>,
-    /// The last confirm of old messages, the last publish into an empty window, or the end of the last alarm; `None` before these.
+    /// The last confirm of old messages, the last publish into an empty window, or the beginning or end of an alarm; `None` before these.
     active_at: Option<Instant>,
 }
 
@@ -117,8 +117,8 @@ impl Window {
         }
     }
 
-    /// Removes the messages that a confirm is for, and adapts the limit to how long they took. There are none for a tag that is
-    /// unknown, or confirmed already.
+    /// Removes the messages that a confirm is for, and adapts the limit to how long they took. There are none for an
+    /// unknown tag; those that are confirmed already are not there any more.
     pub fn take_confirmed(&mut self, tag: u64, multiple: bool, now: Instant) -> Vec<InFlight> {
         if tag > self.last_tag {
             return Vec::new();
@@ -134,8 +134,9 @@ impl Window {
             self.adapt(latency, is_needed, now);
         }
         // One message that is never confirmed must not hold back its entity for good.
-        let late = (self.messages.front()).map(|(_, oldest)| oldest.published_at + STALL_LIMIT);
-        let is_old = |message: &InFlight| late.is_none_or(|late| message.published_at < late);
+        let young_from =
+            (self.messages.front()).map(|(_, oldest)| oldest.published_at + STALL_LIMIT);
+        let is_old = |message: &InFlight| young_from.is_none_or(|from| message.published_at < from);
         if confirmed.iter().any(is_old) {
             self.active_at = Some(now);
         }
@@ -164,7 +165,7 @@ impl Window {
         self.messages.into_iter().map(|(_, message)| message)
     }
 
-    /// A memory or disk alarm has begun, or it has ended: the broker can confirm again from now on.
+    /// A memory or disk alarm has begun, or it has ended: the stall limit counts from then on.
     pub fn set_blocked(&mut self, is_blocked: bool, now: Instant) {
         (self.is_blocked, self.active_at) = (is_blocked, Some(now));
     }
@@ -383,5 +384,21 @@ mod tests {
             burst.take_confirmed(tag, false, now);
             assert_eq!(burst.stalls_at(), Some(now + STALL_LIMIT));
         }
+    }
+
+    #[test]
+    fn an_alarm_before_the_first_message_says_nothing_of_the_speed() {
+        let now = Instant::now();
+        let mut window = Window::open();
+        window.set_blocked(true, now);
+        window.set_blocked(false, now);
+        let tags = (0..MIN_MESSAGES).map(|index| window.push(message(index, 1, now)));
+        let tags: Vec<u64> = tags.collect();
+        window.take_confirmed(tags[0], false, now + SLOW);
+        assert_eq!(
+            window.limit,
+            MIN_MESSAGES + 1,
+            "the first confirm is the fastest"
+        );
     }
 }
