@@ -301,16 +301,15 @@ impl Encoder<'_> {
             let pushed = (self.builder).push(&event, is_firing, &alert.starts_at, &alert.ends_at);
             pushed.map_err(|EventTooLarge| vec![AlertError::EventTooLarge])
         });
-        let received = &mut self.counts.received;
         match pushed {
-            Ok(()) => *received.entry(alert.status.as_str()).or_default() += 1,
+            Ok(()) => self.counts.received(alert.status),
             Err(errors) => self.reject(subject(), alert.status, errors),
         }
     }
 
     fn reject(&mut self, alert: Subject<'_>, status: Status, errors: Vec<AlertError>) {
         let (counts, rejected) = (&mut self.counts, &mut self.rejected);
-        *counts.received.entry(status.as_str()).or_default() += 1;
+        counts.received(status);
         for error in &errors {
             self.reporter.rejected(alert, error);
             *counts.rejected.entry(error.field()).or_default() += 1;

@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use log::Level;
 use parking_lot::Mutex;
 
-use crate::alertmanager::Notification;
+use crate::alertmanager::{Notification, Status};
 use crate::logging::{LogLimiter, LogRate};
 use crate::mapping::{AlertError, Mapping, Warning};
 use crate::metrics::{AlertMetrics, Metrics, unix_seconds};
@@ -35,14 +35,23 @@ pub(super) struct Subject<'a> {
 /// What the metrics count of a notification. Its failed attempts are not counted: Alertmanager sends it again.
 #[derive(Debug, Default)]
 pub(super) struct AlertCounts {
-    /// By status.
-    pub received: BTreeMap<&'static str, u64>,
+    pub firing: u64,
+    pub resolved: u64,
     pub truncated: u64,
     pub lowered_by_group: usize,
     /// By the field that is at fault.
     pub rejected: BTreeMap<&'static str, u64>,
     /// By the field that events lack.
     pub dropped: BTreeMap<String, u64>,
+}
+
+impl AlertCounts {
+    pub fn received(&mut self, status: Status) {
+        match status {
+            Status::Firing => self.firing += 1,
+            Status::Resolved => self.resolved += 1,
+        }
+    }
 }
 
 impl MappingReporter {
@@ -147,9 +156,10 @@ impl MappingReporter {
     /// Counts a notification that is delivered, of which this many events are hidden.
     pub(super) fn count(&self, counts: &AlertCounts, hidden: usize) {
         let metrics = &self.metrics;
-        for (status, alerts) in &counts.received {
-            metrics.received.add(*status, *alerts);
-        }
+        metrics.received.add(Status::Firing.as_str(), counts.firing);
+        metrics
+            .received
+            .add(Status::Resolved.as_str(), counts.resolved);
         // A sender chooses the number: the counter must not overflow.
         metrics.truncated.add(counts.truncated.min(u32::MAX.into()));
         metrics.sharing.add(hidden as u64);
