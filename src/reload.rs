@@ -97,7 +97,7 @@ fn run_in_background(load: impl FnOnce() -> LoadResult + Send + 'static) -> Rece
 /// Makes the main thread reload the configuration, and waits for the result.
 pub fn request_reload(reloads: &Sender<ReloadRequest>) -> Result<(), HttpError> {
     let (sender, result) = bounded(1);
-    // Where nothing receives it any more, there is no result, either.
+    // A request that nothing receives ends as one whose result does not come in time.
     let _ = reloads.send(Some(sender));
     match result.recv_timeout(RESULT_TIMEOUT) {
         Ok(result) => result.map_err(HttpError::ReloadRejected),

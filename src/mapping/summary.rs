@@ -289,7 +289,7 @@ fn of_entities(mut entities: Vec<Shared>, what: &str) -> String {
     )
 }
 
-/// The rows that stand for most, below a title, and how many others there are; nothing where there is no row.
+/// The rows with the largest numbers, below a title, and how many others there are. Empty without rows.
 fn section(title: &str, mut rows: Vec<(usize, String)>, what: &str) -> String {
     if rows.is_empty() {
         return String::new();

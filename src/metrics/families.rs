@@ -45,7 +45,7 @@ const FAILURE_REASONS: &[&str] = &[
 /// A number that may fall.
 pub type Gauge<N = u64> = gauge::Gauge<N, AtomicU64>;
 
-/// Gauges of which each only rises, in Prometheus's text format: its `HELP` and `TYPE` have the name of its samples. A counter of
+/// A gauge that only rises, in Prometheus's text format: its `HELP` and `TYPE` have the name of its samples. A counter of
 /// the library has the suffix `_total` in its samples only, as OpenMetrics demands.
 #[derive(Debug, Clone, Default)]
 pub struct Counter<G = Gauge>(pub(super) G);

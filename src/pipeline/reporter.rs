@@ -153,7 +153,7 @@ impl MappingReporter {
         limiter.map_or(Some(0), |limiter| limiter.allow(what, LogRate::REPEATED))
     }
 
-    /// Counts a notification that is delivered, of which this many events are hidden.
+    /// Counts a notification that is delivered. `hidden` alerts of it are merged into others of the same state.
     pub(super) fn count(&self, counts: &AlertCounts, hidden: usize) {
         let metrics = &self.metrics;
         metrics.received.add(Status::Firing.as_str(), counts.firing);

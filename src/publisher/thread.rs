@@ -72,7 +72,7 @@ struct PublisherThread {
     ledger: Ledger,
     /// When to call [`Self::scan`].
     scans: Receiver<Instant>,
-    /// Begins the ids of a channel's messages, and those of no other one.
+    /// The ids of the current channel's messages begin with it; those of other channels do not.
     id_prefix: String,
     status: Arc<Mutex<BrokerStatus>>,
     metrics: BrokerMetrics,

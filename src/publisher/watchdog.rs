@@ -20,8 +20,8 @@ pub fn in_background<T: Send + 'static>(calls: impl FnOnce() -> T + Send + 'stat
     result
 }
 
-/// Runs `call`. If it takes longer than `limit`, another thread shuts the socket down, which ends the call: `None`, as without
-/// such a thread.
+/// Runs `call`. If it takes longer than `limit`, another thread shuts the socket down, which ends the call. Returns `None`
+/// then, and where that thread cannot start.
 pub fn within<T>(limit: Duration, socket: &TcpStream, call: impl FnOnce() -> T) -> Option<T> {
     let end_call = || drop(socket.shutdown(Shutdown::Both));
     let (running, ended) = bounded::<()>(0);
